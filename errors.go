@@ -1,0 +1,82 @@
+package raftwire
+
+import (
+	"context"
+	"errors"
+	"net"
+	"os"
+)
+
+var (
+	// ErrTransportShutdown is returned, unwrapped, by every call on a closed
+	// transport and by calls under way when it is closed.
+	ErrTransportShutdown = errors.New("transport shutdown")
+
+	// ErrPipelineShutdown is returned, unwrapped, by calls on a closed
+	// pipeline, and settles the futures that were in flight.
+	ErrPipelineShutdown = errors.New("append pipeline closed")
+
+	// ErrPipelineReplicationNotSupported is returned, unwrapped, by
+	// AppendEntriesPipeline if pipelining is off. A Raft core compares it by
+	// identity and falls back to single requests.
+	ErrPipelineReplicationNotSupported = errors.New("pipeline replication not supported")
+)
+
+// RemoteError is an error that the peer's Raft core answered with. The request
+// arrived and was answered; the connection is sound. Its text is the peer's,
+// unchanged, because a Raft core looks at it.
+type RemoteError struct {
+	// Op is the request, "AppendEntries" for example.
+	Op string
+	// Peer is the address that answered.
+	Peer ServerAddress
+	// Text is the peer's error text.
+	Text string
+}
+
+// Error returns the peer's text, unchanged.
+func (e *RemoteError) Error() string { return e.Text }
+
+// OpError says which request to which peer failed on the way, and why. It is
+// unknown whether the peer got the request.
+type OpError struct {
+	// Op is the request, "AppendEntries" for example, or "dial".
+	Op string
+	// Peer is the address it went to.
+	Peer ServerAddress
+	// Err is the cause.
+	Err error
+}
+
+// Error returns operation, peer and cause.
+func (e *OpError) Error() string { return e.Op + " to " + string(e.Peer) + ": " + e.Err.Error() }
+
+// Unwrap returns the cause.
+func (e *OpError) Unwrap() error { return e.Err }
+
+// Timeout reports whether the cause is a timeout. It makes OpError a net.Error.
+func (e *OpError) Timeout() bool { return isTimeout(e.Err) }
+
+// Temporary is the same as Timeout. Deprecated in net.Error, required by it.
+func (e *OpError) Temporary() bool { return e.Timeout() }
+
+// Is makes every timeout match os.ErrDeadlineExceeded, also the ones that the
+// net package reports differently (dialling).
+func (e *OpError) Is(target error) bool {
+	return target == os.ErrDeadlineExceeded && e.Timeout()
+}
+
+// timeoutError is a timeout of our own making.
+type timeoutError string
+
+var _ net.Error = timeoutError("")
+
+func (e timeoutError) Error() string        { return string(e) }
+func (e timeoutError) Timeout() bool        { return true }
+func (e timeoutError) Temporary() bool      { return true }
+func (e timeoutError) Is(target error) bool { return target == os.ErrDeadlineExceeded }
+
+func isTimeout(err error) bool {
+	var t interface{ Timeout() bool }
+	return errors.As(err, &t) && t.Timeout() || errors.Is(err, context.DeadlineExceeded)
+}

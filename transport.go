@@ -1,0 +1,177 @@
+package raftwire
+
+import (
+	"io"
+	"time"
+)
+
+// ServerID is the unique and stable identity of a server in a cluster. It is
+// opaque to a transport, which passes it to a [ServerAddressProvider].
+type ServerID string
+
+// ServerAddress is where a transport reaches a server: "host:port" for TCP,
+// any name for the memory transport.
+type ServerAddress string
+
+// Transport carries the requests of a Raft implementation to its peers, and
+// theirs to it. Every method may be called by several goroutines at once.
+//
+// The five request methods block until the answer is there or the call has
+// failed, and fill resp only before they return; on a transport error resp is
+// the zero value. They neither change nor keep args, so one args may serve
+// several concurrent calls. A request that the peer answered with an error
+// returns that error as a [*RemoteError], with resp filled from the answer.
+type Transport interface {
+	// Consumer returns the channel of inbound requests, always the same one.
+	// It is never closed. Each RPC must be answered once.
+	Consumer() <-chan RPC
+
+	// LocalAddr returns the address under which peers reach this transport.
+	LocalAddr() ServerAddress
+
+	// AppendEntriesPipeline opens a pipeline of AppendEntries requests to
+	// target. It returns [ErrPipelineReplicationNotSupported], unwrapped, if
+	// the transport is configured not to pipeline.
+	AppendEntriesPipeline(id ServerID, target ServerAddress) (AppendPipeline, error)
+
+	// AppendEntries sends an AppendEntries request, or a heartbeat.
+	AppendEntries(id ServerID, target ServerAddress, args *AppendEntriesRequest, resp *AppendEntriesResponse) error
+
+	// RequestVote asks target for its vote.
+	RequestVote(id ServerID, target ServerAddress, args *RequestVoteRequest, resp *RequestVoteResponse) error
+
+	// InstallSnapshot sends a snapshot: the request, then exactly args.Size
+	// bytes of data. data is read by the calling goroutine and not touched
+	// after the call returned; a reader that ends early or late is an error.
+	InstallSnapshot(id ServerID, target ServerAddress, args *InstallSnapshotRequest, resp *InstallSnapshotResponse, data io.Reader) error
+
+	// EncodePeer turns an address into the bytes that travel in requests. It
+	// does not block.
+	EncodePeer(id ServerID, addr ServerAddress) []byte
+
+	// DecodePeer turns the bytes of EncodePeer back into an address.
+	DecodePeer([]byte) ServerAddress
+
+	// SetHeartbeatHandler sets a function that takes heartbeats in place of
+	// Consumer; nil takes it away. It is called on the goroutine of the
+	// connection that received the heartbeat, concurrently with itself and
+	// with the reader of Consumer, so it must not block. It answers with
+	// rpc.Respond; it may leave a heartbeat unanswered, which then fails at
+	// the sender's deadline.
+	SetHeartbeatHandler(cb func(rpc RPC))
+
+	// TimeoutNow tells target to start an election at once (leadership transfer).
+	TimeoutNow(id ServerID, target ServerAddress, args *TimeoutNowRequest, resp *TimeoutNowResponse) error
+}
+
+// WithPreVote is implemented by transports that can ask for pre-votes
+// (§9.6 of Ongaro's dissertation).
+type WithPreVote interface {
+	// RequestPreVote asks whether target would grant a vote.
+	RequestPreVote(id ServerID, target ServerAddress, args *RequestPreVoteRequest, resp *RequestPreVoteResponse) error
+}
+
+// WithClose is implemented by transports that hold resources.
+type WithClose interface {
+	// Close ends the transport: its listener, its connections and its
+	// goroutines. Calls under way fail with [ErrTransportShutdown], as do
+	// later ones. Close may be called more than once and by any goroutine.
+	Close() error
+}
+
+// WithPeers is implemented by transports whose routes are made by hand, as
+// those in memory.
+type WithPeers interface {
+	// Connect makes peer reachable through t.
+	Connect(peer ServerAddress, t Transport)
+	// Disconnect makes peer unreachable; calls in flight to it fail.
+	Disconnect(peer ServerAddress)
+	// DisconnectAll makes every peer unreachable.
+	DisconnectAll()
+}
+
+// LoopbackTransport is what a test cluster in one process needs.
+type LoopbackTransport interface {
+	Transport
+	WithPeers
+	WithClose
+	WithPreVote
+}
+
+// RPC is an inbound request.
+type RPC struct {
+	// Command is the request: *AppendEntriesRequest, *RequestVoteRequest,
+	// *RequestPreVoteRequest, *InstallSnapshotRequest or *TimeoutNowRequest.
+	// It belongs to the receiver; nothing in it is shared with the sender.
+	Command interface{}
+
+	// Reader yields the body of an InstallSnapshotRequest, exactly Size bytes,
+	// and is nil for other requests. It belongs to the receiver until it
+	// answers; after that, Read returns an error. A body that stalls for
+	// longer than the transport's timeout fails the Read under way.
+	Reader io.Reader
+
+	// RespChan takes the answer. Sending the first answer never blocks.
+	RespChan chan<- RPCResponse
+}
+
+// Respond answers the request with a response, an error, or both. A nil resp
+// arrives as the zero response. The first call never blocks; further calls
+// are ignored or may block, so answer once.
+func (r *RPC) Respond(resp interface{}, err error) {
+	r.RespChan <- RPCResponse{resp, err}
+}
+
+// RPCResponse is the answer to an RPC.
+type RPCResponse struct {
+	// Response is a pointer to the response type that matches the command, or nil.
+	Response interface{}
+	// Error reaches the caller as a [*RemoteError] with the same text.
+	Error error
+}
+
+// AppendPipeline sends AppendEntries requests without waiting for the answers
+// of earlier ones.
+type AppendPipeline interface {
+	// AppendEntries sends a request and returns a future for its answer. It
+	// returns at once while fewer than the window's requests are in flight,
+	// waits for a place otherwise, and always returns within the transport's
+	// timeout, even if nobody reads Consumer. After an error the pipeline is
+	// of no further use: close it.
+	//
+	// args, its entries and resp belong to the pipeline until the future has
+	// settled. Requests travel in the order of the calls.
+	AppendEntries(args *AppendEntriesRequest, resp *AppendEntriesResponse) (AppendFuture, error)
+
+	// Consumer returns the channel of settled futures, in the order in which
+	// they were sent. It is never closed. Failed futures are delivered as
+	// well, until the pipeline is closed.
+	Consumer() <-chan AppendFuture
+
+	// Close ends the pipeline. Futures in flight settle with
+	// [ErrPipelineShutdown]. It may be called more than once and by any
+	// goroutine.
+	Close() error
+}
+
+// AppendFuture is the answer to come of a pipelined AppendEntries.
+type AppendFuture interface {
+	Future
+
+	// Start returns when AppendEntries was called.
+	Start() time.Time
+
+	// Request returns the args that AppendEntries was called with.
+	Request() *AppendEntriesRequest
+
+	// Response returns the resp that AppendEntries was called with. It may be
+	// read once the future has settled, and is the zero value if it failed.
+	Response() *AppendEntriesResponse
+}
+
+// Future is a result to come.
+type Future interface {
+	// Error blocks until the future has settled and returns its error. It may
+	// be called more than once and by several goroutines.
+	Error() error
+}
