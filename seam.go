@@ -1,0 +1,66 @@
+package raftwire
+
+import (
+	"io"
+	"time"
+)
+
+// The seam: how a package with message types of its own (an adapter to another
+// Raft implementation) takes requests and futures without a goroutine, a copy
+// or a channel between itself and the transport. Most programs use Consumer
+// and AppendEntriesPipeline and need nothing of this file. Both transports of
+// this package implement [WithDispatcher] and [WithPipelineSink].
+
+// Dispatcher hands the requests of one inbound connection to a Raft core, in
+// order, and brings the answers back in the same order. Its methods are called
+// by the goroutine of that connection only.
+type Dispatcher interface {
+	// Dispatch hands a request over and reports whether it was taken. It
+	// blocks until that happens, until the oldest request taken and not yet
+	// answered has its answer (collect it with Answer, then call Dispatch with
+	// the same request again), or until the connection's done channel is
+	// closed. body is the snapshot that follows the request, or nil.
+	// heartbeat says that the command is a bare heartbeat, which may be
+	// answered at once.
+	Dispatch(command any, body io.Reader, heartbeat bool) bool
+
+	// Ready reports whether Answer would return at once.
+	Ready() bool
+
+	// Answer blocks for the answer to the oldest request taken. It returns
+	// false if the connection's done channel was closed first.
+	Answer() (RPCResponse, bool)
+}
+
+// DispatchObserver may be implemented by a Dispatcher that times how requests
+// arrive. Without it the transport reads no clock for them.
+type DispatchObserver interface {
+	// KindRead is called when a request's first byte was read; the connection
+	// had been waiting for it since the given time.
+	KindRead(since time.Time)
+	// Decoded is called when the rest was decoded, which began at the given time.
+	Decoded(command any, heartbeat bool, since time.Time)
+}
+
+// WithDispatcher is implemented by transports that can hand inbound requests
+// to something other than Consumer.
+type WithDispatcher interface {
+	// SetDispatcher makes the transport call open for each inbound connection
+	// and use its Dispatcher in place of Consumer and of the heartbeat
+	// handler. done is closed when the connection ends. Connections that are
+	// open already change over with their next request.
+	SetDispatcher(open func(done <-chan struct{}) Dispatcher)
+}
+
+// PipelineSink takes the settled futures of a pipeline, one at a time and in
+// order. It blocks until the future was consumed, which it reports, or until
+// stop is closed. With a nil stop it must not block.
+type PipelineSink func(future AppendFuture, stop <-chan struct{}) bool
+
+// WithPipelineSink is implemented by transports whose pipelines can deliver
+// to something other than their Consumer.
+type WithPipelineSink interface {
+	// AppendEntriesPipelineTo is AppendEntriesPipeline with a sink in place of
+	// the pipeline's Consumer, which then returns a channel that yields nothing.
+	AppendEntriesPipelineTo(id ServerID, target ServerAddress, sink PipelineSink) (AppendPipeline, error)
+}
