@@ -1,0 +1,200 @@
+// Package faultnet is a network in memory for tests: hosts, connections with
+// bounded buffers, and faults that a test switches on and off.
+//
+// Use. A [Network] has hosts, known by name. [Host.Listen] gives a [Layer],
+// which a raftwire.NetworkTransport takes as its Stream; [Host.Dial] is for raw
+// clients. Connections behave like TCP: bytes arrive in order or not at all,
+// writers block while the reader is slow, deadlines interrupt calls under way,
+// what was written before Close still arrives, and a peer that is gone answers
+// with a reset.
+//
+// Faults. What a fault delays it does not lose, because TCP sends again: bytes,
+// closes and resets on a cut link are held until it heals. [Network.Partition]
+// and [Link.Cut] hold, [Link.SetLatency] delays, [Link.ResetAfter] and
+// [Network.Reset] break connections, [Host.Refuse] refuses new ones,
+// [Host.Crash] ends a process, [Host.PowerOff] a machine.
+//
+// Time. All waiting is on condition variables and timers, and no lock is held
+// meanwhile, so a network that lives inside a testing/synctest bubble runs on
+// its fake clock: a deadline ends a call at exactly its time. A network must
+// not be shared between bubbles.
+//
+// Seeds. Everything random comes from the seed of [New]. The order in which
+// goroutines run does not, so a seed repeats decisions, not schedules.
+package faultnet
+
+import (
+	"math/rand/v2"
+	"sync"
+)
+
+const (
+	networkName = "faultnet"
+
+	// DefaultBuffer is how many bytes a direction of a connection holds.
+	DefaultBuffer = 64 << 10
+
+	// firstPort numbers the dialling ends of connections.
+	firstPort = 40000
+)
+
+// Network is a set of hosts and the links between them. Its methods, and those
+// of everything that it gives out, may be called by several goroutines at once.
+// Only Dial, Accept, Read and Write block.
+type Network struct {
+	// mu protects everything in the network. It is held for moments only,
+	// never while blocked, so one for all is the simplest thing that works.
+	mu sync.Mutex
+	// changed is what dials wait for: a link, a host or a listener.
+	changed sync.Cond
+
+	hosts  map[string]*Host
+	links  map[[2]*Host]*Link
+	random *rand.Rand
+	buffer int
+	slice  int
+	tap    func(from, to string, data []byte)
+	conns  int // connection ends made so far, numbers them
+}
+
+// New returns a network without hosts and without faults.
+func New(seed int64) *Network {
+	n := &Network{
+		hosts:  make(map[string]*Host),
+		links:  make(map[[2]*Host]*Link),
+		random: rand.New(rand.NewPCG(uint64(seed), 0)),
+		buffer: DefaultBuffer,
+	}
+	n.changed.L = &n.mu
+	return n
+}
+
+// Host returns the host of this name, which is made and switched on by its
+// first use. The name is its address; a port in it has no meaning.
+func (n *Network) Host(name string) *Host {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.host(name)
+}
+
+// Link returns what carries bytes from one host to the other, in this
+// direction only.
+func (n *Network) Link(from, to string) *Link {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.link(n.host(from), n.host(to))
+}
+
+// SetBuffer sets how many bytes a direction of a connection holds before its
+// writer blocks, for connections dialled from now on.
+func (n *Network) SetBuffer(bytes int) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.buffer = max(bytes, 1)
+}
+
+// Slice makes each Read return a random number of at most limit bytes, as if
+// everything had been written in small pieces; 0 ends it.
+func (n *Network) Slice(limit int) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.slice = limit
+}
+
+// Tap makes the network show what is written, in the order of each connection;
+// nil ends it. tap must not block, keep data or use the network.
+func (n *Network) Tap(tap func(from, to string, data []byte)) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.tap = tap
+}
+
+// Partition cuts the links between two hosts, both ways.
+func (n *Network) Partition(a, b string) {
+	n.Link(a, b).Cut()
+	n.Link(b, a).Cut()
+}
+
+// Heal mends every cut link. Hosts that are down stay down.
+func (n *Network) Heal() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, l := range n.links {
+		l.cut = false
+		l.reopen()
+	}
+}
+
+// Reset breaks every connection between two hosts, as a box in between would:
+// both ends fail with a reset, after what has already arrived was read.
+func (n *Network) Reset(a, b string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, c := range n.host(a).ordered() {
+		if c.peer.host == n.host(b) {
+			c.breakOff()
+		}
+	}
+}
+
+// OpenConns returns how many connection ends were not closed yet by their
+// owner. A connection that waits to be accepted counts, and so does one that
+// was reset, like a descriptor.
+func (n *Network) OpenConns() int {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	open := 0
+	for _, h := range n.hosts {
+		open += len(h.conns)
+	}
+	return open
+}
+
+// Bytes returns how many bytes were written and not yet read, for ends that
+// are still open.
+func (n *Network) Bytes() int {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	held := 0
+	for _, h := range n.hosts {
+		for c := range h.conns {
+			held += c.held()
+		}
+	}
+	return held
+}
+
+func (n *Network) host(name string) *Host {
+	h := n.hosts[name]
+	if h == nil {
+		h = &Host{net: n, name: name, conns: make(map[*Conn]struct{})}
+		n.hosts[name] = h
+	}
+	return h
+}
+
+func (n *Network) link(from, to *Host) *Link {
+	key := [2]*Host{from, to}
+	l := n.links[key]
+	if l == nil {
+		l = &Link{net: n, from: from, to: to}
+		n.links[key] = l
+	}
+	return l
+}
+
+// wake makes dials look again. It is called without mu.
+func (n *Network) wake() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.changed.Broadcast()
+}
+
+// Addr is the address of a host, or of one end of a connection.
+type Addr string
+
+// Network returns "faultnet".
+func (a Addr) Network() string { return networkName }
+
+// String returns the host's name, with a number for a dialling end.
+func (a Addr) String() string { return string(a) }
