@@ -1,0 +1,473 @@
+package raftwire
+
+import (
+	"strconv"
+
+	"github.com/raftwire/raftwire/internal/msgpack"
+)
+
+// The codec: messages to msgpack and back. A message is a map from the names
+// of its fields, sorted, to their values; nil slices are nil. The bytes are the
+// ones of hashicorp's codec, which is the oracle of the tests.
+//
+// Decoding accepts what the oracle accepts: fields in any order, missing ones,
+// unknown ones, nil for anything, a message as an array of values in the order
+// of declaration, integers and byte strings of any form, both formats of time.
+// It is stricter, on purpose, in that it rejects
+//
+//   - a nil entry in AppendEntriesRequest.Entries, and a negative
+//     InstallSnapshotRequest.Size: a Raft core would trip over them;
+//   - a field that occurs twice in a map;
+//   - a byte slice that is encoded as an array or map of numbers, and so for
+//     names of fields and error texts; Entries encoded as a map;
+//   - a time in the form of MarshalBinary with 1e9 nanoseconds or more;
+//   - unknown fields nested more than 100 deep;
+//   - messages that need more than 3 times their bytes and 64 KiB of memory,
+//     as thousands of entries of a few bytes would.
+
+// cutThreshold is the size from which copying a payload into the connection's
+// buffer costs more than writing it from where it lies.
+const cutThreshold = 16 << 10
+
+// cut is a payload that was left out of an encoded message: data belongs
+// between dst[:at] and dst[at:].
+type cut struct {
+	at   int
+	data []byte
+}
+
+// appendAppendEntriesRequest appends the request. With cuts that are not nil,
+// payloads of cutThreshold and more are left out of dst and appended to cuts
+// instead; they alias the request, which must not change until they are written.
+func appendAppendEntriesRequest(dst []byte, m *AppendEntriesRequest, newTime bool, cuts []cut) ([]byte, []cut) {
+	dst = msgpack.AppendMapHeader(dst, 9)
+	dst = appendBytesField(dst, "\xa4Addr", m.Addr)
+	dst, cuts = appendEntries(append(dst, "\xa7Entries"...), m.Entries, newTime, cuts)
+	dst = appendBytesField(dst, "\xa2ID", m.ID)
+	dst = appendBytesField(dst, "\xa6Leader", m.Leader)
+	dst = appendUintField(dst, "\xb1LeaderCommitIndex", m.LeaderCommitIndex)
+	dst = appendUintField(dst, "\xacPrevLogEntry", m.PrevLogEntry)
+	dst = appendUintField(dst, "\xabPrevLogTerm", m.PrevLogTerm)
+	dst = appendIntField(dst, "\xafProtocolVersion", int64(m.ProtocolVersion))
+	dst = appendUintField(dst, "\xa4Term", m.Term)
+	return dst, cuts
+}
+
+func appendEntries(dst []byte, entries []*Log, newTime bool, cuts []cut) ([]byte, []cut) {
+	if entries == nil {
+		return msgpack.AppendNil(dst), cuts
+	}
+	dst = msgpack.AppendArrayHeader(dst, len(entries))
+	for _, l := range entries {
+		dst, cuts = appendLog(dst, l, newTime, cuts)
+	}
+	return dst, cuts
+}
+
+func appendLog(dst []byte, l *Log, newTime bool, cuts []cut) ([]byte, []cut) {
+	if l == nil {
+		return msgpack.AppendNil(dst), cuts
+	}
+	dst = msgpack.AppendMapHeader(dst, 6)
+	dst = append(dst, "\xaaAppendedAt"...)
+	if newTime {
+		dst = msgpack.AppendTimestamp(dst, l.AppendedAt)
+	} else {
+		dst = msgpack.AppendTime(dst, l.AppendedAt)
+	}
+	dst = append(dst, "\xa4Data"...)
+	dst, cuts = appendPayload(dst, l.Data, cuts)
+	dst = append(dst, "\xaaExtensions"...)
+	dst, cuts = appendPayload(dst, l.Extensions, cuts)
+	dst = append(dst, "\xa5Index"...)
+	dst = msgpack.AppendUint(dst, l.Index)
+	dst = append(dst, "\xa4Term"...)
+	dst = msgpack.AppendUint(dst, l.Term)
+	dst = append(dst, "\xa4Type"...)
+	dst = msgpack.AppendUint(dst, uint64(l.Type))
+	return dst, cuts
+}
+
+func appendPayload(dst, payload []byte, cuts []cut) ([]byte, []cut) {
+	if cuts == nil || len(payload) < cutThreshold {
+		return msgpack.AppendBytes(dst, payload), cuts
+	}
+	dst = msgpack.AppendRawHeader(dst, len(payload))
+	return dst, append(cuts, cut{at: len(dst), data: payload})
+}
+
+func appendAppendEntriesResponse(dst []byte, m *AppendEntriesResponse) []byte {
+	dst = msgpack.AppendMapHeader(dst, 7)
+	dst = appendBytesField(dst, "\xa4Addr", m.Addr)
+	dst = appendBytesField(dst, "\xa2ID", m.ID)
+	dst = appendUintField(dst, "\xa7LastLog", m.LastLog)
+	dst = appendBoolField(dst, "\xaeNoRetryBackoff", m.NoRetryBackoff)
+	dst = appendIntField(dst, "\xafProtocolVersion", int64(m.ProtocolVersion))
+	dst = appendBoolField(dst, "\xa7Success", m.Success)
+	return appendUintField(dst, "\xa4Term", m.Term)
+}
+
+func appendRequestVoteRequest(dst []byte, m *RequestVoteRequest) []byte {
+	dst = msgpack.AppendMapHeader(dst, 8)
+	dst = appendBytesField(dst, "\xa4Addr", m.Addr)
+	dst = appendBytesField(dst, "\xa9Candidate", m.Candidate)
+	dst = appendBytesField(dst, "\xa2ID", m.ID)
+	dst = appendUintField(dst, "\xacLastLogIndex", m.LastLogIndex)
+	dst = appendUintField(dst, "\xabLastLogTerm", m.LastLogTerm)
+	dst = appendBoolField(dst, "\xb2LeadershipTransfer", m.LeadershipTransfer)
+	dst = appendIntField(dst, "\xafProtocolVersion", int64(m.ProtocolVersion))
+	return appendUintField(dst, "\xa4Term", m.Term)
+}
+
+func appendRequestVoteResponse(dst []byte, m *RequestVoteResponse) []byte {
+	dst = msgpack.AppendMapHeader(dst, 6)
+	dst = appendBytesField(dst, "\xa4Addr", m.Addr)
+	dst = appendBoolField(dst, "\xa7Granted", m.Granted)
+	dst = appendBytesField(dst, "\xa2ID", m.ID)
+	dst = appendBytesField(dst, "\xa5Peers", m.Peers)
+	dst = appendIntField(dst, "\xafProtocolVersion", int64(m.ProtocolVersion))
+	return appendUintField(dst, "\xa4Term", m.Term)
+}
+
+func appendRequestPreVoteRequest(dst []byte, m *RequestPreVoteRequest) []byte {
+	dst = msgpack.AppendMapHeader(dst, 6)
+	dst = appendBytesField(dst, "\xa4Addr", m.Addr)
+	dst = appendBytesField(dst, "\xa2ID", m.ID)
+	dst = appendUintField(dst, "\xacLastLogIndex", m.LastLogIndex)
+	dst = appendUintField(dst, "\xabLastLogTerm", m.LastLogTerm)
+	dst = appendIntField(dst, "\xafProtocolVersion", int64(m.ProtocolVersion))
+	return appendUintField(dst, "\xa4Term", m.Term)
+}
+
+func appendRequestPreVoteResponse(dst []byte, m *RequestPreVoteResponse) []byte {
+	dst = msgpack.AppendMapHeader(dst, 5)
+	dst = appendBytesField(dst, "\xa4Addr", m.Addr)
+	dst = appendBoolField(dst, "\xa7Granted", m.Granted)
+	dst = appendBytesField(dst, "\xa2ID", m.ID)
+	dst = appendIntField(dst, "\xafProtocolVersion", int64(m.ProtocolVersion))
+	return appendUintField(dst, "\xa4Term", m.Term)
+}
+
+func appendInstallSnapshotRequest(dst []byte, m *InstallSnapshotRequest) []byte {
+	dst = msgpack.AppendMapHeader(dst, 12)
+	dst = appendBytesField(dst, "\xa4Addr", m.Addr)
+	dst = appendBytesField(dst, "\xadConfiguration", m.Configuration)
+	dst = appendUintField(dst, "\xb2ConfigurationIndex", m.ConfigurationIndex)
+	dst = appendBytesField(dst, "\xa2ID", m.ID)
+	dst = appendUintField(dst, "\xacLastLogIndex", m.LastLogIndex)
+	dst = appendUintField(dst, "\xabLastLogTerm", m.LastLogTerm)
+	dst = appendBytesField(dst, "\xa6Leader", m.Leader)
+	dst = appendBytesField(dst, "\xa5Peers", m.Peers)
+	dst = appendIntField(dst, "\xafProtocolVersion", int64(m.ProtocolVersion))
+	dst = appendIntField(dst, "\xa4Size", m.Size)
+	dst = appendIntField(dst, "\xafSnapshotVersion", int64(m.SnapshotVersion))
+	return appendUintField(dst, "\xa4Term", m.Term)
+}
+
+func appendInstallSnapshotResponse(dst []byte, m *InstallSnapshotResponse) []byte {
+	dst = msgpack.AppendMapHeader(dst, 5)
+	dst = appendBytesField(dst, "\xa4Addr", m.Addr)
+	dst = appendBytesField(dst, "\xa2ID", m.ID)
+	dst = appendIntField(dst, "\xafProtocolVersion", int64(m.ProtocolVersion))
+	dst = appendBoolField(dst, "\xa7Success", m.Success)
+	return appendUintField(dst, "\xa4Term", m.Term)
+}
+
+func appendTimeoutNowRequest(dst []byte, m *TimeoutNowRequest) []byte {
+	dst = msgpack.AppendMapHeader(dst, 3)
+	dst = appendBytesField(dst, "\xa4Addr", m.Addr)
+	dst = appendBytesField(dst, "\xa2ID", m.ID)
+	return appendIntField(dst, "\xafProtocolVersion", int64(m.ProtocolVersion))
+}
+
+func appendTimeoutNowResponse(dst []byte, m *TimeoutNowResponse) []byte {
+	dst = msgpack.AppendMapHeader(dst, 3)
+	dst = appendBytesField(dst, "\xa4Addr", m.Addr)
+	dst = appendBytesField(dst, "\xa2ID", m.ID)
+	return appendIntField(dst, "\xafProtocolVersion", int64(m.ProtocolVersion))
+}
+
+func appendBytesField(dst []byte, key string, v []byte) []byte {
+	return msgpack.AppendBytes(append(dst, key...), v)
+}
+
+func appendUintField(dst []byte, key string, v uint64) []byte {
+	return msgpack.AppendUint(append(dst, key...), v)
+}
+
+func appendIntField(dst []byte, key string, v int64) []byte {
+	return msgpack.AppendInt(append(dst, key...), v)
+}
+
+func appendBoolField(dst []byte, key string, v bool) []byte {
+	return msgpack.AppendBool(append(dst, key...), v)
+}
+
+// The fields of each message, in the order of declaration.
+var (
+	appendEntriesRequestFields = msgpack.NewFields("AppendEntriesRequest",
+		"ProtocolVersion", "ID", "Addr", "Term", "Leader", "PrevLogEntry", "PrevLogTerm", "Entries", "LeaderCommitIndex")
+	logFields = msgpack.NewFields("",
+		"Index", "Term", "Type", "Data", "Extensions", "AppendedAt")
+	appendEntriesResponseFields = msgpack.NewFields("AppendEntriesResponse",
+		"ProtocolVersion", "ID", "Addr", "Term", "LastLog", "Success", "NoRetryBackoff")
+	requestVoteRequestFields = msgpack.NewFields("RequestVoteRequest",
+		"ProtocolVersion", "ID", "Addr", "Term", "Candidate", "LastLogIndex", "LastLogTerm", "LeadershipTransfer")
+	requestVoteResponseFields = msgpack.NewFields("RequestVoteResponse",
+		"ProtocolVersion", "ID", "Addr", "Term", "Peers", "Granted")
+	requestPreVoteRequestFields = msgpack.NewFields("RequestPreVoteRequest",
+		"ProtocolVersion", "ID", "Addr", "Term", "LastLogIndex", "LastLogTerm")
+	requestPreVoteResponseFields = msgpack.NewFields("RequestPreVoteResponse",
+		"ProtocolVersion", "ID", "Addr", "Term", "Granted")
+	installSnapshotRequestFields = msgpack.NewFields("InstallSnapshotRequest",
+		"ProtocolVersion", "ID", "Addr", "SnapshotVersion", "Term", "Leader", "LastLogIndex", "LastLogTerm", "Peers", "Configuration", "ConfigurationIndex", "Size")
+	installSnapshotResponseFields = msgpack.NewFields("InstallSnapshotResponse",
+		"ProtocolVersion", "ID", "Addr", "Term", "Success")
+	timeoutNowRequestFields = msgpack.NewFields("TimeoutNowRequest",
+		"ProtocolVersion", "ID", "Addr")
+	timeoutNowResponseFields = msgpack.NewFields("TimeoutNowResponse",
+		"ProtocolVersion", "ID", "Addr")
+)
+
+// The read functions decode a message into m, whatever m was before. If they
+// fail, which r.Err tells, m holds a part of it.
+
+func readAppendEntriesRequest(r *msgpack.Reader, m *AppendEntriesRequest) {
+	*m = AppendEntriesRequest{}
+	for s := r.Struct(appendEntriesRequestFields); s.Next(); {
+		switch s.Name {
+		case "Term":
+			m.Term = r.Uint64()
+		case "Leader":
+			m.Leader = r.Bytes()
+		case "PrevLogEntry":
+			m.PrevLogEntry = r.Uint64()
+		case "PrevLogTerm":
+			m.PrevLogTerm = r.Uint64()
+		case "Entries":
+			m.Entries = readEntries(r)
+		case "LeaderCommitIndex":
+			m.LeaderCommitIndex = r.Uint64()
+		default:
+			readHeaderField(r, &m.RPCHeader, s.Name)
+		}
+	}
+}
+
+func readEntries(r *msgpack.Reader) []*Log {
+	n := r.ArrayLen()
+	if n < 0 {
+		return nil
+	}
+	const pointer, log = 8, 96 // sizes
+	var logs []Log
+	var payloads msgpack.Arena
+	entries := make([]*Log, 0, r.Reserve(n, pointer))
+	for i := 0; i < n && r.Err() == nil; i++ {
+		if len(logs) == 0 {
+			// Pointers into the last chunk are out already, so it cannot be grown.
+			logs = make([]Log, r.Reserve(n-i, log))
+		}
+		readLog(r, &logs[0], &payloads, n-i)
+		if r.Err() != nil {
+			r.At("[" + strconv.Itoa(i) + "]")
+			return nil
+		}
+		entries = appendEntry(r, entries, &logs[0])
+		logs = logs[1:]
+	}
+	return entries
+}
+
+func appendEntry(r *msgpack.Reader, entries []*Log, l *Log) []*Log {
+	had := cap(entries)
+	entries = append(entries, l)
+	if grown := cap(entries); grown > had {
+		r.Charge(8 * grown)
+	}
+	return entries
+}
+
+// readLog decodes an entry, which is followed by others like it: about so many
+// with this one.
+func readLog(r *msgpack.Reader, m *Log, payloads *msgpack.Arena, about int) {
+	if r.Nil() {
+		r.Reject("is nil")
+		return
+	}
+	for s := r.Struct(logFields); s.Next(); {
+		switch s.Name {
+		case "Index":
+			m.Index = r.Uint64()
+		case "Term":
+			m.Term = r.Uint64()
+		case "Type":
+			m.Type = LogType(r.Uint8())
+		case "Data":
+			m.Data = r.BytesIn(payloads, about)
+		case "Extensions":
+			m.Extensions = r.BytesIn(payloads, about)
+		case "AppendedAt":
+			m.AppendedAt = r.Time()
+		}
+	}
+}
+
+func readAppendEntriesResponse(r *msgpack.Reader, m *AppendEntriesResponse) {
+	*m = AppendEntriesResponse{}
+	for s := r.Struct(appendEntriesResponseFields); s.Next(); {
+		switch s.Name {
+		case "Term":
+			m.Term = r.Uint64()
+		case "LastLog":
+			m.LastLog = r.Uint64()
+		case "Success":
+			m.Success = r.Bool()
+		case "NoRetryBackoff":
+			m.NoRetryBackoff = r.Bool()
+		default:
+			readHeaderField(r, &m.RPCHeader, s.Name)
+		}
+	}
+}
+
+func readRequestVoteRequest(r *msgpack.Reader, m *RequestVoteRequest) {
+	*m = RequestVoteRequest{}
+	for s := r.Struct(requestVoteRequestFields); s.Next(); {
+		switch s.Name {
+		case "Term":
+			m.Term = r.Uint64()
+		case "Candidate":
+			m.Candidate = r.Bytes()
+		case "LastLogIndex":
+			m.LastLogIndex = r.Uint64()
+		case "LastLogTerm":
+			m.LastLogTerm = r.Uint64()
+		case "LeadershipTransfer":
+			m.LeadershipTransfer = r.Bool()
+		default:
+			readHeaderField(r, &m.RPCHeader, s.Name)
+		}
+	}
+}
+
+func readRequestVoteResponse(r *msgpack.Reader, m *RequestVoteResponse) {
+	*m = RequestVoteResponse{}
+	for s := r.Struct(requestVoteResponseFields); s.Next(); {
+		switch s.Name {
+		case "Term":
+			m.Term = r.Uint64()
+		case "Peers":
+			m.Peers = r.Bytes()
+		case "Granted":
+			m.Granted = r.Bool()
+		default:
+			readHeaderField(r, &m.RPCHeader, s.Name)
+		}
+	}
+}
+
+func readRequestPreVoteRequest(r *msgpack.Reader, m *RequestPreVoteRequest) {
+	*m = RequestPreVoteRequest{}
+	for s := r.Struct(requestPreVoteRequestFields); s.Next(); {
+		switch s.Name {
+		case "Term":
+			m.Term = r.Uint64()
+		case "LastLogIndex":
+			m.LastLogIndex = r.Uint64()
+		case "LastLogTerm":
+			m.LastLogTerm = r.Uint64()
+		default:
+			readHeaderField(r, &m.RPCHeader, s.Name)
+		}
+	}
+}
+
+func readRequestPreVoteResponse(r *msgpack.Reader, m *RequestPreVoteResponse) {
+	*m = RequestPreVoteResponse{}
+	for s := r.Struct(requestPreVoteResponseFields); s.Next(); {
+		switch s.Name {
+		case "Term":
+			m.Term = r.Uint64()
+		case "Granted":
+			m.Granted = r.Bool()
+		default:
+			readHeaderField(r, &m.RPCHeader, s.Name)
+		}
+	}
+}
+
+func readInstallSnapshotRequest(r *msgpack.Reader, m *InstallSnapshotRequest) {
+	*m = InstallSnapshotRequest{}
+	for s := r.Struct(installSnapshotRequestFields); s.Next(); {
+		switch s.Name {
+		case "SnapshotVersion":
+			m.SnapshotVersion = SnapshotVersion(r.Int64())
+		case "Term":
+			m.Term = r.Uint64()
+		case "Leader":
+			m.Leader = r.Bytes()
+		case "LastLogIndex":
+			m.LastLogIndex = r.Uint64()
+		case "LastLogTerm":
+			m.LastLogTerm = r.Uint64()
+		case "Peers":
+			m.Peers = r.Bytes()
+		case "Configuration":
+			m.Configuration = r.Bytes()
+		case "ConfigurationIndex":
+			m.ConfigurationIndex = r.Uint64()
+		case "Size":
+			m.Size = readSize(r)
+		default:
+			readHeaderField(r, &m.RPCHeader, s.Name)
+		}
+	}
+}
+
+func readSize(r *msgpack.Reader) int64 {
+	size := r.Int64()
+	if size < 0 {
+		r.Reject("%d is negative", size)
+	}
+	return size
+}
+
+func readInstallSnapshotResponse(r *msgpack.Reader, m *InstallSnapshotResponse) {
+	*m = InstallSnapshotResponse{}
+	for s := r.Struct(installSnapshotResponseFields); s.Next(); {
+		switch s.Name {
+		case "Term":
+			m.Term = r.Uint64()
+		case "Success":
+			m.Success = r.Bool()
+		default:
+			readHeaderField(r, &m.RPCHeader, s.Name)
+		}
+	}
+}
+
+func readTimeoutNowRequest(r *msgpack.Reader, m *TimeoutNowRequest) {
+	*m = TimeoutNowRequest{}
+	for s := r.Struct(timeoutNowRequestFields); s.Next(); {
+		readHeaderField(r, &m.RPCHeader, s.Name)
+	}
+}
+
+func readTimeoutNowResponse(r *msgpack.Reader, m *TimeoutNowResponse) {
+	*m = TimeoutNowResponse{}
+	for s := r.Struct(timeoutNowResponseFields); s.Next(); {
+		readHeaderField(r, &m.RPCHeader, s.Name)
+	}
+}
+
+func readHeaderField(r *msgpack.Reader, m *RPCHeader, name string) {
+	switch name {
+	case "ProtocolVersion":
+		m.ProtocolVersion = ProtocolVersion(r.Int64())
+	case "ID":
+		m.ID = r.Bytes()
+	case "Addr":
+		m.Addr = r.Bytes()
+	}
+}

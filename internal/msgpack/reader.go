@@ -1,0 +1,658 @@
+package msgpack
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+)
+
+const (
+	startSize = 4 << 10  // of a buffer
+	maxSize   = 64 << 10 // of a buffer that has grown
+
+	// largeSize is the length from which a byte string may be read past the
+	// buffer, straight into its own slice. Shorter ones fit into every buffer.
+	largeSize = startSize
+
+	// slack is what a message may allocate beyond three times its bytes, and
+	// what is allocated for a byte string before any of it has arrived.
+	slack = 64 << 10
+
+	// emptyReads is how many reads may come back with neither bytes nor error.
+	emptyReads = 100
+)
+
+// Reader reads msgpack values from a connection. It owns the input buffer, so
+// everything that comes from the connection has to go through it.
+//
+// Its first error sticks: from then on every method returns zero values and
+// Err the error, so callers look at Err once, at the end. Values that cannot
+// be what the caller asked for are errors of type *Error; whatever the source
+// returns is passed on as it is, except that an EOF after a message's first
+// byte is io.ErrUnexpectedEOF.
+//
+// Nil stands for the zero value of everything. The zero Reader is ready for
+// Reset. A Reader is used by one goroutine at a time.
+type Reader struct {
+	src  io.Reader
+	buf  []byte // allocated by the first read
+	r, w int    // buf[r:w] was read and is not consumed
+	full bool   // the last read left no room
+	err  error
+
+	limit     int64 // of a message's bytes; 0 for none
+	passed    int64 // plus r are the bytes consumed of this message
+	allocated int64 // for this message
+	short     Arena // of Bytes
+
+	zone   *time.Location // the last fixed one, at offset seconds
+	offset int
+}
+
+// Error says that a message is not what it should be.
+type Error struct {
+	// Path is the place, "AppendEntriesRequest.Entries[3].Index" for example.
+	Path string
+	// Text says what is wrong.
+	Text string
+}
+
+// Error returns place and text.
+func (e *Error) Error() string { return e.Path + ": " + e.Text }
+
+// Reset makes the Reader read from src, as if it were new; it keeps the
+// buffer's memory and the limit.
+func (r *Reader) Reset(src io.Reader) {
+	*r = Reader{src: src, buf: r.buf, limit: r.limit, short: r.short}
+}
+
+// SetLimit sets the greatest number of bytes that a message may have, without
+// what is taken by Read; 0 means any.
+func (r *Reader) SetLimit(n int64) { r.limit = n }
+
+// Buffered returns how many bytes were read and are not yet consumed. It is 0
+// after an error.
+func (r *Reader) Buffered() int { return r.w - r.r }
+
+// Peek returns the buffered bytes without consuming them. They are valid until
+// the next call.
+func (r *Reader) Peek() []byte { return r.buf[r.r:r.w] }
+
+// Err returns the first error.
+func (r *Reader) Err() error { return r.err }
+
+// Fail makes err the Reader's error unless it has one.
+func (r *Reader) Fail(err error) {
+	if r.err != nil || err == nil {
+		return
+	}
+	r.err = err
+	// With nothing buffered all short cuts miss and end where err is looked
+	// at, so they need not look themselves.
+	r.passed += int64(r.r)
+	r.r, r.w = 0, 0
+}
+
+// Reject fails with an *Error.
+func (r *Reader) Reject(format string, args ...any) {
+	if r.err == nil {
+		r.Fail(&Error{Text: fmt.Sprintf(format, args...)})
+	}
+}
+
+// At puts a place in front of the place of the Reader's error, if that is an
+// *Error. Readers of containers call it from the inside out.
+func (r *Reader) At(place string) {
+	if e, ok := r.err.(*Error); ok {
+		e.Path = place + e.Path
+	}
+}
+
+// Begin starts a message: what was consumed and allocated is counted from here.
+func (r *Reader) Begin() {
+	r.passed = -int64(r.r)
+	r.allocated = 0
+}
+
+// Shrink lets the memory of a grown buffer go, if nothing is buffered.
+func (r *Reader) Shrink() {
+	if r.Buffered() > 0 || len(r.buf) <= startSize {
+		return
+	}
+	r.passed += int64(r.r)
+	r.buf, r.r, r.w, r.full = nil, 0, 0, false
+}
+
+// Fill reads once from the source into the buffer, to wait for a message. It
+// returns the source's error. A timeout that brought no bytes does not stick;
+// Fill may be called again.
+func (r *Reader) Fill() error {
+	if r.err != nil {
+		return r.err
+	}
+	r.makeRoom()
+	if r.w == len(r.buf) {
+		return nil
+	}
+	n, err := r.src.Read(r.buf[r.w:])
+	r.got(n)
+	if n > 0 || err == nil {
+		// An error that comes with bytes is repeated by the next Read.
+		return nil
+	}
+	if r.Buffered() == 0 && !isTimeout(err) {
+		r.Fail(err)
+	}
+	return err
+}
+
+// Read reads bytes that are not msgpack: from the buffer if there are any, else
+// with a single Read of the source. A timeout that brought no bytes does not
+// stick.
+func (r *Reader) Read(p []byte) (int, error) {
+	if r.Buffered() > 0 {
+		n := copy(p, r.Peek())
+		r.r += n
+		return n, nil
+	}
+	if r.err != nil || len(p) == 0 {
+		return 0, r.err
+	}
+	n, err := r.src.Read(p)
+	r.passed += int64(n)
+	if n > 0 || err == nil {
+		return n, nil
+	}
+	err = r.inside(err)
+	if !isTimeout(err) {
+		r.Fail(err)
+	}
+	return 0, err
+}
+
+func isTimeout(err error) bool {
+	var t interface{ Timeout() bool }
+	return errors.As(err, &t) && t.Timeout()
+}
+
+// need makes sure that n bytes, at most startSize, are buffered.
+func (r *Reader) need(n int) bool {
+	for r.w-r.r < n {
+		if !r.more() {
+			return false
+		}
+	}
+	return true
+}
+
+func (r *Reader) more() bool {
+	if r.err != nil || !r.withinLimit(1) {
+		return false
+	}
+	r.makeRoom()
+	n := r.read(r.buf[r.w:])
+	r.got(n)
+	return n > 0
+}
+
+// makeRoom moves what is buffered to the front, of a larger buffer if the
+// source filled the present one.
+func (r *Reader) makeRoom() {
+	to := r.buf
+	switch {
+	case r.buf == nil:
+		to = make([]byte, startSize)
+	case r.full && len(r.buf) < maxSize:
+		to = make([]byte, 2*len(r.buf))
+	case r.r == 0:
+		return
+	}
+	r.passed += int64(r.r)
+	r.w = copy(to, r.Peek())
+	r.buf, r.r = to, 0
+}
+
+func (r *Reader) got(n int) {
+	r.w += n
+	r.full = r.w == len(r.buf)
+}
+
+// read reads at least one byte into p, or fails.
+func (r *Reader) read(p []byte) int {
+	for range emptyReads {
+		n, err := r.src.Read(p)
+		if n > 0 {
+			return n // an error that came along is repeated by the next Read
+		}
+		if err != nil {
+			r.Fail(r.inside(err))
+			return 0
+		}
+	}
+	r.Fail(io.ErrNoProgress)
+	return 0
+}
+
+// inside turns an EOF after the message's first byte into an unexpected one.
+func (r *Reader) inside(err error) error {
+	if err == io.EOF && r.consumed()+int64(r.Buffered()) > 0 {
+		return io.ErrUnexpectedEOF
+	}
+	return err
+}
+
+func (r *Reader) consumed() int64 { return r.passed + int64(r.r) }
+
+// withinLimit fails if the message cannot have n more bytes.
+func (r *Reader) withinLimit(n int) bool {
+	size := r.consumed() + int64(n)
+	if r.limit > 0 && size > r.limit {
+		r.Reject("message of %d bytes or more is over the limit of %d", size, r.limit)
+	}
+	return r.err == nil
+}
+
+// Charge counts n bytes of memory that were allocated for the message. It fails
+// if the message has used up more than three times what was consumed of it and
+// some slack: so the smallest elements cannot be used to bloat the process.
+func (r *Reader) Charge(n int) {
+	r.allocated += int64(n)
+	if most := 3*r.consumed() + slack; r.allocated > most {
+		r.Reject("needs more than %d bytes of memory for %d bytes", most, r.consumed())
+	}
+}
+
+// Reserve returns how many of n elements of the given size may be allocated
+// now, at least one, and charges them: what has arrived must make it likely
+// that there are as many.
+func (r *Reader) Reserve(n, size int) int {
+	const most = 24 << 10 // below slack, together with a chunk of an arena
+	arrived := int(r.consumed()) + r.Buffered()
+	n = min(n, max(16, 2*arrived/size), max(1, most/size))
+	r.Charge(n * size)
+	return n
+}
+
+// Byte reads a byte that is not msgpack.
+func (r *Reader) Byte() byte {
+	if !r.need(1) {
+		return 0
+	}
+	b := r.buf[r.r]
+	r.r++
+	return b
+}
+
+// Nil reports whether the next value is nil, and reads it if so.
+func (r *Reader) Nil() bool {
+	if !r.need(1) || r.buf[r.r] != null {
+		return false
+	}
+	r.r++
+	return true
+}
+
+// Bool reads a boolean, or 0 or 1.
+func (r *Reader) Bool() bool {
+	switch c := r.Byte(); c {
+	case boolT, 1:
+		return true
+	case boolF, 0, null:
+	default:
+		r.unexpected(c, "a boolean")
+	}
+	return false
+}
+
+// Uint64 reads an integer that is not negative.
+func (r *Reader) Uint64() uint64 {
+	v, signed := r.integer()
+	if signed && int64(v) < 0 {
+		r.Reject("%d is negative", int64(v))
+		return 0
+	}
+	return v
+}
+
+// Uint8 reads an integer from 0 to 255.
+func (r *Reader) Uint8() uint8 {
+	v := r.Uint64()
+	if v > 0xff {
+		r.Reject("%d is more than 255", v)
+	}
+	return uint8(v)
+}
+
+// Int64 reads an integer. Unsigned ones above the greatest int64 wrap around.
+func (r *Reader) Int64() int64 {
+	v, _ := r.integer()
+	return int64(v)
+}
+
+// integer reads an integer of any form. If its form is signed, v is an int64.
+func (r *Reader) integer() (v uint64, signed bool) {
+	c := r.Byte()
+	switch {
+	case c < fixMap:
+		return uint64(c), false
+	case c >= negative:
+		return uint64(int8(c)), true
+	}
+	switch c {
+	case uint8_:
+		return r.fixed(1), false
+	case uint16_:
+		return r.fixed(2), false
+	case uint32_:
+		return r.fixed(4), false
+	case uint64_:
+		return r.fixed(8), false
+	case int8_:
+		return uint64(int8(r.fixed(1))), true
+	case int16_:
+		return uint64(int16(r.fixed(2))), true
+	case int32_:
+		return uint64(int32(r.fixed(4))), true
+	case int64_:
+		return r.fixed(8), true
+	case null:
+		return 0, false
+	}
+	r.unexpected(c, "an integer")
+	return 0, false
+}
+
+// fixed reads n bytes, 1, 2, 4 or 8, as a big-endian number.
+func (r *Reader) fixed(n int) uint64 {
+	if !r.need(n) {
+		return 0
+	}
+	b := r.buf[r.r : r.r+n]
+	r.r += n
+	switch n {
+	case 1:
+		return uint64(b[0])
+	case 2:
+		return uint64(binary.BigEndian.Uint16(b))
+	case 4:
+		return uint64(binary.BigEndian.Uint32(b))
+	}
+	return binary.BigEndian.Uint64(b)
+}
+
+// ArrayLen reads what goes before the elements of an array: their number, or
+// -1 if there is nil in place of the array.
+func (r *Reader) ArrayLen() int {
+	switch c := r.Byte(); {
+	case r.err != nil:
+	case c&0xf0 == fixArray:
+		return int(c & 0x0f)
+	case c == array16:
+		return int(r.fixed(2))
+	case c == array32:
+		return r.length(4)
+	case c != null:
+		r.unexpected(c, "an array")
+	}
+	return -1
+}
+
+// length reads a length of n bytes.
+func (r *Reader) length(n int) int {
+	v := r.fixed(n)
+	if int(v) < 0 || int(2*v) < 0 { // where int has 32 bits
+		r.Reject("length %d is out of range", v)
+		return 0
+	}
+	return int(v)
+}
+
+// rawLen reads what goes before a byte string, in any form: its length, or -1
+// if there is nil in place of it.
+func (r *Reader) rawLen() int {
+	n := r.rawLenOf(r.Byte())
+	if n > 0 && !r.withinLimit(n) {
+		return -1
+	}
+	return n
+}
+
+func (r *Reader) rawLenOf(c byte) int {
+	switch {
+	case r.err != nil:
+		return -1
+	case c&0xe0 == fixRaw:
+		return int(c & 0x1f)
+	}
+	switch c {
+	case raw8, bin8:
+		return r.length(1)
+	case raw16, bin16:
+		return r.length(2)
+	case raw32, bin32:
+		return r.length(4)
+	case null:
+		return -1
+	}
+	r.unexpected(c, "a byte string")
+	return -1
+}
+
+// String reads a byte string as a string.
+func (r *Reader) String() string {
+	n := r.rawLen()
+	if n <= 0 {
+		return ""
+	}
+	if n < largeSize && r.need(n) {
+		r.Charge(n)
+		s := string(r.buf[r.r : r.r+n])
+		r.r += n
+		return s
+	}
+	r.Charge(n) // the copy
+	return string(r.large(n))
+}
+
+// Bytes reads a byte string into memory of its own or, if it is short, into
+// memory that it shares with other short ones. Empty is not nil.
+func (r *Reader) Bytes() []byte {
+	const short, chunk = 128, 512
+	n := r.rawLen()
+	if 0 < n && n <= short {
+		return r.small(&r.short, n, chunk)
+	}
+	return r.bytes(n, &Arena{}, n)
+}
+
+// BytesIn reads a byte string like Bytes but shares memory of the arena, unless
+// it is large. about is how many of the same length are expected, with this one.
+func (r *Reader) BytesIn(a *Arena, about int) []byte {
+	const chunk = 32 << 10
+	n := r.rawLen()
+	return r.bytes(n, a, min(n*about, r.Buffered(), chunk))
+}
+
+func (r *Reader) bytes(n int, a *Arena, chunk int) []byte {
+	switch {
+	case n < 0:
+		return nil
+	case n == 0:
+		return []byte{}
+	case n < largeSize:
+		return r.small(a, n, chunk)
+	}
+	return r.large(n)
+}
+
+// Arena is memory for small byte strings that live about as long as each other.
+type Arena struct {
+	free []byte
+}
+
+// small reads n bytes into the arena, which takes a new chunk if they do not fit.
+func (r *Reader) small(a *Arena, n, chunk int) []byte {
+	if !r.need(n) {
+		return nil
+	}
+	if len(a.free) < n {
+		a.free = make([]byte, max(n, chunk))
+		r.Charge(len(a.free))
+	}
+	// With the capacity cut, appending to one does not overwrite the next.
+	b := a.free[:n:n]
+	a.free = a.free[n:]
+	copy(b, r.buf[r.r:])
+	r.r += n
+	return b
+}
+
+// large reads n bytes straight into their slice. That begins with at most slack
+// bytes, or what is buffered, and doubles whenever it was filled: a declared
+// length costs at most twice what has arrived of it. Halving n to find the
+// first size makes the last one exact, so all of them are less than 2n.
+func (r *Reader) large(n int) []byte {
+	size := n
+	for size > slack && size > r.Buffered() {
+		size = (size + 1) / 2
+	}
+	b := make([]byte, size)
+	r.readFull(b)
+	total := size
+	for r.err == nil && size < n {
+		grown := make([]byte, min(2*size, n))
+		copy(grown, b)
+		r.readFull(grown[size:])
+		b, size = grown, len(grown)
+		total += size
+	}
+	r.Charge(total)
+	if r.err != nil {
+		return nil
+	}
+	return b
+}
+
+// readFull fills p from the buffer and then past it.
+func (r *Reader) readFull(p []byte) {
+	n := copy(p, r.Peek())
+	r.r += n
+	for n < len(p) {
+		m := r.read(p[n:])
+		if m == 0 {
+			return
+		}
+		r.passed += int64(m)
+		n += m
+	}
+}
+
+// Time reads a time in any of its forms: the bytes of MarshalBinary, the bytes
+// of a timestamp, or a timestamp.
+func (r *Reader) Time() time.Time {
+	c := r.Byte()
+	switch {
+	case r.err != nil || c == null:
+		return time.Time{}
+	case c == fixExt4:
+		return r.timestampExt(4)
+	case c == fixExt8:
+		return r.timestampExt(8)
+	case c == ext8:
+		return r.timestampExt(int(r.fixed(1)))
+	case c == fixRaw|15 || c == fixRaw|16:
+		return r.marshaledTime(int(c & 0x1f))
+	}
+	return r.timestamp(r.rawLenOf(c))
+}
+
+func (r *Reader) timestampExt(n int) time.Time {
+	if tag := r.Byte(); tag != timeTag {
+		r.Reject("extension %d is not a time", int8(tag))
+	}
+	return r.timestamp(n)
+}
+
+func (r *Reader) timestamp(n int) time.Time {
+	switch n {
+	case 4:
+		return time.Unix(int64(r.fixed(4)), 0).UTC()
+	case 8:
+		v := r.fixed(8)
+		return time.Unix(int64(v&(1<<34-1)), int64(v>>34)).UTC()
+	case 12:
+		nsec, sec := r.fixed(4), r.fixed(8)
+		return time.Unix(int64(sec), int64(nsec)).UTC()
+	}
+	r.Reject("%d bytes are not a time", n)
+	return time.Time{}
+}
+
+// marshaledTime reads n bytes of MarshalBinary: version, 8 bytes of seconds
+// since the year 1, 4 of nanoseconds, 2 of the zone's offset in minutes (-1
+// for UTC) and, in version 2, one of seconds. UnmarshalBinary would allocate
+// for every time in another zone than ours; here they share it.
+func (r *Reader) marshaledTime(n int) time.Time {
+	const sinceYear1 = 62135596800 // seconds from the year 1 to 1970
+	if !r.need(n) {
+		return time.Time{}
+	}
+	b := r.buf[r.r : r.r+n]
+	r.r += n
+	nsec := binary.BigEndian.Uint32(b[9:])
+	if int(b[0]) != n-14 || nsec >= 1e9 {
+		r.Reject("%x is not a time", b)
+		return time.Time{}
+	}
+	t := time.Unix(int64(binary.BigEndian.Uint64(b[1:]))-sinceYear1, int64(nsec))
+	offset := 60 * int(int16(binary.BigEndian.Uint16(b[13:])))
+	if n == 16 {
+		offset += int(b[15])
+	}
+	return r.inZone(t, offset)
+}
+
+// inZone moves t, which is local, to the zone at an offset, which is
+// the local one if that has the same offset at that time.
+func (r *Reader) inZone(t time.Time, offset int) time.Time {
+	if offset == -60 {
+		return t.UTC()
+	}
+	if _, local := t.Zone(); local == offset {
+		return t
+	}
+	if r.zone == nil || r.offset != offset {
+		r.zone, r.offset = time.FixedZone("", offset), offset
+		r.Charge(192) // about
+	}
+	return t.In(r.zone)
+}
+
+// unexpected fails because of the first byte of a value.
+func (r *Reader) unexpected(c byte, want string) {
+	r.Reject("found %s (0x%02x), not %s", kindOf(c), c, want)
+}
+
+func kindOf(c byte) string {
+	switch {
+	case c < fixMap || c >= negative || uint8_ <= c && c <= int64_:
+		return "an integer"
+	case c < fixArray || c == map16 || c == map32:
+		return "a map"
+	case c < fixRaw || c == array16 || c == array32:
+		return "an array"
+	case c < null || bin8 <= c && c <= bin32 || raw8 <= c && c <= raw32:
+		return "a byte string"
+	case c == null:
+		return "nil"
+	case c == unused:
+		return "a byte that begins no value"
+	case c == boolF || c == boolT:
+		return "a boolean"
+	case c == float32_ || c == float64_:
+		return "a float"
+	}
+	return "an extension"
+}
