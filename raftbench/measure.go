@@ -1,0 +1,126 @@
+package main
+
+import (
+	"fmt"
+	"runtime"
+	"sync/atomic"
+	"time"
+
+	"github.com/HdrHistogram/hdrhistogram-go"
+)
+
+// Figures are what was measured of a rival in a cell, in one round or as
+// medians over rounds. 0 means that there is no such figure.
+type Figures struct {
+	RPCs             float64 `json:"rpcs"`
+	Seconds          float64 `json:"seconds"`
+	RPCsPerSecond    float64 `json:"rpcs_per_second"`
+	EntriesPerSecond float64 `json:"entries_per_second"`
+	MBPerSecond      float64 `json:"mb_per_second"` // 10^6 bytes of payload
+	P50Micros        float64 `json:"p50_us,omitempty"`
+	P99Micros        float64 `json:"p99_us,omitempty"`
+	AllocsPerRPC     float64 `json:"allocs_per_rpc"`    // both ends
+	AllocBytesPerRPC float64 `json:"alloc_b_per_rpc"`   // both ends
+	CPUSecsPerMRPC   float64 `json:"cpu_s_per_million"` // both ends, user and system
+}
+
+// measure opens an exchange, warms it up for an eighth of the slice, and
+// measures it for the slice.
+func measure(r rival, w workload, s setup, slice time.Duration) (figures Figures, err error) {
+	runtime.GC()
+	x, err := r.open(s)
+	if err != nil {
+		return Figures{}, err
+	}
+	defer func() {
+		if closeErr := x.Close(); err == nil {
+			err = closeErr
+		}
+	}()
+	latency := newHistogram()
+	if _, err := runFor(x, slice/8, s.timeout, latency); err != nil {
+		return Figures{}, fmt.Errorf("warming up: %w", err)
+	}
+	latency.Reset()
+	before := readUsage()
+	n, err := runFor(x, slice, s.timeout, latency)
+	used := readUsage().since(before)
+	return newFigures(w, n, used, latency), err
+}
+
+// newHistogram covers latencies up to a minute with three digits.
+func newHistogram() *hdrhistogram.Histogram {
+	return hdrhistogram.New(1, int64(time.Minute), 3)
+}
+
+// runFor runs an exchange for a time. A rival that gets stuck although its
+// requests have a timeout is reported and left behind.
+func runFor(x exchange, d, timeout time.Duration, latency *hdrhistogram.Histogram) (int64, error) {
+	var stop atomic.Bool
+	defer time.AfterFunc(d, func() { stop.Store(true) }).Stop()
+	type result struct {
+		n   int64
+		err error
+	}
+	done := make(chan result, 1)
+	go func() {
+		n, err := x.run(&stop, latency)
+		done <- result{n, err}
+	}()
+	limit := d + 2*timeout
+	select {
+	case r := <-done:
+		return r.n, r.err
+	case <-time.After(limit):
+		return 0, fmt.Errorf("stuck: no end after %v, although requests time out after %v", limit, timeout)
+	}
+}
+
+func newFigures(w workload, n int64, used usage, latency *hdrhistogram.Histogram) Figures {
+	rpcs, seconds := float64(n), used.at.Seconds()
+	f := Figures{
+		RPCs:             rpcs,
+		Seconds:          seconds,
+		RPCsPerSecond:    rpcs / seconds,
+		EntriesPerSecond: rpcs / seconds * float64(w.entries),
+		MBPerSecond:      rpcs / seconds * float64(w.payload()) / 1e6,
+		AllocsPerRPC:     float64(used.allocs) / rpcs,
+		AllocBytesPerRPC: float64(used.allocBytes) / rpcs,
+		CPUSecsPerMRPC:   used.cpu.Seconds() / rpcs * 1e6,
+	}
+	if latency.TotalCount() > 0 {
+		f.P50Micros = float64(latency.ValueAtQuantile(50)) / 1e3
+		f.P99Micros = float64(latency.ValueAtQuantile(99)) / 1e3
+	}
+	return f
+}
+
+// usage is what the process has used at a time, or between two times.
+type usage struct {
+	at                 time.Duration // since the program started
+	cpu                time.Duration
+	allocs, allocBytes uint64
+}
+
+var programStart = time.Now()
+
+// readUsage stops the world for a moment, so it is not called while the clock runs.
+func readUsage() usage {
+	var mem runtime.MemStats
+	runtime.ReadMemStats(&mem)
+	return usage{
+		at:         time.Since(programStart),
+		cpu:        cpuTime(),
+		allocs:     mem.Mallocs,
+		allocBytes: mem.TotalAlloc,
+	}
+}
+
+func (u usage) since(earlier usage) usage {
+	return usage{
+		at:         u.at - earlier.at,
+		cpu:        u.cpu - earlier.cpu,
+		allocs:     u.allocs - earlier.allocs,
+		allocBytes: u.allocBytes - earlier.allocBytes,
+	}
+}

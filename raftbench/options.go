@@ -1,0 +1,151 @@
+package main
+
+import (
+	"flag"
+	"fmt"
+	"io"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// options are what the command line asks for.
+type options struct {
+	workloads []workload
+	windows   []window
+	rivals    []rival
+	rounds    int
+	slice     time.Duration // how long one rival is measured in one cell and round
+	timeout   time.Duration // of a request
+	heap      int           // MiB of live heap
+	bars      bool
+	json      string
+}
+
+// fullOptions fill about three minutes, quickOptions less than one.
+func fullOptions() options {
+	return options{
+		workloads: must(parseList("1x128,1x1K,64x128,64x1K,64x16K,1x1M", parseWorkload)),
+		windows:   must(parseList("sync,2,16,130,stream", parseWindow)),
+		rivals:    slices.Clone(allRivals),
+		rounds:    5,
+		slice:     400 * time.Millisecond,
+		timeout:   10 * time.Second,
+		heap:      64,
+	}
+}
+
+func quickOptions() options {
+	opts := fullOptions()
+	opts.workloads = must(parseList("1x128,64x128,64x1K", parseWorkload))
+	opts.windows = must(parseList("sync,2,130,stream", parseWindow))
+	opts.rounds = 3
+	opts.slice = 300 * time.Millisecond
+	return opts
+}
+
+// parseOptions reads the command line. Help goes to help.
+func parseOptions(args []string, help io.Writer) (options, error) {
+	opts := fullOptions()
+	if asksQuick(args) {
+		opts = quickOptions()
+	}
+	flags := newFlags(&opts)
+	err := flags.Parse(args)
+	switch {
+	case err == flag.ErrHelp:
+		flags.SetOutput(help)
+		fmt.Fprintln(help, "Usage: go run ./raftbench [flags]")
+		flags.PrintDefaults()
+		return opts, err
+	case err != nil:
+		return opts, fmt.Errorf("%w (-h lists the flags)", err)
+	case flags.NArg() > 0:
+		return opts, fmt.Errorf("unexpected argument %q: everything is set by flags (-h lists them)", flags.Arg(0))
+	}
+	return opts, opts.check()
+}
+
+// asksQuick looks for -quick before the flags are parsed, because it changes
+// the values that other flags override.
+func asksQuick(args []string) bool {
+	for _, arg := range args {
+		name, value, valued := strings.Cut(strings.TrimLeft(arg, "-"), "=")
+		if name == "quick" && strings.HasPrefix(arg, "-") {
+			quick, err := strconv.ParseBool(value)
+			return !valued || (err == nil && quick)
+		}
+	}
+	return false
+}
+
+func newFlags(opts *options) *flag.FlagSet {
+	flags := flag.NewFlagSet("raftbench", flag.ContinueOnError)
+	flags.SetOutput(io.Discard) // main prints errors, parseOptions help
+	flags.Bool("quick", false, "fewer cells, fewer rounds, shorter slices")
+	listFlag(flags, "workloads", "comma-separated workloads, entries x payload bytes of each", &opts.workloads, parseWorkload)
+	listFlag(flags, "windows", "comma-separated windows: sync, requests in flight, stream (plain TCP without a window)", &opts.windows, parseWindow)
+	listFlag(flags, "rivals", "comma-separated rivals", &opts.rivals, parseRival)
+	flags.IntVar(&opts.rounds, "rounds", opts.rounds, "`rounds` in which each cell is measured")
+	flags.DurationVar(&opts.slice, "slice", opts.slice, "`time` for one rival in one cell and round")
+	flags.DurationVar(&opts.timeout, "timeout", opts.timeout, "`time` limit of a request")
+	flags.IntVar(&opts.heap, "heap", opts.heap, "`MiB` of live heap to measure with; 0 is an empty process")
+	flags.BoolVar(&opts.bars, "bars", opts.bars, "compare the ratios with the project's bars")
+	flags.StringVar(&opts.json, "json", opts.json, "write all figures of all rounds to `file`")
+	return flags
+}
+
+func listFlag[T fmt.Stringer](flags *flag.FlagSet, name, usage string, list *[]T, parse func(string) (T, error)) {
+	names := make([]string, len(*list))
+	for i, item := range *list {
+		names[i] = item.String()
+	}
+	usage = fmt.Sprintf("%s (default \"%s\")", usage, strings.Join(names, ","))
+	flags.Func(name, usage, func(s string) (err error) {
+		*list, err = parseList(s, parse)
+		return err
+	})
+}
+
+// parseList parses a comma-separated list and refuses duplicates.
+func parseList[T fmt.Stringer](s string, parse func(string) (T, error)) ([]T, error) {
+	var list []T
+	seen := make(map[string]bool)
+	for _, word := range strings.Split(s, ",") {
+		item, err := parse(strings.TrimSpace(word))
+		if err != nil {
+			return nil, err
+		}
+		if seen[item.String()] {
+			return nil, fmt.Errorf("%s is named twice", item)
+		}
+		seen[item.String()] = true
+		list = append(list, item)
+	}
+	return list, nil
+}
+
+func (o options) check() error {
+	switch {
+	case o.rounds < 1:
+		return fmt.Errorf("-rounds %d: at least 1 is needed", o.rounds)
+	case o.slice <= 0:
+		return fmt.Errorf("-slice %v: must be longer than 0, for example 300ms", o.slice)
+	case o.timeout <= 0:
+		return fmt.Errorf("-timeout %v: must be longer than 0, for example 10s", o.timeout)
+	case o.heap < 0:
+		return fmt.Errorf("-heap %d: must be 0 or more MiB", o.heap)
+	case len(o.tasks()) == 0:
+		return fmt.Errorf("none of these -rivals can be measured at these -windows: plain TCP has sync and stream, a transport has all but stream")
+	}
+	return nil
+}
+
+// must is for values written into this program.
+func must[T any](value T, err error) T {
+	if err != nil {
+		panic(err)
+	}
+	return value
+}

@@ -1,0 +1,64 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"time"
+)
+
+// progress tells what is measured: a line for each figure, or one line that is
+// rewritten if out is a terminal.
+type progress struct {
+	out      io.Writer
+	terminal bool
+
+	started time.Time
+	rounds  int
+	total   int // measurements
+	done    int
+	line    string
+}
+
+func newProgress(out *os.File) *progress {
+	info, err := out.Stat()
+	return &progress{out: out, terminal: err == nil && info.Mode()&os.ModeCharDevice != 0}
+}
+
+func (p *progress) begin(opts options, tasks []task) {
+	p.started, p.rounds = time.Now(), opts.rounds
+	for _, t := range tasks {
+		p.total += opts.rounds * len(t.rivals)
+	}
+}
+
+// show names the measurement that begins.
+func (p *progress) show(round int, c cell, r rival) {
+	p.line = fmt.Sprintf("round %d/%d  %-7s %-6s  %-16s", round+1, p.rounds, c.workload, c.window, r)
+	if p.terminal {
+		fmt.Fprintf(p.out, "\r\x1b[K%s  %d/%d  %s", p.line, p.done+1, p.total, p.left())
+	}
+}
+
+// measured reports the measurement that ended.
+func (p *progress) measured(f Figures) {
+	p.done++
+	if !p.terminal {
+		fmt.Fprintf(p.out, "%s  %12s RPC/s  %d/%d  %s\n", p.line, grouped(f.RPCsPerSecond), p.done, p.total, p.left())
+	}
+}
+
+// left estimates how long the rest takes.
+func (p *progress) left() string {
+	if p.done == 0 {
+		return ""
+	}
+	perFigure := time.Since(p.started) / time.Duration(p.done)
+	return fmt.Sprintf("%v left", (perFigure * time.Duration(p.total-p.done)).Round(time.Second))
+}
+
+func (p *progress) end() {
+	if p.terminal {
+		fmt.Fprint(p.out, "\r\x1b[K")
+	}
+}

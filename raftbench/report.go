@@ -1,0 +1,178 @@
+package main
+
+import (
+	"cmp"
+	"encoding/json"
+	"fmt"
+	"os"
+	"slices"
+)
+
+// A Report is everything a run found out.
+type Report struct {
+	Machine  Machine   `json:"machine"`
+	Settings Settings  `json:"settings"`
+	Results  []*Result `json:"results"`
+	Ratios   []Ratio   `json:"ratios"` // raftwire to hashicorp/raft
+}
+
+// Settings are the options that figures depend on.
+type Settings struct {
+	Rounds      int     `json:"rounds"`
+	SliceSecs   float64 `json:"slice_seconds"`
+	TimeoutSecs float64 `json:"timeout_seconds"`
+	LiveHeapMiB int     `json:"live_heap_mib"`
+	MaxPool     int     `json:"max_pool"`
+}
+
+// A Result is a rival in a cell.
+type Result struct {
+	Workload workload  `json:"workload"`
+	Window   window    `json:"window"`
+	Rival    string    `json:"rival"`
+	Median   Figures   `json:"median"` // of each figure over the rounds
+	Rounds   []Figures `json:"rounds"`
+}
+
+// A Ratio compares RPC/s of two rivals in a cell.
+type Ratio struct {
+	Workload workload  `json:"workload"`
+	Window   window    `json:"window"`
+	Median   float64   `json:"median"` // of Rounds
+	Rounds   []float64 `json:"rounds"` // within each round
+}
+
+func newReport(opts options) *Report {
+	return &Report{
+		Machine: thisMachine(),
+		Settings: Settings{
+			Rounds:      opts.rounds,
+			SliceSecs:   opts.slice.Seconds(),
+			TimeoutSecs: opts.timeout.Seconds(),
+			LiveHeapMiB: opts.heap,
+			MaxPool:     maxPool,
+		},
+	}
+}
+
+// add takes the figures of a round.
+func (r *Report) add(c cell, by rival, f Figures) {
+	result := r.find(c, by.name)
+	if result == nil {
+		result = &Result{Workload: c.workload, Window: c.window, Rival: by.name}
+		r.Results = append(r.Results, result)
+	}
+	result.Rounds = append(result.Rounds, f)
+}
+
+// find returns the result of a rival in a cell, or nil.
+func (r *Report) find(c cell, rival string) *Result {
+	for _, result := range r.Results {
+		if result.cell() == c && result.Rival == rival {
+			return result
+		}
+	}
+	return nil
+}
+
+func (r *Result) cell() cell { return cell{r.Workload, r.Window} }
+
+// summarize computes medians and ratios of what was added.
+func (r *Report) summarize() {
+	r.Ratios = nil
+	for _, result := range r.Results {
+		result.Median = medianFigures(result.Rounds)
+		if result.Rival != nameRaftwire {
+			continue
+		}
+		if peer := r.find(result.cell(), nameHashicorp); peer != nil {
+			r.Ratios = append(r.Ratios, newRatio(result, peer))
+		}
+	}
+}
+
+// newRatio compares within each round that has both.
+func newRatio(ours, peer *Result) Ratio {
+	ratio := Ratio{Workload: ours.Workload, Window: ours.Window}
+	for i := range min(len(ours.Rounds), len(peer.Rounds)) {
+		ratio.Rounds = append(ratio.Rounds, ours.Rounds[i].RPCsPerSecond/peer.Rounds[i].RPCsPerSecond)
+	}
+	ratio.Median = median(ratio.Rounds)
+	return ratio
+}
+
+// ratio returns the ratio in a cell, or nil.
+func (r *Report) ratio(c cell) *Ratio {
+	i := slices.IndexFunc(r.Ratios, func(ratio Ratio) bool { return ratio.cell() == c })
+	if i < 0 {
+		return nil
+	}
+	return &r.Ratios[i]
+}
+
+func (r Ratio) cell() cell { return cell{r.Workload, r.Window} }
+
+func medianFigures(rounds []Figures) Figures {
+	of := func(figure func(Figures) float64) float64 {
+		values := make([]float64, len(rounds))
+		for i, f := range rounds {
+			values[i] = figure(f)
+		}
+		return median(values)
+	}
+	return Figures{
+		RPCs:             of(func(f Figures) float64 { return f.RPCs }),
+		Seconds:          of(func(f Figures) float64 { return f.Seconds }),
+		RPCsPerSecond:    of(func(f Figures) float64 { return f.RPCsPerSecond }),
+		EntriesPerSecond: of(func(f Figures) float64 { return f.EntriesPerSecond }),
+		MBPerSecond:      of(func(f Figures) float64 { return f.MBPerSecond }),
+		P50Micros:        of(func(f Figures) float64 { return f.P50Micros }),
+		P99Micros:        of(func(f Figures) float64 { return f.P99Micros }),
+		AllocsPerRPC:     of(func(f Figures) float64 { return f.AllocsPerRPC }),
+		AllocBytesPerRPC: of(func(f Figures) float64 { return f.AllocBytesPerRPC }),
+		CPUSecsPerMRPC:   of(func(f Figures) float64 { return f.CPUSecsPerMRPC }),
+	}
+}
+
+// median returns the middle value, the mean of the middle two, or 0 of none.
+func median(values []float64) float64 {
+	sorted := slices.Sorted(slices.Values(values))
+	n := len(sorted)
+	switch {
+	case n == 0:
+		return 0
+	case n%2 == 0:
+		return (sorted[n/2-1] + sorted[n/2]) / 2
+	}
+	return sorted[n/2]
+}
+
+// spread returns how far RPC/s of the rounds lie apart, relative to their median.
+func (r *Result) spread() float64 {
+	if len(r.Rounds) == 0 {
+		return 0
+	}
+	byRate := func(a, b Figures) int { return cmp.Compare(a.RPCsPerSecond, b.RPCsPerSecond) }
+	lowest, highest := slices.MinFunc(r.Rounds, byRate), slices.MaxFunc(r.Rounds, byRate)
+	return (highest.RPCsPerSecond - lowest.RPCsPerSecond) / r.Median.RPCsPerSecond
+}
+
+func writeJSON(file string, r *Report) error {
+	text, err := json.MarshalIndent(r, "", "  ")
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(file, append(text, '\n'), 0o644)
+}
+
+func readJSON(file string) (*Report, error) {
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return nil, err
+	}
+	r := new(Report)
+	if err := json.Unmarshal(text, r); err != nil {
+		return nil, fmt.Errorf("%s is not a report of this program: %w", file, err)
+	}
+	return r, nil
+}

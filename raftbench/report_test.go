@@ -1,0 +1,145 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+func TestMedian(t *testing.T) {
+	require.Zero(t, median(nil))
+	require.EqualValues(t, 4, median([]float64{4}))
+	require.EqualValues(t, 2, median([]float64{9, 1, 2}))
+	require.EqualValues(t, 3, median([]float64{9, 1, 2, 4}))
+}
+
+// sampleReport has a cell with two rivals, one of which was interrupted before
+// its third round, and a cell of plain TCP.
+func sampleReport() *Report {
+	r := &Report{
+		Machine: Machine{
+			CPU: "Some CPU", Cores: 2, OS: "linux", Arch: "amd64", Go: "go1.25",
+			Date:      time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC),
+			Libraries: map[string]string{"github.com/hashicorp/raft": "v1.8.0"},
+		},
+		Settings: Settings{Rounds: 3, SliceSecs: 0.4, TimeoutSecs: 10, LiveHeapMiB: 64, MaxPool: 3},
+	}
+	small := cell{workload{1, 128}, oneByOne}
+	for _, rate := range []float64{1000, 2000, 3000} {
+		r.add(small, rival{name: nameHashicorp}, sampleFigures(rate))
+	}
+	for _, rate := range []float64{4000, 5000} {
+		r.add(small, rival{name: nameRaftwire}, sampleFigures(rate))
+	}
+	stream := sampleFigures(1e6)
+	stream.P50Micros, stream.P99Micros = 0, 0
+	r.add(cell{workload{64, 1 << 10}, streaming}, rival{name: "raw-stream"}, stream)
+	r.summarize()
+	return r
+}
+
+func sampleFigures(rate float64) Figures {
+	return Figures{
+		RPCs: rate / 2, Seconds: 0.5, RPCsPerSecond: rate, EntriesPerSecond: rate, MBPerSecond: rate / 1e3,
+		P50Micros: 1e6 / rate, P99Micros: 4e6 / rate,
+		AllocsPerRPC: 28, AllocBytesPerRPC: 1152, CPUSecsPerMRPC: 31.9,
+	}
+}
+
+func TestRatiosAreOfTheSameRound(t *testing.T) {
+	r := sampleReport()
+	require.Len(t, r.Ratios, 1)
+	require.Equal(t, []float64{4, 2.5}, r.Ratios[0].Rounds)
+	require.Equal(t, 3.25, r.Ratios[0].Median)
+	require.Equal(t, 2000.0, r.Results[0].Median.RPCsPerSecond)
+	require.Equal(t, 1.0, r.Results[0].spread())
+}
+
+func TestTable(t *testing.T) {
+	var out bytes.Buffer
+	writeTable(&out, sampleReport(), true)
+	for _, want := range []string{
+		"64 MiB of live heap",
+		"Some CPU, 2 cores, linux/amd64, go1.25, 2026-11-23 12:00 UTC",
+		"medians over 3 rounds of 0.4s; hashicorp/raft v1.8.0",
+		`
+workload  window  rival               RPC/s  spread  entries/s   MB/s  p50 µs  p99 µs  allocs/RPC  B/RPC  CPU s/M  ratio
+
+1x128     sync    hashicorp/raft      2,000    100%      2,000   2.00     500   2,000        28.0  1,152     31.9
+1x128     sync    raftwire            4,500     22%      4,500   4.50     225     900        28.0  1,152     31.9   3.25
+
+64x1K     stream  raw-stream      1,000,000      0%  1,000,000  1,000       -       -        28.0  1,152     31.9
+`,
+		`
+window                    1x128
+sync    3.25 (2.50-4.00) >= 2.3
+`,
+	} {
+		require.Contains(t, out.String(), want)
+	}
+}
+
+func TestBars(t *testing.T) {
+	require.Equal(t, 2.3, bar(cell{workload{1, 128}, oneByOne}))
+	require.Equal(t, 4.5, bar(cell{workload{64, 1 << 10}, 130}))
+	require.Zero(t, bar(cell{workload{64, 1 << 10}, 131}))
+	require.Zero(t, bar(cell{workload{2, 128}, oneByOne}))
+	for window, ratios := range barRatios {
+		require.Len(t, ratios, len(barWorkloads), window)
+	}
+	require.Equal(t, "<", comparison(2.2, 2.3))
+	require.Equal(t, ">=", comparison(2.3, 2.3))
+}
+
+func TestJSONRoundTrip(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "report.json")
+	want := sampleReport()
+	require.NoError(t, writeJSON(file, want))
+	got, err := readJSON(file)
+	require.NoError(t, err)
+	require.Equal(t, want, got)
+}
+
+func TestCPUModel(t *testing.T) {
+	require.Equal(t, "Some CPU", modelName("processor\t: 0\nmodel name\t: Some CPU\n"))
+	require.Equal(t, "unknown CPU", modelName("processor\t: 0\n"))
+}
+
+func tinyRun(t *testing.T) options {
+	opts, err := parseOptions(strings.Fields("-workloads 1x128 -windows sync,stream -rounds 2 -slice 2ms -heap 1"), io.Discard)
+	require.NoError(t, err)
+	return opts
+}
+
+func TestRunMeasuresEveryCellInEveryRound(t *testing.T) {
+	opts := tinyRun(t)
+	r, err := benchmark(context.Background(), opts, &progress{out: io.Discard})
+	require.NoError(t, err)
+	require.Len(t, r.Results, len(allRivals))
+	for _, result := range r.Results {
+		require.Len(t, result.Rounds, 2)
+		require.Positive(t, result.Median.RPCsPerSecond)
+	}
+}
+
+func TestInterruptKeepsWhatWasMeasured(t *testing.T) {
+	opts := tinyRun(t)
+	ctx, interrupt := context.WithCancel(context.Background())
+	defer interrupt()
+	for i, r := range opts.rivals {
+		opts.rivals[i].open = func(s setup) (exchange, error) {
+			interrupt()
+			return r.open(s)
+		}
+	}
+	r, err := benchmark(ctx, opts, &progress{out: io.Discard})
+	require.ErrorContains(t, err, "interrupted in round 1 of 2")
+	require.Len(t, r.Results, 1)
+	require.Positive(t, r.Results[0].Median.RPCsPerSecond)
+}

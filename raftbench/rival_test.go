@@ -1,0 +1,77 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"net"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+func tinySetup(window window) setup {
+	return setup{content: newContent(tinyWorkload), window: window, timeout: 10 * time.Second}
+}
+
+var tinyWorkload = workload{entries: 3, size: 100}
+
+func TestEveryRivalMeasuresWithoutError(t *testing.T) {
+	for _, r := range allRivals {
+		for _, window := range []window{oneByOne, 2, 130, streaming} {
+			if !r.takes(window) {
+				continue
+			}
+			t.Run(fmt.Sprintf("%s/%s", r, window), func(t *testing.T) {
+				f, err := measure(r, tinyWorkload, tinySetup(window), 8*time.Millisecond)
+				require.NoError(t, err)
+				require.Positive(t, f.RPCs)
+				require.Positive(t, f.Seconds)
+				require.InDelta(t, f.RPCs/f.Seconds, f.RPCsPerSecond, 0.001)
+				require.InDelta(t, 3*f.RPCsPerSecond, f.EntriesPerSecond, 0.001)
+				require.InDelta(t, 300*f.RPCsPerSecond/1e6, f.MBPerSecond, 0.001)
+				require.Equal(t, window != streaming, f.P50Micros > 0 && f.P99Micros >= f.P50Micros)
+				if window != streaming && strings.HasPrefix(r.name, "raw") {
+					return
+				}
+				require.Positive(t, f.AllocBytesPerRPC)
+			})
+		}
+	}
+}
+
+// The floor is only a floor if it carries what the transports carry.
+func TestRawFramesAreWhatHashicorpSpeaks(t *testing.T) {
+	s := tinySetup(oneByOne)
+	l, err := openHashicorp(s)
+	require.NoError(t, err)
+	defer l.Close()
+
+	conn, err := net.Dial("tcp", string(l.(*hashicorpLink).receiver.LocalAddr()))
+	require.NoError(t, err)
+	defer conn.Close()
+	require.NoError(t, conn.SetDeadline(time.Now().Add(s.timeout)))
+	_, err = conn.Write(s.content.requestFrame())
+	require.NoError(t, err)
+	answer := make([]byte, len(answerFrame()))
+	_, err = io.ReadFull(conn, answer)
+	require.NoError(t, err)
+	require.Equal(t, answerFrame(), answer)
+}
+
+// A receiver that gets something else than was sent says so.
+func TestAlteredRequestsFailTheRun(t *testing.T) {
+	l, err := openHashicorp(tinySetup(oneByOne))
+	require.NoError(t, err)
+	defer l.Close()
+
+	link := l.(*hashicorpLink)
+	sent := *link.request
+	require.True(t, link.intact(&sent, true))
+	sent.PrevLogTerm++
+	require.False(t, link.intact(&sent, true), "the first is compared in full")
+	sent.Entries = sent.Entries[1:]
+	require.False(t, link.intact(&sent, false), "further ones by length")
+	require.False(t, link.intact("something else", false))
+}

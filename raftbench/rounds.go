@@ -1,0 +1,75 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"runtime"
+)
+
+// A task is a cell with the rivals that can be measured in it.
+type task struct {
+	cell
+	rivals []rival
+}
+
+// tasks returns the cells of a run, those without a rival left out.
+func (o options) tasks() []task {
+	var tasks []task
+	for _, workload := range o.workloads {
+		for _, window := range o.windows {
+			t := task{cell: cell{workload, window}}
+			for _, r := range o.rivals {
+				if r.takes(window) {
+					t.rivals = append(t.rivals, r)
+				}
+			}
+			if len(t.rivals) > 0 {
+				tasks = append(tasks, t)
+			}
+		}
+	}
+	return tasks
+}
+
+// benchmark measures every task once a round. It ends early when ctx is done
+// or a rival fails, and reports what is complete by then.
+func benchmark(ctx context.Context, opts options, status *progress) (*Report, error) {
+	ballast := liveHeap(opts.heap)
+	defer runtime.KeepAlive(ballast)
+	tasks := opts.tasks()
+	report := newReport(opts)
+	defer report.summarize()
+	contents := make(map[workload]content)
+	for _, w := range opts.workloads {
+		contents[w] = newContent(w)
+	}
+	status.begin(opts, tasks)
+	defer status.end()
+	for round := range opts.rounds {
+		for _, t := range tasks {
+			s := setup{content: contents[t.workload], window: t.window, timeout: opts.timeout}
+			if err := runTask(ctx, opts, t, s, round, report, status); err != nil {
+				return report, err
+			}
+		}
+	}
+	return report, nil
+}
+
+// runTask measures the rivals of a task, each round beginning with another one.
+func runTask(ctx context.Context, opts options, t task, s setup, round int, report *Report, status *progress) error {
+	for i := range t.rivals {
+		if ctx.Err() != nil {
+			return fmt.Errorf("interrupted in round %d of %d", round+1, opts.rounds)
+		}
+		r := t.rivals[(i+round)%len(t.rivals)]
+		status.show(round, t.cell, r)
+		figures, err := measure(r, t.workload, s, opts.slice)
+		if err != nil {
+			return fmt.Errorf("%s at %s, window %s: %w", r, t.workload, t.window, err)
+		}
+		report.add(t.cell, r, figures)
+		status.measured(figures)
+	}
+	return nil
+}

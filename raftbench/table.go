@@ -1,0 +1,156 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// writeTable prints a report for people.
+func writeTable(out io.Writer, r *Report, bars bool) {
+	fmt.Fprintf(out, "AppendEntries over loopback TCP, both ends in one process, %d MiB of live heap\n", r.Settings.LiveHeapMiB)
+	fmt.Fprintln(out, r.Machine)
+	fmt.Fprintf(out, "medians over %d rounds of %vs; hashicorp/raft %s\n\n",
+		r.Settings.Rounds, r.Settings.SliceSecs, r.Machine.Libraries["github.com/hashicorp/raft"])
+	writeAligned(out, 3, figureRows(r))
+	fmt.Fprint(out, "\nspread: of RPC/s over the rounds, highest minus lowest, relative to the median.\n"+
+		"latency: of a call; in a pipeline from Start() of a future until it is consumed.\n"+
+		"allocs, B/RPC and CPU: both ends together. Two allocations of a transport's RPC are the\n"+
+		"benchmark's: the response to fill and the answer.\n")
+	if len(r.Ratios) > 0 {
+		fmt.Fprint(out, "\nRPC/s, raftwire / hashicorp/raft: median of the rounds' ratios\n\n")
+		writeAligned(out, 1, ratioRows(r, bars))
+	}
+}
+
+func figureRows(r *Report) [][]string {
+	rows := [][]string{{"workload", "window", "rival", "RPC/s", "spread", "entries/s", "MB/s",
+		"p50 µs", "p99 µs", "allocs/RPC", "B/RPC", "CPU s/M", "ratio"}}
+	var previous cell
+	for _, result := range r.Results {
+		if result.Workload != previous.workload {
+			rows = append(rows, nil)
+		}
+		previous = result.cell()
+		rows = append(rows, figureRow(r, result))
+	}
+	return rows
+}
+
+func figureRow(r *Report, result *Result) []string {
+	f := result.Median
+	row := []string{
+		result.Workload.String(), result.Window.String(), result.Rival,
+		grouped(f.RPCsPerSecond), fmt.Sprintf("%.0f%%", 100*result.spread()),
+		grouped(f.EntriesPerSecond), short(f.MBPerSecond),
+		short(f.P50Micros), short(f.P99Micros),
+		fmt.Sprintf("%.1f", f.AllocsPerRPC), grouped(f.AllocBytesPerRPC), short(f.CPUSecsPerMRPC),
+	}
+	if ratio := r.ratio(result.cell()); ratio != nil && result.Rival == nameRaftwire {
+		row = append(row, fmt.Sprintf("%.2f", ratio.Median))
+	}
+	return row
+}
+
+// ratioRows makes a matrix, a row for each window and a column for each workload.
+func ratioRows(r *Report, bars bool) [][]string {
+	var workloads []workload
+	var windows []window
+	for _, ratio := range r.Ratios {
+		workloads = appendNew(workloads, ratio.Workload)
+		windows = appendNew(windows, ratio.Window)
+	}
+	head := []string{"window"}
+	for _, w := range workloads {
+		head = append(head, w.String())
+	}
+	rows := [][]string{head}
+	for _, window := range windows {
+		row := []string{window.String()}
+		for _, w := range workloads {
+			row = append(row, ratioText(r, cell{w, window}, bars))
+		}
+		rows = append(rows, row)
+	}
+	return rows
+}
+
+func ratioText(r *Report, c cell, bars bool) string {
+	ratio := r.ratio(c)
+	if ratio == nil {
+		return "-"
+	}
+	text := fmt.Sprintf("%.2f (%.2f-%.2f)", ratio.Median, slices.Min(ratio.Rounds), slices.Max(ratio.Rounds))
+	if goal := bar(c); bars && goal > 0 {
+		text += fmt.Sprintf(" %s %g", comparison(ratio.Median, goal), goal)
+	}
+	return text
+}
+
+// comparison is how a ratio stands to its bar.
+func comparison(ratio, goal float64) string {
+	if ratio < goal {
+		return "<"
+	}
+	return ">="
+}
+
+func appendNew[T comparable](list []T, item T) []T {
+	if slices.Contains(list, item) {
+		return list
+	}
+	return append(list, item)
+}
+
+// writeAligned prints rows in columns two spaces apart, the first few aligned
+// left and the others right. A row may be shorter than others.
+func writeAligned(out io.Writer, left int, rows [][]string) {
+	var widths []int
+	for _, row := range rows {
+		for i, text := range row {
+			if i == len(widths) {
+				widths = append(widths, 0)
+			}
+			widths[i] = max(widths[i], width(text))
+		}
+	}
+	for _, row := range rows {
+		var line strings.Builder
+		for i, text := range row {
+			padding := strings.Repeat(" ", widths[i]-width(text))
+			if i < left {
+				line.WriteString(text + padding)
+			} else {
+				line.WriteString(padding + text)
+			}
+			line.WriteString("  ")
+		}
+		fmt.Fprintln(out, strings.TrimRight(line.String(), " "))
+	}
+}
+
+func width(text string) int { return len([]rune(text)) }
+
+// grouped returns a number without fraction, in groups of three digits.
+func grouped(f float64) string {
+	digits := strconv.FormatFloat(f, 'f', 0, 64)
+	for i := len(digits) - 3; i > 0; i -= 3 {
+		digits = digits[:i] + "," + digits[i:]
+	}
+	return digits
+}
+
+// short returns a number with as many decimals as matter, and "-" for none.
+func short(f float64) string {
+	switch {
+	case f == 0:
+		return "-"
+	case f < 10:
+		return strconv.FormatFloat(f, 'f', 2, 64)
+	case f < 100:
+		return strconv.FormatFloat(f, 'f', 1, 64)
+	}
+	return grouped(f)
+}
