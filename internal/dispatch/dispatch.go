@@ -7,6 +7,8 @@ package dispatch
 import (
 	"io"
 	"sync/atomic"
+
+	"github.com/raftwire/raftwire/internal/ring"
 )
 
 // Desk is where all connections of a transport hand in their requests.
@@ -42,9 +44,6 @@ func (d *Desk[Q, A]) Open(done <-chan struct{}) *Line[Q, A] {
 // answers twice by mistake is not blocked, even if nobody collects the first.
 const answersPerRequest = 2
 
-// compactAt bounds the places that a line keeps for requests long answered.
-const compactAt = 64
-
 // Line is one connection's side of the desk, owned by that connection's
 // goroutine. Requests taken and not yet answered wait in order.
 type Line[Q, A any] struct {
@@ -56,9 +55,7 @@ type Line[Q, A any] struct {
 	offer    Q
 	answers  chan A
 
-	// Requests taken, oldest first from pending[head].
-	pending []chan A
-	head    int
+	pending ring.Queue[chan A] // requests taken and not answered
 
 	// The oldest one's answer, if it came while the next was being offered.
 	collected bool
@@ -101,19 +98,19 @@ func (l *Line[Q, A]) Ready() bool {
 
 // Answer is raftwire.Dispatcher's, but for the answer's type.
 func (l *Line[Q, A]) Answer() (A, bool) {
+	var none A
 	if l.collected {
-		l.collected = false
 		answer := l.answer
-		l.pop()
+		l.collected, l.answer = false, none
+		l.pending.Pop()
 		return answer, true
 	}
-	var none A
 	if l.closed() {
 		return none, false
 	}
 	select {
 	case answer := <-l.oldest():
-		l.pop()
+		l.pending.Pop()
 		return answer, true
 	case <-l.done:
 		return none, false
@@ -131,23 +128,14 @@ func (l *Line[Q, A]) closed() bool {
 
 func (l *Line[Q, A]) taken() {
 	var none Q
-	l.pending = append(l.pending, l.answers)
+	l.pending.Push(l.answers)
 	l.offering, l.offer, l.answers = false, none, nil
 }
 
 // oldest returns nil, which blocks for ever in a select, if nothing is pending.
 func (l *Line[Q, A]) oldest() chan A {
-	if l.head == len(l.pending) {
+	if l.pending.Len() == 0 {
 		return nil
 	}
-	return l.pending[l.head]
-}
-
-func (l *Line[Q, A]) pop() {
-	var none A
-	l.answer = none
-	l.pending[l.head] = nil
-	if l.head++; l.head >= compactAt || l.head == len(l.pending) {
-		l.pending, l.head = append(l.pending[:0], l.pending[l.head:]...), 0
-	}
+	return l.pending.At(0)
 }
