@@ -1,6 +1,8 @@
 package raftwire
 
 import (
+	"errors"
+	"fmt"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
@@ -43,7 +45,7 @@ type NetworkTransportConfig struct {
 	Stream StreamLayer
 
 	// MaxPool is how many idle connections are kept for each peer. 0 keeps
-	// none, so that every request dials; negative is the same as 0.
+	// none, so that every request dials; negative is an error.
 	MaxPool int
 
 	// MaxRPCsInFlight is the window of a pipeline: with N requests in flight,
@@ -63,4 +65,52 @@ type NetworkTransportConfig struct {
 	// understood, so nodes may be switched one at a time. It exists for
 	// clusters that still hold nodes on versions that read only one of them.
 	MsgpackUseNewTimeFormat bool
+
+	// RestoreTimeout bounds the wait for the answer to InstallSnapshot once its
+	// last byte was sent, while the follower restores. 0 means the larger of
+	// 10 Timeout and Timeout * Size / TimeoutScale, but no more than an hour,
+	// and no limit if Timeout is 0. Negative is an error.
+	RestoreTimeout time.Duration
+
+	// MaxDispatchAhead is how many requests of one inbound connection may be
+	// handed to Consumer before the first of them is answered. Requests stay
+	// in order, and so do answers. It matters to pipelines only: a peer that
+	// waits for each answer has one request under way. 0 means 16; 1 hands a
+	// request over only when the one before was answered; negative is an error.
+	MaxDispatchAhead int
+}
+
+// defaultMaxDispatchAhead hides the time that a core takes to pick a request
+// up; more would only hold memory.
+const defaultMaxDispatchAhead = 16
+
+// check returns what is wrong with the configuration, and what to do about it.
+func (c *NetworkTransportConfig) check() error {
+	switch {
+	case c.Stream == nil:
+		return errors.New("raftwire: NetworkTransportConfig.Stream is nil: set it to a StreamLayer, or use NewTCPTransportWithConfig")
+	case c.MaxPool < 0:
+		return fmt.Errorf("raftwire: NetworkTransportConfig.MaxPool is %d: use 0 to keep no idle connections, or the number to keep for each peer", c.MaxPool)
+	case c.Timeout < 0:
+		return fmt.Errorf("raftwire: NetworkTransportConfig.Timeout is %v: use 0 for no limit, or a positive duration", c.Timeout)
+	case c.RestoreTimeout < 0:
+		return fmt.Errorf("raftwire: NetworkTransportConfig.RestoreTimeout is %v: use 0 for the default, or a positive duration", c.RestoreTimeout)
+	case c.MaxDispatchAhead < 0:
+		return fmt.Errorf("raftwire: NetworkTransportConfig.MaxDispatchAhead is %d: use 0 for the default, or 1 for one request at a time", c.MaxDispatchAhead)
+	}
+	return nil
+}
+
+func (c *NetworkTransportConfig) maxRPCsInFlight() int {
+	if c.MaxRPCsInFlight == 0 {
+		return DefaultMaxRPCsInFlight
+	}
+	return c.MaxRPCsInFlight
+}
+
+func (c *NetworkTransportConfig) maxDispatchAhead() int {
+	if c.MaxDispatchAhead == 0 {
+		return defaultMaxDispatchAhead
+	}
+	return c.MaxDispatchAhead
 }

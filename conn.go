@@ -1,0 +1,222 @@
+package raftwire
+
+import (
+	"net"
+	"sync"
+	"time"
+
+	"github.com/raftwire/raftwire/internal/msgpack"
+)
+
+const (
+	// maxQueued is how many bytes may wait for a write that is under way
+	// before the next message waits as well. It bounds the memory of a
+	// connection whose peer reads slowly, and keeps deep windows of large
+	// batches from queueing what they cannot send.
+	maxQueued = 256 << 10
+
+	// keptBuffer is the largest output buffer that is kept for reuse.
+	keptBuffer = 64 << 10
+)
+
+// longAgo is a deadline that wakes whoever is blocked in a read or write.
+var longAgo = time.Unix(1, 0)
+
+// conn is a connection to a peer, either end of it. One goroutine at a time
+// reads; any goroutine may post and flush.
+//
+// Output gathers: post appends a message to what is queued, and whoever
+// flushes first writes all of it with one call. While that write is under way
+// others only post; the writer takes along what they left.
+type conn struct {
+	raw     net.Conn
+	peer    ServerAddress
+	timeout time.Duration // for each write; 0 means no limit
+	tasks   *tasks        // runs flushes in the background
+
+	// Owned by the reading goroutine.
+	in         msgpack.Reader
+	beforeRead func() error // called before each read from raw
+
+	watch chan struct{} // closed when watchIdle has ended; owned by the pool
+
+	done chan struct{} // closed by close
+
+	mu       sync.Mutex // protects following
+	err      error      // why the connection ended
+	out      []byte     // queued
+	spare    []byte     // the buffer that was written last
+	flushing bool       // a goroutine is in writeQueued
+	written  sync.Cond  // broadcast after each write
+}
+
+func newConn(raw net.Conn, peer ServerAddress, timeout time.Duration, tasks *tasks) *conn {
+	c := &conn{raw: raw, peer: peer, timeout: timeout, tasks: tasks, done: make(chan struct{})}
+	c.in.Reset(c)
+	c.written.L = &c.mu
+	return c
+}
+
+// Read reads for c.in.
+func (c *conn) Read(p []byte) (int, error) {
+	if c.beforeRead != nil {
+		if err := c.beforeRead(); err != nil {
+			return 0, err
+		}
+	}
+	return c.raw.Read(p)
+}
+
+// post queues what encode appends. It blocks only while more than maxQueued
+// bytes wait for a write under way, hence no longer than that write.
+func (c *conn) post(encode func(dst []byte) []byte) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for c.err == nil && c.flushing && len(c.out) > maxQueued {
+		c.written.Wait()
+	}
+	if c.err != nil {
+		return c.err
+	}
+	c.out = encode(c.out)
+	return nil
+}
+
+// flush writes what is queued, unless another goroutine is writing, which then
+// takes it along. deadline limits the write; zero means the connection's own
+// timeout for each write.
+func (c *conn) flush(deadline time.Time) error {
+	if !c.beginFlush() {
+		return c.failure()
+	}
+	return c.writeQueued(deadline)
+}
+
+// flushSoon makes a goroutine write what is queued, so that the caller can go
+// on with the next message meanwhile. The goroutine ends when nothing is left:
+// an idle connection has none.
+func (c *conn) flushSoon() {
+	if c.beginFlush() && !c.tasks.start(c.flushQueued) {
+		_ = c.writeQueued(time.Time{})
+	}
+}
+
+func (c *conn) flushQueued() { _ = c.writeQueued(time.Time{}) }
+
+func (c *conn) beginFlush() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.flushing || c.err != nil || len(c.out) == 0 {
+		return false
+	}
+	c.flushing = true
+	return true
+}
+
+// writeQueued writes until nothing is queued. An error closes the connection.
+func (c *conn) writeQueued(deadline time.Time) error {
+	for {
+		batch := c.takeQueued()
+		if batch == nil {
+			return c.failure()
+		}
+		if deadline.IsZero() && c.timeout > 0 {
+			_ = c.raw.SetWriteDeadline(time.Now().Add(c.timeout))
+		}
+		if _, err := c.raw.Write(batch); err != nil {
+			c.close(err)
+		}
+		c.giveBack(batch)
+	}
+}
+
+func (c *conn) takeQueued() []byte {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.out) == 0 || c.err != nil {
+		c.flushing = false
+		return nil
+	}
+	batch := c.out
+	c.out, c.spare = c.spare[:0], nil
+	return batch
+}
+
+func (c *conn) giveBack(batch []byte) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if cap(batch) <= keptBuffer {
+		c.spare = batch
+	}
+	c.written.Broadcast()
+}
+
+// call sends a request and reads its answer into resp. touched reports whether
+// any byte of an answer arrived: if not, and the connection had been idle in a
+// pool, the request may be tried again elsewhere. A *RemoteError leaves the
+// connection sound, any other error closes it.
+func (c *conn) call(deadline time.Time, kind rpcKind, newTime bool, args, resp any) (touched bool, err error) {
+	_ = c.raw.SetDeadline(deadline)
+	err = c.post(func(dst []byte) []byte { return appendRequest(dst, kind, args, newTime) })
+	if err == nil {
+		err = c.flush(deadline)
+	}
+	if err == nil {
+		err = c.await()
+	}
+	if err != nil {
+		return false, c.close(err)
+	}
+	return true, c.receive(kind, resp)
+}
+
+// await blocks until a byte of the next message is there.
+func (c *conn) await() error {
+	if c.in.Buffered() > 0 {
+		return nil
+	}
+	return c.in.Fill()
+}
+
+// receive reads an answer into resp, which is zero afterwards unless an answer
+// was read to its end.
+func (c *conn) receive(kind rpcKind, resp any) error {
+	text, err := readResponse(&c.in, resp)
+	if err != nil {
+		return c.close(err)
+	}
+	if text != "" {
+		return &RemoteError{Op: kind.String(), Peer: c.peer, Text: text}
+	}
+	return nil
+}
+
+// failure returns why the connection ended, or nil.
+func (c *conn) failure() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.err
+}
+
+// close ends the connection and returns why it ended: err, or what an earlier
+// call gave. Reads and writes under way fail at once.
+func (c *conn) close(err error) error {
+	if !c.fail(err) {
+		return c.failure()
+	}
+	close(c.done)
+	// Not under mu: closing a TLS connection may block in a write.
+	_ = c.raw.Close()
+	return err
+}
+
+func (c *conn) fail(err error) (first bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.err != nil {
+		return false
+	}
+	c.err = err
+	c.written.Broadcast()
+	return true
+}

@@ -1,0 +1,11 @@
+//go:build !(darwin || dragonfly || freebsd || linux || netbsd || openbsd)
+
+package raftwire
+
+import "net"
+
+// Without MSG_DONTWAIT idle connections are watched by a goroutine; see pool.go.
+
+func canPeek(net.Conn) bool { return false }
+
+func peekSilent(net.Conn) bool { return false }

@@ -1,0 +1,39 @@
+//go:build darwin || dragonfly || freebsd || linux || netbsd || openbsd
+
+package raftwire
+
+import (
+	"crypto/tls"
+	"net"
+	"syscall"
+)
+
+// canPeek reports whether peekSilent can tell about conn.
+func canPeek(conn net.Conn) bool { return socket(conn) != nil }
+
+// peekSilent reports whether conn's socket is open with nothing to read. It
+// does not block. Bytes that nobody asked for are as bad as an end of file:
+// they could only be taken for the next answer.
+func peekSilent(conn net.Conn) bool {
+	raw, err := socket(conn).SyscallConn()
+	if err != nil {
+		return false
+	}
+	silent := false
+	err = raw.Read(func(fd uintptr) bool {
+		var b [1]byte
+		_, _, err := syscall.Recvfrom(int(fd), b[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
+		silent = err == syscall.EAGAIN || err == syscall.EWOULDBLOCK || err == syscall.EINTR
+		return true // do not wait for the socket to become readable
+	})
+	return err == nil && silent
+}
+
+// socket returns the socket under conn, also under TLS, or nil.
+func socket(conn net.Conn) syscall.Conn {
+	if t, ok := conn.(*tls.Conn); ok {
+		conn = t.NetConn()
+	}
+	s, _ := conn.(syscall.Conn)
+	return s
+}

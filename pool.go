@@ -1,0 +1,177 @@
+package raftwire
+
+import (
+	"errors"
+	"os"
+	"sync"
+	"time"
+)
+
+// errStreamsClosed is what connections end with that CloseStreams closed.
+var errStreamsClosed = errors.New("connection closed by CloseStreams")
+
+// pool knows every open connection of a transport, and keeps the idle outgoing
+// ones for each peer. It dials nothing and waits for nothing but a look at a
+// connection's state.
+type pool struct {
+	maxPool int
+
+	connPoolLock sync.Mutex // protects following
+	connPool     map[ServerAddress][]*conn
+	open         map[*conn]struct{} // idle and in use, both directions
+	generation   int                // of connections; CloseStreams begins a new one
+	closed       bool
+}
+
+// get takes an idle connection to addr that is alive, or returns nil. The one
+// used last comes first: it is the most likely to be alive and warm.
+func (p *pool) get(addr ServerAddress) *conn {
+	for {
+		c := p.pop(addr)
+		if c == nil || c.stopWatching() {
+			return c
+		}
+		p.discard(c, errors.New("the peer closed the idle connection"))
+	}
+}
+
+func (p *pool) pop(addr ServerAddress) *conn {
+	p.connPoolLock.Lock()
+	defer p.connPoolLock.Unlock()
+	idle := p.connPool[addr]
+	if len(idle) == 0 {
+		return nil
+	}
+	last := len(idle) - 1
+	c := idle[last]
+	idle[last] = nil
+	p.connPool[addr] = idle[:last]
+	return c
+}
+
+// put gives a connection back after an answer was read to its end. It is kept
+// unless it is closed, the pool for its peer is full, or bytes are left over
+// that belong to no request.
+func (p *pool) put(c *conn) {
+	if c.in.Buffered() > 0 {
+		p.discard(c, errors.New("the peer sent more than an answer"))
+		return
+	}
+	c.startWatching()
+	if !p.push(c) {
+		p.discard(c, errors.New("the pool is full"))
+	}
+}
+
+func (p *pool) push(c *conn) bool {
+	p.connPoolLock.Lock()
+	defer p.connPoolLock.Unlock()
+	if _, open := p.open[c]; !open || len(p.connPool[c.peer]) >= p.maxPool {
+		return false
+	}
+	p.connPool[c.peer] = append(p.connPool[c.peer], c)
+	return true
+}
+
+// discard closes a connection that is not in the pool, and forgets it.
+func (p *pool) discard(c *conn, why error) {
+	_ = c.close(why)
+	p.connPoolLock.Lock()
+	defer p.connPoolLock.Unlock()
+	delete(p.open, c)
+}
+
+// drop closes the idle connections to addr: one of them was found dead.
+func (p *pool) drop(addr ServerAddress) {
+	for c := p.pop(addr); c != nil; c = p.pop(addr) {
+		p.discard(c, errors.New("another connection to the peer was dead"))
+	}
+}
+
+// current returns the generation that a connection begun now belongs to.
+func (p *pool) current() int {
+	p.connPoolLock.Lock()
+	defer p.connPoolLock.Unlock()
+	return p.generation
+}
+
+// errStale is returned by add for a connection begun before CloseStreams.
+var errStale = errors.New("connection from before CloseStreams")
+
+// add makes c one of the pool's open connections. It refuses, and the caller
+// must close c, if the pool is closed or a new generation has begun since.
+func (p *pool) add(c *conn, generation int) error {
+	p.connPoolLock.Lock()
+	defer p.connPoolLock.Unlock()
+	if p.closed {
+		return ErrTransportShutdown
+	}
+	if generation != p.generation {
+		return errStale
+	}
+	if p.open == nil {
+		p.open = make(map[*conn]struct{})
+		p.connPool = make(map[ServerAddress][]*conn)
+	}
+	p.open[c] = struct{}{}
+	return nil
+}
+
+// reset closes every open connection and begins a new generation. If final, no
+// further connection is accepted.
+func (p *pool) reset(why error, final bool) {
+	for c := range p.renew(final) {
+		_ = c.close(why)
+	}
+}
+
+// renew empties the pool and returns what was open: the connections are closed
+// without holding the lock.
+func (p *pool) renew(final bool) map[*conn]struct{} {
+	p.connPoolLock.Lock()
+	defer p.connPoolLock.Unlock()
+	open := p.open
+	if open != nil {
+		p.open = make(map[*conn]struct{})
+		p.connPool = make(map[ServerAddress][]*conn)
+	}
+	p.generation++
+	p.closed = p.closed || final
+	return open
+}
+
+// An idle connection whose peer has gone must not be used for a request, since
+// nobody could tell whether the request arrived. Where the system can peek at
+// a socket that is done at the time of reuse. Elsewhere, and for connections
+// that are no sockets, a goroutine reads while the connection is idle.
+
+func (c *conn) startWatching() {
+	if canPeek(c.raw) {
+		return
+	}
+	c.watch = make(chan struct{})
+	_ = c.raw.SetReadDeadline(time.Time{})
+	if !c.tasks.start(c.watchIdle) {
+		close(c.watch)
+	}
+}
+
+// watchIdle owns c.in until it ends.
+func (c *conn) watchIdle() {
+	defer close(c.watch)
+	if err := c.in.Fill(); err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
+		_ = c.close(err)
+	}
+}
+
+// stopWatching reports whether an idle connection is alive and silent.
+func (c *conn) stopWatching() bool {
+	if c.watch == nil {
+		return peekSilent(c.raw)
+	}
+	_ = c.raw.SetReadDeadline(longAgo)
+	<-c.watch
+	c.watch = nil
+	_ = c.raw.SetReadDeadline(time.Time{})
+	return c.failure() == nil && c.in.Buffered() == 0
+}

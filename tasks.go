@@ -1,0 +1,117 @@
+package raftwire
+
+import (
+	"fmt"
+	"sync"
+	"time"
+)
+
+// closeWait is how long Close waits for goroutines that run other people's
+// code: a heartbeat handler or a stream layer that does not return.
+const closeWait = time.Second
+
+// tasks counts the goroutines of a transport, so that Close can wait for them.
+// Unlike a sync.WaitGroup it refuses to start more once it is closed, and the
+// wait can be one case of a select. The zero value is ready for use.
+type tasks struct {
+	mu       sync.Mutex // protects following
+	running  int
+	closed   bool
+	idle     chan struct{}          // closed when closed and nothing runs
+	attached map[*pipeline]struct{} // may have a goroutine that only release ends
+}
+
+// attach makes close release p. It returns false once the tasks are closed.
+func (t *tasks) attach(p *pipeline) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.closed {
+		return false
+	}
+	if t.attached == nil {
+		t.attached = make(map[*pipeline]struct{})
+	}
+	t.attached[p] = struct{}{}
+	return true
+}
+
+// detach undoes attach.
+func (t *tasks) detach(p *pipeline) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	delete(t.attached, p)
+}
+
+// start runs f on a goroutine of its own. It returns false, without running
+// it, once the tasks are closed.
+func (t *tasks) start(f func()) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.closed {
+		return false
+	}
+	t.running++
+	go t.run(f)
+	return true
+}
+
+func (t *tasks) run(f func()) {
+	defer t.end()
+	f()
+}
+
+func (t *tasks) end() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.running--
+	t.checkIdle()
+}
+
+// wait closes the tasks and waits until nothing runs, or for closeWait.
+func (t *tasks) wait() error {
+	idle := t.close()
+	patience := time.NewTimer(closeWait)
+	defer patience.Stop()
+	select {
+	case <-idle:
+		return nil
+	case <-patience.C:
+		return fmt.Errorf("raftwire: closed, but %d goroutines have not ended: a heartbeat handler or a StreamLayer's Accept does not return", t.count())
+	}
+}
+
+// close refuses further starts, releases the pipelines, and returns a channel
+// that is closed when nothing runs any more. It may be called more than once.
+func (t *tasks) close() <-chan struct{} {
+	for p := range t.refuse() {
+		p.release()
+	}
+	return t.idle
+}
+
+func (t *tasks) refuse() map[*pipeline]struct{} {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.closed {
+		return nil
+	}
+	t.closed = true
+	t.idle = make(chan struct{})
+	t.checkIdle()
+	attached := t.attached
+	t.attached = nil
+	return attached
+}
+
+func (t *tasks) checkIdle() {
+	if t.closed && t.running == 0 {
+		close(t.idle)
+	}
+}
+
+// count returns how many goroutines run.
+func (t *tasks) count() int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.running
+}

@@ -1,0 +1,243 @@
+package raftwire
+
+import (
+	"fmt"
+
+	"github.com/raftwire/raftwire/internal/msgpack"
+)
+
+// Framing. A request is one byte that says its kind, then the request; after
+// an InstallSnapshotRequest follow exactly Size raw bytes. An answer is a
+// string, empty or the text of an error, then the response or nil. There is no
+// length and no identifier: answers come in the order of the requests.
+//
+//	request:  kind byte | msgpack map [ | Size raw bytes ]
+//	answer:   msgpack string | msgpack map or nil
+//
+// These are the bytes of hashicorp/raft's NetworkTransport (net_transport.go
+// of v1.7.3 and v1.8.0).
+
+// rpcKind is the first byte of a request.
+type rpcKind uint8
+
+const (
+	rpcAppendEntries rpcKind = iota
+	rpcRequestVote
+	rpcInstallSnapshot
+	rpcTimeoutNow
+	rpcRequestPreVote
+	rpcKinds // how many there are
+)
+
+var rpcKindNames = [rpcKinds]string{
+	rpcAppendEntries:   "AppendEntries",
+	rpcRequestVote:     "RequestVote",
+	rpcInstallSnapshot: "InstallSnapshot",
+	rpcTimeoutNow:      "TimeoutNow",
+	rpcRequestPreVote:  "RequestPreVote",
+}
+
+func (k rpcKind) String() string { return rpcKindNames[k] }
+
+// appendRequest appends a request of the given kind; args has its type.
+func appendRequest(dst []byte, kind rpcKind, args any, newTime bool) []byte {
+	dst = append(dst, byte(kind))
+	switch m := args.(type) {
+	case *AppendEntriesRequest:
+		dst, _ = appendAppendEntriesRequest(dst, m, newTime, nil)
+		return dst
+	case *RequestVoteRequest:
+		return appendRequestVoteRequest(dst, m)
+	case *InstallSnapshotRequest:
+		return appendInstallSnapshotRequest(dst, m)
+	case *TimeoutNowRequest:
+		return appendTimeoutNowRequest(dst, m)
+	case *RequestPreVoteRequest:
+		return appendRequestPreVoteRequest(dst, m)
+	}
+	panic(fmt.Sprintf("raftwire: no request: %T", args)) // callers are typed
+}
+
+// readRequest reads the request that follows its kind byte. Errors stick to r.
+func readRequest(r *msgpack.Reader, kind rpcKind) any {
+	switch kind {
+	case rpcAppendEntries:
+		m := new(AppendEntriesRequest)
+		readAppendEntriesRequest(r, m)
+		return m
+	case rpcRequestVote:
+		m := new(RequestVoteRequest)
+		readRequestVoteRequest(r, m)
+		return m
+	case rpcInstallSnapshot:
+		m := new(InstallSnapshotRequest)
+		readInstallSnapshotRequest(r, m)
+		return m
+	case rpcTimeoutNow:
+		m := new(TimeoutNowRequest)
+		readTimeoutNowRequest(r, m)
+		return m
+	case rpcRequestPreVote:
+		m := new(RequestPreVoteRequest)
+		readRequestPreVoteRequest(r, m)
+		return m
+	}
+	r.Fail(unknownKind(kind))
+	return nil
+}
+
+// isHeartbeat reports whether command is a bare heartbeat: an AppendEntries
+// that names a leader and carries nothing. The rule is hashicorp/raft's.
+func isHeartbeat(command any) bool {
+	m, ok := command.(*AppendEntriesRequest)
+	if !ok {
+		return false
+	}
+	leader := m.Addr
+	if len(leader) == 0 {
+		leader = m.Leader
+	}
+	return m.Term != 0 && leader != nil &&
+		m.PrevLogEntry == 0 && m.PrevLogTerm == 0 &&
+		len(m.Entries) == 0 && m.LeaderCommitIndex == 0
+}
+
+// appendResponse appends the answer to a request of the given kind. A response
+// that is nil, or a nil pointer, travels as nil, and so does one of a type
+// that does not answer the request; answerText says so then.
+func appendResponse(dst []byte, kind rpcKind, answer RPCResponse) []byte {
+	dst = msgpack.AppendString(dst, answerText(kind, answer))
+	if !answers(kind, answer.Response) {
+		return msgpack.AppendNil(dst)
+	}
+	return appendResponseBody(dst, answer.Response)
+}
+
+// answerText returns the error text of an answer, or "".
+func answerText(kind rpcKind, answer RPCResponse) string {
+	if answer.Error != nil {
+		return answer.Error.Error()
+	}
+	if !answers(kind, answer.Response) {
+		return fmt.Sprintf("the consumer answered %v with a %T", kind, answer.Response)
+	}
+	return ""
+}
+
+func answers(kind rpcKind, response any) bool {
+	switch response.(type) {
+	case nil:
+		return true
+	case *AppendEntriesResponse:
+		return kind == rpcAppendEntries
+	case *RequestVoteResponse:
+		return kind == rpcRequestVote
+	case *InstallSnapshotResponse:
+		return kind == rpcInstallSnapshot
+	case *TimeoutNowResponse:
+		return kind == rpcTimeoutNow
+	case *RequestPreVoteResponse:
+		return kind == rpcRequestPreVote
+	}
+	return false
+}
+
+func appendResponseBody(dst []byte, response any) []byte {
+	switch m := response.(type) {
+	case *AppendEntriesResponse:
+		return appendAppendEntriesResponse(dst, m)
+	case *RequestVoteResponse:
+		return appendRequestVoteResponse(dst, m)
+	case *InstallSnapshotResponse:
+		return appendInstallSnapshotResponse(dst, m)
+	case *TimeoutNowResponse:
+		return appendTimeoutNowResponse(dst, m)
+	case *RequestPreVoteResponse:
+		return appendRequestPreVoteResponse(dst, m)
+	}
+	return msgpack.AppendNil(dst)
+}
+
+// readResponse reads an answer: its error text, and the response into resp. If
+// it fails, resp is zero.
+func readResponse(r *msgpack.Reader, resp any) (text string, err error) {
+	r.Begin()
+	text = r.String()
+	switch m := resp.(type) {
+	case *AppendEntriesResponse:
+		readAppendEntriesResponse(r, m)
+	case *RequestVoteResponse:
+		readRequestVoteResponse(r, m)
+	case *InstallSnapshotResponse:
+		readInstallSnapshotResponse(r, m)
+	case *TimeoutNowResponse:
+		readTimeoutNowResponse(r, m)
+	case *RequestPreVoteResponse:
+		readRequestPreVoteResponse(r, m)
+	}
+	if err = r.Err(); err != nil {
+		clearResponse(resp)
+	}
+	return text, err
+}
+
+// clearResponse zeroes resp, so that a failed call leaves nothing stale: a
+// Raft core reuses responses.
+func clearResponse(resp any) {
+	switch m := resp.(type) {
+	case *AppendEntriesResponse:
+		*m = AppendEntriesResponse{}
+	case *RequestVoteResponse:
+		*m = RequestVoteResponse{}
+	case *InstallSnapshotResponse:
+		*m = InstallSnapshotResponse{}
+	case *TimeoutNowResponse:
+		*m = TimeoutNowResponse{}
+	case *RequestPreVoteResponse:
+		*m = RequestPreVoteResponse{}
+	}
+}
+
+// checkRequest refuses what must not travel, because it would trip the peer up.
+func checkRequest(args any) error {
+	switch m := args.(type) {
+	case *AppendEntriesRequest:
+		for i, entry := range m.Entries {
+			if entry == nil {
+				return fmt.Errorf("Entries[%d] is nil: every entry must be set", i)
+			}
+		}
+	case *InstallSnapshotRequest:
+		if m.Size < 0 {
+			return fmt.Errorf("Size is %d: it must be the number of bytes in data", m.Size)
+		}
+	}
+	return nil
+}
+
+// unknownKindError is what a connection ends with whose next request has an
+// unknown kind: a newer version, or something that is no Raft peer.
+type unknownKindError struct{ kind rpcKind }
+
+func unknownKind(kind rpcKind) error { return &unknownKindError{kind} }
+
+func (e *unknownKindError) Error() string {
+	text := fmt.Sprintf("unknown rpc type %d", uint8(e.kind))
+	if guess := foreignProtocol(byte(e.kind)); guess != "" {
+		text += ": this looks like " + guess + ", not like a Raft peer"
+	}
+	return text
+}
+
+// foreignProtocol names what a connection's first byte looks like, or "".
+func foreignProtocol(first byte) string {
+	switch first {
+	case 'G', 'P', 'H', 'D', 'O', 'C', 'T':
+		return "an HTTP request" // GET, POST/PUT/PATCH/PRI, HEAD, DELETE, OPTIONS, CONNECT, TRACE
+	case 0x16:
+		return "a TLS handshake" // ContentType handshake, RFC 8446 §5.1
+	case 'S':
+		return "an SSH client" // RFC 4253 §4.2
+	}
+	return ""
+}
