@@ -1,8 +1,18 @@
 package raftwire
 
 import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
 	"net"
+	"os"
+	"sync"
+	"sync/atomic"
 	"time"
+
+	"github.com/hashicorp/go-hclog"
+	"github.com/raftwire/raftwire/internal/dispatch"
 )
 
 // StreamLayer is what a [NetworkTransport] runs over: it accepts the
@@ -11,5 +21,443 @@ type StreamLayer interface {
 	net.Listener
 
 	// Dial connects to address. It returns within timeout; 0 means no limit.
+	// A layer may have a method
+	//
+	//	DialContext(ctx context.Context, address ServerAddress) (net.Conn, error)
+	//
+	// which is then used instead, so that Close ends a dial under way.
 	Dial(address ServerAddress, timeout time.Duration) (net.Conn, error)
+}
+
+type contextDialer interface {
+	DialContext(ctx context.Context, address ServerAddress) (net.Conn, error)
+}
+
+// acceptGrace is how long CloseStreams waits for connections to be accepted.
+const acceptGrace = 5 * time.Millisecond
+
+// NetworkTransport is a [Transport] over the connections of a [StreamLayer].
+// Make one with a constructor; all methods may be called by several goroutines.
+//
+// It keeps idle connections for each peer and checks them before use. Inbound
+// connections have one goroutine each.
+type NetworkTransport struct {
+	// TimeoutScale is how many bytes of a snapshot a follower is expected to
+	// restore within one Timeout; see NetworkTransportConfig.RestoreTimeout. 0
+	// and negative values mean DefaultTimeoutScale. Set it before the first
+	// call of InstallSnapshot.
+	TimeoutScale int
+
+	logger           hclog.Logger
+	stream           StreamLayer
+	provider         ServerAddressProvider
+	timeout          time.Duration
+	restoreTimeout   time.Duration
+	maxInFlight      int
+	maxDispatchAhead int
+	newTime          bool
+
+	desk *dispatch.Desk[RPC, RPCResponse]
+	open atomic.Pointer[openDispatcher]
+
+	pool
+	tasks tasks
+
+	life context.Context // ends on Close, and with it dials under way
+	end  context.CancelFunc
+
+	shutdownLock sync.Mutex // protects following
+	shutdown     bool
+	shutdownCh   chan struct{} // closed when shutdown becomes true
+	refusal      error         // what calls return then; nil means ErrTransportShutdown
+}
+
+type openDispatcher func(done <-chan struct{}) Dispatcher
+
+var (
+	_ Transport        = (*NetworkTransport)(nil)
+	_ WithPreVote      = (*NetworkTransport)(nil)
+	_ WithClose        = (*NetworkTransport)(nil)
+	_ WithDispatcher   = (*NetworkTransport)(nil)
+	_ WithPipelineSink = (*NetworkTransport)(nil)
+)
+
+// NewNetworkTransport returns a transport over stream that keeps maxPool idle
+// connections for each peer, bounds requests by timeout and logs to logOutput
+// (nil: standard error). For the rest see [NewNetworkTransportWithConfig].
+func NewNetworkTransport(stream StreamLayer, maxPool int, timeout time.Duration, logOutput io.Writer) *NetworkTransport {
+	return NewNetworkTransportWithLogger(stream, maxPool, timeout, newLogger(logOutput))
+}
+
+// NewNetworkTransportWithLogger is [NewNetworkTransport] with a logger.
+func NewNetworkTransportWithLogger(stream StreamLayer, maxPool int, timeout time.Duration, logger hclog.Logger) *NetworkTransport {
+	return NewNetworkTransportWithConfig(&NetworkTransportConfig{
+		Stream: stream, MaxPool: maxPool, Timeout: timeout, Logger: logger,
+	})
+}
+
+// NewNetworkTransportWithConfig returns a transport over config.Stream and
+// begins to accept connections. Heartbeats that arrive before
+// SetHeartbeatHandler go to Consumer.
+//
+// It cannot return an error. With a configuration that makes no sense it logs
+// what is wrong and returns a transport that is shut down: every call returns
+// an error that says what to do.
+func NewNetworkTransportWithConfig(config *NetworkTransportConfig) *NetworkTransport {
+	if config == nil {
+		config = new(NetworkTransportConfig)
+	}
+	if config.Logger == nil {
+		config.Logger = newLogger(nil)
+	}
+	n := newNetworkTransport(config)
+	if err := config.check(); err != nil {
+		n.refuse(err)
+		return n
+	}
+	n.tasks.start(n.listen)
+	return n
+}
+
+func newLogger(output io.Writer) hclog.Logger {
+	if output == nil {
+		output = os.Stderr
+	}
+	return hclog.New(&hclog.LoggerOptions{Name: "raft-net", Output: output, Level: hclog.DefaultLevel})
+}
+
+func newNetworkTransport(config *NetworkTransportConfig) *NetworkTransport {
+	consumer := make(chan RPC)
+	n := &NetworkTransport{
+		TimeoutScale:     DefaultTimeoutScale,
+		logger:           config.Logger,
+		stream:           config.Stream,
+		provider:         config.ServerAddressProvider,
+		timeout:          config.Timeout,
+		restoreTimeout:   config.RestoreTimeout,
+		maxInFlight:      config.maxRPCsInFlight(),
+		maxDispatchAhead: config.maxDispatchAhead(),
+		newTime:          config.MsgpackUseNewTimeFormat,
+		desk:             dispatch.NewDesk(consumer, newRPC),
+		pool:             pool{maxPool: config.MaxPool},
+		shutdownCh:       make(chan struct{}),
+	}
+	n.life, n.end = context.WithCancel(context.Background())
+	n.SetDispatcher(func(done <-chan struct{}) Dispatcher { return n.desk.Open(done) })
+	return n
+}
+
+func newRPC(command any, body io.Reader, answers chan<- RPCResponse) RPC {
+	return RPC{Command: command, Reader: body, RespChan: answers}
+}
+
+// refuse makes a transport that nothing can be done with.
+func (n *NetworkTransport) refuse(err error) {
+	n.logger.Error("transport not started", "error", err)
+	n.refusal = err
+	n.beginShutdown()
+}
+
+// Consumer implements [Transport]. The channel is unbuffered.
+func (n *NetworkTransport) Consumer() <-chan RPC { return n.desk.Consumer() }
+
+// LocalAddr implements [Transport]: the address of the stream layer.
+func (n *NetworkTransport) LocalAddr() ServerAddress {
+	if n.stream == nil {
+		return ""
+	}
+	return ServerAddress(n.stream.Addr().String())
+}
+
+// SetHeartbeatHandler implements [Transport].
+func (n *NetworkTransport) SetHeartbeatHandler(cb func(rpc RPC)) { n.desk.SetHeartbeatHandler(cb) }
+
+// SetDispatcher implements [WithDispatcher].
+func (n *NetworkTransport) SetDispatcher(open func(done <-chan struct{}) Dispatcher) {
+	n.open.Store((*openDispatcher)(&open))
+}
+
+// EncodePeer implements [Transport]: the address that the provider gives for
+// id, or else addr, as it is.
+func (n *NetworkTransport) EncodePeer(id ServerID, addr ServerAddress) []byte {
+	return []byte(n.address(id, addr))
+}
+
+// DecodePeer implements [Transport].
+func (n *NetworkTransport) DecodePeer(buf []byte) ServerAddress { return ServerAddress(buf) }
+
+// AppendEntries implements [Transport].
+func (n *NetworkTransport) AppendEntries(id ServerID, target ServerAddress, args *AppendEntriesRequest, resp *AppendEntriesResponse) error {
+	return n.call(id, target, rpcAppendEntries, args, resp)
+}
+
+// RequestVote implements [Transport].
+func (n *NetworkTransport) RequestVote(id ServerID, target ServerAddress, args *RequestVoteRequest, resp *RequestVoteResponse) error {
+	return n.call(id, target, rpcRequestVote, args, resp)
+}
+
+// RequestPreVote implements [WithPreVote].
+func (n *NetworkTransport) RequestPreVote(id ServerID, target ServerAddress, args *RequestPreVoteRequest, resp *RequestPreVoteResponse) error {
+	return n.call(id, target, rpcRequestPreVote, args, resp)
+}
+
+// TimeoutNow implements [Transport].
+func (n *NetworkTransport) TimeoutNow(id ServerID, target ServerAddress, args *TimeoutNowRequest, resp *TimeoutNowResponse) error {
+	return n.call(id, target, rpcTimeoutNow, args, resp)
+}
+
+// AppendEntriesPipeline implements [Transport].
+func (n *NetworkTransport) AppendEntriesPipeline(id ServerID, target ServerAddress) (AppendPipeline, error) {
+	return n.AppendEntriesPipelineTo(id, target, nil)
+}
+
+// AppendEntriesPipelineTo implements [WithPipelineSink]. A nil sink means the
+// pipeline's Consumer.
+func (n *NetworkTransport) AppendEntriesPipelineTo(id ServerID, target ServerAddress, sink PipelineSink) (AppendPipeline, error) {
+	if n.maxInFlight < minInFlightForPipelining {
+		return nil, ErrPipelineReplicationNotSupported
+	}
+	addr := n.address(id, target)
+	c, _, err := n.connect(addr, n.deadline())
+	if err != nil {
+		return nil, n.explain(rpcAppendEntries, addr, err)
+	}
+	p := newPipeline(newNetLink(n, c), n.maxInFlight, n.timeout, sink, &n.tasks)
+	if !p.begin() {
+		return nil, n.down()
+	}
+	return p, nil
+}
+
+// call sends a request and waits for its answer: on an idle connection if
+// there is one, else on a new one.
+func (n *NetworkTransport) call(id ServerID, target ServerAddress, kind rpcKind, args, resp any) error {
+	clearResponse(resp)
+	addr, deadline := n.address(id, target), n.deadline()
+	err := checkRequest(args)
+	if err == nil {
+		err = n.callAt(addr, deadline, kind, args, resp)
+	}
+	return n.explain(kind, addr, err)
+}
+
+func (n *NetworkTransport) callAt(addr ServerAddress, deadline time.Time, kind rpcKind, args, resp any) error {
+	c, reused, err := n.connect(addr, deadline)
+	if err != nil {
+		return err
+	}
+	answered, err := c.call(deadline, kind, n.newTime, args, resp)
+	if err != nil && reused && !answered && lostWhileIdle(err) {
+		n.discard(c, err)
+		n.drop(addr)
+		if c, err = n.dial(addr, deadline); err != nil {
+			return err
+		}
+		_, err = c.call(deadline, kind, n.newTime, args, resp)
+	}
+	n.release(c, err)
+	return err
+}
+
+// lostWhileIdle reports whether the first error on an idle connection means
+// that its peer had left it. That can come to light at the very moment of its
+// use, and then the request may be tried once on a new connection. It must not
+// after a timeout, when the peer may be at work on it, nor after a Close of
+// our own.
+func lostWhileIdle(err error) bool {
+	return !isTimeout(err) && !errors.Is(err, errStreamsClosed) && !errors.Is(err, ErrTransportShutdown)
+}
+
+// release gives a connection back after a call that ended with err.
+func (n *NetworkTransport) release(c *conn, err error) {
+	if c.failure() != nil {
+		n.discard(c, err)
+		return
+	}
+	n.put(c)
+}
+
+// explain turns the error of a call into what its caller gets. A *RemoteError
+// and the sentinels stay as they are.
+func (n *NetworkTransport) explain(kind rpcKind, target ServerAddress, err error) error {
+	if err == nil {
+		return nil
+	}
+	if _, remote := err.(*RemoteError); remote {
+		return err
+	}
+	if n.IsShutdown() {
+		return n.down()
+	}
+	return &OpError{Op: kind.String(), Peer: target, Err: err}
+}
+
+// deadline returns when a call that begins now must have ended; zero is never.
+func (n *NetworkTransport) deadline() time.Time {
+	if n.timeout <= 0 {
+		return time.Time{}
+	}
+	return time.Now().Add(n.timeout)
+}
+
+// address returns where to reach a server.
+func (n *NetworkTransport) address(id ServerID, target ServerAddress) ServerAddress {
+	if n.provider == nil {
+		return target
+	}
+	addr, err := n.provider.ServerAddr(id)
+	if err != nil {
+		n.logger.Warn("unable to get address for server, using fallback address", "id", id, "fallback", target, "error", err)
+		return target
+	}
+	return addr
+}
+
+// connect returns a connection to addr for the caller's sole use.
+func (n *NetworkTransport) connect(addr ServerAddress, deadline time.Time) (c *conn, reused bool, err error) {
+	if n.IsShutdown() {
+		return nil, false, n.down()
+	}
+	if c := n.get(addr); c != nil {
+		return c, true, nil
+	}
+	c, err = n.dial(addr, deadline)
+	return c, false, err
+}
+
+// dial opens a new connection. One that CloseStreams overtook while it was
+// being made is not used, and made again.
+func (n *NetworkTransport) dial(addr ServerAddress, deadline time.Time) (*conn, error) {
+	for {
+		generation := n.current()
+		raw, err := n.dialRaw(addr, deadline)
+		if err != nil {
+			return nil, fmt.Errorf("dial: %w", err)
+		}
+		c := newConn(raw, addr, n.timeout, &n.tasks)
+		err = n.add(c, generation)
+		if err == nil {
+			return c, nil
+		}
+		_ = c.close(err)
+		if !errors.Is(err, errStale) {
+			return nil, err
+		}
+	}
+}
+
+func (n *NetworkTransport) dialRaw(addr ServerAddress, deadline time.Time) (net.Conn, error) {
+	ctx, cancel := n.dialContext(deadline)
+	defer cancel()
+	if d, ok := n.stream.(contextDialer); ok {
+		raw, err := d.DialContext(ctx, addr)
+		if err != nil && ctx.Err() != nil {
+			err = contextError(ctx, err)
+		}
+		return raw, err
+	}
+	return n.dialAside(ctx, addr, deadline)
+}
+
+// dialContext returns a context that ends at the deadline and on Close.
+func (n *NetworkTransport) dialContext(deadline time.Time) (context.Context, context.CancelFunc) {
+	if deadline.IsZero() {
+		return context.WithCancel(n.life)
+	}
+	return context.WithDeadline(n.life, deadline)
+}
+
+func contextError(ctx context.Context, err error) error {
+	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		return timeoutError("i/o timeout")
+	}
+	return err
+}
+
+// dialAside runs a Dial that cannot be cancelled on a goroutine of its own, so
+// that the call ends at its deadline and on Close whatever Dial does. Close
+// cannot wait for that goroutine; what it still brings is closed.
+func (n *NetworkTransport) dialAside(ctx context.Context, addr ServerAddress, deadline time.Time) (net.Conn, error) {
+	var timeout time.Duration
+	if !deadline.IsZero() {
+		if timeout = time.Until(deadline); timeout <= 0 {
+			return nil, timeoutError("i/o timeout")
+		}
+	}
+	type result struct {
+		raw net.Conn
+		err error
+	}
+	results := make(chan result)
+	go func() {
+		raw, err := n.stream.Dial(addr, timeout)
+		select {
+		case results <- result{raw, err}:
+		case <-ctx.Done():
+			if raw != nil {
+				_ = raw.Close()
+			}
+		}
+	}()
+	select {
+	case r := <-results:
+		return r.raw, r.err
+	case <-ctx.Done():
+		return nil, contextError(ctx, ctx.Err())
+	}
+}
+
+// CloseStreams closes every connection, in use or idle, inbound or outgoing,
+// pipelines included; calls under way on them fail. The transport goes on with
+// new ones. It is for when peers have to authenticate again. It takes
+// acceptGrace.
+func (n *NetworkTransport) CloseStreams() {
+	// A connection that its peer has made may still be on its way through
+	// Accept. It is one of those to close, so it gets the time to arrive.
+	n.pauseFor(acceptGrace)
+	n.reset(errStreamsClosed, false)
+}
+
+// IsShutdown reports whether Close was called.
+func (n *NetworkTransport) IsShutdown() bool {
+	select {
+	case <-n.shutdownCh:
+		return true
+	default:
+		return false
+	}
+}
+
+// down returns what calls on a closed transport return.
+func (n *NetworkTransport) down() error {
+	if n.refusal != nil {
+		return n.refusal
+	}
+	return ErrTransportShutdown
+}
+
+// Close implements [WithClose]. It ends the listener and every connection, and
+// waits for the transport's goroutines, but no longer than a second for one
+// that is in code of somebody else (a heartbeat handler that does not return);
+// it says so then.
+func (n *NetworkTransport) Close() error {
+	if n.beginShutdown() {
+		_ = n.stream.Close()
+		n.reset(ErrTransportShutdown, true)
+	}
+	return n.tasks.wait()
+}
+
+func (n *NetworkTransport) beginShutdown() (first bool) {
+	n.shutdownLock.Lock()
+	defer n.shutdownLock.Unlock()
+	if n.shutdown {
+		return false
+	}
+	n.shutdown = true
+	close(n.shutdownCh)
+	if n.end != nil {
+		n.end()
+	}
+	return true
 }

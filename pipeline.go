@@ -1,0 +1,495 @@
+package raftwire
+
+import (
+	"errors"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/raftwire/raftwire/internal/ring"
+)
+
+// link is one ordered connection to a peer, as a pipeline uses it: netLink
+// over the network, inmemLink in memory.
+type link interface {
+	// peer returns the address at the other end.
+	peer() ServerAddress
+
+	// post queues a request. An error ends the link.
+	post(args *AppendEntriesRequest) error
+
+	// flush sends what is queued. alone says that no answer is awaited, so
+	// that nothing would be gathered by leaving it to another goroutine.
+	flush(alone bool)
+
+	// receive blocks for the next answer; only one goroutine calls it, and it
+	// calls beforeWait before it blocks. A *RemoteError is an answer, any
+	// other error ends the link.
+	receive(resp *AppendEntriesResponse, beforeWait func()) error
+
+	// setDeadline limits a receive, also one under way. Zero is no limit.
+	setDeadline(time.Time)
+
+	// close ends the link; post and receive return err then.
+	close(err error)
+}
+
+// pipeline is an [AppendPipeline] over a link: one implementation for the
+// network and for memory.
+//
+// A future is sent, then settled, then consumed, in order. The reader of
+// answers never waits for the consumer: what the consumer does not take at once
+// is left to a goroutine that exists only while something lies about. The
+// sender waits for the consumer if the window is full, but no longer than the
+// timeout. So a consumer that leaves holds up nobody.
+//
+// If the link is lost, a future says so: one in flight or, if there was none,
+// the next one. That is where the readers of pipelines look for it.
+type pipeline struct {
+	link     link
+	window   int
+	timeout  time.Duration
+	tasks    *tasks
+	consumer chan AppendFuture
+	sink     PipelineSink
+	done     chan struct{} // closed when futures are not wanted any more
+
+	posting sync.Mutex // held over post, so that requests travel in the order of futures
+
+	mu         sync.Mutex                // protects following
+	err        error                     // why the pipeline ended
+	untold     bool                      // no future has told of err: the next request's will
+	futures    ring.Queue[*appendFuture] // settled ones, then those in flight
+	inFlight   int
+	delivering bool // deliver runs
+	released   bool // done is closed
+
+	room     sync.Cond   // broadcast when a future was consumed, and at the end
+	waiting  time.Time   // when the sender came that has waited longest for room; or zero
+	watchdog *time.Timer // ends a wait for room that takes too long
+	watching bool        // watchdog is set
+}
+
+func newPipeline(l link, window int, timeout time.Duration, sink PipelineSink, tasks *tasks) *pipeline {
+	p := &pipeline{
+		link:     l,
+		window:   window,
+		timeout:  timeout,
+		tasks:    tasks,
+		consumer: make(chan AppendFuture),
+		sink:     sink,
+		done:     make(chan struct{}),
+	}
+	if sink == nil {
+		p.sink = p.toConsumer
+	}
+	p.room.L = &p.mu
+	return p
+}
+
+// AppendEntries implements [AppendPipeline].
+func (p *pipeline) AppendEntries(args *AppendEntriesRequest, resp *AppendEntriesResponse) (AppendFuture, error) {
+	*resp = AppendEntriesResponse{}
+	f := &appendFuture{pipeline: p, start: time.Now(), args: args, resp: resp}
+	if err := checkRequest(args); err != nil {
+		return nil, p.explain(err)
+	}
+	alone, err := p.send(f)
+	if err != nil {
+		return nil, err
+	}
+	p.link.flush(alone)
+	return p.accept(f)
+}
+
+// send posts a request. The future is queued first: the answer may be faster
+// than the return from post.
+func (p *pipeline) send(f *appendFuture) (alone bool, err error) {
+	p.posting.Lock()
+	defer p.posting.Unlock()
+	if alone, err = p.enqueue(f); err != nil || f.settled.Load() {
+		return false, err
+	}
+	if err := p.link.post(f.args); err != nil {
+		return false, p.fail(err)
+	}
+	return alone, nil
+}
+
+func (p *pipeline) enqueue(f *appendFuture) (alone bool, err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	// A lone sender never waits here: its last call waited for this place.
+	p.waitForRoom(f.start)
+	if p.err != nil && !p.untold {
+		return false, p.err
+	}
+	p.futures.Push(f)
+	p.inFlight++
+	if p.untold {
+		p.untold = false
+		p.settleInFlight()
+		return false, nil
+	}
+	if p.inFlight == 1 && p.timeout > 0 {
+		p.link.setDeadline(f.start.Add(p.timeout))
+	}
+	return p.inFlight == 1, nil
+}
+
+// accept waits until there is room for the request after f. If that fails, the
+// caller gets no future, and so the consumer gets none either.
+func (p *pipeline) accept(f *appendFuture) (AppendFuture, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.waitForRoom(f.start); p.full() {
+		f.abandoned = true
+		return nil, p.err
+	}
+	return f, nil
+}
+
+func (p *pipeline) full() bool { return p.futures.Len() >= p.window }
+
+// waitForRoom blocks until the window has room or the pipeline has ended.
+func (p *pipeline) waitForRoom(since time.Time) {
+	for p.err == nil && p.full() {
+		p.watch(since)
+		p.room.Wait()
+	}
+}
+
+// makeRoom wakes the senders that wait; those that still have to wait
+// register with the watchdog again.
+func (p *pipeline) makeRoom() {
+	p.waiting = time.Time{}
+	p.room.Broadcast()
+}
+
+// watch makes sure that a wait for room that began at since ends in time. The
+// timer is left running when the wait is over, and then finds nobody or sets
+// itself anew: a deep window waits once for every request, and must not pay
+// for a timer each time.
+func (p *pipeline) watch(since time.Time) {
+	if p.timeout <= 0 {
+		return
+	}
+	if p.waiting.IsZero() || since.Before(p.waiting) {
+		p.waiting = since
+	}
+	if p.watching {
+		return
+	}
+	p.watching = true
+	if p.watchdog == nil {
+		p.watchdog = time.AfterFunc(time.Until(since.Add(p.timeout)), p.checkWait)
+	} else {
+		p.watchdog.Reset(time.Until(since.Add(p.timeout)))
+	}
+}
+
+// checkWait runs when the watchdog's time is up.
+func (p *pipeline) checkWait() {
+	if p.waitedTooLong() {
+		_ = p.fail(timeoutError("no room in the pipeline's window: answers are not consumed, or do not come"))
+	}
+}
+
+func (p *pipeline) waitedTooLong() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.watching = false
+	if p.waiting.IsZero() || p.err != nil {
+		return false
+	}
+	if time.Since(p.waiting) >= p.timeout {
+		return true
+	}
+	p.watch(p.waiting)
+	return false
+}
+
+// begin starts the reader of answers; false means the transport is closed.
+func (p *pipeline) begin() bool { return p.tasks.attach(p) && p.tasks.start(p.decodeResponses) }
+
+// decodeResponses reads answers until the link ends, and settles everything
+// that is left then.
+func (p *pipeline) decodeResponses() {
+	for {
+		var resp AppendEntriesResponse
+		err := p.link.receive(&resp, p.setClock)
+		if _, remote := err.(*RemoteError); err != nil && !remote {
+			_ = p.fail(err)
+			return
+		}
+		if !p.settle(&resp, err) {
+			_ = p.fail(errors.New("the peer sent an answer to no request"))
+			return
+		}
+	}
+}
+
+// setClock sets the deadline of a wait for answers: the oldest request in
+// flight must be answered within the timeout of now, and an idle pipeline may
+// wait for ever.
+func (p *pipeline) setClock() {
+	if p.timeout <= 0 {
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.inFlight > 0 {
+		p.link.setDeadline(time.Now().Add(p.timeout))
+	} else {
+		p.link.setDeadline(time.Time{})
+	}
+}
+
+// settle settles the oldest future in flight; false means there is none.
+func (p *pipeline) settle(resp *AppendEntriesResponse, err error) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.inFlight == 0 {
+		return p.err != nil
+	}
+	f := p.futures.At(p.futures.Len() - p.inFlight)
+	p.inFlight--
+	if err == nil {
+		*f.resp = *resp
+	}
+	f.settle(err)
+	p.deliverNow()
+	return true
+}
+
+// fail ends the pipeline: everything in flight settles with an error, and
+// everybody who waits is woken. It returns why the pipeline ended, which is
+// what the first call gave.
+func (p *pipeline) fail(cause error) error {
+	err := p.settleAll(p.explain(cause))
+	p.link.close(cause)
+	return err
+}
+
+func (p *pipeline) settleAll(err error) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.err != nil {
+		return p.err
+	}
+	p.err = err
+	p.untold = p.inFlight == 0 && err != ErrPipelineShutdown && err != ErrTransportShutdown
+	p.settleInFlight()
+	p.makeRoom()
+	return err
+}
+
+// settleInFlight settles what is in flight with the pipeline's error.
+func (p *pipeline) settleInFlight() {
+	for ; p.inFlight > 0; p.inFlight-- {
+		p.futures.At(p.futures.Len() - p.inFlight).settle(p.err)
+	}
+	p.deliverNow()
+}
+
+// explain makes what a caller gets out of what ended the pipeline.
+func (p *pipeline) explain(cause error) error {
+	if cause == ErrPipelineShutdown || cause == ErrTransportShutdown {
+		return cause
+	}
+	return &OpError{Op: rpcAppendEntries.String(), Peer: p.link.peer(), Err: cause}
+}
+
+// deliverNow hands settled futures to a consumer that is waiting for them. As
+// soon as it is not, deliver goes on.
+func (p *pipeline) deliverNow() {
+	for !p.delivering && !p.released && p.settled() > 0 {
+		if p.sink(p.futures.At(0), nil) {
+			p.consume()
+			continue
+		}
+		p.delivering = p.tasks.start(p.deliver)
+		return
+	}
+}
+
+// deliver waits for the consumer to take settled futures while there are any.
+func (p *pipeline) deliver() {
+	for f := p.nextSettled(); f != nil; f = p.nextSettled() {
+		if !p.sink(f, p.done) {
+			return
+		}
+		p.consumed()
+	}
+}
+
+func (p *pipeline) nextSettled() *appendFuture {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.settled() == 0 {
+		p.delivering = false
+		return nil
+	}
+	return p.futures.At(0)
+}
+
+// settled returns how many settled futures wait for the consumer, once the
+// abandoned ones in front of them are gone.
+func (p *pipeline) settled() int {
+	for p.futures.Len() > p.inFlight && p.futures.At(0).abandoned {
+		p.futures.Pop()
+	}
+	return p.futures.Len() - p.inFlight
+}
+
+func (p *pipeline) consumed() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.consume()
+}
+
+func (p *pipeline) consume() {
+	p.futures.Pop()
+	p.makeRoom()
+}
+
+// toConsumer is the sink of a pipeline that was given none.
+func (p *pipeline) toConsumer(f AppendFuture, stop <-chan struct{}) bool {
+	if stop == nil {
+		select {
+		case p.consumer <- f:
+			return true
+		default:
+			return false
+		}
+	}
+	select {
+	case p.consumer <- f:
+		return true
+	case <-stop:
+		return false
+	}
+}
+
+// Consumer implements [AppendPipeline].
+func (p *pipeline) Consumer() <-chan AppendFuture { return p.consumer }
+
+// Close implements [AppendPipeline].
+func (p *pipeline) Close() error {
+	_ = p.fail(ErrPipelineShutdown)
+	p.release()
+	return nil
+}
+
+// release ends the delivery of futures.
+func (p *pipeline) release() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.released {
+		return
+	}
+	p.released = true
+	close(p.done)
+	p.tasks.detach(p)
+	if p.watchdog != nil {
+		p.watchdog.Stop()
+	}
+}
+
+// appendFuture is an [AppendFuture].
+type appendFuture struct {
+	pipeline *pipeline
+	start    time.Time
+	args     *AppendEntriesRequest
+	resp     *AppendEntriesResponse
+
+	abandoned bool          // protected by pipeline.mu: AppendEntries did not return it
+	waiter    chan struct{} // protected by pipeline.mu: made by an Error that has to wait
+	err       error         // set before settled
+	settled   atomic.Bool
+}
+
+// settle is called with pipeline.mu held, once.
+func (f *appendFuture) settle(err error) {
+	f.err = err
+	f.settled.Store(true)
+	if f.waiter != nil {
+		close(f.waiter)
+	}
+}
+
+// Error implements [Future].
+func (f *appendFuture) Error() error {
+	if waiter := f.unsettled(); waiter != nil {
+		<-waiter
+	}
+	return f.err
+}
+
+// unsettled returns a channel that is closed when f settles, or nil if it has.
+func (f *appendFuture) unsettled() <-chan struct{} {
+	if f.settled.Load() {
+		return nil
+	}
+	f.pipeline.mu.Lock()
+	defer f.pipeline.mu.Unlock()
+	if f.settled.Load() {
+		return nil
+	}
+	if f.waiter == nil {
+		f.waiter = make(chan struct{})
+	}
+	return f.waiter
+}
+
+// Start implements [AppendFuture].
+func (f *appendFuture) Start() time.Time { return f.start }
+
+// Request implements [AppendFuture].
+func (f *appendFuture) Request() *AppendEntriesRequest { return f.args }
+
+// Response implements [AppendFuture].
+func (f *appendFuture) Response() *AppendEntriesResponse { return f.resp }
+
+// netLink is a link over a connection of its own.
+type netLink struct {
+	conn      *conn
+	transport *NetworkTransport
+}
+
+func newNetLink(n *NetworkTransport, c *conn) *netLink {
+	_ = c.raw.SetDeadline(time.Time{})
+	return &netLink{conn: c, transport: n}
+}
+
+func (l *netLink) peer() ServerAddress { return l.conn.peer }
+
+func (l *netLink) post(args *AppendEntriesRequest) error {
+	newTime := l.transport.newTime
+	return l.conn.post(func(dst []byte) []byte { return appendRequest(dst, rpcAppendEntries, args, newTime) })
+}
+
+// flush writes at once if no answer is awaited: nothing could be gathered
+// meanwhile, and a hand-over would only add to the latency. Otherwise the
+// sender goes on with its next request while another goroutine writes.
+func (l *netLink) flush(alone bool) {
+	if alone {
+		_ = l.conn.flush(time.Time{}) // an error ends receive as well
+		return
+	}
+	l.conn.flushSoon()
+}
+
+func (l *netLink) receive(resp *AppendEntriesResponse, beforeWait func()) error {
+	if l.conn.beforeRead == nil {
+		l.conn.beforeRead = func() error { beforeWait(); return nil }
+	}
+	if err := l.conn.await(); err != nil {
+		return l.conn.close(err)
+	}
+	return l.conn.receive(rpcAppendEntries, resp)
+}
+
+func (l *netLink) setDeadline(t time.Time) { _ = l.conn.raw.SetReadDeadline(t) }
+
+func (l *netLink) close(err error) { l.transport.discard(l.conn, err) }

@@ -1,0 +1,302 @@
+package raftwire
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"syscall"
+	"time"
+
+	"github.com/raftwire/raftwire/internal/ring"
+)
+
+const (
+	// The pause after a failed Accept doubles from the one to the other.
+	minAcceptPause = 5 * time.Millisecond
+	maxAcceptPause = time.Second
+)
+
+// listen accepts connections until the transport is closed.
+func (n *NetworkTransport) listen() {
+	var pause time.Duration
+	for {
+		raw, err := n.stream.Accept()
+		if err == nil {
+			pause = 0
+			n.accept(raw)
+			continue
+		}
+		if n.IsShutdown() {
+			return
+		}
+		n.logger.Error("failed to accept connection", "error", err)
+		pause = min(max(2*pause, minAcceptPause), maxAcceptPause)
+		if !n.pauseFor(pause) {
+			return
+		}
+	}
+}
+
+// pauseFor waits; false means that the transport was closed meanwhile.
+func (n *NetworkTransport) pauseFor(pause time.Duration) bool {
+	timer := time.NewTimer(pause)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-n.shutdownCh:
+		return false
+	}
+}
+
+// accept gives an inbound connection a goroutine.
+func (n *NetworkTransport) accept(raw net.Conn) {
+	c := newConn(raw, ServerAddress(raw.RemoteAddr().String()), n.timeout, &n.tasks)
+	if err := n.add(c, n.current()); err != nil {
+		_ = c.close(err)
+		return
+	}
+	n.logger.Debug("accepted connection", "local-address", n.LocalAddr(), "remote-address", c.peer)
+	s := &session{transport: n, conn: c}
+	if !n.tasks.start(s.run) {
+		n.discard(c, ErrTransportShutdown)
+	}
+}
+
+// session serves one inbound connection. Its goroutine reads requests and
+// hands them over; while more of them are already here it does not wait for
+// the answer to the one before, up to a bound. Before it blocks in a read it
+// has collected and sent every answer that is due, so an answer waits neither
+// for a request still on its way nor for that request's consumer.
+type session struct {
+	transport *NetworkTransport
+	conn      *conn
+
+	opened     *openDispatcher // what dispatcher was opened with
+	dispatcher Dispatcher
+	observer   DispatchObserver // dispatcher, or nil
+
+	owed       ring.Queue[rpcKind] // requests handed over and not yet answered
+	inMessage  bool                // the next read continues a message
+	inBody     bool                // the consumer reads a snapshot's body
+	armed      bool                // a read deadline is set
+	readingFor time.Time           // since when, for the observer
+}
+
+func (s *session) run() {
+	s.conn.beforeRead = s.beforeRead
+	err := s.serve()
+	s.transport.logEnd(s.conn, s.conn.close(err))
+	s.transport.discard(s.conn, err)
+}
+
+// serve reads requests until the connection ends, and returns why.
+func (s *session) serve() error {
+	for {
+		if err := s.awaitRequest(); err != nil {
+			return err
+		}
+		kind, command := s.readRequest()
+		if err := s.conn.in.Err(); err != nil {
+			return err
+		}
+		var err error
+		if snapshot, ok := command.(*InstallSnapshotRequest); ok {
+			err = s.serveSnapshot(snapshot)
+		} else if err = s.dispatch(kind, command, nil); err == nil {
+			err = s.answerReady()
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// awaitRequest blocks until a request begins.
+func (s *session) awaitRequest() error {
+	s.inMessage = false
+	s.openDispatcher()
+	if s.observer != nil {
+		s.readingFor = time.Now()
+	}
+	if s.conn.in.Buffered() > 0 {
+		return nil
+	}
+	return s.conn.await()
+}
+
+// openDispatcher opens the transport's dispatcher, again if it was exchanged,
+// once everything handed to the old one is answered.
+func (s *session) openDispatcher() {
+	if open := s.transport.open.Load(); open != s.opened && s.owed.Len() == 0 {
+		s.opened = open
+		s.dispatcher = (*open)(s.conn.done)
+		s.observer, _ = s.dispatcher.(DispatchObserver)
+	}
+}
+
+func (s *session) readRequest() (rpcKind, any) {
+	in := &s.conn.in
+	s.inMessage = true
+	in.Begin()
+	kind := rpcKind(in.Byte())
+	if s.observer == nil {
+		return kind, readRequest(in, kind)
+	}
+	s.observer.KindRead(s.readingFor)
+	began := time.Now()
+	command := readRequest(in, kind)
+	if in.Err() == nil {
+		s.observer.Decoded(command, isHeartbeat(command), began)
+	}
+	return kind, command
+}
+
+// beforeRead is called when bytes have run out and a read may block.
+func (s *session) beforeRead() error {
+	if !s.inBody {
+		if err := s.settle(); err != nil {
+			return err
+		}
+	}
+	s.setClock()
+	return nil
+}
+
+// setClock sets the deadline of the next read: inside a message or a body the
+// peer has to make progress, between messages it may be silent for ever.
+func (s *session) setClock() {
+	if timeout := s.transport.timeout; s.inMessage && timeout > 0 {
+		_ = s.conn.raw.SetReadDeadline(time.Now().Add(timeout))
+		s.armed = true
+	} else if s.armed {
+		_ = s.conn.raw.SetReadDeadline(time.Time{})
+		s.armed = false
+	}
+}
+
+// dispatch hands a request over. While the consumer does not take it, answers
+// to earlier ones go out.
+func (s *session) dispatch(kind rpcKind, command any, body io.Reader) error {
+	heartbeat := isHeartbeat(command)
+	for !s.dispatcher.Dispatch(command, body, heartbeat) {
+		if err := s.answerNext(); err != nil {
+			return err
+		}
+		s.conn.flushSoon()
+	}
+	s.owed.Push(kind)
+	return nil
+}
+
+// answerReady sends the answers that are there already, and waits for more if
+// too many requests are ahead. While requests are at hand another goroutine
+// does the writing, so that answers that follow share a write; otherwise
+// settle will write before the next read.
+func (s *session) answerReady() error {
+	for s.owed.Len() > 0 && (s.dispatcher.Ready() || s.owed.Len() >= s.transport.maxDispatchAhead) {
+		if err := s.answerNext(); err != nil {
+			return err
+		}
+		if s.owed.Len() > 0 || s.conn.in.Buffered() > 0 {
+			s.conn.flushSoon()
+		}
+	}
+	return nil
+}
+
+// settle waits for every answer that is due and sends it.
+func (s *session) settle() error {
+	for s.owed.Len() > 0 {
+		if err := s.answerNext(); err != nil {
+			return err
+		}
+		if s.owed.Len() > 0 {
+			s.conn.flushSoon()
+		}
+	}
+	return s.conn.flush(time.Time{})
+}
+
+// answerNext waits for the oldest answer that is due and queues it.
+func (s *session) answerNext() error {
+	kind, answer, err := s.collect()
+	if err != nil {
+		return err
+	}
+	return s.conn.post(func(dst []byte) []byte { return appendResponse(dst, kind, answer) })
+}
+
+// errEnded is returned where the connection was closed by somebody else, who
+// gave the reason.
+var errEnded = errors.New("connection closed")
+
+func (s *session) collect() (rpcKind, RPCResponse, error) {
+	answer, ok := s.dispatcher.Answer()
+	if !ok {
+		return 0, answer, errEnded
+	}
+	return s.owed.Pop(), answer, nil
+}
+
+// errBodyUnread ends a connection whose snapshot was answered before it was
+// read: what follows on it is not a request.
+var errBodyUnread = errors.New("snapshot was answered before it was read to its end")
+
+// serveSnapshot hands a snapshot over, with its body, which the consumer reads
+// until it answers. If some of it is unread then, the answer goes out at once,
+// the rest is read and thrown away, and the connection ends.
+func (s *session) serveSnapshot(request *InstallSnapshotRequest) error {
+	if err := s.settle(); err != nil {
+		return err
+	}
+	body := &snapshotBody{conn: s.conn, left: request.Size}
+	answer, err := s.lendBody(request, body)
+	if err != nil {
+		return err
+	}
+	unread := body.close()
+	err = s.conn.post(func(dst []byte) []byte { return appendResponse(dst, rpcInstallSnapshot, answer) })
+	if err != nil || unread == 0 {
+		return err
+	}
+	return s.rejectBody(body)
+}
+
+// lendBody lends the connection's input to the consumer until it answers.
+func (s *session) lendBody(request *InstallSnapshotRequest, body *snapshotBody) (RPCResponse, error) {
+	s.inBody = true
+	if err := s.dispatch(rpcInstallSnapshot, request, body); err != nil {
+		return RPCResponse{}, err
+	}
+	_, answer, err := s.collect()
+	if err == nil {
+		body.close()
+		s.inBody = false
+	}
+	return answer, err
+}
+
+func (s *session) rejectBody(body *snapshotBody) error {
+	if err := s.conn.flush(time.Time{}); err != nil {
+		return err
+	}
+	if err := body.drain(); err != nil {
+		return fmt.Errorf("%w; then: %w", errBodyUnread, err)
+	}
+	return errBodyUnread
+}
+
+// logEnd says why an inbound connection ended, as loudly as it matters: that a
+// peer goes, or is cut off, is everyday life.
+func (n *NetworkTransport) logEnd(c *conn, err error) {
+	switch {
+	case err == io.EOF, n.IsShutdown(), errors.Is(err, errStreamsClosed):
+		n.logger.Debug("connection ended", "remote-address", c.peer, "error", err)
+	case errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE), errors.Is(err, errBodyUnread):
+		n.logger.Info("connection ended", "remote-address", c.peer, "error", err)
+	default:
+		n.logger.Warn("connection ended: cannot go on with it", "remote-address", c.peer, "error", err)
+	}
+}

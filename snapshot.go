@@ -1,0 +1,263 @@
+package raftwire
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+	"time"
+)
+
+// A snapshot travels as a request, Size raw bytes, and an answer. It is bounded
+// by progress: each chunk that is written or read has the transport's timeout,
+// and the wait for the follower's restore, after the last byte, a limit of its
+// own.
+
+const (
+	// snapshotChunk is how much is read and written at once.
+	snapshotChunk = 64 << 10
+
+	// maxRestoreTimeout caps the default of RestoreTimeout.
+	maxRestoreTimeout = time.Hour
+)
+
+// InstallSnapshot implements [Transport]. It uses a new connection, so that
+// nothing has to be tried twice, and closes it afterwards. If the peer answers
+// before it has got everything, sending stops and that answer is returned.
+func (n *NetworkTransport) InstallSnapshot(id ServerID, target ServerAddress, args *InstallSnapshotRequest, resp *InstallSnapshotResponse, data io.Reader) error {
+	clearResponse(resp)
+	addr := n.address(id, target)
+	err := checkRequest(args)
+	if err == nil {
+		err = n.sendSnapshot(addr, args, resp, data)
+	}
+	return n.explain(rpcInstallSnapshot, addr, err)
+}
+
+func (n *NetworkTransport) sendSnapshot(addr ServerAddress, args *InstallSnapshotRequest, resp *InstallSnapshotResponse, data io.Reader) error {
+	if n.IsShutdown() {
+		return n.down()
+	}
+	deadline := n.deadline()
+	c, err := n.dial(addr, deadline)
+	if err != nil {
+		return err
+	}
+	defer n.discard(c, errors.New("snapshot sent"))
+	s := snapshotSender{conn: c, answered: make(chan struct{})}
+	if err := s.sendRequest(args, n.newTime, deadline); err != nil {
+		return c.close(err)
+	}
+	if !n.tasks.start(s.awaitAnswer) {
+		return n.down()
+	}
+	s.sendBody(data, args.Size)
+	return s.finish(n.restoreLimit(args.Size), resp)
+}
+
+// restoreLimit is how long a follower may take to restore size bytes; 0 means
+// for ever. It never divides by zero and never overflows.
+func (n *NetworkTransport) restoreLimit(size int64) time.Duration {
+	if n.restoreTimeout > 0 || n.timeout <= 0 {
+		return n.restoreTimeout
+	}
+	scale := n.TimeoutScale
+	if scale <= 0 {
+		scale = DefaultTimeoutScale
+	}
+	limit := max(10, float64(size/int64(scale))) * float64(n.timeout)
+	return time.Duration(min(limit, float64(max(maxRestoreTimeout, n.timeout))))
+}
+
+// snapshotSender sends one snapshot. The caller's goroutine writes, since it
+// owns the reader; another waits for the answer, which may come early.
+type snapshotSender struct {
+	conn *conn
+
+	// Set by awaitAnswer before it closes answered.
+	answered chan struct{}
+	resp     InstallSnapshotResponse
+	err      error
+
+	failure error // of sendBody
+}
+
+func (s *snapshotSender) sendRequest(args *InstallSnapshotRequest, newTime bool, deadline time.Time) error {
+	_ = s.conn.raw.SetDeadline(deadline)
+	err := s.conn.post(func(dst []byte) []byte { return appendRequest(dst, rpcInstallSnapshot, args, newTime) })
+	if err != nil {
+		return err
+	}
+	if err := s.conn.flush(deadline); err != nil {
+		return err
+	}
+	return s.conn.raw.SetDeadline(time.Time{})
+}
+
+// awaitAnswer reads the answer, and then wakes the sender from a write that
+// the peer will not read any more.
+func (s *snapshotSender) awaitAnswer() {
+	if s.err = s.conn.await(); s.err != nil {
+		s.err = s.conn.close(s.err)
+	} else {
+		s.err = s.conn.receive(rpcInstallSnapshot, &s.resp)
+	}
+	close(s.answered)
+	_ = s.conn.raw.SetWriteDeadline(longAgo)
+}
+
+// errSendingOver ends copyBody when the peer has answered.
+var errSendingOver = errors.New("answered")
+
+func (s *snapshotSender) sendBody(data io.Reader, size int64) {
+	if err := copyBody(data, size, s.write); err != nil && err != errSendingOver {
+		s.failure = s.conn.close(err)
+	}
+}
+
+// copyBody gives exactly size bytes of data to write, in chunks. The last one
+// is held back until the reader has ended with it: a follower must not install
+// a snapshot whose reader has more or less than was announced.
+func copyBody(data io.Reader, size int64, write func(chunk []byte) error) error {
+	buf := make([]byte, min(size, snapshotChunk)+1)
+	for left := size; ; {
+		want := min(left, snapshotChunk)
+		if want == left {
+			want++ // one more than is left shows a reader that is too long
+		}
+		got, err := io.ReadFull(data, buf[:want])
+		if err = checkBody(err, size-left+int64(got), size); err != nil {
+			return err
+		}
+		if left -= int64(got); got > 0 {
+			err = write(buf[:got])
+		}
+		if err != nil || left == 0 {
+			return err
+		}
+	}
+}
+
+// checkBody judges a read that has brought the total to got bytes.
+func checkBody(err error, got, size int64) error {
+	switch ended := err == io.EOF || err == io.ErrUnexpectedEOF; {
+	case got > size:
+		return fmt.Errorf("the snapshot's reader yields more than Size, which is %d bytes", size)
+	case ended && got < size:
+		return fmt.Errorf("the snapshot's reader ended after %d of %d bytes: %w", got, size, io.ErrUnexpectedEOF)
+	case err != nil && !ended:
+		return fmt.Errorf("reading the snapshot: %w", err)
+	}
+	return nil
+}
+
+// write writes a chunk, unless the peer has answered.
+func (s *snapshotSender) write(chunk []byte) error {
+	// The deadline first: awaitAnswer overrides it, once answered is closed.
+	if s.conn.timeout > 0 {
+		_ = s.conn.raw.SetWriteDeadline(time.Now().Add(s.conn.timeout))
+	}
+	if s.isAnswered() {
+		return errSendingOver
+	}
+	_, err := s.conn.raw.Write(chunk)
+	switch {
+	case err == nil:
+		return nil
+	case isTimeout(err) && !s.isAnswered():
+		return fmt.Errorf("sending the snapshot: no progress: %w", err)
+	}
+	// The peer has answered, or has answered and gone, or is just gone: its
+	// answer counts, if it can still be read.
+	if s.conn.timeout > 0 {
+		_ = s.conn.raw.SetReadDeadline(time.Now().Add(s.conn.timeout))
+	}
+	return errSendingOver
+}
+
+func (s *snapshotSender) isAnswered() bool {
+	select {
+	case <-s.answered:
+		return true
+	default:
+		return false
+	}
+}
+
+// finish waits for the answer, for at most limit if it is positive.
+func (s *snapshotSender) finish(limit time.Duration, resp *InstallSnapshotResponse) error {
+	if limit > 0 {
+		_ = s.conn.raw.SetReadDeadline(time.Now().Add(limit))
+	}
+	<-s.answered
+	if s.failure != nil {
+		return s.failure
+	}
+	*resp = s.resp
+	return s.err
+}
+
+// snapshotBody is the Reader of an inbound InstallSnapshot: size bytes straight
+// from the connection. It belongs to the consumer until the consumer answers.
+type snapshotBody struct {
+	conn *conn
+
+	mu     sync.Mutex // protects following, and conn.in while the body is open
+	left   int64
+	err    error
+	closed bool
+}
+
+var errBodyClosed = errors.New("raftwire: snapshot read after it was answered")
+
+// Read returns io.EOF after the announced size, io.ErrUnexpectedEOF if the
+// sender went before, and a timeout if it stalls.
+func (b *snapshotBody) Read(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.closed {
+		return 0, errBodyClosed
+	}
+	return b.read(p)
+}
+
+func (b *snapshotBody) read(p []byte) (int, error) {
+	switch {
+	case b.err != nil:
+		return 0, b.err
+	case b.left == 0:
+		return 0, io.EOF
+	}
+	got, err := b.conn.in.Read(p[:min(int64(len(p)), b.left)])
+	b.left -= int64(got)
+	if err == io.EOF && b.left > 0 {
+		err = io.ErrUnexpectedEOF
+	}
+	if got > 0 && b.left == 0 {
+		err = nil
+	}
+	b.err = err
+	return got, err
+}
+
+// close takes the body back from the consumer and returns how much is unread.
+func (b *snapshotBody) close() (unread int64) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.closed = true
+	return b.left
+}
+
+// drain reads what the consumer left: a sender that looks for the answer only
+// after its last byte would otherwise never see it.
+func (b *snapshotBody) drain() error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	buf := make([]byte, snapshotChunk)
+	for b.left > 0 {
+		if _, err := b.read(buf); err != nil {
+			return err
+		}
+	}
+	return nil
+}
