@@ -16,6 +16,8 @@ const (
 	// buffer, straight into its own slice. Shorter ones fit into every buffer.
 	largeSize = startSize
 
+	arenaChunk = 32 << 10 // of an arena at most
+
 	// slack is what a message may allocate beyond three times its bytes, and
 	// what is allocated for a byte string before any of it has arrived.
 	slack = 64 << 10
@@ -470,9 +472,8 @@ func (r *Reader) Bytes() []byte {
 // BytesIn reads a byte string like Bytes but shares memory of the arena, unless
 // it is large. about is how many of the same length are expected, with this one.
 func (r *Reader) BytesIn(a *Arena, about int) []byte {
-	const chunk = 32 << 10
 	n := r.rawLen()
-	return r.bytes(n, a, min(n*about, r.Buffered(), chunk))
+	return r.bytes(n, a, min(n*about, r.Buffered(), arenaChunk))
 }
 
 func (r *Reader) bytes(n int, a *Arena, chunk int) []byte {
@@ -492,21 +493,38 @@ type Arena struct {
 	free []byte
 }
 
-// small reads n bytes into the arena, which takes a new chunk if they do not fit.
+// small reads n bytes into memory of the arena.
 func (r *Reader) small(a *Arena, n, chunk int) []byte {
 	if !r.need(n) {
 		return nil
 	}
+	b := append(r.take(a, n, chunk), r.buf[r.r:r.r+n]...)
+	r.r += n
+	return b
+}
+
+// take returns an empty slice with room for n bytes in the arena, which takes a
+// new chunk if they do not fit. With the capacity cut, appending to a slice
+// never overwrites the next one.
+func (r *Reader) take(a *Arena, n, chunk int) []byte {
 	if len(a.free) < n {
 		a.free = make([]byte, max(n, chunk))
 		r.Charge(len(a.free))
 	}
-	// With the capacity cut, appending to one does not overwrite the next.
-	b := a.free[:n:n]
+	b := a.free[:0:n]
 	a.free = a.free[n:]
-	copy(b, r.buf[r.r:])
-	r.r += n
 	return b
+}
+
+// clone returns a copy of bytes that lie in the buffer.
+func (r *Reader) clone(b []byte) []byte {
+	if b == nil {
+		return nil
+	}
+	r.Charge(len(b))
+	c := make([]byte, len(b)) // these two lines in a row spare the clearing
+	copy(c, b)
+	return c
 }
 
 // large reads n bytes straight into their slice. That begins with at most slack
@@ -514,8 +532,12 @@ func (r *Reader) small(a *Arena, n, chunk int) []byte {
 // length costs at most twice what has arrived of it. Halving n to find the
 // first size makes the last one exact, so all of them are less than 2n.
 func (r *Reader) large(n int) []byte {
+	if n <= r.Buffered() {
+		r.r += n
+		return r.clone(r.buf[r.r-n : r.r])
+	}
 	size := n
-	for size > slack && size > r.Buffered() {
+	for size > slack {
 		size = (size + 1) / 2
 	}
 	b := make([]byte, size)
@@ -580,8 +602,7 @@ func (r *Reader) timestamp(n int) time.Time {
 	case 4:
 		return time.Unix(int64(r.fixed(4)), 0).UTC()
 	case 8:
-		v := r.fixed(8)
-		return time.Unix(int64(v&(1<<34-1)), int64(v>>34)).UTC()
+		return unixTime8(r.fixed(8))
 	case 12:
 		nsec, sec := r.fixed(4), r.fixed(8)
 		return time.Unix(int64(sec), int64(nsec)).UTC()
@@ -590,28 +611,41 @@ func (r *Reader) timestamp(n int) time.Time {
 	return time.Time{}
 }
 
-// marshaledTime reads n bytes of MarshalBinary: version, 8 bytes of seconds
-// since the year 1, 4 of nanoseconds, 2 of the zone's offset in minutes (-1
-// for UTC) and, in version 2, one of seconds. UnmarshalBinary would allocate
-// for every time in another zone than ours; here they share it.
+// unixTime8 returns the time of a timestamp of 8 bytes.
+func unixTime8(v uint64) time.Time {
+	return time.Unix(int64(v&(1<<34-1)), int64(v>>34)).UTC()
+}
+
+// marshaledTime reads n bytes of MarshalBinary.
 func (r *Reader) marshaledTime(n int) time.Time {
-	const sinceYear1 = 62135596800 // seconds from the year 1 to 1970
 	if !r.need(n) {
 		return time.Time{}
 	}
 	b := r.buf[r.r : r.r+n]
 	r.r += n
-	nsec := binary.BigEndian.Uint32(b[9:])
-	if int(b[0]) != n-14 || nsec >= 1e9 {
+	t, ok := r.unmarshalTime(b)
+	if !ok {
 		r.Reject("%x is not a time", b)
-		return time.Time{}
 	}
-	t := time.Unix(int64(binary.BigEndian.Uint64(b[1:]))-sinceYear1, int64(nsec))
+	return t
+}
+
+// unmarshalTime returns the time of 15 or 16 bytes of MarshalBinary: version,
+// 8 bytes of seconds since the year 1, 4 of nanoseconds, 2 of the zone's offset
+// in minutes (-1 for UTC) and, in version 2, one of seconds. UnmarshalBinary
+// would allocate for every time in another zone than ours; here they share it.
+func (r *Reader) unmarshalTime(b []byte) (t time.Time, ok bool) {
+	const sinceYear1 = 62135596800 // seconds from the year 1 to 1970
+	nsec := binary.BigEndian.Uint32(b[9:])
+	if int(b[0]) != len(b)-14 || nsec >= 1e9 {
+		return t, false
+	}
+	t = time.Unix(int64(binary.BigEndian.Uint64(b[1:]))-sinceYear1, int64(nsec))
 	offset := 60 * int(int16(binary.BigEndian.Uint16(b[13:])))
-	if n == 16 {
+	if len(b) == 16 {
 		offset += int(b[15])
 	}
-	return r.inZone(t, offset)
+	return r.inZone(t, offset), true
 }
 
 // inZone moves t, which is local, to the zone at an offset, which is
