@@ -247,12 +247,42 @@ func readAppendEntriesRequest(r *msgpack.Reader, m *AppendEntriesRequest) {
 			m.PrevLogTerm = r.Uint64()
 		case "Entries":
 			m.Entries = readEntries(r)
+			if s.Rest() && readAfterEntriesInOrder(r, m) {
+				s.Finish()
+			}
 		case "LeaderCommitIndex":
 			m.LeaderCommitIndex = r.Uint64()
 		default:
 			readHeaderField(r, &m.RPCHeader, s.Name)
 		}
 	}
+}
+
+// readAfterEntriesInOrder is a short cut for the rest of the request. If it
+// returns false, nothing was read.
+func readAfterEntriesInOrder(r *msgpack.Reader, m *AppendEntriesRequest) bool {
+	c := r.Cursor()
+	c.Literal("\xa2ID")
+	id := c.Bytes()
+	c.Literal("\xa6Leader")
+	leader := c.Bytes()
+	c.Literal("\xb1LeaderCommitIndex")
+	leaderCommitIndex := c.Uint()
+	c.Literal("\xacPrevLogEntry")
+	prevLogEntry := c.Uint()
+	c.Literal("\xabPrevLogTerm")
+	prevLogTerm := c.Uint()
+	c.Literal("\xafProtocolVersion")
+	protocolVersion := c.Uint()
+	c.Literal("\xa4Term")
+	term := c.Uint()
+	if !r.Consume(&c) {
+		return false
+	}
+	m.ID, m.Leader = r.KeepShort(id), r.KeepShort(leader)
+	m.LeaderCommitIndex, m.PrevLogEntry, m.PrevLogTerm = leaderCommitIndex, prevLogEntry, prevLogTerm
+	m.ProtocolVersion, m.Term = ProtocolVersion(protocolVersion), term
+	return true
 }
 
 func readEntries(r *msgpack.Reader) []*Log {
@@ -319,6 +349,9 @@ func readLog(r *msgpack.Reader, m *Log, payloads *msgpack.Arena, about int) {
 
 func readAppendEntriesResponse(r *msgpack.Reader, m *AppendEntriesResponse) {
 	*m = AppendEntriesResponse{}
+	if readAppendEntriesResponseInOrder(r, m) {
+		return
+	}
 	for s := r.Struct(appendEntriesResponseFields); s.Next(); {
 		switch s.Name {
 		case "Term":
@@ -358,6 +391,32 @@ func readLogInOrder(r *msgpack.Reader, m *Log, payloads *msgpack.Arena, about in
 	m.Index, m.Term, m.Type, m.AppendedAt = index, term, LogType(logType), appendedAt
 	m.Data = r.Keep(payloads, data, about)
 	m.Extensions = r.Keep(payloads, extensions, about)
+	return true
+}
+
+// readAppendEntriesResponseInOrder is a short cut like readLogInOrder.
+func readAppendEntriesResponseInOrder(r *msgpack.Reader, m *AppendEntriesResponse) bool {
+	c := r.Cursor()
+	c.Literal("\x87\xa4Addr")
+	addr := c.Bytes()
+	c.Literal("\xa2ID")
+	id := c.Bytes()
+	c.Literal("\xa7LastLog")
+	lastLog := c.Uint()
+	c.Literal("\xaeNoRetryBackoff")
+	noRetryBackoff := c.Bool()
+	c.Literal("\xafProtocolVersion")
+	protocolVersion := c.Uint()
+	c.Literal("\xa7Success")
+	success := c.Bool()
+	c.Literal("\xa4Term")
+	term := c.Uint()
+	if !r.Consume(&c) {
+		return false
+	}
+	m.Addr, m.ID = r.KeepShort(addr), r.KeepShort(id)
+	m.LastLog, m.Term, m.ProtocolVersion = lastLog, term, ProtocolVersion(protocolVersion)
+	m.NoRetryBackoff, m.Success = noRetryBackoff, success
 	return true
 }
 

@@ -178,12 +178,21 @@ func randomTime(rnd *rand.Rand) time.Time {
 	return time.Unix(secs[rnd.IntN(len(secs))], nsecs[rnd.IntN(len(nsecs))]).In(zones[rnd.IntN(len(zones))])
 }
 
-// equal is require.Equal without its cost when there is nothing to report.
+// equal is require.Equal without its cost when there is nothing to report, and
+// without its length when there is.
 func equal(t testing.TB, want, got any) {
-	if !reflect.DeepEqual(want, got) {
-		require.Equal(t, want, got)
-		t.Fatalf("not equal:\nwant %+v\n got %+v", want, got)
+	t.Helper()
+	if reflect.DeepEqual(want, got) {
+		return
 	}
+	t.Fatalf("want %.2000s\n got %.2000s", show(want), show(got))
+}
+
+func show(v any) string {
+	if b, ok := v.([]byte); ok {
+		return fmt.Sprintf("%q", b)
+	}
+	return fmt.Sprintf("%+v", v)
 }
 
 func forEachKind(t *testing.T, f func(t *testing.T, rnd *rand.Rand, k codecKind, newTime bool)) {

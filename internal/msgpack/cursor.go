@@ -22,13 +22,14 @@ func (r *Reader) Cursor() Cursor {
 	return Cursor{r: r, b: b, total: len(b)}
 }
 
-// Consume makes the Reader go on where c is and reports whether c is unspoiled;
-// if not, the Reader stays where it is.
+// Consume makes the Reader go on where c is. It returns false, and the Reader
+// stays where it is, if c is spoiled or beyond the limit.
 func (r *Reader) Consume(c *Cursor) bool {
-	if c.b == nil {
+	n := c.total - len(c.b)
+	if c.b == nil || r.limit > 0 && r.consumed()+int64(n) > r.limit {
 		return false
 	}
-	r.r += c.total - len(c.b)
+	r.r += n
 	return true
 }
 
@@ -47,14 +48,11 @@ func (c *Cursor) Literal(s string) {
 // Uint expects an unsigned integer.
 func (c *Cursor) Uint() uint64 {
 	b := c.b
-	if len(b) < 9 { // room for all forms; there is more after a field of a log
-		c.Spoil()
-		return 0
-	}
 	switch {
-	case b[0] < fixMap:
+	case len(b) > 0 && b[0] < fixMap:
 		c.b = b[1:]
 		return uint64(b[0])
+	case len(b) < 9: // may be too few
 	case b[0] == uint8_:
 		c.b = b[2:]
 		return uint64(b[1])
@@ -72,26 +70,35 @@ func (c *Cursor) Uint() uint64 {
 	return 0
 }
 
+// Bool expects a boolean.
+func (c *Cursor) Bool() bool {
+	if len(c.b) == 0 || c.b[0]&^1 != boolF {
+		c.Spoil()
+		return false
+	}
+	v := c.b[0] == boolT
+	c.b = c.b[1:]
+	return v
+}
+
 // Bytes expects a byte string of less than 64 KiB, or nil, and returns it where
 // it lies.
 func (c *Cursor) Bytes() []byte {
 	b := c.b
-	if len(b) < 3 {
-		c.Spoil()
-		return nil
-	}
 	start, n := 1, 0
 	switch {
+	case len(b) == 0:
+		c.Spoil()
+		return nil
 	case b[0] == null:
 		c.b = b[1:]
 		return nil
 	case b[0]&0xe0 == fixRaw:
 		n = int(b[0] & 0x1f)
-	case b[0] == raw16:
+	case b[0] == raw16 && len(b) >= 3:
 		start, n = 3, int(binary.BigEndian.Uint16(b[1:]))
 	default:
-		c.Spoil()
-		return nil
+		n = len(b) // more than there is
 	}
 	if len(b) < start+n {
 		c.Spoil()
@@ -120,6 +127,15 @@ func (c *Cursor) Time() time.Time {
 		c.Spoil()
 	}
 	return time.Time{}
+}
+
+// KeepShort returns a copy of b, which lies in the buffer, in the same kind of
+// memory as Bytes.
+func (r *Reader) KeepShort(b []byte) []byte {
+	if len(b) == 0 || len(b) > shortSize {
+		return r.clone(b)
+	}
+	return append(r.take(&r.short, len(b), shortChunk), b...)
 }
 
 // Keep returns a copy of b, which lies in the buffer, in memory of the arena

@@ -17,6 +17,8 @@ const (
 	largeSize = startSize
 
 	arenaChunk = 32 << 10 // of an arena at most
+	shortChunk = 512      // of the arena for strings of up to
+	shortSize  = 128
 
 	// slack is what a message may allocate beyond three times its bytes, and
 	// what is allocated for a byte string before any of it has arrived.
@@ -62,7 +64,12 @@ type Error struct {
 }
 
 // Error returns place and text.
-func (e *Error) Error() string { return e.Path + ": " + e.Text }
+func (e *Error) Error() string {
+	if e.Path == "" {
+		return e.Text
+	}
+	return e.Path + ": " + e.Text
+}
 
 // Reset makes the Reader read from src, as if it were new; it keeps the
 // buffer's memory and the limit.
@@ -461,10 +468,9 @@ func (r *Reader) String() string {
 // Bytes reads a byte string into memory of its own or, if it is short, into
 // memory that it shares with other short ones. Empty is not nil.
 func (r *Reader) Bytes() []byte {
-	const short, chunk = 128, 512
 	n := r.rawLen()
-	if 0 < n && n <= short {
-		return r.small(&r.short, n, chunk)
+	if 0 < n && n <= shortSize {
+		return r.small(&r.short, n, shortChunk)
 	}
 	return r.bytes(n, &Arena{}, n)
 }

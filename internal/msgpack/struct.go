@@ -85,6 +85,17 @@ func (s *Struct) Next() bool {
 	return false
 }
 
+// Rest reports whether what is to come may be the fields after the present one,
+// each once and in order, so that a Cursor can be tried on them. If that works,
+// Finish must follow.
+func (s *Struct) Rest() bool {
+	return !s.array && s.r.err == nil &&
+		s.seen == 1<<s.next-1 && s.left == len(s.f.keys)-s.next
+}
+
+// Finish makes Next return false.
+func (s *Struct) Finish() { s.left = 0 }
+
 // expected is the short cut for the sender's own order: it compares the next
 // bytes with one key, where other has to decode and look up. It takes a third
 // off a small message's time.
