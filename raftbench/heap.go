@@ -1,21 +1,15 @@
 package main
 
-// A heapObject is one of the many small objects that make up the live heap of
-// a Raft node: 64 bytes, with a pointer for the collector to follow.
-type heapObject struct {
-	next *heapObject
-	_    [56]byte
-}
+import hashicorp "github.com/hashicorp/raft"
 
-// liveHeap returns about that many MiB of objects, which live until the
-// result is dropped.
-func liveHeap(mib int) []*heapObject {
-	const perMiB = 1 << 20 / (64 + 8) // object and the pointer to it
-	objects := make([]*heapObject, mib*perMiB)
-	var previous *heapObject
-	for i := range objects {
-		objects[i] = &heapObject{next: previous}
-		previous = objects[i]
+// liveHeap returns that many MiB of log entries, which live as long as the
+// result: the cache that a Raft node keeps of the end of its log, and most of
+// what its garbage collector has to look at.
+func liveHeap(mib int) []*hashicorp.Log {
+	const data, overhead = 1 << 10, 96 + 8 // an entry, and the pointer to it
+	cache := make([]*hashicorp.Log, (mib<<20)/(data+overhead))
+	for i := range cache {
+		cache[i] = &hashicorp.Log{Index: uint64(i), Term: term, Data: make([]byte, data)}
 	}
-	return objects
+	return cache
 }

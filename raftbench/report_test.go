@@ -5,6 +5,7 @@ import (
 	"context"
 	"io"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -142,4 +143,18 @@ func TestInterruptKeepsWhatWasMeasured(t *testing.T) {
 	require.ErrorContains(t, err, "interrupted in round 1 of 2")
 	require.Len(t, r.Results, 1)
 	require.Positive(t, r.Results[0].Median.RPCsPerSecond)
+}
+
+func TestLiveHeapHasItsSize(t *testing.T) {
+	before := liveBytes()
+	cache := liveHeap(8)
+	require.InDelta(t, 8<<20, liveBytes()-before, 1<<20)
+	runtime.KeepAlive(cache)
+}
+
+func liveBytes() int64 {
+	runtime.GC()
+	var mem runtime.MemStats
+	runtime.ReadMemStats(&mem)
+	return int64(mem.HeapAlloc)
 }
