@@ -18,8 +18,8 @@
 // each at once with Success and the last log index; the request is made before
 // the clock starts and is the same for every call; the response is a fresh one
 // for each call; a pipeline has one goroutine that sends and one that reads
-// the answers; and there is a live heap of many small objects, because a Raft
-// node has one and the garbage collector's share of the time depends on it.
+// the answers; and there is a live heap of log entries, because a Raft node
+// has one and the garbage collector's share of the time depends on it.
 // Each answer is checked for errors, success and order, each request for its
 // length, and the first in full. Any failure ends the run.
 //

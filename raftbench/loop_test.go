@@ -114,5 +114,5 @@ func TestStuckRivalIsReported(t *testing.T) {
 	x := make(stuck)
 	defer close(x)
 	_, err := runFor(x, time.Millisecond, time.Millisecond, nil)
-	require.ErrorContains(t, err, "stuck")
+	require.ErrorIs(t, err, errStuck)
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"runtime"
 	"sync/atomic"
@@ -33,8 +34,8 @@ func measure(r rival, w workload, s setup, slice time.Duration) (figures Figures
 		return Figures{}, err
 	}
 	defer func() {
-		if closeErr := x.Close(); err == nil {
-			err = closeErr
+		if err == nil || !errors.Is(err, errStuck) {
+			err = errors.Join(err, within(2*s.timeout, "closing", x.Close))
 		}
 	}()
 	latency := newHistogram()
@@ -44,8 +45,10 @@ func measure(r rival, w workload, s setup, slice time.Duration) (figures Figures
 	latency.Reset()
 	before := readUsage()
 	n, err := runFor(x, slice, s.timeout, latency)
-	used := readUsage().since(before)
-	return newFigures(w, n, used, latency), err
+	if err != nil {
+		return Figures{}, err
+	}
+	return newFigures(w, n, readUsage().since(before), latency), nil
 }
 
 // newHistogram covers latencies up to a minute with three digits.
@@ -53,26 +56,32 @@ func newHistogram() *hdrhistogram.Histogram {
 	return hdrhistogram.New(1, int64(time.Minute), 3)
 }
 
-// runFor runs an exchange for a time. A rival that gets stuck although its
-// requests have a timeout is reported and left behind.
+// runFor runs an exchange for a time.
 func runFor(x exchange, d, timeout time.Duration, latency *hdrhistogram.Histogram) (int64, error) {
 	var stop atomic.Bool
 	defer time.AfterFunc(d, func() { stop.Store(true) }).Stop()
-	type result struct {
-		n   int64
-		err error
+	var n int64
+	err := within(d+2*timeout, "running", func() (err error) {
+		n, err = x.run(&stop, latency)
+		return err
+	})
+	if err != nil {
+		return 0, err // n may still be written
 	}
-	done := make(chan result, 1)
-	go func() {
-		n, err := x.run(&stop, latency)
-		done <- result{n, err}
-	}()
-	limit := d + 2*timeout
+	return n, nil
+}
+
+var errStuck = errors.New("stuck although requests have a timeout")
+
+// within calls f. If f does not return in time it is left behind.
+func within(limit time.Duration, step string, f func() error) error {
+	done := make(chan error, 1)
+	go func() { done <- f() }()
 	select {
-	case r := <-done:
-		return r.n, r.err
+	case err := <-done:
+		return err
 	case <-time.After(limit):
-		return 0, fmt.Errorf("stuck: no end after %v, although requests time out after %v", limit, timeout)
+		return fmt.Errorf("%s for %v: %w", step, limit, errStuck)
 	}
 }
 

@@ -32,7 +32,7 @@ type exchange interface {
 	// exchange has one. It may be called again unless it returned an error.
 	run(stop *atomic.Bool, latency *hdrhistogram.Histogram) (int64, error)
 
-	// Close ends both sides. It may be called while run is stuck.
+	// Close ends both sides, after run has returned.
 	Close() error
 }
 
@@ -46,6 +46,7 @@ var allRivals = []rival{
 	{"raw-ping-pong", isOneByOne, openPingPong},
 	{"raw-hand-over", isOneByOne, openHandOver},
 	{nameHashicorp, isTransports, opensLoop(openHashicorp)},
+	{nameRaftwire, isTransports, opensLoop(openRaftwire)},
 	{"raw-stream", isStreaming, openStream},
 	{"raw-fresh-stream", isStreaming, openFreshStream},
 }

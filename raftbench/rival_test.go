@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -74,4 +75,18 @@ func TestAlteredRequestsFailTheRun(t *testing.T) {
 	sent.Entries = sent.Entries[1:]
 	require.False(t, link.intact(&sent, false), "further ones by length")
 	require.False(t, link.intact("something else", false))
+}
+
+// The files that adapt the two type sets may differ in nothing but names.
+func TestBothTransportsAreMeasuredBySameCode(t *testing.T) {
+	require.Equal(t, adapterCode(t, "raftwire"), adapterCode(t, "hashicorp"))
+}
+
+func adapterCode(t *testing.T, name string) string {
+	text, err := os.ReadFile(name + ".go")
+	require.NoError(t, err)
+	_, code, found := strings.Cut(string(text), "\n)\n") // the imports differ
+	require.True(t, found)
+	title := strings.ToUpper(name[:1]) + name[1:]
+	return strings.NewReplacer(name, "peer", title, "Peer").Replace(code)
 }

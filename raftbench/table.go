@@ -14,32 +14,37 @@ func writeTable(out io.Writer, r *Report, bars bool) {
 	fmt.Fprintln(out, r.Machine)
 	fmt.Fprintf(out, "medians over %d rounds of %vs; hashicorp/raft %s\n\n",
 		r.Settings.Rounds, r.Settings.SliceSecs, r.Machine.Libraries["github.com/hashicorp/raft"])
-	writeAligned(out, 3, figureRows(r))
+	writeAligned(out, 3, figureRows(r, bars))
 	fmt.Fprint(out, "\nspread: of RPC/s over the rounds, highest minus lowest, relative to the median.\n"+
+		"ratio: of RPC/s, raftwire / hashicorp/raft, the median of the rounds' ratios, and their range.\n"+
 		"latency: of a call; in a pipeline from Start() of a future until it is consumed.\n"+
 		"allocs, B/RPC and CPU: both ends together. Two allocations of a transport's RPC are the\n"+
 		"benchmark's: the response to fill and the answer.\n")
 	if len(r.Ratios) > 0 {
-		fmt.Fprint(out, "\nRPC/s, raftwire / hashicorp/raft: median of the rounds' ratios\n\n")
+		fmt.Fprint(out, "\nRPC/s, raftwire / hashicorp/raft\n\n")
 		writeAligned(out, 1, ratioRows(r, bars))
 	}
 }
 
-func figureRows(r *Report) [][]string {
-	rows := [][]string{{"workload", "window", "rival", "RPC/s", "spread", "entries/s", "MB/s",
-		"p50 µs", "p99 µs", "allocs/RPC", "B/RPC", "CPU s/M", "ratio"}}
+func figureRows(r *Report, bars bool) [][]string {
+	head := []string{"workload", "window", "rival", "RPC/s", "spread", "entries/s", "MB/s",
+		"p50 µs", "p99 µs", "allocs/RPC", "B/RPC", "CPU s/M", "ratio", "of rounds"}
+	if bars {
+		head = append(head, "bar")
+	}
+	rows := [][]string{head}
 	var previous cell
 	for _, result := range r.Results {
 		if result.Workload != previous.workload {
 			rows = append(rows, nil)
 		}
 		previous = result.cell()
-		rows = append(rows, figureRow(r, result))
+		rows = append(rows, figureRow(r, result, bars))
 	}
 	return rows
 }
 
-func figureRow(r *Report, result *Result) []string {
+func figureRow(r *Report, result *Result, bars bool) []string {
 	f := result.Median
 	row := []string{
 		result.Workload.String(), result.Window.String(), result.Rival,
@@ -49,7 +54,11 @@ func figureRow(r *Report, result *Result) []string {
 		fmt.Sprintf("%.1f", f.AllocsPerRPC), grouped(f.AllocBytesPerRPC), short(f.CPUSecsPerMRPC),
 	}
 	if ratio := r.ratio(result.cell()); ratio != nil && result.Rival == nameRaftwire {
-		row = append(row, fmt.Sprintf("%.2f", ratio.Median))
+		row = append(row, fmt.Sprintf("%.2f", ratio.Median),
+			fmt.Sprintf("%.2f-%.2f", slices.Min(ratio.Rounds), slices.Max(ratio.Rounds)))
+		if bars {
+			row = append(row, barText(result.cell(), ratio.Median))
+		}
 	}
 	return row
 }
@@ -82,19 +91,23 @@ func ratioText(r *Report, c cell, bars bool) string {
 	if ratio == nil {
 		return "-"
 	}
-	text := fmt.Sprintf("%.2f (%.2f-%.2f)", ratio.Median, slices.Min(ratio.Rounds), slices.Max(ratio.Rounds))
-	if goal := bar(c); bars && goal > 0 {
-		text += fmt.Sprintf(" %s %g", comparison(ratio.Median, goal), goal)
+	text := fmt.Sprintf("%.2f", ratio.Median)
+	if bars {
+		text += " " + barText(c, ratio.Median)
 	}
 	return text
 }
 
-// comparison is how a ratio stands to its bar.
-func comparison(ratio, goal float64) string {
-	if ratio < goal {
-		return "<"
+// barText says how a ratio stands to the bar of its cell.
+func barText(c cell, ratio float64) string {
+	goal := bar(c)
+	switch {
+	case goal == 0:
+		return "no bar"
+	case ratio < goal:
+		return fmt.Sprintf("< %.1f", goal)
 	}
-	return ">="
+	return fmt.Sprintf(">= %.1f", goal)
 }
 
 func appendNew[T comparable](list []T, item T) []T {
