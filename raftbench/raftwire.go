@@ -139,7 +139,6 @@ func raftwireRequest(c content) *raftwire.AppendEntriesRequest {
 	req := &raftwire.AppendEntriesRequest{
 		RPCHeader: raftwire.RPCHeader{ProtocolVersion: protocolVersion, ID: senderID, Addr: senderAddr},
 		Term:      term,
-		//lint:ignore SA1019 Raft cores still fill it in, for old peers.
 		Leader:            senderAddr,
 		PrevLogEntry:      lastIndex,
 		PrevLogTerm:       term,
