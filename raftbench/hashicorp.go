@@ -137,14 +137,14 @@ func (p *hashicorpPipeline) receive(quit <-chan struct{}) (start time.Time, err 
 
 func hashicorpRequest(c content) *hashicorp.AppendEntriesRequest {
 	req := &hashicorp.AppendEntriesRequest{
-		RPCHeader: hashicorp.RPCHeader{ProtocolVersion: protocolVersion, ID: senderID, Addr: senderAddr},
-		Term:      term,
-		//lint:ignore SA1019 Raft cores still fill it in, for old peers.
-		Leader:            senderAddr,
+		RPCHeader:         hashicorp.RPCHeader{ProtocolVersion: protocolVersion, ID: senderID, Addr: senderAddr},
+		Term:              term,
 		PrevLogEntry:      lastIndex,
 		PrevLogTerm:       term,
 		LeaderCommitIndex: lastIndex,
 	}
+	//lint:ignore SA1019 Raft cores still fill it in, for old peers.
+	req.Leader = senderAddr
 	for i, data := range c.entries {
 		req.Entries = append(req.Entries, &hashicorp.Log{
 			Index:      lastIndex + 1 + uint64(i),

@@ -137,13 +137,13 @@ func (p *raftwirePipeline) receive(quit <-chan struct{}) (start time.Time, err e
 
 func raftwireRequest(c content) *raftwire.AppendEntriesRequest {
 	req := &raftwire.AppendEntriesRequest{
-		RPCHeader: raftwire.RPCHeader{ProtocolVersion: protocolVersion, ID: senderID, Addr: senderAddr},
-		Term:      term,
-		Leader:            senderAddr,
+		RPCHeader:         raftwire.RPCHeader{ProtocolVersion: protocolVersion, ID: senderID, Addr: senderAddr},
+		Term:              term,
 		PrevLogEntry:      lastIndex,
 		PrevLogTerm:       term,
 		LeaderCommitIndex: lastIndex,
 	}
+	req.Leader = senderAddr
 	for i, data := range c.entries {
 		req.Entries = append(req.Entries, &raftwire.Log{
 			Index:      lastIndex + 1 + uint64(i),
