@@ -4,6 +4,7 @@
 //	go run ./raftbench            about three minutes
 //	go run ./raftbench -quick     under one minute
 //	go run ./raftbench -h         all flags
+//	go run ./raftbench compare old.json new.json    what changed between runs with -json
 //
 // A cell is a workload (entries of a size, "64x1K") at a window ("sync": one
 // call at a time; a number: that many requests in flight; "stream": no window,
@@ -15,16 +16,17 @@
 //
 // What every rival has in common: both ends live in this process, connected
 // over loopback TCP; one goroutine reads the receiver's requests and answers
-// each at once with Success and the last log index; the request is made before
+// each at once with Success and a last log index that counts up; the request is made before
 // the clock starts and is the same for every call; the response is a fresh one
 // for each call; a pipeline has one goroutine that sends and one that reads
 // the answers; and there is a live heap of log entries, because a Raft node
 // has one and the garbage collector's share of the time depends on it.
-// Each answer is checked for errors, success and order, each request for its
-// length, and the first in full. Any failure ends the run.
+// Each answer of a transport is checked for errors, success and order, each
+// request for its length and the first in full; plain TCP's answers are
+// compared or, in a stream, counted. Any failure ends the run.
 //
 // The files, in the order of a run: main and options, cell and rival (what is
 // measured), content (what is sent), hashicorp, raftwire and raw (the rivals),
 // loop (the measured loops), measure (one rival in one cell), rounds (all of
-// them), report, table and bars (what comes out).
+// them), report, table, bars and compare (what comes out).
 package main

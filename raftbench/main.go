@@ -11,6 +11,12 @@ import (
 )
 
 func main() {
+	if len(os.Args) > 1 && os.Args[1] == "compare" {
+		if err := compare(os.Args[2:], os.Stdout); err != nil {
+			fail(err)
+		}
+		return
+	}
 	opts, err := parseOptions(os.Args[1:], os.Stdout)
 	switch {
 	case errors.Is(err, flag.ErrHelp):
@@ -29,6 +35,9 @@ func fail(err error) {
 // run measures and prints whatever was measured, also after an interrupt or a
 // failure: figures that are complete are worth showing.
 func run(opts options) {
+	if err := ensureWritable(opts.json); err != nil {
+		fail(fmt.Errorf("-json: %w", err)) // now, not after three minutes
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	context.AfterFunc(ctx, stop) // a second interrupt ends the program at once
 	report, err := benchmark(ctx, opts, newProgress(os.Stderr))

@@ -56,7 +56,7 @@ func parseOptions(args []string, help io.Writer) (options, error) {
 	switch {
 	case err == flag.ErrHelp:
 		flags.SetOutput(help)
-		fmt.Fprintln(help, "Usage: go run ./raftbench [flags]")
+		fmt.Fprintln(help, "Usage: go run ./raftbench [flags]\n       go run ./raftbench compare old.json new.json")
 		flags.PrintDefaults()
 		return opts, err
 	case err != nil:

@@ -157,6 +157,18 @@ func (r *Result) spread() float64 {
 	return (highest.RPCsPerSecond - lowest.RPCsPerSecond) / r.Median.RPCsPerSecond
 }
 
+// ensureWritable creates file, unless it exists or no file is wanted.
+func ensureWritable(file string) error {
+	if file == "" {
+		return nil
+	}
+	f, err := os.OpenFile(file, os.O_CREATE|os.O_WRONLY, 0o644)
+	if err != nil {
+		return err
+	}
+	return f.Close()
+}
+
 func writeJSON(file string, r *Report) error {
 	text, err := json.MarshalIndent(r, "", "  ")
 	if err != nil {

@@ -101,6 +101,9 @@ func TestBars(t *testing.T) {
 
 func TestJSONRoundTrip(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "report.json")
+	require.NoError(t, ensureWritable(file))
+	require.NoError(t, ensureWritable(""))
+	require.Error(t, ensureWritable(t.TempDir()))
 	want := sampleReport()
 	require.NoError(t, writeJSON(file, want))
 	got, err := readJSON(file)

@@ -1,0 +1,40 @@
+package main
+
+import (
+	"bytes"
+	"path/filepath"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+func writeSample(t *testing.T, r *Report) string {
+	file := filepath.Join(t.TempDir(), "report.json")
+	require.NoError(t, writeJSON(file, r))
+	return file
+}
+
+func TestCompare(t *testing.T) {
+	before, after := sampleReport(), sampleReport()
+	small := cell{workload{1, 128}, oneByOne}
+	after.find(small, nameRaftwire).Rounds = []Figures{sampleFigures(9000), sampleFigures(9000)}
+	after.find(small, nameHashicorp).Rounds[1] = sampleFigures(2200)
+	after.Results = after.Results[:2] // the third is not in both
+	after.summarize()
+
+	var out bytes.Buffer
+	require.NoError(t, compare([]string{writeSample(t, before), writeSample(t, after)}, &out))
+	require.Contains(t, out.String(), `
+workload  window  rival           old RPC/s  new RPC/s    change  old p99 µs  new p99 µs  old allocs  new allocs  old ratio  new ratio
+1x128     sync    hashicorp/raft      2,000      2,200  (+10.0%)       2,000       1,818        28.0        28.0
+1x128     sync    raftwire            4,500      9,000   +100.0%         900         444        28.0        28.0       3.25       6.55
+`)
+}
+
+func TestCompareSaysWhatItNeeds(t *testing.T) {
+	full, empty := writeSample(t, sampleReport()), writeSample(t, &Report{})
+	require.ErrorContains(t, compare([]string{full}, nil), "needs two files")
+	require.ErrorContains(t, compare([]string{full, "missing.json"}, nil), "missing.json")
+	require.ErrorContains(t, compare([]string{full, "compare_test.go"}, nil), "not a report")
+	require.ErrorContains(t, compare([]string{full, empty}, nil), "no cell in common")
+}
