@@ -4,9 +4,12 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"maps"
 	"math"
 	"math/rand/v2"
 	"reflect"
+	"runtime"
+	"strings"
 	"testing"
 	"testing/iotest"
 	"time"
@@ -64,10 +67,14 @@ var codecKinds = append(append([]codecKind{}, requestKinds...), responseKinds...
 // The oracle: the codec that hashicorp/raft uses, set up as it does.
 
 func oracleEncode(t testing.TB, m any, newTime bool) []byte {
-	var buf bytes.Buffer
 	h := &codec.MsgpackHandle{}
 	h.TimeNotBuiltin = !newTime
-	require.NoError(t, codec.NewEncoder(&buf, h).Encode(m))
+	return encodeWith(t, h, m)
+}
+
+func encodeWith(t testing.TB, h *codec.MsgpackHandle, v any) []byte {
+	var buf bytes.Buffer
+	require.NoError(t, codec.NewEncoder(&buf, h).Encode(v))
 	return buf.Bytes()
 }
 
@@ -268,13 +275,6 @@ func TestCodecTruncation(t *testing.T) {
 	}
 }
 
-// msgpackOf encodes anything as msgpack.
-func msgpackOf(t testing.TB, v any) []byte {
-	var buf bytes.Buffer
-	require.NoError(t, codec.NewEncoder(&buf, &codec.MsgpackHandle{}).Encode(v))
-	return buf.Bytes()
-}
-
 type fields = map[string]any
 
 func TestCodecRejectsAndSaysWhere(t *testing.T) {
@@ -304,8 +304,239 @@ func TestCodecRejectsAndSaysWhere(t *testing.T) {
 			"InstallSnapshotRequest.Size: -1 is negative"},
 	} {
 		t.Run(c.want, func(t *testing.T) {
-			_, err := decode(msgpackOf(t, c.value), c.kind)
+			_, err := decode(encodeWith(t, &codec.MsgpackHandle{}, c.value), c.kind)
 			require.EqualError(t, err, c.want)
 		})
+	}
+}
+
+func TestCodecAcceptsEveryShapeOfAMessage(t *testing.T) {
+	forEachKind(t, func(t *testing.T, rnd *rand.Rand, k codecKind, newTime bool) {
+		for range 100 {
+			m := randomMessage(rnd, k)
+			for name, frame := range map[string][]byte{
+				"array":     arrayOf(t, m, newTime),
+				"shuffled":  shuffledMap(t, rnd, m, newTime),
+				"new forms": newForms(t, m),
+			} {
+				want := k.empty()
+				require.NoError(t, oracleDecode(frame, want))
+				got, err := decode(frame, k)
+				require.NoError(t, err, name)
+				equal(t, want, got)
+			}
+		}
+	})
+}
+
+// arrayOf encodes structs as arrays of their values.
+func arrayOf(t testing.TB, m any, newTime bool) []byte {
+	h := &codec.MsgpackHandle{}
+	h.StructToArray, h.TimeNotBuiltin = true, !newTime
+	return encodeWith(t, h, m)
+}
+
+// newForms encodes with the forms of the present msgpack: bin, str8, timestamps
+// as extensions, positive integers as unsigned.
+func newForms(t testing.TB, m any) []byte {
+	return encodeWith(t, &codec.MsgpackHandle{WriteExt: true, PositiveIntUnsigned: true, NoFixedNum: true}, m)
+}
+
+// shuffledMap encodes a message as a map in any order, with some fields missing
+// and some that nobody knows.
+func shuffledMap(t testing.TB, rnd *rand.Rand, m any, newTime bool) []byte {
+	h := &codec.MsgpackHandle{}
+	h.TimeNotBuiltin = !newTime
+	var pairs [][]byte
+	for name, value := range fieldsOf(reflect.ValueOf(m).Elem()) {
+		pairs = append(pairs, append(msgpack.AppendString(nil, name), encodeWith(t, h, value)...))
+	}
+	rnd.Shuffle(len(pairs), func(i, j int) { pairs[i], pairs[j] = pairs[j], pairs[i] })
+	pairs = pairs[:rnd.IntN(len(pairs)+1)]
+	pairs = append(pairs, append(msgpack.AppendString(nil, "Later"), encodeWith(t, h, m)...))
+	rnd.Shuffle(len(pairs), func(i, j int) { pairs[i], pairs[j] = pairs[j], pairs[i] })
+	return append(msgpack.AppendMapHeader(nil, len(pairs)), bytes.Join(pairs, nil)...)
+}
+
+// fieldsOf returns a struct's fields by name, with those of embedded structs.
+func fieldsOf(v reflect.Value) fields {
+	all := fields{}
+	for i := range v.NumField() {
+		if f := v.Type().Field(i); f.Anonymous {
+			maps.Copy(all, fieldsOf(v.Field(i)))
+		} else {
+			all[f.Name] = v.Field(i).Interface()
+		}
+	}
+	return all
+}
+
+func TestCodecShuffledEntries(t *testing.T) {
+	rnd := rand.New(rand.NewPCG(3, 4))
+	for range 200 {
+		frame := append(msgpack.AppendMapHeader(nil, 1), "\xa7Entries"...)
+		frame = msgpack.AppendArrayHeader(frame, 20)
+		for range 20 {
+			l := reflect.New(reflect.TypeFor[Log]())
+			randomize(rnd, l.Elem())
+			frame = append(frame, shuffledMap(t, rnd, l.Interface(), rnd.IntN(2) == 0)...)
+		}
+		var want AppendEntriesRequest
+		require.NoError(t, oracleDecode(frame, &want))
+		got, err := decode(frame, requestKinds[0])
+		require.NoError(t, err)
+		equal(t, &want, got)
+	}
+}
+
+func TestCodecNilMessageIsZero(t *testing.T) {
+	for _, k := range codecKinds {
+		got, err := decode([]byte{0xc0}, k)
+		require.NoError(t, err)
+		equal(t, k.empty(), got)
+	}
+}
+
+func TestCodecCutsLargePayloads(t *testing.T) {
+	rnd := rand.New(rand.NewPCG(7, 8))
+	var cuts []cut
+	for _, size := range []int{0, cutThreshold - 1, cutThreshold, 70_000} {
+		m := randomMessage(rnd, requestKinds[0]).(*AppendEntriesRequest)
+		m.Entries = []*Log{{Data: make([]byte, size)}, {Extensions: make([]byte, size)}, {}, nil}
+		before := len(cuts)
+		prefix := []byte("prefix")
+		dst, all := appendAppendEntriesRequest(prefix, m, false, append(make([]cut, 0, 9), cuts...))
+		if size >= cutThreshold {
+			require.Len(t, all, before+2)
+		} else {
+			require.Len(t, all, before)
+		}
+		whole, at := []byte(nil), 0
+		for _, c := range all[before:] {
+			whole = append(append(whole, dst[at:c.at]...), c.data...)
+			at = c.at
+		}
+		whole = append(whole, dst[at:]...)
+		equal(t, append(prefix, oracleEncode(t, m, false)...), whole)
+		uncut, none := appendAppendEntriesRequest(prefix, m, false, nil)
+		require.Nil(t, none)
+		equal(t, whole, uncut)
+	}
+}
+
+// What it costs.
+
+func TestCodecEncodeAllocatesNothing(t *testing.T) {
+	dst, cuts := make([]byte, 0, 1<<20), make([]cut, 0, 64)
+	m := benchRequest(64, 128)
+	require.Zero(t, testing.AllocsPerRun(100, func() { dst, _ = appendAppendEntriesRequest(dst[:0], m, false, cuts) }))
+	require.Zero(t, testing.AllocsPerRun(100, func() { dst, _ = appendAppendEntriesRequest(dst[:0], m, true, cuts) }))
+	for _, k := range codecKinds {
+		m := k.empty()
+		require.Zero(t, testing.AllocsPerRun(100, func() { dst = k.append(dst[:0], m, false) }))
+	}
+}
+
+// decodeAllocs counts the allocations of decoding a frame from a warm reader
+// into a message that the caller allocated.
+func decodeAllocs(k codecKind, m any, newTime bool) float64 {
+	var r msgpack.Reader
+	r.Reset(&repeated{frame: k.append(nil, m, newTime)})
+	into := k.empty()
+	run := func() {
+		r.Begin()
+		k.read(&r, into)
+	}
+	for range 100 {
+		run()
+	}
+	return testing.AllocsPerRun(1000, run)
+}
+
+func TestCodecDecodeAllocates(t *testing.T) {
+	appendEntries := requestKinds[0]
+	for _, newTime := range []bool{false, true} {
+		require.LessOrEqual(t, decodeAllocs(appendEntries, benchRequest(0, 0), newTime), 1.0, "bare heartbeat")
+		require.LessOrEqual(t, decodeAllocs(appendEntries, benchRequest(1, 128), newTime), 4.0)
+		require.LessOrEqual(t, decodeAllocs(appendEntries, benchRequest(64, 128), newTime), 4.0)
+	}
+	for _, k := range responseKinds {
+		require.Zero(t, decodeAllocs(k, k.empty(), false), k.name)
+		m := k.empty()
+		header := reflect.ValueOf(m).Elem().FieldByName("RPCHeader")
+		header.Set(reflect.ValueOf(benchRequest(0, 0).RPCHeader))
+		require.LessOrEqual(t, decodeAllocs(k, m, false), 1.0, k.name)
+	}
+}
+
+// allocated returns how much memory f allocates, freed or not.
+func allocated(f func()) int {
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	f()
+	runtime.ReadMemStats(&after)
+	return int(after.TotalAlloc - before.TotalAlloc)
+}
+
+func TestCodecDeclaredLengthsCostNothing(t *testing.T) {
+	const entries, data = "\x81\xa7Entries", "\x91\x81\xa4Data"
+	for _, header := range []string{
+		"\xdf\xff\xff\xff\xff", "\xdd\xff\xff\xff\xff", "\xde\xff\xff", "\xdc\xff\xff",
+		"\x81\xdb\xff\xff\xff\xff", "\x81\xc6\xff\xff\xff\xff",
+		"\x81\xa4Addr\xdb\xff\xff\xff\xff", "\x81\xa4Addr\xc6\x7f\xff\xff\xff",
+		"\x81\xa3Xyz\xdb\xff\xff\xff\xff", "\x81\xa3Xyz\xdd\xff\xff\xff\xff", "\x81\xa3Xyz\xdf\xff\xff\xff\xff",
+		"\x81\xa3Xyz\xc9\xff\xff\xff\xff\x01",
+		entries + "\xdd\xff\xff\xff\xff", entries + "\xdd\x00\x10\x00\x00", entries + "\xdc\xff\xff",
+		entries + "\x91\xdf\xff\xff\xff\xff", entries + data + "\xdb\xff\xff\xff\xff",
+		entries + "\xdd\xff\xff\xff\xff\x81\xa4Data\xdb\xff\xff\xff\xff",
+	} {
+		for _, filler := range []string{"", strings.Repeat("\x80", 20_000), strings.Repeat("\xa0", 20_000)} {
+			frame := []byte(header + filler)
+			got := allocated(func() {
+				_, err := decode(frame, requestKinds[0])
+				require.Error(t, err)
+			})
+			require.Less(t, got, 3*len(frame)+160<<10, "%q and %d bytes", header, len(filler))
+		}
+	}
+}
+
+func TestCodecTinyEntriesCannotBloat(t *testing.T) {
+	const n = 1_000_000
+	frame := append([]byte("\x81\xa7Entries\xdd\x00\x0f\x42\x40"), bytes.Repeat([]byte{0x80}, n)...)
+	var err error
+	got := allocated(func() { _, err = decode(frame, requestKinds[0]) })
+	require.ErrorContains(t, err, "bytes of memory for")
+	require.Less(t, got, 512<<10)
+}
+
+func TestCodecSmallEntriesAreFine(t *testing.T) {
+	for _, newTime := range []bool{false, true} {
+		for _, n := range []int{1, 1000, 100_000} {
+			m := &AppendEntriesRequest{}
+			for i := range n {
+				m.Entries = append(m.Entries, &Log{Index: uint64(i), Term: 1, Type: LogNoop})
+			}
+			frame := appendUncut(nil, m, newTime)
+			var got any
+			var err error
+			memory := allocated(func() { got, err = decode(frame, requestKinds[0]) })
+			require.NoError(t, err)
+			equal(t, m, got)
+			require.Less(t, memory, 3*len(frame)+160<<10)
+		}
+	}
+}
+
+func TestCodecLargeEntryAllocatesLinearly(t *testing.T) {
+	for _, size := range []int{1 << 20, 8 << 20, 64 << 20} {
+		m := benchRequest(1, size)
+		frame := appendUncut(nil, m, false)
+		var got any
+		var err error
+		memory := allocated(func() { got, err = decode(frame, requestKinds[0]) })
+		require.NoError(t, err)
+		require.True(t, bytes.Equal(m.Entries[0].Data, got.(*AppendEntriesRequest).Entries[0].Data))
+		require.Less(t, memory, 2*len(frame)+160<<10)
 	}
 }

@@ -114,6 +114,7 @@ func (s *Struct) expected() bool {
 
 // other goes to the field whatever it is, or skips it.
 func (s *Struct) other() bool {
+	s.Name = "" // for errors: no field yet
 	i := s.find()
 	if s.r.err != nil {
 		return false
@@ -184,6 +185,7 @@ func (r *Reader) key() []byte {
 	n := r.rawLen()
 	switch {
 	case n <= 0:
+		r.Reject("a field has no name") // the peer does not take it either
 		return nil
 	case n > longest:
 		r.discard(n)
