@@ -1,0 +1,115 @@
+// Package transporttest checks that a raftwire.Transport keeps its contract.
+//
+// [Run] runs one subtest for each sentence of the contract, named by that
+// sentence, against transports that a [Maker] makes. It is for the transports
+// of this module and for anybody else's:
+//
+//	func TestConformance(t *testing.T) {
+//		transporttest.Run(t, transporttest.Maker{
+//			New: func(t testing.TB, n int, o transporttest.Options) []raftwire.Transport { ... },
+//		})
+//	}
+//
+// Run it with -race as well: half of the cases about ownership show a broken
+// transport only to the race detector. With Maker.FakeTime the cases run inside
+// testing/synctest bubbles, are exact about time, take next to none, and also
+// fail if a closed transport leaves a goroutine behind.
+package transporttest
+
+import (
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/raftwire/raftwire"
+)
+
+// Maker makes the transports under test.
+type Maker struct {
+	// New returns n new transports, each able to reach the others under their
+	// LocalAddr. It is called once or more in each case, with the t of the
+	// case. The suite closes what it returns, if that implements
+	// raftwire.WithClose; anything else is for t.Cleanup.
+	New func(t testing.TB, n int, o Options) []raftwire.Transport
+
+	// Without names what the transport does not have; cases that need it are
+	// skipped. The zero value expects everything.
+	Without Feature
+
+	// FakeTime runs each case inside a bubble of testing/synctest. It needs a
+	// transport whose peers are reached without real I/O.
+	FakeTime bool
+}
+
+// Options are what a case needs of the transports.
+type Options struct {
+	// Timeout is the limit for calls; 0 means none.
+	Timeout time.Duration
+	// Window is how many requests a pipeline has in flight, as in
+	// raftwire.NetworkTransportConfig.MaxRPCsInFlight.
+	Window int
+}
+
+// Feature is a set of things that a transport may lack.
+type Feature uint
+
+const (
+	// Close is raftwire.WithClose, on both ends.
+	Close Feature = 1 << iota
+	// PreVote is raftwire.WithPreVote.
+	PreVote
+	// HeartbeatHandler is the use of the function set by SetHeartbeatHandler.
+	HeartbeatHandler
+	// Pipelines is AppendEntriesPipeline.
+	Pipelines
+	// Windows is a window of pipelines that obeys Options.Window.
+	Windows
+)
+
+// Run checks the transports of m, one subtest for each sentence of the contract.
+func Run(t *testing.T, m Maker) {
+	t.Helper()
+	for _, c := range allCases() {
+		t.Run(c.sentence, func(t *testing.T) { m.run(t, c) })
+	}
+}
+
+func (m Maker) run(t *testing.T, c testCase) {
+	if lacks := c.needs & m.Without; lacks != 0 {
+		t.Skipf("the transport is declared to lack %v", lacks)
+	}
+	if !m.FakeTime {
+		c.check(newTester(t, m))
+		return
+	}
+	synctest.Test(t, func(t *testing.T) { c.check(newTester(t, m)) })
+}
+
+// testCase is one sentence of the contract. Its check may be run with any
+// testing.TB, so that it can be seen to fail.
+type testCase struct {
+	sentence string
+	needs    Feature
+	check    func(t *tester)
+}
+
+func allCases() []testCase {
+	return slices.Concat(callCases, ownershipCases, answerCases, deadlineCases,
+		heartbeatCases, pipelineCases, windowCases, snapshotCases, closeCases)
+}
+
+// String lists the names of the features.
+func (f Feature) String() string {
+	names := []string{"Close", "PreVote", "HeartbeatHandler", "Pipelines", "Windows"}
+	text := ""
+	for i, name := range names {
+		if f&(1<<i) != 0 {
+			text += " " + name
+		}
+	}
+	if text == "" {
+		return "nothing"
+	}
+	return text[1:]
+}
