@@ -25,6 +25,7 @@ var snapshotCases = []testCase{
 	{"a body that stalls fails the receiver's Read within the timeout", 0, stalledBody},
 	{"a receiver that stops reading fails the sender", 0, stalledReceiver},
 	{"a snapshot may take longer than the timeout while it makes progress", 0, slowProgress},
+	{"a receiver may take longer than the timeout to install a snapshot that it has read", 0, slowInstall},
 }
 
 // snapshot is an InstallSnapshot under way.
@@ -70,6 +71,9 @@ func pattern(n int) []byte {
 	return data
 }
 
+// commands returns n bytes that would be requests on the wire of hashicorp/raft.
+func commands(n int) []byte { return bytes.Repeat([]byte{0x03, 0x80}, n/2+1)[:n] }
+
 func bodyArrives(t *tester) {
 	p := t.pair(Options{Timeout: generous})
 	for _, size := range []int{0, 1, 4095, 64<<10 + 1, 1 << 20} {
@@ -87,67 +91,56 @@ func bodyArrives(t *tester) {
 
 func shortBody(t *tester) {
 	p := t.pair(Options{Timeout: generous})
+	p.serveBodies(func(err error) {
+		assert.Error(t, err, "the receiver's Read ended as if the snapshot were whole")
+	})
 	for _, sent := range []int{0, 10, 99_999} {
 		begin := time.Now()
-		s := p.install(100_000, bytes.NewReader(pattern(sent)))
-		s.requireFailed()
+		p.install(100_000, bytes.NewReader(pattern(sent))).requireFailed()
 		t.requireWithin(promptly, begin)
-		p.requireBrokenBody()
 	}
-	p.requireUsable()
+	require.NoError(t, p.ownAnswer(1))
 }
 
-// requireBrokenBody checks that a snapshot that was not sent in full does not
-// look like a whole one, if the receiver hears of it at all.
-func (p *pair) requireBrokenBody() {
-	p.Helper()
-	p.settle()
-	select {
-	case rpc := <-p.receiver.Consumer():
-		require.IsType(p, &raftwire.InstallSnapshotRequest{}, rpc.Command)
-		_, err := io.Copy(io.Discard, rpc.Reader)
-		require.Error(p, err, "the receiver's Read ended without an error")
-		rpc.Respond(nil, err)
-	default:
-	}
+// serveBodies reads snapshots, shows how that ended, and echoes numbered
+// requests. Anything else is wrong.
+func (p *pair) serveBodies(ended func(err error)) {
+	p.serve(func(rpc raftwire.RPC) {
+		switch rpc.Command.(type) {
+		case *raftwire.InstallSnapshotRequest:
+			_, err := io.Copy(io.Discard, rpc.Reader)
+			ended(err)
+			rpc.Respond(nil, err)
+		case *raftwire.AppendEntriesRequest:
+			echo(rpc)
+		default:
+			assert.Failf(p, "a request was delivered that nobody sent", "%T", rpc.Command)
+		}
+	})
 }
 
 func longBody(t *tester) {
 	p := t.pair(Options{Timeout: generous})
+	p.serveBodies(func(error) {})
 	for _, surplus := range []int{1, 100_000} {
 		begin := time.Now()
-		s := p.install(10, bytes.NewReader(pattern(10+surplus)))
-		s.requireFailed()
+		p.install(10, bytes.NewReader(commands(10+surplus))).requireFailed()
 		t.requireWithin(promptly, begin)
-		p.dropSnapshots()
 	}
-	p.requireUsable()
-}
-
-// dropSnapshots answers snapshots that were delivered, and nothing else.
-func (p *pair) dropSnapshots() {
-	p.Helper()
-	p.settle()
-	for {
-		select {
-		case rpc := <-p.receiver.Consumer():
-			require.IsType(p, &raftwire.InstallSnapshotRequest{}, rpc.Command)
-			rpc.Respond(nil, io.ErrUnexpectedEOF)
-		default:
-			return
-		}
-	}
+	t.settle()
+	require.NoError(t, p.ownAnswer(1))
 }
 
 func failingBody(t *tester) {
 	p := t.pair(Options{Timeout: generous})
+	p.serveBodies(func(err error) {
+		assert.Error(t, err, "the receiver's Read ended as if the snapshot were whole")
+	})
 	begin := time.Now()
-	data := io.MultiReader(bytes.NewReader(pattern(10)), failingReader{})
-	s := p.install(100, data)
+	s := p.install(100, io.MultiReader(bytes.NewReader(pattern(10)), failingReader{}))
 	require.ErrorIs(t, s.requireFailed(), errDisk)
 	t.requireWithin(promptly, begin)
-	p.requireBrokenBody()
-	p.requireUsable()
+	require.NoError(t, p.ownAnswer(1))
 }
 
 type failingReader struct{}
@@ -161,9 +154,8 @@ func (failingReader) Read([]byte) (int, error) { return 0, errDisk }
 
 func unreadBody(t *tester) {
 	p := t.pair(Options{Timeout: generous})
-	// A body that would be a request on the wire of hashicorp/raft.
 	for _, size := range []int{2, 1 << 20, 16 << 20} {
-		s := p.install(int64(size), bytes.NewReader(bytes.Repeat([]byte{0x03, 0x80}, size/2)))
+		s := p.install(int64(size), bytes.NewReader(commands(size)))
 		installed(p.take())
 		s.requireInstalled()
 		p.requireNoRequest()
@@ -255,15 +247,26 @@ func stalledReceiver(t *tester) {
 }
 
 func slowProgress(t *tester) {
-	const size, pieces = 1 << 20, 8
+	const size, pieces = 1 << 20, 4
 	p := t.pair(Options{Timeout: short})
 	s := p.install(size, bytes.NewReader(pattern(size)))
 	rpc := p.take()
 	for range pieces {
-		t.pause(short / 2)
+		t.pause(short * 3 / 4)
 		_, err := io.CopyN(io.Discard, rpc.Reader, size/pieces)
 		require.NoError(t, err)
 	}
+	installed(rpc)
+	s.requireInstalled()
+}
+
+func slowInstall(t *tester) {
+	p := t.pair(Options{Timeout: short})
+	s := p.install(1000, bytes.NewReader(pattern(1000)))
+	rpc := p.take()
+	_, err := io.Copy(io.Discard, rpc.Reader)
+	require.NoError(t, err)
+	t.pause(2 * short)
 	installed(rpc)
 	s.requireInstalled()
 }

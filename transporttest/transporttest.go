@@ -37,6 +37,10 @@ type Maker struct {
 	// skipped. The zero value expects everything.
 	Without Feature
 
+	// Differs names sentences that the transport is known not to keep, as
+	// spelled by the subtests, each with the reason. They are skipped.
+	Differs map[string]string
+
 	// FakeTime runs each case inside a bubble of testing/synctest. It needs a
 	// transport whose peers are reached without real I/O.
 	FakeTime bool
@@ -63,21 +67,32 @@ const (
 	HeartbeatHandler
 	// Pipelines is AppendEntriesPipeline.
 	Pipelines
-	// Windows is a window of pipelines that obeys Options.Window.
+	// Windows is a window of pipelines that obeys Options.Window. Without it
+	// the window must be between 10 and 99.
 	Windows
 )
 
 // Run checks the transports of m, one subtest for each sentence of the contract.
 func Run(t *testing.T, m Maker) {
 	t.Helper()
+	known := make(map[string]bool)
 	for _, c := range allCases() {
+		known[c.sentence] = true
 		t.Run(c.sentence, func(t *testing.T) { m.run(t, c) })
+	}
+	for sentence := range m.Differs {
+		if !known[sentence] {
+			t.Errorf("Maker.Differs names %q, which is not a sentence of the contract", sentence)
+		}
 	}
 }
 
 func (m Maker) run(t *testing.T, c testCase) {
 	if lacks := c.needs & m.Without; lacks != 0 {
 		t.Skipf("the transport is declared to lack %v", lacks)
+	}
+	if reason, differs := m.Differs[c.sentence]; differs {
+		t.Skip(reason)
 	}
 	if !m.FakeTime {
 		c.check(newTester(t, m))

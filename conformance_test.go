@@ -1,0 +1,105 @@
+package raftwire_test
+
+import (
+	"fmt"
+	"testing"
+
+	"github.com/hashicorp/go-hclog"
+	"github.com/stretchr/testify/require"
+
+	"github.com/raftwire/raftwire"
+	"github.com/raftwire/raftwire/faultnet"
+	"github.com/raftwire/raftwire/transporttest"
+)
+
+func TestInmemTransportConforms(t *testing.T) {
+	transporttest.Run(t, transporttest.Maker{
+		New:      newInmemTransports,
+		Without:  transporttest.Windows,
+		FakeTime: true,
+	})
+}
+
+func newInmemTransports(_ testing.TB, n int, o transporttest.Options) []raftwire.Transport {
+	var all []raftwire.Transport
+	for range n {
+		_, transport := raftwire.NewInmemTransportWithTimeout("", o.Timeout)
+		all = append(all, transport)
+	}
+	for _, one := range all {
+		for _, other := range all {
+			one.(raftwire.WithPeers).Connect(other.LocalAddr(), other)
+		}
+	}
+	return all
+}
+
+// The network transport in its variants: what a connection pool, a request at
+// a time or a network that delivers in crumbs must not change.
+func TestNetworkTransportConforms(t *testing.T) {
+	variants := []struct {
+		name   string
+		slice  int
+		change func(config *raftwire.NetworkTransportConfig)
+	}{
+		{"with a pool", 0, func(c *raftwire.NetworkTransportConfig) { c.MaxPool = 3 }},
+		{"without a pool", 0, func(c *raftwire.NetworkTransportConfig) { c.MaxPool = 0 }},
+		{"one request at a time", 0, func(c *raftwire.NetworkTransportConfig) { c.MaxDispatchAhead = 1 }},
+		{"in small pieces", 1000, func(c *raftwire.NetworkTransportConfig) { c.MsgpackUseNewTimeFormat = true }},
+	}
+	for _, v := range variants {
+		t.Run(v.name, func(t *testing.T) {
+			transporttest.Run(t, transporttest.Maker{
+				New: func(t testing.TB, n int, o transporttest.Options) []raftwire.Transport {
+					network := faultnet.New(1)
+					network.Slice(v.slice)
+					t.Cleanup(func() { requireNothingLeft(t, network) })
+					return newStreamTransports(t, network, n, o, v.change)
+				},
+				FakeTime: true,
+			})
+		})
+	}
+}
+
+func newStreamTransports(t testing.TB, network *faultnet.Network, n int, o transporttest.Options, change func(*raftwire.NetworkTransportConfig)) []raftwire.Transport {
+	var all []raftwire.Transport
+	for i := range n {
+		layer, err := network.Host(fmt.Sprintf("host-%d", i)).Listen()
+		require.NoError(t, err)
+		config := newConfig(o)
+		config.Stream = layer
+		change(config)
+		all = append(all, raftwire.NewNetworkTransportWithConfig(config))
+	}
+	return all
+}
+
+// requireNothingLeft checks that closed transports have closed everything.
+func requireNothingLeft(t testing.TB, network *faultnet.Network) {
+	require.Zero(t, network.OpenConns(), "connections were left open")
+	require.Zero(t, network.Bytes())
+}
+
+func TestTCPTransportConforms(t *testing.T) {
+	transporttest.Run(t, transporttest.Maker{New: newTCPTransports})
+}
+
+func newTCPTransports(t testing.TB, n int, o transporttest.Options) []raftwire.Transport {
+	var all []raftwire.Transport
+	for range n {
+		transport, err := raftwire.NewTCPTransportWithConfig("127.0.0.1:0", nil, newConfig(o))
+		require.NoError(t, err)
+		all = append(all, transport)
+	}
+	return all
+}
+
+func newConfig(o transporttest.Options) *raftwire.NetworkTransportConfig {
+	return &raftwire.NetworkTransportConfig{
+		Logger:          hclog.NewNullLogger(),
+		MaxPool:         3,
+		MaxRPCsInFlight: o.Window,
+		Timeout:         o.Timeout,
+	}
+}
