@@ -58,12 +58,12 @@ func zeroValuesArrive(t *tester) {
 
 func sameConsumer(t *tester) {
 	p := t.pair(Options{Timeout: generous})
-	require.NotNil(t, p.receiver.Consumer())
-	require.True(t, p.receiver.Consumer() == p.receiver.Consumer())
-	require.NotEqual(t, p.sender.LocalAddr(), p.to())
-	before := p.to()
+	consumer, addr := p.receiver.Consumer(), p.receiver.LocalAddr()
+	require.NotNil(t, consumer)
+	require.NotEqual(t, p.sender.LocalAddr(), addr)
 	p.requireUsable()
-	require.Equal(t, before, p.to())
+	require.True(t, consumer == p.receiver.Consumer())
+	require.Equal(t, addr, p.receiver.LocalAddr())
 }
 
 func peerRoundTrip(t *tester) {

@@ -14,8 +14,7 @@ import (
 
 // request is one of the five requests, in a form that a case can loop over.
 type request struct {
-	name  string
-	needs Feature
+	name string
 	// args and answer return new messages with every field set, none a new zero response.
 	args   func() any
 	answer func() any

@@ -356,14 +356,15 @@ func closedPipeline(t *tester) {
 
 func consumerStaysOpen(t *tester) {
 	p := t.pair(Options{Timeout: generous, Window: 10}).pipeline()
-	require.True(t, p.line.Consumer() == p.line.Consumer())
+	consumer := p.line.Consumer()
 	p.sendNumbered(1, 5)
 	p.take()
 	require.NoError(t, p.line.Close())
 	p.settle()
+	require.True(t, consumer == p.line.Consumer())
 	for {
 		select {
-		case future, open := <-p.line.Consumer():
+		case future, open := <-consumer:
 			require.True(t, open, "the pipeline's Consumer was closed")
 			t.requireFailed(future)
 		default:
