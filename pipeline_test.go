@@ -1,0 +1,327 @@
+package raftwire_test
+
+import (
+	"errors"
+	"fmt"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/raftwire/raftwire"
+	"github.com/raftwire/raftwire/faultnet"
+	"github.com/stretchr/testify/require"
+)
+
+func openPipeline(t *testing.T, trans raftwire.Transport, target raftwire.ServerAddress) raftwire.AppendPipeline {
+	t.Helper()
+	p, err := trans.AppendEntriesPipeline("b", target)
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, p.Close()) })
+	return p
+}
+
+// send sends count requests and returns the futures; none of them may fail.
+func send(t *testing.T, p raftwire.AppendPipeline, count int) []raftwire.AppendFuture {
+	t.Helper()
+	futures := make([]raftwire.AppendFuture, count)
+	for i := range futures {
+		f, err := p.AppendEntries(appendRequest(uint64(i)), new(raftwire.AppendEntriesResponse))
+		require.NoError(t, err)
+		futures[i] = f
+	}
+	return futures
+}
+
+// requireFailed checks that futures have settled, unsuccessfully, by now.
+func requireFailed(t *testing.T, futures []raftwire.AppendFuture, target error) {
+	t.Helper()
+	start := time.Now()
+	for _, f := range futures {
+		err := f.Error()
+		require.Error(t, err)
+		if target != nil {
+			require.ErrorIs(t, err, target)
+		}
+		require.Zero(t, *f.Response(), "the response of a failed future must be zero")
+	}
+	require.Zero(t, time.Since(start), "a future was still pending")
+}
+
+// P1: every future settles, whatever ends the pipeline, within 100 ms of it.
+func TestEveryFutureSettlesWhateverEndsThePipeline(t *testing.T) {
+	const window = 50
+	ends := map[string]struct {
+		end    func(a, b *raftwire.NetworkTransport, p raftwire.AppendPipeline, net *faultnet.Network)
+		target error
+	}{
+		"the pipeline is closed": {func(_, _ *raftwire.NetworkTransport, p raftwire.AppendPipeline, _ *faultnet.Network) {
+			_ = p.Close()
+		}, raftwire.ErrPipelineShutdown},
+		"the transport is closed": {func(a, _ *raftwire.NetworkTransport, _ raftwire.AppendPipeline, _ *faultnet.Network) {
+			_ = a.Close()
+		}, raftwire.ErrTransportShutdown},
+		"its streams are closed": {func(a, _ *raftwire.NetworkTransport, _ raftwire.AppendPipeline, _ *faultnet.Network) {
+			a.CloseStreams()
+		}, nil},
+		"the peer closes": {func(_, b *raftwire.NetworkTransport, _ raftwire.AppendPipeline, _ *faultnet.Network) {
+			_ = b.Close()
+		}, nil},
+		"the connection is reset": {func(_, _ *raftwire.NetworkTransport, _ raftwire.AppendPipeline, net *faultnet.Network) {
+			net.Reset("a", "b")
+		}, nil},
+		"the peer's host crashes": {func(_, _ *raftwire.NetworkTransport, _ raftwire.AppendPipeline, net *faultnet.Network) {
+			net.Host("b").Crash()
+		}, nil},
+	}
+	for name, c := range ends {
+		t.Run(name, func(t *testing.T) {
+			onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
+				a, b := listen(t, net, "a", withWindow(window)), listen(t, net, "b")
+				p := openPipeline(t, a, "b")
+				serve(t, b, never)
+				futures := send(t, p, window-1)
+				synctest.Wait()
+				c.end(a, b, p, net)
+				timer := time.NewTimer(prompt)
+				defer timer.Stop()
+				<-timer.C
+				requireFailed(t, futures, c.target)
+			})
+		})
+	}
+}
+
+// P1: in request order, each once, answers paired with their own requests.
+func TestFuturesAreConsumedInOrderWithTheirOwnAnswers(t *testing.T) {
+	for _, window := range []int{2, 3, 16, 130} {
+		t.Run(fmt.Sprint(window), func(t *testing.T) {
+			onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
+				a, b := listen(t, net, "a", withWindow(window)), listen(t, net, "b")
+				serve(t, b, accept)
+				p := openPipeline(t, a, "b")
+				const count = 1000
+				consumed := make(chan error, 1)
+				go func() { consumed <- consumeInOrder(p, count) }()
+				send(t, p, count)
+				require.NoError(t, <-consumed)
+			})
+		})
+	}
+}
+
+func consumeInOrder(p raftwire.AppendPipeline, count int) error {
+	for i := range count {
+		f := <-p.Consumer()
+		if err := f.Error(); err != nil {
+			return err
+		}
+		if f.Request().PrevLogEntry != uint64(i) || f.Response().LastLog != uint64(i) {
+			return fmt.Errorf("future %d has request %d and answer %d", i, f.Request().PrevLogEntry, f.Response().LastLog)
+		}
+	}
+	return nil
+}
+
+// P2, the pipeline wedge: a core's reader of futures leaves at the first
+// refusal, while its sender goes on. The sender must get its call back.
+func TestAppendEntriesReturnsWithinTheTimeoutThoughNobodyConsumes(t *testing.T) {
+	for _, window := range []int{2, 3, 10, 130} {
+		t.Run(fmt.Sprint(window), func(t *testing.T) {
+			onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
+				a, b := listen(t, net, "a", withWindow(window)), listen(t, net, "b")
+				serve(t, b, func(rpc raftwire.RPC) { rpc.Respond(&raftwire.AppendEntriesResponse{}, nil) })
+				p := openPipeline(t, a, "b")
+				go func() { <-p.Consumer() }() // one, and never again
+
+				sent := 0
+				err := error(nil)
+				for ; err == nil; sent++ {
+					took := elapsed(func() {
+						_, err = p.AppendEntries(appendRequest(1), new(raftwire.AppendEntriesResponse))
+					})
+					require.LessOrEqual(t, took, testTimeout)
+					require.LessOrEqual(t, sent, window+1, "the window does not hold")
+				}
+				requireTimeout(t, err)
+			})
+		})
+	}
+}
+
+// P2, with nobody answering: the timeout of the oldest request ends the wait.
+func TestAppendEntriesReturnsWithinTheTimeoutThoughNobodyAnswers(t *testing.T) {
+	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
+		a, b := listen(t, net, "a", withWindow(4)), listen(t, net, "b")
+		serve(t, b, never)
+		p := openPipeline(t, a, "b")
+		futures := send(t, p, 3)
+		took := elapsed(func() {
+			_, err := p.AppendEntries(appendRequest(4), new(raftwire.AppendEntriesResponse))
+			requireTimeout(t, err)
+		})
+		require.Equal(t, testTimeout, took)
+		requireFailed(t, futures, nil)
+	})
+}
+
+// P2: the reader of answers does not wait for the consumer.
+func TestFuturesSettleThoughNobodyConsumes(t *testing.T) {
+	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
+		a, b := listen(t, net, "a", withWindow(130)), listen(t, net, "b")
+		serve(t, b, accept)
+		p := openPipeline(t, a, "b")
+		futures := send(t, p, 100)
+		for _, f := range futures {
+			require.NoError(t, f.Error())
+		}
+		for i := range futures { // and they are kept for the consumer
+			require.Same(t, futures[i], <-p.Consumer())
+		}
+	})
+}
+
+// P2: the channel stays open, since a core reads it without looking.
+func TestConsumerIsNeverClosed(t *testing.T) {
+	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
+		a := listen(t, net, "a")
+		listen(t, net, "b")
+		p := openPipeline(t, a, "b")
+		require.NoError(t, p.Close())
+		require.NoError(t, a.Close())
+		synctest.Wait()
+		select {
+		case f, open := <-p.Consumer():
+			t.Fatalf("got %v, open: %v", f, open)
+		default:
+		}
+	})
+}
+
+// P3: with a window of N, N-1 sends return at once, and the Nth waits for one
+// answer to be consumed.
+func TestTheWindowHolds(t *testing.T) {
+	for configured, window := range map[int]int{0: 2, 2: 2, 3: 3, 10: 10} {
+		t.Run(fmt.Sprint(configured), func(t *testing.T) {
+			onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
+				a, b := listen(t, net, "a", withWindow(configured)), listen(t, net, "b")
+				p := openPipeline(t, a, "b")
+				start := time.Now()
+				send(t, p, window-1)
+				require.Zero(t, time.Since(start))
+
+				last := make(chan error, 1)
+				go func() {
+					_, err := p.AppendEntries(appendRequest(99), new(raftwire.AppendEntriesResponse))
+					last <- err
+				}()
+				synctest.Wait()
+				require.Empty(t, last, "the last send did not wait")
+				accept(<-b.Consumer())
+				synctest.Wait()
+				require.Empty(t, last, "an answer alone made room: it was not consumed")
+				<-p.Consumer()
+				synctest.Wait()
+				require.Len(t, last, 1, "a consumed answer made no room")
+				require.NoError(t, <-last)
+				for range window - 1 { // the last one was written before it waited
+					accept(<-b.Consumer())
+				}
+			})
+		})
+	}
+}
+
+// P3: a window of one is no pipeline.
+func TestPipeliningCanBeTurnedOff(t *testing.T) {
+	for _, window := range []int{1, -1} {
+		onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
+			_, err := listen(t, net, "a", withWindow(window)).AppendEntriesPipeline("b", "b")
+			require.True(t, err == raftwire.ErrPipelineReplicationNotSupported, "got %v", err)
+		})
+	}
+}
+
+// An open pipeline may be idle for as long as its core likes.
+func TestAnIdlePipelineStaysOpen(t *testing.T) {
+	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
+		a, b := listen(t, net, "a"), listen(t, net, "b")
+		serve(t, b, accept)
+		p := openPipeline(t, a, "b")
+		for range 3 {
+			send(t, p, 1)
+			require.NoError(t, (<-p.Consumer()).Error())
+			timer := time.NewTimer(time.Hour)
+			<-timer.C
+		}
+	})
+}
+
+// A link that is lost while nothing is in flight is told by the next future.
+func TestALostIdleLinkIsToldByTheNextFuture(t *testing.T) {
+	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
+		a, b := listen(t, net, "a"), listen(t, net, "b")
+		serve(t, b, accept)
+		p := openPipeline(t, a, "b")
+		net.Reset("a", "b")
+		synctest.Wait()
+		futures := send(t, p, 1)
+		requireFailed(t, futures, nil)
+		require.Same(t, futures[0], <-p.Consumer())
+		_, err := p.AppendEntries(appendRequest(2), new(raftwire.AppendEntriesResponse))
+		var op *raftwire.OpError
+		require.ErrorAs(t, err, &op)
+		require.Equal(t, raftwire.ServerAddress("b"), op.Peer)
+	})
+}
+
+// P17, P1: a remote error on a pipeline is that future's alone, and leaves its
+// response zero, since a core looks at nothing else.
+func TestARemoteErrorFailsOneFuture(t *testing.T) {
+	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
+		a, b := listen(t, net, "a", withWindow(4)), listen(t, net, "b")
+		serve(t, b, func(rpc raftwire.RPC) {
+			if rpc.Command.(*raftwire.AppendEntriesRequest).PrevLogEntry == 0 {
+				rpc.Respond(&raftwire.AppendEntriesResponse{Term: 9, Success: true}, errors.New("refused"))
+				return
+			}
+			accept(rpc)
+		})
+		p := openPipeline(t, a, "b")
+		futures := send(t, p, 2)
+		var remote *raftwire.RemoteError
+		require.ErrorAs(t, futures[0].Error(), &remote)
+		require.Equal(t, &raftwire.RemoteError{Op: "AppendEntries", Peer: "b", Text: "refused"}, remote)
+		require.Zero(t, *futures[0].Response())
+		require.NoError(t, futures[1].Error())
+	})
+}
+
+// Concurrent senders are not what a core does, and still keep every promise.
+func TestConcurrentSendersShareAPipeline(t *testing.T) {
+	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
+		a, b := listen(t, net, "a", withWindow(5)), listen(t, net, "b")
+		serve(t, b, accept)
+		p := openPipeline(t, a, "b")
+		const senders, each = 8, 100
+		errs := make(chan error, senders)
+		for range senders {
+			go func() {
+				for i := range each {
+					if _, err := p.AppendEntries(appendRequest(uint64(i)), new(raftwire.AppendEntriesResponse)); err != nil {
+						errs <- err
+						return
+					}
+				}
+				errs <- nil
+			}()
+		}
+		for range senders * each {
+			f := <-p.Consumer()
+			require.NoError(t, f.Error())
+			require.Equal(t, f.Request().PrevLogEntry, f.Response().LastLog)
+		}
+		for range senders {
+			require.NoError(t, <-errs)
+		}
+	})
+}
