@@ -1,0 +1,447 @@
+package raftwire_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/raftwire/raftwire"
+	"github.com/raftwire/raftwire/faultnet"
+	"github.com/stretchr/testify/require"
+)
+
+// P6: every call ends by its deadline, exactly, and the transport goes on.
+func TestACallEndsByItsDeadline(t *testing.T) {
+	obstacles := map[string]func(t *testing.T, net *faultnet.Network, b *raftwire.NetworkTransport){
+		"nobody answers":      func(t *testing.T, _ *faultnet.Network, b *raftwire.NetworkTransport) { serve(t, b, never) },
+		"nobody consumes":     func(*testing.T, *faultnet.Network, *raftwire.NetworkTransport) {},
+		"dialling hangs":      func(_ *testing.T, net *faultnet.Network, _ *raftwire.NetworkTransport) { net.Partition("a", "b") },
+		"answers do not come": func(_ *testing.T, net *faultnet.Network, _ *raftwire.NetworkTransport) { net.Link("b", "a").Cut() },
+	}
+	for kind, call := range calls {
+		for obstacle, obstruct := range obstacles {
+			if kind == "InstallSnapshot" && obstacle != "dialling hangs" {
+				continue // bounded by progress: see snapshot_test.go
+			}
+			t.Run(kind+" when "+obstacle, func(t *testing.T) {
+				onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
+					a, b := listen(t, net, "a"), listen(t, net, "b")
+					obstruct(t, net, b)
+					var err error
+					require.Equal(t, testTimeout, elapsed(func() { err = call(a, "b") }))
+					requireTimeout(t, err)
+					net.Heal()
+				})
+			})
+		}
+	}
+}
+
+// P6: the deadline is for dialling and I/O together.
+func TestTheDeadlineIsForTheWholeCall(t *testing.T) {
+	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
+		a, b := listen(t, net, "a"), listen(t, net, "b")
+		serve(t, b, never)
+		net.Link("a", "b").SetLatency(200 * time.Millisecond)
+		require.Equal(t, testTimeout, elapsed(func() { requireTimeout(t, appendOnce(a, "b")) }))
+	})
+}
+
+// P6: without a timeout a call waits, until Close.
+func TestACallWithoutTimeoutEndsOnClose(t *testing.T) {
+	for kind, call := range calls {
+		t.Run(kind, func(t *testing.T) {
+			onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
+				a, b := listen(t, net, "a", withTimeout(0)), listen(t, net, "b")
+				serve(t, b, never)
+				result := make(chan error, 1)
+				go func() { result <- call(a, "b") }()
+				timer := time.NewTimer(time.Hour)
+				<-timer.C
+				require.Empty(t, result)
+				require.LessOrEqual(t, elapsed(func() {
+					require.NoError(t, a.Close())
+					require.True(t, <-result == raftwire.ErrTransportShutdown)
+				}), prompt)
+			})
+		})
+	}
+}
+
+// P4: calls in flight end when the transport is closed, wherever they are.
+func TestCloseEndsCallsInFlight(t *testing.T) {
+	for _, state := range []string{"dialling", "waiting for the answer"} {
+		for kind, call := range calls {
+			t.Run(kind+" "+state, func(t *testing.T) {
+				onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
+					a, b := listen(t, net, "a"), listen(t, net, "b")
+					serve(t, b, never)
+					if state == "dialling" {
+						net.Partition("a", "b")
+					}
+					result := make(chan error, 1)
+					go func() { result <- call(a, "b") }()
+					synctest.Wait()
+					require.LessOrEqual(t, elapsed(func() {
+						require.NoError(t, a.Close())
+						require.True(t, <-result == raftwire.ErrTransportShutdown)
+					}), prompt)
+					net.Heal()
+				})
+			})
+		}
+	}
+}
+
+// P4: a closed transport does nothing any more.
+func TestAClosedTransportRefusesEveryCall(t *testing.T) {
+	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
+		a, b := listen(t, net, "a"), listen(t, net, "b")
+		serve(t, b, accept)
+		require.NoError(t, appendOnce(a, "b")) // leaves an idle connection
+		require.False(t, a.IsShutdown())
+		for range 2 {
+			require.NoError(t, a.Close())
+			require.True(t, a.IsShutdown())
+			for kind, call := range calls {
+				require.True(t, call(a, "b") == raftwire.ErrTransportShutdown, kind)
+			}
+			_, err := a.AppendEntriesPipeline("b", "b")
+			require.True(t, err == raftwire.ErrTransportShutdown)
+		}
+	})
+}
+
+// P4: after Close nothing reaches a consumer or a heartbeat handler.
+func TestNothingIsDeliveredAfterClose(t *testing.T) {
+	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
+		a, b := listen(t, net, "a"), listen(t, net, "b")
+		result := make(chan error, 1)
+		go func() { result <- appendOnce(a, "b") }()
+		synctest.Wait() // the request is at b, and nobody takes it
+		require.NoError(t, b.Close())
+		require.Error(t, <-result)
+		b.SetHeartbeatHandler(func(raftwire.RPC) { t.Error("a heartbeat was delivered") })
+		require.Error(t, heartbeat(a, "b"))
+		select {
+		case rpc := <-b.Consumer():
+			t.Errorf("delivered after Close: %+v", rpc.Command)
+		default:
+		}
+	})
+}
+
+// P4: Close may come from anywhere, also from a handler on a goroutine that
+// Close waits for; it then says that this one has not ended.
+func TestCloseInsideAHeartbeatHandler(t *testing.T) {
+	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
+		a, b := listen(t, net, "a"), listen(t, net, "b")
+		closed := make(chan error, 1)
+		b.SetHeartbeatHandler(func(rpc raftwire.RPC) { closed <- b.Close() })
+		require.Error(t, heartbeat(a, "b"))
+		require.ErrorContains(t, <-closed, "have not ended")
+		synctest.Wait()
+		require.NoError(t, b.Close())
+	})
+}
+
+// P4: many at once.
+func TestCloseIsSafeFromManyGoroutines(t *testing.T) {
+	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
+		a, b := listen(t, net, "a"), listen(t, net, "b")
+		serve(t, b, accept)
+		done := make(chan error)
+		for range 20 {
+			go func() { _ = appendOnce(a, "b"); done <- a.Close() }()
+		}
+		for range 20 {
+			require.NoError(t, <-done)
+		}
+	})
+}
+
+func heartbeat(trans raftwire.Transport, target raftwire.ServerAddress) error {
+	args := &raftwire.AppendEntriesRequest{RPCHeader: raftwire.RPCHeader{Addr: []byte("a")}, Term: 7}
+	return trans.AppendEntries("b", target, args, new(raftwire.AppendEntriesResponse))
+}
+
+// P5: CloseStreams ends connections of every kind, on the side where it is
+// called, and new ones work at once.
+func TestCloseStreamsEndsEveryConnection(t *testing.T) {
+	for _, side := range []string{"outgoing", "inbound"} {
+		t.Run(side, func(t *testing.T) {
+			onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
+				a, b := listen(t, net, "a"), listen(t, net, "b")
+				busy := make(chan error, 1)
+				go func() { busy <- appendOnce(a, "b") }() // checked out
+				<-b.Consumer()
+				p := openPipeline(t, a, "b")
+				futures := send(t, p, 1)
+				<-b.Consumer()
+				idle, err := net.Host("a").Dial(t.Context(), "b") // never says anything
+				require.NoError(t, err)
+				defer func() { require.NoError(t, idle.Close()) }()
+				synctest.Wait()
+
+				closing := a
+				if side == "inbound" {
+					closing = b
+				}
+				require.LessOrEqual(t, elapsed(func() {
+					closing.CloseStreams()
+					require.Error(t, <-busy)
+					requireFailed(t, futures, nil)
+				}), prompt)
+				if side == "inbound" {
+					_, err := idle.Read(make([]byte, 1))
+					require.ErrorIs(t, err, io.EOF)
+				}
+				serve(t, b, accept)
+				require.NoError(t, appendOnce(a, "b"))
+				require.NoError(t, openPipelineOnce(a, "b"))
+			})
+		})
+	}
+}
+
+func openPipelineOnce(trans raftwire.Transport, target raftwire.ServerAddress) error {
+	p, err := trans.AppendEntriesPipeline("b", target)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = p.Close() }()
+	f, err := p.AppendEntries(appendRequest(1), new(raftwire.AppendEntriesResponse))
+	if err != nil {
+		return err
+	}
+	return f.Error()
+}
+
+// P5: a connection that was dialled before CloseStreams is not used after it.
+func TestCloseStreamsOvertakesADial(t *testing.T) {
+	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
+		a, b := listen(t, net, "a"), listen(t, net, "b")
+		serve(t, b, accept)
+		net.Link("a", "b").SetLatency(50 * time.Millisecond)
+		result := make(chan error, 1)
+		go func() { result <- appendOnce(a, "b") }()
+		synctest.Wait()
+		a.CloseStreams()
+		require.NoError(t, <-result)
+	})
+}
+
+// Whatever is wrong with a configuration, every call says what to do.
+func TestBadConfigurationEndsInAnErrorThatSaysWhatToDo(t *testing.T) {
+	bad := map[string]*raftwire.NetworkTransportConfig{
+		"Stream is nil: set it to a StreamLayer":                                        config(),
+		"MaxPool is -1: use 0 to keep no idle connections":                              withLayer(withPool(-1)),
+		"Timeout is -1s: use 0 for no limit":                                            withLayer(withTimeout(-time.Second)),
+		"RestoreTimeout is -1ns: use 0 for the default":                                 withLayer(func(c *raftwire.NetworkTransportConfig) { c.RestoreTimeout = -1 }),
+		"MaxDispatchAhead is -2: use 0 for the default, or 1 for one request at a time": withLayer(func(c *raftwire.NetworkTransportConfig) { c.MaxDispatchAhead = -2 }),
+	}
+	for advice, c := range bad {
+		t.Run(advice, func(t *testing.T) {
+			var log bytes.Buffer
+			withLog(&log)(c)
+			trans := raftwire.NewNetworkTransportWithConfig(c)
+			require.ErrorContains(t, appendOnce(trans, "b"), advice)
+			require.ErrorContains(t, installSnapshot(trans, "b", ""), advice)
+			_, err := trans.AppendEntriesPipeline("b", "b")
+			require.ErrorContains(t, err, advice)
+			require.Contains(t, log.String(), advice)
+			require.True(t, trans.IsShutdown())
+			require.NoError(t, trans.Close())
+			trans.CloseStreams()
+			trans.LocalAddr()
+		})
+	}
+	t.Run("nil configuration", func(t *testing.T) {
+		trans := raftwire.NewNetworkTransportWithConfig(nil)
+		require.ErrorContains(t, appendOnce(trans, "b"), "Stream is nil")
+	})
+}
+
+func withLayer(o option) *raftwire.NetworkTransportConfig {
+	c := config(o)
+	c.Stream = &plainLayer{}
+	return c
+}
+
+// A request that would trip the peer up does not leave.
+func TestABadRequestIsRefusedBeforeItTravels(t *testing.T) {
+	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
+		a := listen(t, net, "a")
+		listen(t, net, "b")
+		args := &raftwire.AppendEntriesRequest{Entries: []*raftwire.Log{{}, nil}}
+		err := a.AppendEntries("b", "b", args, new(raftwire.AppendEntriesResponse))
+		require.ErrorContains(t, err, "AppendEntries to b: Entries[1] is nil")
+		_, err = openPipeline(t, a, "b").AppendEntries(args, new(raftwire.AppendEntriesResponse))
+		require.ErrorContains(t, err, "Entries[1] is nil")
+		err = a.InstallSnapshot("b", "b", &raftwire.InstallSnapshotRequest{Size: -1}, new(raftwire.InstallSnapshotResponse), nil)
+		require.ErrorContains(t, err, "Size is -1")
+	})
+}
+
+// P18: errors say what was tried with whom, and carry the cause.
+func TestErrorsCarryOperationPeerAndCause(t *testing.T) {
+	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
+		a := listen(t, net, "a")
+		cause := errors.New("no route")
+		failing := config()
+		failing.Stream = &plainLayer{dial: func() (net_, error) { return nil, cause }}
+		trans := raftwire.NewNetworkTransportWithConfig(failing)
+		defer func() { require.NoError(t, trans.Close()) }()
+		for kind, call := range calls {
+			err := call(trans, "b")
+			require.ErrorIs(t, err, cause)
+			require.EqualError(t, err, kind+" to b: dial: no route")
+		}
+		_ = a
+	})
+}
+
+// net_ is net.Conn: the tests' networks are called net.
+type net_ = net.Conn
+
+// plainLayer is a StreamLayer as applications write them, without DialContext.
+type plainLayer struct {
+	dial   func() (net.Conn, error)
+	accept func() (net.Conn, error)
+	closed chan struct{}
+}
+
+func (l *plainLayer) Accept() (net.Conn, error) {
+	if l.accept != nil {
+		return l.accept()
+	}
+	return nil, errors.New("nobody comes")
+}
+func (l *plainLayer) Close() error   { return nil }
+func (l *plainLayer) Addr() net.Addr { return &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 1} }
+func (l *plainLayer) Dial(raftwire.ServerAddress, time.Duration) (net.Conn, error) {
+	return l.dial()
+}
+
+// P6, P4: a Dial that ignores its timeout, and cannot be cancelled, holds up
+// nobody; what it brings in the end is closed.
+func TestADialThatHangsHoldsUpNobody(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		network := faultnet.New(1)
+		_, err := network.Host("b").Listen()
+		require.NoError(t, err)
+		dialled := make(chan struct{})
+		c := config()
+		c.Stream = &plainLayer{dial: func() (net.Conn, error) {
+			<-dialled
+			return network.Host("a").Dial(context.Background(), "b")
+		}}
+		trans := raftwire.NewNetworkTransportWithConfig(c)
+		require.Equal(t, testTimeout, elapsed(func() { requireTimeout(t, appendOnce(trans, "b")) }))
+
+		result := make(chan error, 1)
+		go func() { result <- appendOnce(trans, "b") }()
+		synctest.Wait()
+		require.NoError(t, trans.Close())
+		require.True(t, <-result == raftwire.ErrTransportShutdown)
+		close(dialled)
+		synctest.Wait()
+		require.Equal(t, 2, network.OpenConns(), "the ends that b has not accepted")
+	})
+}
+
+// Failing accepts are tried again, ever more slowly, up to once a second.
+func TestAcceptBacksOff(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		start := time.Now()
+		var at []time.Duration
+		c := config()
+		c.Stream = &plainLayer{accept: func() (net.Conn, error) {
+			at = append(at, time.Since(start))
+			return nil, errors.New("too many open files")
+		}}
+		trans := raftwire.NewNetworkTransportWithConfig(c)
+		timer := time.NewTimer(4 * time.Second)
+		<-timer.C
+		require.NoError(t, trans.Close())
+		var want []time.Duration
+		for at, pause := time.Duration(0), 5*time.Millisecond; at <= 4*time.Second; {
+			want = append(want, at)
+			at += pause
+			pause = min(2*pause, time.Second)
+		}
+		require.Equal(t, want, at)
+	})
+}
+
+// What is on the port and is no Raft peer is named, once.
+func TestAForeignProtocolIsNamedInTheLog(t *testing.T) {
+	for first, name := range map[string]string{
+		"GET / HTTP/1.1\r\n": "unknown rpc type 71: this looks like an HTTP request",
+		"\x16\x03\x01":       "unknown rpc type 22: this looks like a TLS handshake",
+		"\x7f":               "unknown rpc type 127",
+	} {
+		t.Run(name, func(t *testing.T) {
+			var log bytes.Buffer
+			onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
+				b := listen(t, net, "b", withLog(&log))
+				conn, err := net.Host("a").Dial(t.Context(), "b")
+				require.NoError(t, err)
+				_, err = io.WriteString(conn, first)
+				require.NoError(t, err)
+				_, err = io.ReadAll(conn)
+				if err != nil {
+					require.ErrorContains(t, err, "reset") // it was closed with input unread
+				}
+				require.NoError(t, conn.Close())
+				require.NoError(t, b.Close())
+			})
+			require.Equal(t, 1, bytes.Count(log.Bytes(), []byte("[WARN]")), log.String())
+			require.Contains(t, log.String(), name)
+		})
+	}
+}
+
+// A provider of addresses is asked, and its failure is survived.
+func TestServerAddressProvider(t *testing.T) {
+	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
+		provider := &addressBook{"b": "b"}
+		a := listen(t, net, "a", func(c *raftwire.NetworkTransportConfig) { c.ServerAddressProvider = provider })
+		serve(t, listen(t, net, "b"), accept)
+		require.NoError(t, appendOnce(a, "moved"))
+		require.Equal(t, []byte("b"), a.EncodePeer("b", "moved"))
+		require.Equal(t, []byte("x"), a.EncodePeer("unknown", "x"))
+		require.Equal(t, raftwire.ServerAddress("b"), a.DecodePeer([]byte("b")))
+	})
+}
+
+type addressBook map[raftwire.ServerID]raftwire.ServerAddress
+
+func (b addressBook) ServerAddr(id raftwire.ServerID) (raftwire.ServerAddress, error) {
+	if addr, ok := b[id]; ok {
+		return addr, nil
+	}
+	return "", fmt.Errorf("no address of %q", id)
+}
+
+// The other constructors lead to the same transport.
+func TestConstructors(t *testing.T) {
+	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
+		layer, err := net.Host("a").Listen()
+		require.NoError(t, err)
+		trans := raftwire.NewNetworkTransport(layer, 3, testTimeout, io.Discard)
+		require.Equal(t, raftwire.ServerAddress("a"), trans.LocalAddr())
+		require.Equal(t, raftwire.DefaultTimeoutScale, trans.TimeoutScale)
+		require.NoError(t, trans.Close())
+		layer, err = net.Host("a").Listen()
+		require.NoError(t, err)
+		trans = raftwire.NewNetworkTransportWithLogger(layer, 3, testTimeout, nil)
+		require.NoError(t, trans.Close())
+	})
+}
