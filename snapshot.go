@@ -151,24 +151,32 @@ func checkBody(err error, got, size int64) error {
 	return nil
 }
 
-// write writes a chunk, unless the peer has answered.
+// write writes a chunk, unless the peer has answered. A write that is slow but
+// not stalled goes on where its deadline interrupted it.
 func (s *snapshotSender) write(chunk []byte) error {
-	// The deadline first: awaitAnswer overrides it, once answered is closed.
-	if s.conn.timeout > 0 {
-		_ = s.conn.raw.SetWriteDeadline(time.Now().Add(s.conn.timeout))
+	for {
+		// The deadline first: awaitAnswer overrides it, once answered is closed.
+		if s.conn.timeout > 0 {
+			_ = s.conn.raw.SetWriteDeadline(time.Now().Add(s.conn.timeout))
+		}
+		if s.isAnswered() {
+			return errSendingOver
+		}
+		n, err := s.conn.raw.Write(chunk)
+		switch chunk = chunk[n:]; {
+		case err == nil:
+			return nil
+		case !isTimeout(err):
+			return s.leaveToAnswer()
+		case n == 0 && !s.isAnswered():
+			return fmt.Errorf("sending the snapshot: no progress: %w", err)
+		}
 	}
-	if s.isAnswered() {
-		return errSendingOver
-	}
-	_, err := s.conn.raw.Write(chunk)
-	switch {
-	case err == nil:
-		return nil
-	case isTimeout(err) && !s.isAnswered():
-		return fmt.Errorf("sending the snapshot: no progress: %w", err)
-	}
-	// The peer has answered, or has answered and gone, or is just gone: its
-	// answer counts, if it can still be read.
+}
+
+// leaveToAnswer ends sending because the peer is gone. It may have answered
+// before: that counts, if it can still be read.
+func (s *snapshotSender) leaveToAnswer() error {
 	if s.conn.timeout > 0 {
 		_ = s.conn.raw.SetReadDeadline(time.Now().Add(s.conn.timeout))
 	}

@@ -1,0 +1,192 @@
+package raftwire_test
+
+import (
+	"fmt"
+	"io"
+	"net"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/raftwire/raftwire"
+	"github.com/raftwire/raftwire/faultnet"
+	"github.com/stretchr/testify/require"
+)
+
+// fillPool leaves count idle connections from a to b.
+func fillPool(t *testing.T, a, b *raftwire.NetworkTransport, count int) {
+	t.Helper()
+	errs := make(chan error, count)
+	for range count {
+		go func() { errs <- appendOnce(a, b.LocalAddr()) }()
+	}
+	rpcs := make([]raftwire.RPC, count)
+	for i := range rpcs { // hold them all, so that each needs a connection
+		rpcs[i] = <-b.Consumer()
+	}
+	for i := range rpcs {
+		accept(rpcs[i])
+		require.NoError(t, <-errs)
+	}
+}
+
+// P7: a peer that was restarted costs no failed request, of any kind, however
+// many idle connections it left behind.
+func TestARestartedPeerCostsNoFailedRequest(t *testing.T) {
+	for _, size := range []int{1, 3, 10} {
+		for kind, call := range calls {
+			t.Run(fmt.Sprintf("%s with %d idle connections", kind, size), func(t *testing.T) {
+				onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
+					a, b := listen(t, net, "a", withPool(size)), listen(t, net, "b")
+					fillPool(t, a, b, size)
+					require.NoError(t, b.Close())
+					synctest.Wait()
+					serve(t, listen(t, net, "b"), accept)
+					for range size + 1 {
+						require.NoError(t, call(a, "b"))
+					}
+				})
+			})
+		}
+	}
+}
+
+// P7: and neither does one whose pipeline is opened on an idle connection.
+func TestAPipelineIsNotOpenedOnADeadConnection(t *testing.T) {
+	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
+		a, b := listen(t, net, "a"), listen(t, net, "b")
+		fillPool(t, a, b, 3)
+		require.NoError(t, b.Close())
+		synctest.Wait()
+		serve(t, listen(t, net, "b"), accept)
+		require.NoError(t, openPipelineOnce(a, "b"))
+	})
+}
+
+// P7: a connection can be lost at the very moment of its reuse. Then the
+// request is tried once more, on a new connection.
+func TestARequestIsTriedOnceMoreIfAReusedConnectionBreaks(t *testing.T) {
+	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
+		a, b := listen(t, net, "a"), listen(t, net, "b")
+		fillPool(t, a, b, 2)
+		serve(t, b, accept)
+		net.Link("a", "b").ResetAfter(1) // breaks inside the next request
+		require.NoError(t, appendOnce(a, "b"))
+	})
+}
+
+// P7: but not on a connection that was new: its loss says something.
+func TestARequestIsNotTriedAgainOnANewConnection(t *testing.T) {
+	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
+		a, b := listen(t, net, "a", withPool(0)), listen(t, net, "b")
+		serve(t, b, accept)
+		net.Link("a", "b").ResetAfter(1)
+		require.Error(t, appendOnce(a, "b"))
+		require.NoError(t, appendOnce(a, "b"))
+	})
+}
+
+// P7: and never after a timeout, when the peer may be at work on it.
+func TestARequestIsNotTriedAgainAfterATimeout(t *testing.T) {
+	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
+		a, b := listen(t, net, "a"), listen(t, net, "b")
+		fillPool(t, a, b, 1)
+		delivered := 0
+		serve(t, b, func(raftwire.RPC) { delivered++ })
+		require.Equal(t, testTimeout, elapsed(func() { requireTimeout(t, appendOnce(a, "b")) }))
+		synctest.Wait()
+		require.Equal(t, 1, delivered)
+	})
+}
+
+// P7: nor once the answer had begun.
+func TestARequestIsNotTriedAgainOnceItsAnswerHasBegun(t *testing.T) {
+	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
+		a, b := listen(t, net, "a"), listen(t, net, "b")
+		fillPool(t, a, b, 1)
+		delivered := 0
+		serve(t, b, func(rpc raftwire.RPC) { delivered++; accept(rpc) })
+		net.Link("b", "a").ResetAfter(1)
+		require.Error(t, appendOnce(a, "b"))
+		require.Equal(t, 1, delivered)
+	})
+}
+
+// P9: an answer that is longer than it should be cannot become the next one's.
+func TestSurplusBytesAreNeverTakenForAnAnswer(t *testing.T) {
+	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
+		a := listen(t, net, "a")
+		layer, err := net.Host("b").Listen()
+		require.NoError(t, err)
+		defer func() { require.NoError(t, layer.Close()) }()
+		accepted := make(chan struct{})
+		go func() {
+			for range 2 {
+				answerTwice(t, layer)
+				accepted <- struct{}{}
+			}
+		}()
+		for range 2 { // on a connection each
+			require.NoError(t, appendOnce(a, "b"))
+			<-accepted
+		}
+	})
+}
+
+// answerTwice answers the first request on a connection twice at once.
+func answerTwice(t *testing.T, layer net.Listener) {
+	conn, err := layer.Accept()
+	if err != nil {
+		t.Error(err)
+		return
+	}
+	defer func() { _ = conn.Close() }()
+	_, _ = conn.Read(make([]byte, 4096))
+	_, _ = io.WriteString(conn, "\xa0\xc0\xa0\xc0") // no error, no response; twice
+	_, _ = conn.Read(make([]byte, 1))               // until the peer closes
+}
+
+// The pool keeps as many idle connections for a peer as it was told to.
+func TestThePoolKeepsItsSize(t *testing.T) {
+	for _, size := range []int{0, 1, 3} {
+		t.Run(fmt.Sprint(size), func(t *testing.T) {
+			onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
+				a, b := listen(t, net, "a", withPool(size)), listen(t, net, "b")
+				fillPool(t, a, b, 5)
+				synctest.Wait()
+				require.Equal(t, 2*size, net.OpenConns())
+			})
+		})
+	}
+}
+
+// A peer that speaks unasked on an idle connection is not a Raft peer.
+func TestAnIdleConnectionThatSpeaksIsNotUsed(t *testing.T) {
+	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
+		a, b := listen(t, net, "a"), listen(t, net, "b")
+		serve(t, b, accept)
+		talker, err := net.Host("t").Listen()
+		require.NoError(t, err)
+		defer func() { require.NoError(t, talker.Close()) }()
+		spoke := make(chan net_)
+		go func() {
+			conn, _ := talker.Accept()
+			_, _ = conn.Read(make([]byte, 4096))
+			_, _ = io.WriteString(conn, "\xa0\xc0")
+			timer := time.NewTimer(time.Minute)
+			<-timer.C
+			_, _ = io.WriteString(conn, "\xa0\xc0")
+			spoke <- conn
+		}()
+		require.NoError(t, appendOnce(a, "t"))
+		conn := <-spoke
+		synctest.Wait()
+		result := make(chan error, 1)
+		go func() { result <- appendOnce(a, "t") }()
+		again, err := talker.Accept()
+		require.NoError(t, err, "the connection was used again")
+		require.NoError(t, again.Close())
+		require.Error(t, <-result)
+		require.NoError(t, conn.Close())
+	})
+}

@@ -1,0 +1,296 @@
+package raftwire_test
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"testing"
+	"testing/iotest"
+	"testing/synctest"
+	"time"
+
+	"github.com/raftwire/raftwire"
+	"github.com/raftwire/raftwire/faultnet"
+	"github.com/stretchr/testify/require"
+)
+
+// install sends size bytes of data under an announced size.
+func install(trans raftwire.Transport, announced int64, data io.Reader) (raftwire.InstallSnapshotResponse, error) {
+	var resp raftwire.InstallSnapshotResponse
+	err := trans.InstallSnapshot("b", "b", &raftwire.InstallSnapshotRequest{Term: 7, Size: announced}, &resp, data)
+	return resp, err
+}
+
+func TestASnapshotArrivesAsItIs(t *testing.T) {
+	for _, size := range []int{0, 1, 1000, 64 << 10, 64<<10 + 1, 128 << 10, 1 << 20} {
+		t.Run(fmt.Sprint(size), func(t *testing.T) {
+			onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
+				a, b := listen(t, net, "a"), listen(t, net, "b")
+				body := bytes.Repeat([]byte("snapshot"), size/8+1)[:size]
+				serve(t, b, func(rpc raftwire.RPC) {
+					got, err := io.ReadAll(rpc.Reader)
+					rpc.Respond(&raftwire.InstallSnapshotResponse{Success: bytes.Equal(got, body)}, err)
+				})
+				resp, err := install(a, int64(size), iotest.HalfReader(bytes.NewReader(body)))
+				require.NoError(t, err)
+				require.True(t, resp.Success)
+			})
+		})
+	}
+}
+
+// P16: a reader that does not hold what was announced is an error at once, and
+// no follower installs what was sent of it.
+func TestASnapshotReaderOfTheWrongLengthIsAnErrorAtOnce(t *testing.T) {
+	const size = 100_000
+	for name, c := range map[string]struct {
+		length int
+		text   string
+	}{
+		"empty":         {0, "ended after 0 of 100000 bytes"},
+		"one short":     {size - 1, "ended after 99999 of 100000 bytes"},
+		"one too many":  {size + 1, "more than Size, which is 100000 bytes"},
+		"twice as many": {2 * size, "more than Size, which is 100000 bytes"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
+				a, b := listen(t, net, "a"), listen(t, net, "b")
+				received := make(chan error, 1)
+				serve(t, b, func(rpc raftwire.RPC) {
+					_, err := io.Copy(io.Discard, rpc.Reader)
+					received <- err
+					rpc.Respond(&raftwire.InstallSnapshotResponse{Success: true}, nil)
+				})
+				took := elapsed(func() {
+					resp, err := install(a, size, strings.NewReader(strings.Repeat("x", c.length)))
+					require.ErrorContains(t, err, c.text)
+					require.Zero(t, resp)
+				})
+				require.Zero(t, took)
+				require.ErrorIs(t, <-received, io.ErrUnexpectedEOF)
+			})
+		})
+	}
+}
+
+func TestASnapshotReaderThatFailsIsAnError(t *testing.T) {
+	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
+		a, b := listen(t, net, "a"), listen(t, net, "b")
+		serve(t, b, accept)
+		disk := errors.New("bad sector")
+		_, err := install(a, 100, io.MultiReader(strings.NewReader("abc"), iotest.ErrReader(disk)))
+		require.ErrorIs(t, err, disk)
+	})
+}
+
+// P16: a follower that takes nothing fails the snapshot after the timeout; one
+// that took the beginning of a chunk, within another.
+func TestASnapshotFailsAfterTheTimeoutWithoutProgress(t *testing.T) {
+	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
+		a, b := listen(t, net, "a"), listen(t, net, "b", withTimeout(0))
+		serve(t, b, func(rpc raftwire.RPC) { _, _ = io.CopyN(io.Discard, rpc.Reader, 10) })
+		took := elapsed(func() {
+			_, err := install(a, 10<<20, zeros{})
+			requireTimeout(t, err)
+			require.ErrorContains(t, err, "no progress")
+		})
+		require.GreaterOrEqual(t, took, testTimeout)
+		require.LessOrEqual(t, took, 2*testTimeout)
+	})
+}
+
+type zeros struct{}
+
+func (zeros) Read(p []byte) (int, error) { return len(p), nil }
+
+// P16: one that is slow, but goes on, may take as long as it needs.
+func TestASlowSnapshotSucceedsWhileItMakesProgress(t *testing.T) {
+	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
+		a, b := listen(t, net, "a"), listen(t, net, "b")
+		const pause, size = testTimeout * 3 / 4, 1 << 20
+		serve(t, b, func(rpc raftwire.RPC) {
+			var err error
+			for err == nil {
+				timer := time.NewTimer(pause)
+				<-timer.C
+				_, err = io.CopyN(io.Discard, rpc.Reader, 32<<10)
+			}
+			rpc.Respond(&raftwire.InstallSnapshotResponse{Success: true}, nil)
+		})
+		var err error
+		took := elapsed(func() { _, err = install(a, size, io.LimitReader(zeros{}, size)) })
+		require.NoError(t, err)
+		require.Greater(t, took, 20*testTimeout)
+	})
+}
+
+// P16: the follower's restore has a limit of its own.
+func TestARestoreMayTakeLongerThanTheTimeout(t *testing.T) {
+	for name, c := range map[string]struct {
+		restore time.Duration
+		scale   int
+		size    int64
+		config  option
+		fails   time.Duration
+	}{
+		"five timeouts":                  {restore: 5 * testTimeout, config: config0},
+		"eleven timeouts":                {restore: 11 * testTimeout, config: config0, fails: 10 * testTimeout},
+		"as the scale says":              {restore: 18 * testTimeout, scale: 1000, size: 19_999, config: config0},
+		"longer than the scale says":     {restore: 20 * testTimeout, scale: 1000, size: 19_999, config: config0, fails: 19 * testTimeout},
+		"a scale of zero is the default": {restore: 5 * testTimeout, scale: -1, config: config0},
+		"as configured":                  {restore: 2 * time.Second, config: withRestore(time.Second), fails: time.Second},
+		"no limit without timeout":       {restore: 24 * time.Hour, config: withTimeout(0)},
+		"an hour at most":                {restore: 2 * time.Hour, scale: 1, size: 1 << 16, config: config0, fails: time.Hour},
+	} {
+		t.Run(name, func(t *testing.T) {
+			onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
+				a, b := listen(t, net, "a", c.config), listen(t, net, "b")
+				switch {
+				case c.scale > 0:
+					a.TimeoutScale = c.scale
+				case c.scale < 0:
+					a.TimeoutScale = 0
+				}
+				serve(t, b, func(rpc raftwire.RPC) {
+					_, _ = io.Copy(io.Discard, rpc.Reader)
+					timer := time.NewTimer(c.restore)
+					<-timer.C
+					rpc.Respond(&raftwire.InstallSnapshotResponse{Success: true}, nil)
+				})
+				var err error
+				took := elapsed(func() { _, err = install(a, c.size, io.LimitReader(zeros{}, c.size)) })
+				if c.fails == 0 {
+					require.NoError(t, err)
+					return
+				}
+				requireTimeout(t, err)
+				require.Equal(t, c.fails, took)
+			})
+		})
+	}
+}
+
+func config0(*raftwire.NetworkTransportConfig) {}
+
+func withRestore(d time.Duration) option {
+	return func(c *raftwire.NetworkTransportConfig) { c.RestoreTimeout = d }
+}
+
+// P16: an answer that comes early ends the stream, and is what the caller gets.
+func TestAnEarlyAnswerEndsTheSnapshot(t *testing.T) {
+	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
+		a, b := listen(t, net, "a"), listen(t, net, "b")
+		serve(t, b, func(rpc raftwire.RPC) {
+			rpc.Respond(&raftwire.InstallSnapshotResponse{Term: 9}, errors.New("not now"))
+		})
+		data := &countingReader{r: io.LimitReader(zeros{}, 1<<30)}
+		var err error
+		var resp raftwire.InstallSnapshotResponse
+		require.LessOrEqual(t, elapsed(func() { resp, err = install(a, 1<<30, data) }), prompt)
+		var remote *raftwire.RemoteError
+		require.ErrorAs(t, err, &remote)
+		require.Equal(t, "not now", remote.Text)
+		require.Equal(t, uint64(9), resp.Term)
+		require.Less(t, data.read, int64(64<<20), "it went on sending")
+	})
+}
+
+type countingReader struct {
+	r    io.Reader
+	read int64
+}
+
+func (c *countingReader) Read(p []byte) (int, error) {
+	n, err := c.r.Read(p)
+	c.read += int64(n)
+	return n, err
+}
+
+// P9: a sender that looks for the answer only after its last byte, as
+// hashicorp/raft does, gets it although the body was not read; and not a byte
+// of the body is taken for a request, though 0x03 0x80 is a TimeoutNow.
+func TestAnUnreadSnapshotBodyIsNeverExecuted(t *testing.T) {
+	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
+		b := listen(t, net, "b")
+		commands := make(chan any, 100)
+		serve(t, b, func(rpc raftwire.RPC) {
+			commands <- rpc.Command
+			rpc.Respond(nil, errors.New("refused unread"))
+		})
+		const pairs = 8 << 20
+		conn, err := net.Host("a").Dial(t.Context(), "b")
+		require.NoError(t, err)
+		defer func() { require.NoError(t, conn.Close()) }()
+		_, err = conn.Write(snapshotHeader(2 * pairs))
+		require.NoError(t, err)
+		_, err = io.Copy(conn, bytes.NewReader(bytes.Repeat([]byte{0x03, 0x80}, pairs)))
+		require.NoError(t, err)
+		answer, err := io.ReadAll(conn)
+		require.NoError(t, err)
+		require.Equal(t, "\xaerefused unread\xc0", string(answer))
+		require.Len(t, commands, 1)
+		require.IsType(t, &raftwire.InstallSnapshotRequest{}, <-commands)
+	})
+}
+
+// snapshotHeader is the request of an InstallSnapshot of 2^24 bytes at least.
+func snapshotHeader(size uint32) []byte {
+	return append([]byte("\x02\x81\xa4Size\xce"), byte(size>>24), byte(size>>16), byte(size>>8), byte(size))
+}
+
+// P12, P16: a body that stalls fails the consumer's Read after the timeout, so
+// that a forged snapshot does not own a core's main loop.
+func TestAStalledBodyFailsTheRead(t *testing.T) {
+	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
+		b := listen(t, net, "b")
+		conn, err := net.Host("a").Dial(t.Context(), "b")
+		require.NoError(t, err)
+		defer func() { require.NoError(t, conn.Close()) }()
+		_, err = conn.Write(append(snapshotHeader(1<<30), "ten bytes."...))
+		require.NoError(t, err)
+		rpc := <-b.Consumer()
+		var n int64
+		require.Equal(t, testTimeout, elapsed(func() {
+			n, err = io.Copy(io.Discard, rpc.Reader)
+			requireTimeout(t, err)
+		}))
+		require.Equal(t, int64(10), n)
+		rpc.Respond(nil, err)
+	})
+}
+
+// The body belongs to the consumer until it answers, and not a moment longer.
+func TestABodyCannotBeReadAfterTheAnswer(t *testing.T) {
+	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
+		a, b := listen(t, net, "a"), listen(t, net, "b")
+		result := make(chan error, 1)
+		go func() { _, err := install(a, 1<<20, io.LimitReader(zeros{}, 1<<20)); result <- err }()
+		rpc := <-b.Consumer()
+		_, err := io.CopyN(io.Discard, rpc.Reader, 10)
+		require.NoError(t, err)
+		rpc.Respond(&raftwire.InstallSnapshotResponse{}, nil)
+		require.NoError(t, <-result)
+		synctest.Wait()
+		_, err = rpc.Reader.Read(make([]byte, 1))
+		require.ErrorContains(t, err, "after it was answered")
+	})
+}
+
+// P9: a body that was read to its end leaves the connection in order.
+func TestRequestsGoOnAfterASnapshotOnTheSameConnection(t *testing.T) {
+	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
+		serve(t, listen(t, net, "b"), accept)
+		conn, err := net.Host("a").Dial(t.Context(), "b")
+		require.NoError(t, err)
+		defer func() { require.NoError(t, conn.Close()) }()
+		_, err = io.WriteString(conn, "\x02\x81\xa4Size\x03abc\x03\x80")
+		require.NoError(t, err)
+		synctest.Wait()
+		answers := make([]byte, 4096)
+		n, err := conn.Read(answers)
+		require.NoError(t, err)
+		require.Equal(t, 2, bytes.Count(answers[:n], []byte("ProtocolVersion")), "two answers")
+	})
+}
