@@ -1,0 +1,292 @@
+package raftwire_test
+
+import (
+	"errors"
+	"io"
+	"runtime"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/raftwire/raftwire"
+	"github.com/stretchr/testify/require"
+)
+
+// inmemPair returns two transports, each connected to the other.
+func inmemPair(t *testing.T) (a, b *raftwire.InmemTransport) {
+	t.Helper()
+	_, a = raftwire.NewInmemTransportWithTimeout("a", testTimeout)
+	_, b = raftwire.NewInmemTransportWithTimeout("b", testTimeout)
+	a.Connect("b", b)
+	b.Connect("a", a)
+	t.Cleanup(func() {
+		require.NoError(t, a.Close())
+		require.NoError(t, b.Close())
+	})
+	return a, b
+}
+
+func TestInmemAddressesAreNew(t *testing.T) {
+	addr, trans := raftwire.NewInmemTransport("")
+	require.Equal(t, addr, trans.LocalAddr())
+	other, _ := raftwire.NewInmemTransport("")
+	require.NotEqual(t, addr, other)
+	require.NotEqual(t, raftwire.NewInmemAddr(), raftwire.NewInmemAddr())
+}
+
+// P19: sender and receiver share nothing, in either direction.
+func TestInmemSharesNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a, b := inmemPair(t)
+		response := &raftwire.AppendEntriesResponse{RPCHeader: raftwire.RPCHeader{ID: []byte("b")}}
+		serve(t, b, func(rpc raftwire.RPC) {
+			command := rpc.Command.(*raftwire.AppendEntriesRequest)
+			rpc.Respond(response, nil)
+			command.Term = 0
+			command.Addr[0], command.Leader[0] = 'X', 'X'
+			command.Entries[0].Data[0], command.Entries[0].Extensions[0] = 'X', 'X'
+			command.Entries[0].Index = 0
+		})
+		args := appendRequest(1)
+		args.Leader = []byte("a")
+		args.Entries[0].Extensions = []byte("extensions")
+		args.Entries[0].AppendedAt = time.Now()
+		before := *args
+		entry := *args.Entries[0]
+		var resp raftwire.AppendEntriesResponse
+		require.NoError(t, a.AppendEntries("b", "b", args, &resp))
+		synctest.Wait()
+		response.ID[0] = 'X'
+		require.Equal(t, before, *args)
+		require.Equal(t, entry, *args.Entries[0])
+		require.Equal(t, "a", string(args.Leader))
+		require.Equal(t, "data", string(args.Entries[0].Data))
+		require.Equal(t, "b", string(resp.ID))
+	})
+}
+
+// P19: a heartbeat does not wait for the consumer if there is a handler.
+func TestInmemHonoursTheHeartbeatHandler(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a, b := inmemPair(t)
+		b.SetHeartbeatHandler(accept)
+		require.NoError(t, heartbeat(a, "b"))
+		b.SetHeartbeatHandler(nil)
+		require.EqualError(t, heartbeat(a, "b"), "send timed out")
+	})
+}
+
+// P19: both timeouts have hashicorp/raft's texts, and P18's kind.
+func TestInmemTimeouts(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a, b := inmemPair(t)
+		err := appendOnce(a, "b")
+		requireTimeout(t, err)
+		require.EqualError(t, err, "send timed out")
+		serve(t, b, never)
+		require.Equal(t, testTimeout, elapsed(func() { err = appendOnce(a, "b") }))
+		requireTimeout(t, err)
+		require.EqualError(t, err, "command timed out")
+		var op *raftwire.OpError
+		require.ErrorAs(t, err, &op)
+		require.Equal(t, "AppendEntries to b: command timed out", op.Error())
+	})
+}
+
+// P19: a peer that is closed, or was never connected, refuses.
+func TestInmemRefusesWhatANetworkWouldRefuse(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a, b := inmemPair(t)
+		serve(t, b, accept)
+		require.ErrorContains(t, appendOnce(a, "nobody"), "failed to connect to peer: nobody")
+		require.NoError(t, b.Close())
+		require.ErrorContains(t, appendOnce(a, "b"), "failed to connect to peer: b")
+		a.Connect("b", b)
+		require.Error(t, appendOnce(a, "b"), "Connect must not revive a closed transport")
+		_, err := a.AppendEntriesPipeline("b", "b")
+		require.ErrorContains(t, err, "failed to connect")
+		require.Error(t, appendOnce(b, "a"))
+		require.NoError(t, a.Close())
+		require.True(t, appendOnce(a, "b") == raftwire.ErrTransportShutdown)
+	})
+}
+
+// P19: a partition cuts what is in flight.
+func TestInmemDisconnectCutsWhatIsInFlight(t *testing.T) {
+	cuts := map[string]func(a, b *raftwire.InmemTransport){
+		"Disconnect":        func(a, _ *raftwire.InmemTransport) { a.Disconnect("b") },
+		"DisconnectAll":     func(a, _ *raftwire.InmemTransport) { a.DisconnectAll() },
+		"Close of the peer": func(_, b *raftwire.InmemTransport) { _ = b.Close() },
+		"Close":             func(a, _ *raftwire.InmemTransport) { _ = a.Close() },
+	}
+	for name, cut := range cuts {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				a, b := inmemPair(t)
+				serve(t, b, func(rpc raftwire.RPC) {
+					if rpc.Reader != nil {
+						_, _ = rpc.Reader.Read(make([]byte, 1))
+					}
+				})
+				p := openPipeline(t, a, "b")
+				futures := send(t, p, 3)
+				results := make(chan error, 2)
+				go func() { results <- appendOnce(a, "b") }()
+				go func() { _, err := install(a, 1<<20, zeros{}); results <- err }()
+				synctest.Wait()
+				require.LessOrEqual(t, elapsed(func() {
+					cut(a, b)
+					require.Error(t, <-results)
+					require.Error(t, <-results)
+				}), prompt)
+				requireFailed(t, futures, nil)
+				require.Error(t, appendOnce(a, "b"))
+			})
+		})
+	}
+}
+
+// P19: pipelines that were closed leave nothing behind.
+func TestInmemDoesNotGrowWithPipelines(t *testing.T) {
+	_, a := raftwire.NewInmemTransport("a")
+	_, b := raftwire.NewInmemTransport("b")
+	a.Connect("b", b)
+	openAndClose := func(count int) {
+		for range count {
+			p, err := a.AppendEntriesPipeline("b", "b")
+			require.NoError(t, err)
+			require.NoError(t, p.Close())
+		}
+	}
+	goroutines := runtime.NumGoroutine()
+	openAndClose(20_000) // the runtime keeps what so many goroutines once needed
+	before := liveHeap()
+	openAndClose(80_000)
+	require.NoError(t, a.Close())
+	require.NoError(t, b.Close())
+	require.LessOrEqual(t, liveHeap(), before+1<<20, "13 bytes for each")
+	require.LessOrEqual(t, runtime.NumGoroutine(), goroutines)
+}
+
+func liveHeap() uint64 {
+	runtime.GC()
+	runtime.GC()
+	var stats runtime.MemStats
+	runtime.ReadMemStats(&stats)
+	return stats.HeapAlloc
+}
+
+// P19: answers that no network could carry are errors here as well.
+func TestInmemAnswers(t *testing.T) {
+	for name, c := range map[string]struct {
+		response any
+		err      error
+		text     string
+	}{
+		"nothing":                {nil, nil, ""},
+		"a nil pointer":          {(*raftwire.AppendEntriesResponse)(nil), nil, ""},
+		"an error alone":         {nil, errors.New("refused"), "refused"},
+		"of another kind":        {&raftwire.RequestVoteResponse{}, nil, "the consumer answered AppendEntries with a *raftwire.RequestVoteResponse"},
+		"of another kind, error": {&raftwire.RequestVoteResponse{}, errors.New("refused"), "refused"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				a, b := inmemPair(t)
+				serve(t, b, func(rpc raftwire.RPC) { rpc.Respond(c.response, c.err) })
+				resp := raftwire.AppendEntriesResponse{Success: true}
+				err := a.AppendEntries("b", "b", appendRequest(1), &resp)
+				future := send(t, openPipeline(t, a, "b"), 1)[0]
+				require.Zero(t, resp)
+				if c.text == "" {
+					require.NoError(t, err)
+					require.NoError(t, future.Error())
+					return
+				}
+				for _, err := range []error{err, future.Error()} {
+					var remote *raftwire.RemoteError
+					require.ErrorAs(t, err, &remote)
+					require.EqualError(t, err, c.text)
+				}
+			})
+		})
+	}
+}
+
+// A snapshot in memory keeps the promises of one over the network.
+func TestInmemSnapshots(t *testing.T) {
+	for name, c := range map[string]struct {
+		size, length int64
+		text         string
+	}{
+		"empty":    {0, 0, ""},
+		"whole":    {1 << 20, 1 << 20, ""},
+		"short":    {100, 99, "ended after 99 of 100 bytes"},
+		"too long": {100, 101, "more than Size"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				a, b := inmemPair(t)
+				serve(t, b, accept)
+				resp, err := install(a, c.size, io.LimitReader(zeros{}, c.length))
+				if c.text != "" {
+					require.ErrorContains(t, err, c.text)
+					return
+				}
+				require.NoError(t, err)
+				require.True(t, resp.Success)
+			})
+		})
+	}
+}
+
+func TestInmemSnapshotThatNobodyReadsFails(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a, b := inmemPair(t)
+		serve(t, b, never)
+		require.Equal(t, testTimeout, elapsed(func() {
+			_, err := install(a, 1<<20, zeros{})
+			requireTimeout(t, err)
+		}))
+	})
+}
+
+func TestInmemEarlyAnswerEndsTheSnapshot(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a, b := inmemPair(t)
+		body := make(chan io.Reader, 1)
+		serve(t, b, func(rpc raftwire.RPC) {
+			rpc.Respond(nil, errors.New("not now"))
+			body <- rpc.Reader
+		})
+		require.Zero(t, elapsed(func() {
+			_, err := install(a, 1<<40, zeros{})
+			require.EqualError(t, err, "not now")
+		}))
+		_, err := (<-body).Read(make([]byte, 1))
+		require.ErrorContains(t, err, "after it was answered")
+	})
+}
+
+func TestInmemConnectsThroughWrappers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a, b := inmemPair(t)
+		serve(t, b, accept)
+		a.Disconnect("b")
+		a.Connect("b", wrapper{b})
+		require.NoError(t, appendOnce(a, "b"))
+		require.PanicsWithValue(t,
+			"raftwire: an InmemTransport can be connected to another one only, not to a *raftwire.NetworkTransport",
+			func() { a.Connect("b", new(raftwire.NetworkTransport)) })
+	})
+}
+
+type wrapper struct{ raftwire.Transport }
+
+func (w wrapper) Unwrap() raftwire.Transport { return w.Transport }
+
+func TestInmemPeersAreEncodedAsTheyAre(t *testing.T) {
+	_, a := raftwire.NewInmemTransport("a")
+	require.Equal(t, raftwire.ServerAddress("x"), a.DecodePeer(a.EncodePeer("id", "x")))
+	require.True(t, strings.HasPrefix(string(a.LocalAddr()), "a"))
+}
