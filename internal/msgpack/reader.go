@@ -461,8 +461,9 @@ func (r *Reader) String() string {
 		r.r += n
 		return s
 	}
-	r.Charge(n) // the copy
-	return string(r.large(n))
+	b := r.large(n)
+	r.Charge(len(b)) // for the copy
+	return string(b)
 }
 
 // Bytes reads a byte string into memory of its own or, if it is short, into

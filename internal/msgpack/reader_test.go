@@ -429,6 +429,13 @@ func TestLargeBytesAllocateLinearly(t *testing.T) {
 	}
 }
 
+func TestLargeString(t *testing.T) {
+	want := strings.Repeat("x", 300_000)
+	r := newReader(string(AppendString(nil, want)))
+	require.Equal(t, want, r.String())
+	require.NoError(t, r.Err())
+}
+
 func TestChargeStopsBloat(t *testing.T) {
 	r := newReader(strings.Repeat("\x07", 1000))
 	for range 1000 {

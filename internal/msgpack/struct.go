@@ -77,7 +77,11 @@ func (r *Reader) Struct(f *Fields) Struct {
 func (s *Struct) Next() bool {
 	for s.left > 0 && s.r.err == nil {
 		s.left--
-		if s.expected() || s.other() {
+		i := s.expected()
+		if i < 0 {
+			i = s.find()
+		}
+		if s.enter(i) {
 			return true
 		}
 	}
@@ -96,39 +100,26 @@ func (s *Struct) Rest() bool {
 // Finish makes Next return false.
 func (s *Struct) Finish() { s.left = 0 }
 
-// expected is the short cut for the sender's own order: it compares the next
-// bytes with one key, where other has to decode and look up. It takes a third
-// off a small message's time.
-func (s *Struct) expected() bool {
+// expected returns the next field in the sender's own order, or -1 if that is
+// not the next one. It is a short cut: it compares the next bytes with one key,
+// where find has to decode and look up. It takes a third off a small message's
+// time.
+func (s *Struct) expected() int {
 	r := s.r
 	if s.array || s.next == len(s.f.keys) {
-		return false
+		return -1
 	}
 	key := s.f.keys[s.next]
 	if r.w-r.r < len(key) || string(r.buf[r.r:r.r+len(key)]) != key {
-		return false
+		return -1
 	}
 	r.r += len(key)
-	return s.enter(s.next)
+	return s.next
 }
 
-// other goes to the field whatever it is, or skips it.
-func (s *Struct) other() bool {
-	s.Name = "" // for errors: no field yet
-	i := s.find()
-	if s.r.err != nil {
-		return false
-	}
-	if i < 0 {
-		s.Name = "(unknown field)"
-		s.r.Skip()
-		return false
-	}
-	return s.enter(i)
-}
-
-// find returns the index of the next field, or -1 if it is unknown.
+// find returns the next field, or -1 if it is unknown.
 func (s *Struct) find() int {
+	s.Name = "" // for errors: no field yet
 	if !s.array {
 		return s.f.index(s.r.key())
 	}
@@ -149,7 +140,16 @@ func (f *Fields) index(name []byte) int {
 	return -1
 }
 
+// enter goes to a field and returns true, or skips it if it is unknown.
 func (s *Struct) enter(i int) bool {
+	switch {
+	case s.r.err != nil:
+		return false
+	case i < 0:
+		s.Name = "(unknown field)"
+		s.r.Skip()
+		return false
+	}
 	s.Name = s.f.names[i]
 	if s.seen&(1<<i) != 0 {
 		s.r.Reject("comes twice")
