@@ -23,6 +23,7 @@ var callCases = []testCase{
 	{"an entry of a megabyte arrives unchanged", 0, largeEntry},
 	{"entries with empty and without data arrive with no data", 0, emptyEntries},
 	{"a call to a closed peer is an error", Close, closedPeer},
+	{"an error on the way names the request and the peer", Close, errorsSayWhere},
 	{"requests are answered in any order if they came from different calls", 0, answersOutOfOrder},
 }
 
@@ -160,6 +161,17 @@ func closedPeer(t *tester) {
 		call := p.start(func() error { return r.send(p.sender, to, r.args(), resp) })
 		require.Error(t, call.wait(), r.name)
 		require.Equal(t, r.none(), resp, r.name)
+	}
+}
+
+func errorsSayWhere(t *tester) {
+	p := t.pair(Options{Timeout: generous})
+	to := p.to()
+	t.closeTransport(p.receiver)
+	for _, r := range t.requests() {
+		err := p.start(func() error { return r.send(p.sender, to, r.args(), r.none()) }).wait()
+		require.ErrorContains(t, err, r.name)
+		require.ErrorContains(t, err, string(to))
 	}
 }
 

@@ -1,6 +1,9 @@
 package transporttest
 
 import (
+	"bytes"
+	"io"
+
 	"github.com/stretchr/testify/require"
 
 	"github.com/raftwire/raftwire"
@@ -11,6 +14,7 @@ var heartbeatCases = []testCase{
 	{"a heartbeat goes to the handler if there is one", HeartbeatHandler, handlerTakesHeartbeats},
 	{"a heartbeat goes to Consumer if there is no handler", 0, consumerTakesHeartbeats},
 	{"the handler is used while the consumer is blocked", HeartbeatHandler, handlerIsIndependent},
+	{"the handler is used while the consumer installs a snapshot", HeartbeatHandler, handlerDuringSnapshot},
 	{"nothing but a heartbeat goes to the handler", HeartbeatHandler, handlerTakesNothingElse},
 	{"a heartbeat that the handler does not answer ends at its deadline", HeartbeatHandler, handlerDoesNotAnswer},
 	{"the handler may answer later and from another goroutine", HeartbeatHandler, handlerAnswersLater},
@@ -75,6 +79,19 @@ func handlerIsIndependent(t *tester) {
 	succeed(p.take())
 	require.NoError(t, untaken.wait())
 	require.NoError(t, unanswered.wait())
+}
+
+func handlerDuringSnapshot(t *tester) {
+	p := t.pair(Options{Timeout: generous})
+	p.receiver.SetHeartbeatHandler(succeed)
+	s := p.install(1<<20, bytes.NewReader(pattern(1<<20)))
+	rpc := p.take()
+	require.NoError(t, p.beat(heartbeat()).wait())
+	_, err := io.Copy(io.Discard, rpc.Reader)
+	require.NoError(t, err)
+	require.NoError(t, p.beat(heartbeat()).wait())
+	installed(rpc)
+	s.requireInstalled()
 }
 
 func handlerTakesNothingElse(t *tester) {
