@@ -241,8 +241,10 @@ func stalledReceiver(t *tester) {
 	rpc := p.take()
 	_, err := io.ReadFull(rpc.Reader, make([]byte, 1000))
 	require.NoError(t, err)
+	begin := time.Now()
 	t.requireTimeout(s.requireFailed())
-	p.requireShort(s.took)
+	// A write that timed out halfway was progress, so there may be a second.
+	t.requireWithin(2*short, begin)
 	p.requireUsable()
 }
 
