@@ -1,0 +1,47 @@
+// Package hashicorpraft gives the transports of raftwire the types of
+// hashicorp/raft, so that a program built on hashicorp/raft changes its
+// transport in one line:
+//
+//	--- main.go
+//	+++ main.go
+//	-	transport, err := raft.NewTCPTransport(addr, advertise, 3, 10*time.Second, os.Stderr)
+//	+	transport, err := hashicorpraft.NewTCPTransport(addr, advertise, 3, 10*time.Second, os.Stderr)
+//
+// and, where the program names the type, *raft.NetworkTransport becomes
+// *hashicorpraft.NetworkTransport.
+//
+// The constructors have the names, parameters and configuration struct of
+// hashicorp/raft. The bytes on the wire are the same too, so a cluster may be
+// changed over, and back, one server at a time.
+//
+// # Options of raftwire
+//
+// What only raftwire's configuration has is reached by making the transport
+// there and wrapping it, with [WrapNetwork], [WrapInmem], or [Wrap] for a
+// transport of your own:
+//
+//	network, err := raftwire.NewTCPTransportWithConfig(addr, advertise, &raftwire.NetworkTransportConfig{ ... })
+//	transport := hashicorpraft.WrapNetwork(network)
+//
+// # Cost
+//
+// Messages are not copied: those of the two packages have the same layout,
+// which is checked when the program starts (see convert.go for what happens if
+// a later hashicorp/raft differs). No goroutine stands between a connection
+// and the core, and none between a pipeline and the core.
+//
+// # Errors
+//
+// Errors that hashicorp/raft has a name for are its own values:
+// [raft.ErrTransportShutdown], [raft.ErrPipelineShutdown] and
+// [raft.ErrPipelineReplicationNotSupported]. Others are raftwire's, as
+// [raftwire.RemoteError] and [raftwire.OpError].
+//
+// # Metrics
+//
+// The timers raft.net.getRPCType, raft.net.rpcDecode, raft.net.rpcEnqueue and
+// raft.net.rpcRespond go to the registry that the linked hashicorp/raft
+// itself uses: github.com/hashicorp/go-metrics from v1.8.0 on; with v1.7
+// github.com/armon/go-metrics, or hashicorp's under the build tag
+// hashicorpmetrics.
+package hashicorpraft

@@ -1,0 +1,62 @@
+package hashicorpraft
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/hashicorp/raft"
+	"github.com/raftwire/raftwire"
+)
+
+var _ raft.LoopbackTransport = (*InmemTransport)(nil)
+
+// InmemTransport is raftwire's transport in memory, with the types of
+// hashicorp/raft. It stands where a *raft.InmemTransport stood.
+type InmemTransport struct {
+	*Transport
+	peers raftwire.WithPeers
+}
+
+// NewInmemTransport returns a transport in memory and its address, a new one
+// if addr is empty. It is [raft.NewInmemTransport] with raftwire underneath.
+func NewInmemTransport(addr raft.ServerAddress) (raft.ServerAddress, *InmemTransport) {
+	_, inmem := raftwire.NewInmemTransport(raftwire.ServerAddress(addr))
+	return wrapInmem(inmem)
+}
+
+// NewInmemTransportWithTimeout is [NewInmemTransport] with the time that a
+// request may take.
+func NewInmemTransportWithTimeout(addr raft.ServerAddress, timeout time.Duration) (raft.ServerAddress, *InmemTransport) {
+	_, inmem := raftwire.NewInmemTransportWithTimeout(raftwire.ServerAddress(addr), timeout)
+	return wrapInmem(inmem)
+}
+
+func wrapInmem(inmem raftwire.LoopbackTransport) (raft.ServerAddress, *InmemTransport) {
+	wrapper := WrapInmem(inmem)
+	return wrapper.LocalAddr(), wrapper
+}
+
+// WrapInmem is [Wrap] for a transport in memory, made with the options that
+// only raftwire has.
+func WrapInmem(inmem raftwire.LoopbackTransport) *InmemTransport {
+	return &InmemTransport{Transport: Wrap(inmem), peers: inmem}
+}
+
+// Connect makes peer reachable through t, which is a transport of this
+// package, or embeds one. It panics for any other: the transports of
+// hashicorp/raft keep their own memory.
+func (i *InmemTransport) Connect(peer raft.ServerAddress, t raft.Transport) {
+	wrapper, ok := t.(interface{ Unwrap() raftwire.Transport })
+	if !ok {
+		panic(fmt.Sprintf("hashicorpraft: cannot connect a %T: make it with this package's constructors", t))
+	}
+	i.peers.Connect(raftwire.ServerAddress(peer), wrapper.Unwrap())
+}
+
+// Disconnect makes peer unreachable.
+func (i *InmemTransport) Disconnect(peer raft.ServerAddress) {
+	i.peers.Disconnect(raftwire.ServerAddress(peer))
+}
+
+// DisconnectAll makes every peer unreachable.
+func (i *InmemTransport) DisconnectAll() { i.peers.DisconnectAll() }

@@ -1,0 +1,5 @@
+//go:build hashicorpmetrics
+
+package hashicorpraft
+
+func registryOfCore() globalRegistry { return hashicorpRegistry }

@@ -1,0 +1,161 @@
+package hashicorpraft
+
+import (
+	"io"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+	"github.com/hashicorp/raft"
+	"github.com/raftwire/raftwire"
+)
+
+// NetworkTransport is raftwire's transport over connections, with the types of
+// hashicorp/raft. It stands where a *raft.NetworkTransport stood.
+type NetworkTransport struct {
+	*Transport
+
+	// TimeoutScale is how many bytes of a snapshot a follower is expected to
+	// restore within one Timeout; see [raftwire.NetworkTransport]. Set it
+	// before the first snapshot is sent.
+	TimeoutScale int
+
+	network   *raftwire.NetworkTransport
+	scaleLock sync.Mutex // protects network.TimeoutScale
+}
+
+// NewTCPTransport listens on bindAddr and returns a transport over TCP. It is
+// [raft.NewTCPTransport] with raftwire underneath.
+func NewTCPTransport(bindAddr string, advertise net.Addr, maxPool int, timeout time.Duration, logOutput io.Writer) (*NetworkTransport, error) {
+	return wrapOrFail(raftwire.NewTCPTransport(bindAddr, advertise, maxPool, timeout, logOutput))
+}
+
+// NewTCPTransportWithLogger is [NewTCPTransport] with a logger.
+func NewTCPTransportWithLogger(bindAddr string, advertise net.Addr, maxPool int, timeout time.Duration, logger hclog.Logger) (*NetworkTransport, error) {
+	return wrapOrFail(raftwire.NewTCPTransportWithLogger(bindAddr, advertise, maxPool, timeout, logger))
+}
+
+// NewTCPTransportWithConfig is [NewTCPTransport] with a configuration. It
+// stores the stream layer that it makes in config.Stream, and the default
+// logger in config.Logger if that is nil.
+func NewTCPTransportWithConfig(bindAddr string, advertise net.Addr, config *raft.NetworkTransportConfig) (*NetworkTransport, error) {
+	wire := wireConfig(config)
+	wire.Stream = nil
+	network, err := raftwire.NewTCPTransportWithConfig(bindAddr, advertise, wire)
+	if err != nil {
+		return nil, err
+	}
+	config.Logger = wire.Logger
+	config.Stream = raftStream{wire.Stream}
+	return WrapNetwork(network), nil
+}
+
+// NewNetworkTransport returns a transport over stream. It is
+// [raft.NewNetworkTransport] with raftwire underneath.
+func NewNetworkTransport(stream raft.StreamLayer, maxPool int, timeout time.Duration, logOutput io.Writer) *NetworkTransport {
+	return WrapNetwork(raftwire.NewNetworkTransport(wireStreamOf(stream), maxPool, timeout, logOutput))
+}
+
+// NewNetworkTransportWithLogger is [NewNetworkTransport] with a logger.
+func NewNetworkTransportWithLogger(stream raft.StreamLayer, maxPool int, timeout time.Duration, logger hclog.Logger) *NetworkTransport {
+	return WrapNetwork(raftwire.NewNetworkTransportWithLogger(wireStreamOf(stream), maxPool, timeout, logger))
+}
+
+// NewNetworkTransportWithConfig is [NewNetworkTransport] with a configuration.
+// It stores the default logger in config.Logger if that is nil.
+func NewNetworkTransportWithConfig(config *raft.NetworkTransportConfig) *NetworkTransport {
+	wire := wireConfig(config)
+	network := raftwire.NewNetworkTransportWithConfig(wire)
+	config.Logger = wire.Logger
+	return WrapNetwork(network)
+}
+
+// WrapNetwork is [Wrap] for a network transport, made with the options that
+// only raftwire's configuration has.
+func WrapNetwork(network *raftwire.NetworkTransport) *NetworkTransport {
+	return &NetworkTransport{Transport: Wrap(network), TimeoutScale: network.TimeoutScale, network: network}
+}
+
+func wrapOrFail(network *raftwire.NetworkTransport, err error) (*NetworkTransport, error) {
+	if err != nil {
+		return nil, err
+	}
+	return WrapNetwork(network), nil
+}
+
+// InstallSnapshot sends a snapshot: the request, then exactly args.Size bytes
+// of data.
+func (n *NetworkTransport) InstallSnapshot(id raft.ServerID, target raft.ServerAddress, args *raft.InstallSnapshotRequest, resp *raft.InstallSnapshotResponse, data io.Reader) error {
+	n.passTimeoutScale()
+	return n.Transport.InstallSnapshot(id, target, args, resp, data)
+}
+
+// passTimeoutScale writes only what changed: snapshots to other peers may be
+// under way, and they read the field.
+func (n *NetworkTransport) passTimeoutScale() {
+	n.scaleLock.Lock()
+	defer n.scaleLock.Unlock()
+	if n.network.TimeoutScale != n.TimeoutScale {
+		n.network.TimeoutScale = n.TimeoutScale
+	}
+}
+
+// CloseStreams ends every connection; the transport goes on with new ones.
+func (n *NetworkTransport) CloseStreams() { n.network.CloseStreams() }
+
+// IsShutdown reports whether the transport was closed.
+func (n *NetworkTransport) IsShutdown() bool { return n.network.IsShutdown() }
+
+// wireConfig returns config with raftwire's types.
+func wireConfig(config *raft.NetworkTransportConfig) *raftwire.NetworkTransportConfig {
+	return &raftwire.NetworkTransportConfig{
+		ServerAddressProvider:   wireProviderOf(config.ServerAddressProvider),
+		Logger:                  config.Logger,
+		Stream:                  wireStreamOf(config.Stream),
+		MaxPool:                 config.MaxPool,
+		MaxRPCsInFlight:         config.MaxRPCsInFlight,
+		Timeout:                 config.Timeout,
+		MsgpackUseNewTimeFormat: config.MsgpackUseNewTimeFormat,
+	}
+}
+
+// wireStream is a stream layer of hashicorp/raft's type, given to raftwire.
+type wireStream struct{ raft.StreamLayer }
+
+func (s wireStream) Dial(address raftwire.ServerAddress, timeout time.Duration) (net.Conn, error) {
+	return s.StreamLayer.Dial(raft.ServerAddress(address), timeout)
+}
+
+func wireStreamOf(stream raft.StreamLayer) raftwire.StreamLayer {
+	switch s := stream.(type) {
+	case nil:
+		return nil
+	case raftStream:
+		return s.StreamLayer
+	default:
+		return wireStream{s}
+	}
+}
+
+// raftStream is a stream layer of raftwire's type, given to an application.
+type raftStream struct{ raftwire.StreamLayer }
+
+func (s raftStream) Dial(address raft.ServerAddress, timeout time.Duration) (net.Conn, error) {
+	return s.StreamLayer.Dial(raftwire.ServerAddress(address), timeout)
+}
+
+// wireProvider is an address provider of hashicorp/raft's type, given to raftwire.
+type wireProvider struct{ raft.ServerAddressProvider }
+
+func (p wireProvider) ServerAddr(id raftwire.ServerID) (raftwire.ServerAddress, error) {
+	addr, err := p.ServerAddressProvider.ServerAddr(raft.ServerID(id))
+	return raftwire.ServerAddress(addr), err
+}
+
+func wireProviderOf(provider raft.ServerAddressProvider) raftwire.ServerAddressProvider {
+	if provider == nil {
+		return nil
+	}
+	return wireProvider{provider}
+}
