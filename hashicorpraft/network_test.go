@@ -1,0 +1,180 @@
+package hashicorpraft
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"net"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+	"github.com/hashicorp/raft"
+	"github.com/raftwire/raftwire"
+	"github.com/stretchr/testify/require"
+)
+
+var (
+	_ closer                 = (*NetworkTransport)(nil)
+	_ closer                 = (*InmemTransport)(nil)
+	_ raft.LoopbackTransport = (*InmemTransport)(nil)
+)
+
+// requireCall sends one request from a transport to another.
+func requireCall(t *testing.T, from, to raft.Transport) {
+	t.Helper()
+	defer serve(to, func(rpc raft.RPC) { rpc.Respond(&raft.AppendEntriesResponse{Success: true}, nil) })()
+	resp := new(raft.AppendEntriesResponse)
+	require.NoError(t, from.AppendEntries("id", to.LocalAddr(), heartbeat(), resp))
+	require.True(t, resp.Success)
+}
+
+func TestEveryConstructorMakesATransport(t *testing.T) {
+	logger := hclog.NewNullLogger()
+	for name, construct := range map[string]func() (*NetworkTransport, error){
+		"TCP": func() (*NetworkTransport, error) {
+			return NewTCPTransport("127.0.0.1:0", nil, 1, rpcTimeout, io.Discard)
+		},
+		"TCP with logger": func() (*NetworkTransport, error) {
+			return NewTCPTransportWithLogger("127.0.0.1:0", nil, 1, rpcTimeout, logger)
+		},
+		"TCP with config": func() (*NetworkTransport, error) {
+			return NewTCPTransportWithConfig("127.0.0.1:0", nil, networkConfig())
+		},
+		"stream": func() (*NetworkTransport, error) {
+			return NewNetworkTransport(listen(t), 1, rpcTimeout, io.Discard), nil
+		},
+		"stream with logger": func() (*NetworkTransport, error) {
+			return NewNetworkTransportWithLogger(listen(t), 1, rpcTimeout, logger), nil
+		},
+		"stream with config": func() (*NetworkTransport, error) {
+			config := networkConfig()
+			config.Stream = listen(t)
+			return NewNetworkTransportWithConfig(config), nil
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			from, err := construct()
+			require.NoError(t, err)
+			defer from.Close()
+			to, err := construct()
+			require.NoError(t, err)
+			defer to.Close()
+			requireCall(t, from, to)
+			require.Equal(t, raft.DefaultTimeoutScale, from.TimeoutScale)
+		})
+	}
+}
+
+// listen returns a stream layer as an application would write one for
+// hashicorp/raft.
+func listen(t *testing.T) raft.StreamLayer {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	return tcpStream{listener}
+}
+
+func TestConstructorsReportWhatHashicorpRaftReports(t *testing.T) {
+	_, err := NewTCPTransport("0.0.0.0:0", nil, 1, rpcTimeout, io.Discard)
+	require.ErrorContains(t, err, "local bind address is not advertisable")
+	_, err = NewTCPTransportWithConfig("127.0.0.1:0", &net.UnixAddr{}, networkConfig())
+	require.ErrorContains(t, err, "local address is not a TCP address")
+}
+
+// One configuration may serve several transports, and what the constructors
+// put there can be used with either package.
+func TestConfigCanBeUsedAgain(t *testing.T) {
+	config := &raft.NetworkTransportConfig{MaxPool: 1, Timeout: rpcTimeout}
+	first, err := NewTCPTransportWithConfig("127.0.0.1:0", nil, config)
+	require.NoError(t, err)
+	require.NotNil(t, config.Logger)
+	require.Equal(t, string(first.LocalAddr()), config.Stream.Addr().String())
+	second, err := NewTCPTransportWithConfig("127.0.0.1:0", nil, config)
+	require.NoError(t, err)
+	require.NotEqual(t, first.LocalAddr(), second.LocalAddr())
+	requireCall(t, first, second)
+	require.NoError(t, first.Close())
+	require.NoError(t, second.Close())
+}
+
+func TestStreamsGoToAndFro(t *testing.T) {
+	config := networkConfig()
+	transport, err := NewTCPTransportWithConfig("127.0.0.1:0", nil, config)
+	require.NoError(t, err)
+	defer transport.Close()
+	require.IsType(t, new(raftwire.TCPStreamLayer), wireStreamOf(config.Stream), "wrapped twice")
+	conn, err := config.Stream.Dial(transport.LocalAddr(), rpcTimeout)
+	require.NoError(t, err)
+	require.NoError(t, conn.Close())
+	require.Nil(t, wireStreamOf(nil))
+}
+
+// provider knows the address of one server.
+type provider struct {
+	id   raft.ServerID
+	addr raft.ServerAddress
+}
+
+func (p provider) ServerAddr(id raft.ServerID) (raft.ServerAddress, error) {
+	if id != p.id {
+		return "", errors.New("unknown server")
+	}
+	return p.addr, nil
+}
+
+func TestAddressProviderIsAsked(t *testing.T) {
+	to := ours(t, networkConfig())
+	defer to.Close()
+	config := networkConfig()
+	config.ServerAddressProvider = provider{"known", to.LocalAddr()}
+	from := ours(t, config)
+	defer from.Close()
+	defer serve(to, func(rpc raft.RPC) { rpc.Respond(nil, nil) })()
+	require.NoError(t, from.AppendEntries("known", "nowhere:1", heartbeat(), new(raft.AppendEntriesResponse)))
+	require.Equal(t, to.LocalAddr(), from.DecodePeer(from.EncodePeer("known", "nowhere:1")))
+	require.Equal(t, raft.ServerAddress("there:1"), from.DecodePeer(from.EncodePeer("unknown", "there:1")))
+}
+
+func TestPipeliningCanBeOff(t *testing.T) {
+	config := networkConfig()
+	config.MaxRPCsInFlight = 1
+	transport := ours(t, config)
+	defer transport.Close()
+	_, err := transport.AppendEntriesPipeline("id", transport.LocalAddr())
+	require.True(t, err == raft.ErrPipelineReplicationNotSupported, err)
+}
+
+func TestTimeoutScaleIsReadWithEverySnapshot(t *testing.T) {
+	from, to := ours(t, networkConfig()).(*NetworkTransport), ours(t, networkConfig())
+	defer from.Close()
+	defer to.Close()
+	defer serve(to, func(rpc raft.RPC) {
+		_, _ = io.Copy(io.Discard, rpc.Reader)
+		rpc.Respond(nil, nil)
+	})()
+	for _, scale := range []int{1 << 20, 1 << 10, 0} {
+		from.TimeoutScale = scale
+		require.NoError(t, from.InstallSnapshot("id", to.LocalAddr(), &raft.InstallSnapshotRequest{Size: 3},
+			new(raft.InstallSnapshotResponse), bytes.NewReader(make([]byte, 3))))
+		require.Equal(t, scale, from.Unwrap().(*raftwire.NetworkTransport).TimeoutScale)
+	}
+}
+
+func TestCloseStreamsLeavesTheTransportAtWork(t *testing.T) {
+	from, to := ours(t, networkConfig()).(*NetworkTransport), ours(t, networkConfig())
+	defer to.Close()
+	requireCall(t, from, to)
+	from.CloseStreams()
+	requireCall(t, from, to)
+	require.False(t, from.IsShutdown())
+	require.NoError(t, from.Close())
+	require.True(t, from.IsShutdown())
+}
+
+// tcpStream is a stream layer of hashicorp/raft's type.
+type tcpStream struct{ net.Listener }
+
+func (s tcpStream) Dial(address raft.ServerAddress, timeout time.Duration) (net.Conn, error) {
+	return net.DialTimeout("tcp", string(address), timeout)
+}
