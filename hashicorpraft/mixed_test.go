@@ -1,0 +1,60 @@
+package hashicorpraft
+
+import (
+	"fmt"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// A cluster of nodes on hashicorp/raft's transport and on ours: either kind
+// leads, replicates to the other and installs snapshots there, whatever format
+// each writes times in.
+func TestMixedCluster(t *testing.T) {
+	for _, oursNew := range []bool{false, true} {
+		for _, theirsNew := range []bool{false, true} {
+			name := fmt.Sprintf("new time format ours=%t theirs=%t", oursNew, theirsNew)
+			t.Run(name, func(t *testing.T) {
+				t.Parallel()
+				testMixedCluster(t, oursNew, theirsNew)
+			})
+		}
+	}
+}
+
+func testMixedCluster(t *testing.T, oursNew, theirsNew bool) {
+	addOurs := func(c *cluster) *node {
+		config := networkConfig()
+		config.MsgpackUseNewTimeFormat = oursNew
+		return c.add(ours(t, config))
+	}
+	addTheirs := func(c *cluster) *node {
+		config := networkConfig()
+		config.MsgpackUseNewTimeFormat = theirsNew
+		return c.add(theirs(t, config))
+	}
+
+	c := newCluster(t)
+	nodes := []*node{addTheirs(c)}
+	c.bootstrap(nodes...)
+	nodes = c.grow(nodes, nodes[0], addOurs(c))   // their snapshot to us
+	nodes = c.grow(nodes, nodes[0], addTheirs(c)) // their entries to both kinds
+	nodes = c.grow(nodes, nodes[1], addTheirs(c)) // our snapshot to them
+	nodes = c.grow(nodes, nodes[1], addOurs(c))
+	c.transfer(nodes[0], nodes...) // and back
+	c.apply(nodes[0], 50, nodes...)
+}
+
+// grow makes leader the leader, replicates, and adds fresh with a snapshot.
+func (c *cluster) grow(nodes []*node, leader, fresh *node) []*node {
+	c.t.Helper()
+	c.transfer(leader, nodes...)
+	c.apply(leader, 50, nodes...)
+	require.NoError(c.t, leader.Snapshot().Error())
+	c.addVoter(leader, fresh)
+	c.sameState(leader, fresh)
+	require.Equal(c.t, 1, fresh.machine.restored())
+	nodes = append(nodes, fresh)
+	c.apply(leader, 50, nodes...)
+	return nodes
+}
