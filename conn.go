@@ -15,8 +15,10 @@ const (
 	// batches from queueing what they cannot send.
 	maxQueued = 256 << 10
 
-	// keptBuffer is the largest output buffer that is kept for reuse.
-	keptBuffer = 64 << 10
+	// keptBuffer is the largest output buffer that is kept for reuse. It is as
+	// large as what gathers in a busy pipeline; only outgoing connections, of
+	// which there are few, ever need as much.
+	keptBuffer = 2 * maxQueued
 )
 
 // longAgo is a deadline that wakes whoever is blocked in a read or write.
@@ -38,23 +40,47 @@ type conn struct {
 	in         msgpack.Reader
 	beforeRead func() error // called before each read from raw
 
+	// Owned by the goroutine in writeQueued.
+	pieces [][]byte
+	vector net.Buffers // consumes itself, hence beside pieces
+
 	watch chan struct{} // closed when watchIdle has ended; owned by the pool
 
 	done chan struct{} // closed by close
 
 	mu       sync.Mutex // protects following
 	err      error      // why the connection ended
-	out      []byte     // queued
-	spare    []byte     // the buffer that was written last
+	out      batch      // queued
+	spare    batch      // the memory of the one that was written last
 	flushing bool       // a goroutine is in writeQueued
 	written  sync.Cond  // broadcast after each write
+}
+
+// batch is output: bytes, with the large payloads that were cut out of them.
+type batch struct {
+	bytes []byte
+	cuts  []cut // nil if the connection cannot gather: then nothing is cut
+	size  int   // of bytes and cuts
 }
 
 func newConn(raw net.Conn, peer ServerAddress, timeout time.Duration, tasks *tasks) *conn {
 	c := &conn{raw: raw, peer: peer, timeout: timeout, tasks: tasks, done: make(chan struct{})}
 	c.in.Reset(c)
 	c.written.L = &c.mu
+	if canGather(raw) {
+		c.out.cuts, c.spare.cuts = []cut{}, []cut{}
+	}
 	return c
+}
+
+// canGather reports whether net.Buffers writes to raw with one system call.
+// Anything else would get a call for each piece; a TLS connection, a record.
+func canGather(raw net.Conn) bool {
+	switch raw.(type) {
+	case *net.TCPConn, *net.UnixConn:
+		return true
+	}
+	return false
 }
 
 // Read reads for c.in.
@@ -68,18 +94,28 @@ func (c *conn) Read(p []byte) (int, error) {
 }
 
 // post queues what encode appends. It blocks only while more than maxQueued
-// bytes wait for a write under way, hence no longer than that write.
-func (c *conn) post(encode func(dst []byte) []byte) error {
+// bytes wait for a write under way, hence no longer than that write. Large
+// payloads are not copied: they must not change until they are written.
+func (c *conn) post(encode func(*batch)) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for c.err == nil && c.flushing && len(c.out) > maxQueued {
+	for c.err == nil && c.flushing && c.out.size > maxQueued {
 		c.written.Wait()
 	}
 	if c.err != nil {
 		return c.err
 	}
-	c.out = encode(c.out)
+	c.out.add(encode)
 	return nil
+}
+
+func (b *batch) add(encode func(*batch)) {
+	length, cuts := len(b.bytes), len(b.cuts)
+	encode(b)
+	b.size += len(b.bytes) - length
+	for _, cut := range b.cuts[cuts:] {
+		b.size += len(cut.data)
+	}
 }
 
 // flush writes what is queued, unless another goroutine is writing, which then
@@ -106,7 +142,7 @@ func (c *conn) flushQueued() { _ = c.writeQueued(time.Time{}) }
 func (c *conn) beginFlush() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.flushing || c.err != nil || len(c.out) == 0 {
+	if c.flushing || c.err != nil || c.out.size == 0 {
 		return false
 	}
 	c.flushing = true
@@ -116,39 +152,69 @@ func (c *conn) beginFlush() bool {
 // writeQueued writes until nothing is queued. An error closes the connection.
 func (c *conn) writeQueued(deadline time.Time) error {
 	for {
-		batch := c.takeQueued()
-		if batch == nil {
+		b, ok := c.takeQueued()
+		if !ok {
 			return c.failure()
 		}
 		if deadline.IsZero() && c.timeout > 0 {
 			_ = c.raw.SetWriteDeadline(time.Now().Add(c.timeout))
 		}
-		if _, err := c.raw.Write(batch); err != nil {
-			c.close(err)
+		if err := c.write(b); err != nil {
+			_ = c.close(err)
 		}
-		c.giveBack(batch)
+		c.giveBack(b)
 	}
 }
 
-func (c *conn) takeQueued() []byte {
+func (c *conn) takeQueued() (b batch, ok bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if len(c.out) == 0 || c.err != nil {
+	if c.out.size == 0 || c.err != nil {
 		c.flushing = false
-		return nil
+		c.written.Broadcast()
+		return batch{}, false
 	}
-	batch := c.out
-	c.out, c.spare = c.spare[:0], nil
-	return batch
+	b, c.out, c.spare = c.out, c.spare, batch{}
+	return b, true
 }
 
-func (c *conn) giveBack(batch []byte) {
+// write writes a batch with one system call, whatever it is made of.
+func (c *conn) write(b batch) error {
+	if len(b.cuts) == 0 {
+		_, err := c.raw.Write(b.bytes)
+		return err
+	}
+	pieces, at := c.pieces[:0], 0
+	for _, cut := range b.cuts {
+		pieces = append(pieces, b.bytes[at:cut.at], cut.data)
+		at = cut.at
+	}
+	c.pieces = append(pieces, b.bytes[at:])
+	c.vector = c.pieces
+	_, err := c.vector.WriteTo(c.raw)
+	clear(c.pieces)
+	return err
+}
+
+func (c *conn) giveBack(b batch) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if cap(batch) <= keptBuffer {
-		c.spare = batch
+	clear(b.cuts)
+	c.spare = batch{cuts: b.cuts[:0]}
+	if cap(b.bytes) <= keptBuffer {
+		c.spare.bytes = b.bytes[:0]
 	}
 	c.written.Broadcast()
+}
+
+// awaitWriter blocks until no write is under way. On a closed connection that
+// is soon, and then nothing that was posted is read any more.
+func (c *conn) awaitWriter() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for c.flushing {
+		c.written.Wait()
+	}
 }
 
 // call sends a request and reads its answer into resp. touched reports whether
@@ -157,7 +223,7 @@ func (c *conn) giveBack(batch []byte) {
 // connection sound, any other error closes it.
 func (c *conn) call(deadline time.Time, kind rpcKind, newTime bool, args, resp any) (touched bool, err error) {
 	_ = c.raw.SetDeadline(deadline)
-	err = c.post(func(dst []byte) []byte { return appendRequest(dst, kind, args, newTime) })
+	err = c.post(func(b *batch) { b.appendRequest(kind, args, newTime) })
 	if err == nil {
 		err = c.flush(deadline)
 	}

@@ -30,7 +30,8 @@ type link interface {
 	// setDeadline limits a receive, also one under way. Zero is no limit.
 	setDeadline(time.Time)
 
-	// close ends the link; post and receive return err then.
+	// close ends the link; post and receive return err then. When it returns,
+	// nothing that was posted is read any more.
 	close(err error)
 }
 
@@ -264,24 +265,33 @@ func (p *pipeline) settle(resp *AppendEntriesResponse, err error) bool {
 
 // fail ends the pipeline: everything in flight settles with an error, and
 // everybody who waits is woken. It returns why the pipeline ended, which is
-// what the first call gave.
+// what the first call gave. The link is closed first: a future that has
+// settled gives its request back to the caller.
 func (p *pipeline) fail(cause error) error {
-	err := p.settleAll(p.explain(cause))
-	p.link.close(cause)
+	err, first := p.setErr(p.explain(cause))
+	if first {
+		p.link.close(cause)
+		p.settleAll()
+	}
 	return err
 }
 
-func (p *pipeline) settleAll(err error) error {
+func (p *pipeline) setErr(err error) (_ error, first bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.err != nil {
-		return p.err
+		return p.err, false
 	}
 	p.err = err
 	p.untold = p.inFlight == 0 && err != ErrPipelineShutdown && err != ErrTransportShutdown
+	return err, true
+}
+
+func (p *pipeline) settleAll() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	p.settleInFlight()
 	p.makeRoom()
-	return err
 }
 
 // settleInFlight settles what is in flight with the pipeline's error.
@@ -466,7 +476,7 @@ func (l *netLink) peer() ServerAddress { return l.conn.peer }
 
 func (l *netLink) post(args *AppendEntriesRequest) error {
 	newTime := l.transport.newTime
-	return l.conn.post(func(dst []byte) []byte { return appendRequest(dst, rpcAppendEntries, args, newTime) })
+	return l.conn.post(func(b *batch) { b.appendRequest(rpcAppendEntries, args, newTime) })
 }
 
 // flush writes at once if no answer is awaited: nothing could be gathered
@@ -492,4 +502,7 @@ func (l *netLink) receive(resp *AppendEntriesResponse, beforeWait func()) error 
 
 func (l *netLink) setDeadline(t time.Time) { _ = l.conn.raw.SetReadDeadline(t) }
 
-func (l *netLink) close(err error) { l.transport.discard(l.conn, err) }
+func (l *netLink) close(err error) {
+	l.transport.discard(l.conn, err)
+	l.conn.awaitWriter()
+}

@@ -225,7 +225,7 @@ func (s *session) answerNext() error {
 	if err != nil {
 		return err
 	}
-	return s.conn.post(func(dst []byte) []byte { return appendResponse(dst, kind, answer) })
+	return s.conn.post(func(b *batch) { b.appendResponse(kind, answer) })
 }
 
 // errEnded is returned where the connection was closed by somebody else, who
@@ -257,7 +257,7 @@ func (s *session) serveSnapshot(request *InstallSnapshotRequest) error {
 		return err
 	}
 	unread := body.close()
-	err = s.conn.post(func(dst []byte) []byte { return appendResponse(dst, rpcInstallSnapshot, answer) })
+	err = s.conn.post(func(b *batch) { b.appendResponse(rpcInstallSnapshot, answer) })
 	if err != nil || unread == 0 {
 		return err
 	}

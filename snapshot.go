@@ -84,7 +84,7 @@ type snapshotSender struct {
 
 func (s *snapshotSender) sendRequest(args *InstallSnapshotRequest, newTime bool, deadline time.Time) error {
 	_ = s.conn.raw.SetDeadline(deadline)
-	err := s.conn.post(func(dst []byte) []byte { return appendRequest(dst, rpcInstallSnapshot, args, newTime) })
+	err := s.conn.post(func(b *batch) { b.appendRequest(rpcInstallSnapshot, args, newTime) })
 	if err != nil {
 		return err
 	}

@@ -40,22 +40,20 @@ var rpcKindNames = [rpcKinds]string{
 func (k rpcKind) String() string { return rpcKindNames[k] }
 
 // appendRequest appends a request of the given kind; args has its type.
-func appendRequest(dst []byte, kind rpcKind, args any, newTime bool) []byte {
-	dst = append(dst, byte(kind))
+func (b *batch) appendRequest(kind rpcKind, args any, newTime bool) {
+	b.bytes = append(b.bytes, byte(kind))
 	switch m := args.(type) {
 	case *AppendEntriesRequest:
-		dst, _ = appendAppendEntriesRequest(dst, m, newTime, nil)
-		return dst
+		b.bytes, b.cuts = appendAppendEntriesRequest(b.bytes, m, newTime, b.cuts)
 	case *RequestVoteRequest:
-		return appendRequestVoteRequest(dst, m)
+		b.bytes = appendRequestVoteRequest(b.bytes, m)
 	case *InstallSnapshotRequest:
-		return appendInstallSnapshotRequest(dst, m)
+		b.bytes = appendInstallSnapshotRequest(b.bytes, m)
 	case *TimeoutNowRequest:
-		return appendTimeoutNowRequest(dst, m)
+		b.bytes = appendTimeoutNowRequest(b.bytes, m)
 	case *RequestPreVoteRequest:
-		return appendRequestPreVoteRequest(dst, m)
+		b.bytes = appendRequestPreVoteRequest(b.bytes, m)
 	}
-	panic(fmt.Sprintf("raftwire: no request: %T", args)) // callers are typed
 }
 
 // readRequest reads the request that follows its kind byte. Errors stick to r.
@@ -105,12 +103,12 @@ func isHeartbeat(command any) bool {
 // appendResponse appends the answer to a request of the given kind. A response
 // that is nil, or a nil pointer, travels as nil, and so does one of a type
 // that does not answer the request; answerText says so then.
-func appendResponse(dst []byte, kind rpcKind, answer RPCResponse) []byte {
-	dst = msgpack.AppendString(dst, answerText(kind, answer))
+func (b *batch) appendResponse(kind rpcKind, answer RPCResponse) {
+	b.bytes = msgpack.AppendString(b.bytes, answerText(kind, answer))
 	if !answers(kind, answer.Response) {
-		return msgpack.AppendNil(dst)
+		answer.Response = nil
 	}
-	return appendResponseBody(dst, answer.Response)
+	b.bytes = appendResponseBody(b.bytes, answer.Response)
 }
 
 // answerText returns the error text of an answer, or "".
