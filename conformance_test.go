@@ -16,26 +16,9 @@ func TestInmemTransportConforms(t *testing.T) {
 	transporttest.Run(t, transporttest.Maker{
 		New:      newInmemTransports,
 		Without:  transporttest.Windows,
-		Differs:  inmemDiffers,
 		FakeTime: true,
 	})
 }
-
-// Sentences that the implementations do not keep yet. An entry goes when the
-// transport is mended.
-var (
-	inmemDiffers = map[string]string{
-		"without a timeout a call ends with Close":                       endsDisconnected,
-		"Close ends calls that nobody takes with ErrTransportShutdown":   endsDisconnected,
-		"Close ends calls that nobody answers with ErrTransportShutdown": endsDisconnected,
-		"Close ends a snapshot under way":                                endsDisconnected,
-	}
-	networkDiffers = map[string]string{
-		"a request whose caller has gone is not delivered": "a request that waits for Consumer is not withdrawn when its connection ends",
-	}
-)
-
-const endsDisconnected = "Close disconnects first, so calls under way get that error and not ErrTransportShutdown"
 
 func newInmemTransports(_ testing.TB, n int, o transporttest.Options) []raftwire.Transport {
 	var all []raftwire.Transport
@@ -73,7 +56,6 @@ func TestNetworkTransportConforms(t *testing.T) {
 					t.Cleanup(func() { requireNothingLeft(t, network) })
 					return newStreamTransports(t, network, n, o, v.change)
 				},
-				Differs:  networkDiffers,
 				FakeTime: true,
 			})
 		})
@@ -100,7 +82,7 @@ func requireNothingLeft(t testing.TB, network *faultnet.Network) {
 }
 
 func TestTCPTransportConforms(t *testing.T) {
-	transporttest.Run(t, transporttest.Maker{New: newTCPTransports, Differs: networkDiffers})
+	transporttest.Run(t, transporttest.Maker{New: newTCPTransports})
 }
 
 func newTCPTransports(t testing.TB, n int, o transporttest.Options) []raftwire.Transport {

@@ -263,7 +263,6 @@ func (i *InmemTransport) cut(match func(*inmemPipe) bool, routes ...ServerAddres
 // and waits for the transport's goroutines as [NetworkTransport.Close] does. A
 // closed transport cannot be used again.
 func (i *InmemTransport) Close() error {
-	i.DisconnectAll()
 	for _, pipe := range i.shut() {
 		pipe.close(ErrTransportShutdown)
 	}
@@ -271,11 +270,10 @@ func (i *InmemTransport) Close() error {
 }
 
 func (i *InmemTransport) shut() []*inmemPipe {
-	pipes := i.cut(func(*inmemPipe) bool { return true })
 	i.Lock()
-	defer i.Unlock()
 	i.closed = true
-	return pipes
+	i.Unlock()
+	return i.cut(func(*inmemPipe) bool { return true }, i.routes()...)
 }
 
 func (i *InmemTransport) connectFor(target ServerAddress, args any) (*inmemPipe, error) {

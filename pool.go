@@ -2,9 +2,7 @@ package raftwire
 
 import (
 	"errors"
-	"os"
 	"sync"
-	"time"
 )
 
 // errStreamsClosed is what connections end with that CloseStreams closed.
@@ -28,7 +26,7 @@ type pool struct {
 func (p *pool) get(addr ServerAddress) *conn {
 	for {
 		c := p.pop(addr)
-		if c == nil || c.stopWatching() {
+		if c == nil || c.isSilent() {
 			return c
 		}
 		p.discard(c, errors.New("the peer closed the idle connection"))
@@ -57,7 +55,9 @@ func (p *pool) put(c *conn) {
 		p.discard(c, errors.New("the peer sent more than an answer"))
 		return
 	}
-	c.startWatching()
+	if !canPeek(c.raw) {
+		c.startWatching()
+	}
 	if !p.push(c) {
 		p.discard(c, errors.New("the pool is full"))
 	}
@@ -138,40 +138,4 @@ func (p *pool) renew(final bool) map[*conn]struct{} {
 	p.generation++
 	p.closed = p.closed || final
 	return open
-}
-
-// An idle connection whose peer has gone must not be used for a request, since
-// nobody could tell whether the request arrived. Where the system can peek at
-// a socket that is done at the time of reuse. Elsewhere, and for connections
-// that are no sockets, a goroutine reads while the connection is idle.
-
-func (c *conn) startWatching() {
-	if canPeek(c.raw) {
-		return
-	}
-	c.watch = make(chan struct{})
-	_ = c.raw.SetReadDeadline(time.Time{})
-	if !c.tasks.start(c.watchIdle) {
-		close(c.watch)
-	}
-}
-
-// watchIdle owns c.in until it ends.
-func (c *conn) watchIdle() {
-	defer close(c.watch)
-	if err := c.in.Fill(); err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
-		_ = c.close(err)
-	}
-}
-
-// stopWatching reports whether an idle connection is alive and silent.
-func (c *conn) stopWatching() bool {
-	if c.watch == nil {
-		return peekSilent(c.raw)
-	}
-	_ = c.raw.SetReadDeadline(longAgo)
-	<-c.watch
-	c.watch = nil
-	_ = c.raw.SetReadDeadline(time.Time{})
-	return c.failure() == nil && c.in.Buffered() == 0
 }

@@ -82,11 +82,15 @@ type session struct {
 	inBody     bool                // the consumer reads a snapshot's body
 	armed      bool                // a read deadline is set
 	readingFor time.Time           // since when, for the observer
+
+	watch callerWatch
 }
 
 func (s *session) run() {
 	s.conn.beforeRead = s.beforeRead
+	s.watch.conn = s.conn
 	err := s.serve()
+	s.watch.stop()
 	s.transport.logEnd(s.conn, s.conn.close(err))
 	s.transport.discard(s.conn, err)
 }
@@ -180,7 +184,7 @@ func (s *session) setClock() {
 // to earlier ones go out.
 func (s *session) dispatch(kind rpcKind, command any, body io.Reader) error {
 	heartbeat := isHeartbeat(command)
-	for !s.dispatcher.Dispatch(command, body, heartbeat) {
+	for !s.offer(command, body, heartbeat) {
 		if err := s.answerNext(); err != nil {
 			return err
 		}
@@ -188,6 +192,12 @@ func (s *session) dispatch(kind rpcKind, command any, body io.Reader) error {
 	}
 	s.owed.Push(kind)
 	return nil
+}
+
+func (s *session) offer(command any, body io.Reader, heartbeat bool) bool {
+	s.watch.begin()
+	defer s.watch.end()
+	return s.dispatcher.Dispatch(command, body, heartbeat)
 }
 
 // answerReady sends the answers that are there already, and waits for more if
@@ -233,11 +243,20 @@ func (s *session) answerNext() error {
 var errEnded = errors.New("connection closed")
 
 func (s *session) collect() (rpcKind, RPCResponse, error) {
-	answer, ok := s.dispatcher.Answer()
+	answer, ok := s.awaitAnswer()
 	if !ok {
 		return 0, answer, errEnded
 	}
 	return s.owed.Pop(), answer, nil
+}
+
+func (s *session) awaitAnswer() (RPCResponse, bool) {
+	if s.inBody { // the consumer reads, and sees for itself if the caller goes
+		return s.dispatcher.Answer()
+	}
+	s.watch.begin()
+	defer s.watch.end()
+	return s.dispatcher.Answer()
 }
 
 // errBodyUnread ends a connection whose snapshot was answered before it was

@@ -1,0 +1,175 @@
+package raftwire
+
+import (
+	"errors"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// Watching: a goroutine reads from a connection while nobody else does, to
+// learn that the peer has gone. What it reads stays in the buffer for whoever
+// reads next. It is needed where a request must not be sent on a connection
+// that is dead, and where one must not be handed over whose caller has gone.
+
+// startWatching lends c.in to a goroutine until stopWatching.
+func (c *conn) startWatching() {
+	c.watch = make(chan struct{})
+	_ = c.raw.SetReadDeadline(time.Time{})
+	if !c.tasks.start(c.watchPeer) {
+		close(c.watch)
+	}
+}
+
+func (c *conn) watchPeer() {
+	defer close(c.watch)
+	hook := c.beforeRead
+	c.beforeRead = nil
+	err := c.in.Fill()
+	c.beforeRead = hook
+	if err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
+		_ = c.close(err)
+	}
+}
+
+// stopWatching takes c.in back.
+func (c *conn) stopWatching() {
+	_ = c.raw.SetReadDeadline(longAgo)
+	<-c.watch
+	c.watch = nil
+	_ = c.raw.SetReadDeadline(time.Time{})
+}
+
+// isSilent reports whether an idle connection from the pool is alive, with
+// nothing to read. Where the system can peek at a socket it is asked now; other
+// connections have been watched since they became idle.
+func (c *conn) isSilent() bool {
+	if c.watch == nil {
+		return peekSilent(c.raw)
+	}
+	c.stopWatching()
+	return c.failure() == nil && c.in.Buffered() == 0
+}
+
+const (
+	// watchAfter is how long a request waits for the core before its caller
+	// is watched. Most never wait that long, and cost two additions.
+	watchAfter = 50 * time.Millisecond
+
+	// watchLimit is how much a caller may have sent ahead and still be
+	// watched: the goodbye of one that has sent more is not read yet.
+	watchLimit = 16 << 10
+)
+
+// callerWatch closes an inbound connection whose caller goes while the core
+// has not answered. A dead request is then not handed over any more.
+type callerWatch struct {
+	conn *conn
+
+	waits atomic.Uint64 // odd while the session waits for the core
+	armed atomic.Bool   // timer is set
+	taken atomic.Bool   // the timer's function has, or is about to have, conn.in
+
+	mu      sync.Mutex // held while conn.in changes hands; protects following
+	timer   *time.Timer
+	seen    uint64 // waits when the timer fired last
+	stopped bool
+}
+
+// begin begins a wait for the core.
+func (w *callerWatch) begin() {
+	w.waits.Add(1)
+	if !w.armed.Load() {
+		w.arm()
+	}
+}
+
+// end ends it: conn.in is the session's again.
+func (w *callerWatch) end() {
+	w.waits.Add(1)
+	if w.taken.Load() {
+		w.takeBack()
+	}
+}
+
+// arm sets the timer. It goes on while the session is busy and stops by
+// itself, so that a request does not pay for it.
+func (w *callerWatch) arm() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if !w.armed.CompareAndSwap(false, true) {
+		return
+	}
+	if w.timer == nil {
+		w.timer = time.AfterFunc(watchAfter, w.check)
+	} else {
+		w.timer.Reset(watchAfter)
+	}
+}
+
+// check runs when the timer fires. It watches the caller if the session still
+// waits as it did the last time.
+func (w *callerWatch) check() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.stopped {
+		return
+	}
+	now := w.waits.Load()
+	if now == w.seen && now%2 == 0 {
+		w.armed.Store(false)
+		if w.waits.Load() == now {
+			return
+		}
+		w.armed.Store(true) // a wait began meanwhile, and relied on the timer
+	}
+	if now == w.seen {
+		w.lend(now)
+	}
+	w.seen = now
+	w.timer.Reset(watchAfter)
+}
+
+// lend starts the watch unless the wait has ended. One of the two sees what
+// the other wrote: lend the end of the wait, or end that conn.in was taken.
+func (w *callerWatch) lend(wait uint64) {
+	w.taken.Store(true)
+	switch {
+	case w.waits.Load() != wait:
+		w.taken.Store(w.conn.watch != nil)
+	case w.conn.watch == nil:
+		w.conn.startWatching()
+	case w.readAhead() && w.conn.in.Buffered() < watchLimit && w.conn.failure() == nil:
+		w.conn.startWatching()
+	}
+}
+
+// readAhead reports whether the watch has ended because the caller sent more.
+func (w *callerWatch) readAhead() bool {
+	select {
+	case <-w.conn.watch:
+		return true
+	default:
+		return false
+	}
+}
+
+func (w *callerWatch) takeBack() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.conn.watch != nil {
+		w.conn.stopWatching()
+	}
+	w.taken.Store(false)
+}
+
+// stop ends the timer for good.
+func (w *callerWatch) stop() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.stopped = true
+	if w.timer != nil {
+		w.timer.Stop()
+	}
+}
