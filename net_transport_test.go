@@ -281,9 +281,9 @@ func TestABadRequestIsRefusedBeforeItTravels(t *testing.T) {
 		listen(t, net, "b")
 		args := &raftwire.AppendEntriesRequest{Entries: []*raftwire.Log{{}, nil}}
 		err := a.AppendEntries("b", "b", args, new(raftwire.AppendEntriesResponse))
-		require.ErrorContains(t, err, "AppendEntries to b: Entries[1] is nil")
+		require.ErrorContains(t, err, "AppendEntries to b: nil entry: Entries[1] must be set")
 		_, err = openPipeline(t, a, "b").AppendEntries(args, new(raftwire.AppendEntriesResponse))
-		require.ErrorContains(t, err, "Entries[1] is nil")
+		require.ErrorContains(t, err, "Entries[1] must be set")
 		err = a.InstallSnapshot("b", "b", &raftwire.InstallSnapshotRequest{Size: -1}, new(raftwire.InstallSnapshotResponse), nil)
 		require.ErrorContains(t, err, "Size is -1")
 	})
@@ -314,7 +314,6 @@ type net_ = net.Conn
 type plainLayer struct {
 	dial   func() (net.Conn, error)
 	accept func() (net.Conn, error)
-	closed chan struct{}
 }
 
 func (l *plainLayer) Accept() (net.Conn, error) {

@@ -202,12 +202,12 @@ func checkRequest(args any) error {
 	case *AppendEntriesRequest:
 		for i, entry := range m.Entries {
 			if entry == nil {
-				return fmt.Errorf("Entries[%d] is nil: every entry must be set", i)
+				return fmt.Errorf("nil entry: Entries[%d] must be set", i)
 			}
 		}
 	case *InstallSnapshotRequest:
 		if m.Size < 0 {
-			return fmt.Errorf("Size is %d: it must be the number of bytes in data", m.Size)
+			return fmt.Errorf("negative size: Size is %d, and must be the number of bytes in data", m.Size)
 		}
 	}
 	return nil
