@@ -91,8 +91,15 @@ func decodeFrom(src io.Reader, k codecKind) (any, *msgpack.Reader) {
 	return m, &r
 }
 
+// decode decodes a frame that is buffered already, as it is behind a kind byte
+// or an error text: short cuts look at nothing else.
 func decode(frame []byte, k codecKind) (any, error) {
-	m, r := decodeFrom(bytes.NewReader(frame), k)
+	var r msgpack.Reader
+	r.Reset(bytes.NewReader(frame))
+	r.Begin()
+	_ = r.Fill()
+	m := k.empty()
+	k.read(&r, m)
 	return m, r.Err()
 }
 
@@ -538,5 +545,63 @@ func TestCodecLargeEntryAllocatesLinearly(t *testing.T) {
 		require.NoError(t, err)
 		require.True(t, bytes.Equal(m.Entries[0].Data, got.(*AppendEntriesRequest).Entries[0].Data))
 		require.Less(t, memory, 2*len(frame)+160<<10)
+	}
+}
+
+// The short cuts must be as strict as the long way.
+
+func TestCodecShortCutsKeepTheLimit(t *testing.T) {
+	forEachKind(t, func(t *testing.T, rnd *rand.Rand, k codecKind, newTime bool) {
+		frame := k.append(nil, k.empty(), newTime)
+		for _, more := range []int{0, 1} {
+			var r msgpack.Reader
+			r.Reset(bytes.NewReader(append(frame, frame...)))
+			r.SetLimit(int64(len(frame) - more))
+			r.Begin()
+			require.NoError(t, r.Fill())
+			k.read(&r, k.empty())
+			if more == 0 {
+				require.NoError(t, r.Err())
+				require.Equal(t, len(frame), r.Buffered())
+				continue
+			}
+			require.EqualError(t, r.Err(), fmt.Sprintf(
+				"%s: message of %d bytes or more is over the limit of %d", k.name, len(frame), len(frame)-1))
+		}
+	})
+}
+
+func TestCodecShortCutsSeeWhatComesBeforeAndAfter(t *testing.T) {
+	frame := string(appendUncut(nil, benchRequest(1, 10), false))
+	addr, rest := frame[:strings.Index(frame, "\xa7Entries")], frame[strings.Index(frame, "\xa7Entries"):]
+	k := requestKinds[0]
+
+	twice := "\x89\xa4Term\x01" + rest
+	_, err := decode([]byte(twice), k)
+	require.EqualError(t, err, "AppendEntriesRequest.Term: comes twice")
+	require.Equal(t, byte(0x89), addr[0])
+
+	longer := "\xde\x00\x0a" + addr[1:] + rest + "\xa5Later\x01"
+	var r msgpack.Reader
+	r.Reset(strings.NewReader(longer))
+	r.Begin()
+	got := k.empty()
+	k.read(&r, got)
+	require.NoError(t, r.Err())
+	require.Zero(t, r.Buffered())
+	equal(t, benchRequest(1, 10), got)
+}
+
+func TestCodecShortCutsCheckRanges(t *testing.T) {
+	m := &AppendEntriesRequest{Entries: []*Log{{Type: 255, AppendedAt: time.Unix(0, 999_999_999)}}}
+	frame := string(appendUncut(nil, m, false))
+	for _, c := range []struct{ from, to, want string }{
+		{"\xa4Type\xcc\xff", "\xa4Type\xcd\x01\x00", "AppendEntriesRequest.Entries[0].Type: 256 is more than 255"},
+		{"\x3b\x9a\xc9\xff", "\x3b\x9a\xca\x00", "is not a time"},
+		{"\xaf\x01", "\xaf\x02", "is not a time"},
+	} {
+		require.Contains(t, frame, c.from)
+		_, err := decode([]byte(strings.Replace(frame, c.from, c.to, 1)), requestKinds[0])
+		require.ErrorContains(t, err, c.want)
 	}
 }

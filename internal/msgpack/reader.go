@@ -26,6 +26,10 @@ const (
 
 	// emptyReads is how many reads may come back with neither bytes nor error.
 	emptyReads = 100
+
+	// believed is how long a byte string can be whose memory is allocated at
+	// once because the source has sent as long a one before.
+	believed = 4 << 20
 )
 
 // Reader reads msgpack values from a connection. It owns the input buffer, so
@@ -50,6 +54,7 @@ type Reader struct {
 	passed    int64 // plus r are the bytes consumed of this message
 	allocated int64 // for this message
 	short     Arena // of Bytes
+	longest   int   // byte string past the buffer so far, at most believed
 
 	zone   *time.Location // the last fixed one, at offset seconds
 	offset int
@@ -535,16 +540,18 @@ func (r *Reader) clone(b []byte) []byte {
 }
 
 // large reads n bytes straight into their slice. That begins with at most slack
-// bytes, or what is buffered, and doubles whenever it was filled: a declared
-// length costs at most twice what has arrived of it. Halving n to find the
-// first size makes the last one exact, so all of them are less than 2n.
+// bytes and doubles whenever it was filled: a declared length costs at most
+// twice what has arrived of it. Halving n to find the first size makes the last
+// one exact, so all of them are less than 2n. A source that has already sent as
+// long a string is believed at once, which spares half of the memory and the
+// copying.
 func (r *Reader) large(n int) []byte {
 	if n <= r.Buffered() {
 		r.r += n
 		return r.clone(r.buf[r.r-n : r.r])
 	}
 	size := n
-	for size > slack {
+	for size > max(slack, r.longest) {
 		size = (size + 1) / 2
 	}
 	b := make([]byte, size)
@@ -561,6 +568,7 @@ func (r *Reader) large(n int) []byte {
 	if r.err != nil {
 		return nil
 	}
+	r.longest = min(max(r.longest, n), believed)
 	return b
 }
 

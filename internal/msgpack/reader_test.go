@@ -429,6 +429,16 @@ func TestLargeBytesAllocateLinearly(t *testing.T) {
 	}
 }
 
+func TestSourceIsBelievedOnceItSentAsMuch(t *testing.T) {
+	const n = 1 << 20
+	value := string(AppendBytes(nil, make([]byte, n)))
+	r := newReader(value, value)
+	r.Bytes()
+	r.Begin()
+	got := allocated(func() { require.Len(t, r.Bytes(), n) })
+	require.Less(t, got, uint64(n+n/8))
+}
+
 func TestLargeString(t *testing.T) {
 	want := strings.Repeat("x", 300_000)
 	r := newReader(string(AppendString(nil, want)))
