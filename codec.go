@@ -19,8 +19,8 @@ import (
 //   - a nil entry in AppendEntriesRequest.Entries, and a negative
 //     InstallSnapshotRequest.Size: a Raft core would trip over them;
 //   - a field that occurs twice in a map;
-//   - a byte slice that is encoded as an array or map of numbers, and so for
-//     names of fields and error texts; Entries encoded as a map;
+//   - a byte slice, a field's name or an error text that is encoded as an array
+//     or map of numbers, and Entries encoded as a map;
 //   - a time in the form of MarshalBinary with 1e9 nanoseconds or more;
 //   - unknown fields nested more than 100 deep;
 //   - messages that need more than 3 times their bytes and 64 KiB of memory,
@@ -221,7 +221,8 @@ var (
 	requestPreVoteResponseFields = msgpack.NewFields("RequestPreVoteResponse",
 		"ProtocolVersion", "ID", "Addr", "Term", "Granted")
 	installSnapshotRequestFields = msgpack.NewFields("InstallSnapshotRequest",
-		"ProtocolVersion", "ID", "Addr", "SnapshotVersion", "Term", "Leader", "LastLogIndex", "LastLogTerm", "Peers", "Configuration", "ConfigurationIndex", "Size")
+		"ProtocolVersion", "ID", "Addr", "SnapshotVersion", "Term", "Leader", "LastLogIndex", "LastLogTerm",
+		"Peers", "Configuration", "ConfigurationIndex", "Size")
 	installSnapshotResponseFields = msgpack.NewFields("InstallSnapshotResponse",
 		"ProtocolVersion", "ID", "Addr", "Term", "Success")
 	timeoutNowRequestFields = msgpack.NewFields("TimeoutNowRequest",

@@ -16,9 +16,12 @@ const (
 	// buffer, straight into its own slice. Shorter ones fit into every buffer.
 	largeSize = startSize
 
-	arenaChunk = 32 << 10 // of an arena at most
-	shortChunk = 512      // of the arena for strings of up to
+	arenaChunk = 32 << 10 // is the most that an arena takes at once
+
+	// Strings of up to shortSize share chunks of shortChunk, also between
+	// messages, so that addresses and IDs cost next to nothing.
 	shortSize  = 128
+	shortChunk = 512
 
 	// slack is what a message may allocate beyond three times its bytes, and
 	// what is allocated for a byte string before any of it has arrived.
