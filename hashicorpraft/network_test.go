@@ -178,3 +178,23 @@ type tcpStream struct{ net.Listener }
 func (s tcpStream) Dial(address raft.ServerAddress, timeout time.Duration) (net.Conn, error) {
 	return net.DialTimeout("tcp", string(address), timeout)
 }
+
+// Nothing of the adapter's own runs while raftwire's transports are at work.
+func TestTheSeamIsUsed(t *testing.T) {
+	next := inMemory(t)
+	to := next()
+	defer to.Close()
+	for _, from := range []closer{next(), ours(t, networkConfig())} {
+		target := to.LocalAddr()
+		if network, ok := from.(*NetworkTransport); ok {
+			require.Nil(t, network.pump)
+			target = from.LocalAddr()
+		}
+		opened, err := from.AppendEntriesPipeline("id", target)
+		require.NoError(t, err)
+		require.IsType(t, new(pipeline), opened)
+		require.NoError(t, opened.Close())
+		require.NoError(t, from.Close())
+	}
+	require.Nil(t, to.(*InmemTransport).pump)
+}
