@@ -1,3 +1,7 @@
+// The dependencies with the newest hashicorp/raft; go.mod has the oldest. Use:
+//
+//	GOWORK=off GOFLAGS=-modfile=go.v1.8.0.mod go test ./...
+
 module github.com/raftwire/raftwire/hashicorpraft
 
 go 1.25.0
