@@ -35,6 +35,7 @@ type conn struct {
 	peer    ServerAddress
 	timeout time.Duration // for each write; 0 means no limit
 	tasks   *tasks        // runs flushes in the background
+	flusher func()        // the task that flushSoon starts
 
 	// Owned by the reading goroutine.
 	in         msgpack.Reader
@@ -65,6 +66,7 @@ type batch struct {
 
 func newConn(raw net.Conn, peer ServerAddress, timeout time.Duration, tasks *tasks) *conn {
 	c := &conn{raw: raw, peer: peer, timeout: timeout, tasks: tasks, done: make(chan struct{})}
+	c.flusher = tasks.task(c.flushQueued)
 	c.in.Reset(c)
 	c.written.L = &c.mu
 	if canGather(raw) {
@@ -132,7 +134,7 @@ func (c *conn) flush(deadline time.Time) error {
 // on with the next message meanwhile. The goroutine ends when nothing is left:
 // an idle connection has none.
 func (c *conn) flushSoon() {
-	if c.beginFlush() && !c.tasks.start(c.flushQueued) {
+	if c.beginFlush() && !c.tasks.startTask(c.flusher) {
 		_ = c.writeQueued(time.Time{})
 	}
 }

@@ -450,7 +450,8 @@ func newInmemSnapshot(pipe *inmemPipe, timeout time.Duration) *inmemSnapshot {
 
 func (s *inmemSnapshot) transfer(args *InstallSnapshotRequest, resp *InstallSnapshotResponse, data io.Reader) error {
 	request := cloneRequest(args)
-	if !s.pipe.from.tasks.start(func() { s.deliver(request, args.Size) }) {
+	tasks := &s.pipe.from.tasks
+	if !tasks.start(func() { s.deliver(request, args.Size) }) {
 		return ErrTransportShutdown
 	}
 	err := copyBody(data, args.Size, s.write)

@@ -55,6 +55,8 @@ type pipeline struct {
 	sink     PipelineSink
 	done     chan struct{} // closed when futures are not wanted any more
 
+	deliverTask func() // p.deliver, made once: it is started often
+
 	posting sync.Mutex // held over post, so that requests travel in the order of futures
 
 	mu         sync.Mutex                // protects following
@@ -85,6 +87,7 @@ func newPipeline(l link, window int, timeout time.Duration, sink PipelineSink, t
 		p.sink = p.toConsumer
 	}
 	p.room.L = &p.mu
+	p.deliverTask = tasks.task(p.deliver)
 	return p
 }
 
@@ -216,9 +219,10 @@ func (p *pipeline) begin() bool { return p.tasks.attach(p) && p.tasks.start(p.de
 // decodeResponses reads answers until the link ends, and settles everything
 // that is left then.
 func (p *pipeline) decodeResponses() {
+	var resp AppendEntriesResponse
+	beforeWait := p.setClock
 	for {
-		var resp AppendEntriesResponse
-		err := p.link.receive(&resp, p.setClock)
+		err := p.link.receive(&resp, beforeWait)
 		if _, remote := err.(*RemoteError); err != nil && !remote {
 			_ = p.fail(err)
 			return
@@ -318,7 +322,7 @@ func (p *pipeline) deliverNow() {
 			p.consume()
 			continue
 		}
-		p.delivering = p.tasks.start(p.deliver)
+		p.delivering = p.tasks.startTask(p.deliverTask)
 		return
 	}
 }

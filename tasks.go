@@ -44,20 +44,33 @@ func (t *tasks) detach(p *pipeline) {
 
 // start runs f on a goroutine of its own. It returns false, without running
 // it, once the tasks are closed.
-func (t *tasks) start(f func()) bool {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.closed {
+func (t *tasks) start(f func()) bool { return t.startTask(t.task(f)) }
+
+// startTask is start for what is started often, and made into a task once: a
+// goroutine then costs no allocation.
+func (t *tasks) startTask(task func()) bool {
+	if !t.begin() {
 		return false
 	}
-	t.running++
-	go t.run(f)
+	go task()
 	return true
 }
 
-func (t *tasks) run(f func()) {
-	defer t.end()
-	f()
+// task makes f into a function for startTask.
+func (t *tasks) task(f func()) func() {
+	return func() {
+		defer t.end()
+		f()
+	}
+}
+
+func (t *tasks) begin() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if !t.closed {
+		t.running++
+	}
+	return !t.closed
 }
 
 func (t *tasks) end() {
