@@ -177,42 +177,6 @@ func liveHeap() uint64 {
 	return stats.HeapAlloc
 }
 
-// P19: answers that no network could carry are errors here as well.
-func TestInmemAnswers(t *testing.T) {
-	for name, c := range map[string]struct {
-		response any
-		err      error
-		text     string
-	}{
-		"nothing":                {nil, nil, ""},
-		"a nil pointer":          {(*raftwire.AppendEntriesResponse)(nil), nil, ""},
-		"an error alone":         {nil, errors.New("refused"), "refused"},
-		"of another kind":        {&raftwire.RequestVoteResponse{}, nil, "the consumer answered AppendEntries with a *raftwire.RequestVoteResponse"},
-		"of another kind, error": {&raftwire.RequestVoteResponse{}, errors.New("refused"), "refused"},
-	} {
-		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				a, b := inmemPair(t)
-				serve(t, b, func(rpc raftwire.RPC) { rpc.Respond(c.response, c.err) })
-				resp := raftwire.AppendEntriesResponse{Success: true}
-				err := a.AppendEntries("b", "b", appendRequest(1), &resp)
-				future := send(t, openPipeline(t, a, "b"), 1)[0]
-				require.Zero(t, resp)
-				if c.text == "" {
-					require.NoError(t, err)
-					require.NoError(t, future.Error())
-					return
-				}
-				for _, err := range []error{err, future.Error()} {
-					var remote *raftwire.RemoteError
-					require.ErrorAs(t, err, &remote)
-					require.EqualError(t, err, c.text)
-				}
-			})
-		})
-	}
-}
-
 // A snapshot in memory keeps the promises of one over the network.
 func TestInmemSnapshots(t *testing.T) {
 	for name, c := range map[string]struct {

@@ -54,7 +54,8 @@ type WithDispatcher interface {
 
 // PipelineSink takes the settled futures of a pipeline, one at a time and in
 // order. It blocks until the future was consumed, which it reports, or until
-// stop is closed. With a nil stop it must not block.
+// stop is closed. With a nil stop it must not block, and must not call the
+// pipeline, which is locked then; the future may be looked at.
 type PipelineSink func(future AppendFuture, stop <-chan struct{}) bool
 
 // WithPipelineSink is implemented by transports whose pipelines can deliver

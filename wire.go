@@ -140,18 +140,29 @@ func answers(kind rpcKind, response any) bool {
 	return false
 }
 
+// appendResponseBody appends a response; nil, also of a type, is nil.
 func appendResponseBody(dst []byte, response any) []byte {
 	switch m := response.(type) {
 	case *AppendEntriesResponse:
-		return appendAppendEntriesResponse(dst, m)
+		if m != nil {
+			return appendAppendEntriesResponse(dst, m)
+		}
 	case *RequestVoteResponse:
-		return appendRequestVoteResponse(dst, m)
+		if m != nil {
+			return appendRequestVoteResponse(dst, m)
+		}
 	case *InstallSnapshotResponse:
-		return appendInstallSnapshotResponse(dst, m)
+		if m != nil {
+			return appendInstallSnapshotResponse(dst, m)
+		}
 	case *TimeoutNowResponse:
-		return appendTimeoutNowResponse(dst, m)
+		if m != nil {
+			return appendTimeoutNowResponse(dst, m)
+		}
 	case *RequestPreVoteResponse:
-		return appendRequestPreVoteResponse(dst, m)
+		if m != nil {
+			return appendRequestPreVoteResponse(dst, m)
+		}
 	}
 	return msgpack.AppendNil(dst)
 }

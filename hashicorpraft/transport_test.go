@@ -142,6 +142,8 @@ func TestAnswersOfEveryKindReachTheCaller(t *testing.T) {
 		"another response":        {&raft.RequestVoteResponse{Term: 7}, nil, &raft.AppendEntriesResponse{}, "*"},
 		"a value":                 {raft.AppendEntriesResponse{Term: 7}, nil, &raft.AppendEntriesResponse{}, "*"},
 		"something else":          {"yes", nil, &raft.AppendEntriesResponse{}, "*"},
+		"a typed nil":             {(*raft.AppendEntriesResponse)(nil), nil, &raft.AppendEntriesResponse{}, ""},
+		"another typed nil":       {(*raft.RequestVoteResponse)(nil), nil, &raft.AppendEntriesResponse{}, "*"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			eachPair(t, func(t *testing.T, from, to closer) {

@@ -1,0 +1,109 @@
+package raftwire_test
+
+import (
+	"errors"
+	"testing"
+
+	"github.com/raftwire/raftwire"
+	"github.com/raftwire/raftwire/faultnet"
+	"github.com/stretchr/testify/require"
+)
+
+// onBothTransports runs test over the network and in memory.
+func onBothTransports(t *testing.T, test func(t *testing.T, a, b raftwire.Transport)) {
+	t.Helper()
+	t.Run("network", func(t *testing.T) {
+		onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
+			test(t, listen(t, net, "a"), listen(t, net, "b"))
+		})
+	})
+	t.Run("memory", func(t *testing.T) {
+		onFakeTime(t, func(t *testing.T, _ *faultnet.Network) {
+			a, b := inmemPair(t)
+			test(t, a, b)
+		})
+	})
+}
+
+// P17: whatever a consumer answers, the caller gets an error or the right
+// response, by a single request and by a pipeline.
+func TestAnswersOfEveryKind(t *testing.T) {
+	for name, c := range map[string]struct {
+		response any
+		err      error
+		text     string
+	}{
+		"nothing":                {nil, nil, ""},
+		"a nil pointer":          {(*raftwire.AppendEntriesResponse)(nil), nil, ""},
+		"an error alone":         {nil, errors.New("refused"), "refused"},
+		"of another kind":        {&raftwire.RequestVoteResponse{}, nil, "the consumer answered AppendEntries with a *raftwire.RequestVoteResponse"},
+		"nil of another kind":    {(*raftwire.RequestVoteResponse)(nil), nil, "the consumer answered AppendEntries with a *raftwire.RequestVoteResponse"},
+		"of another kind, error": {&raftwire.RequestVoteResponse{}, errors.New("refused"), "refused"},
+		"no response at all":     {"yes", nil, "the consumer answered AppendEntries with a string"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			onBothTransports(t, func(t *testing.T, a, b raftwire.Transport) {
+				serve(t, b, func(rpc raftwire.RPC) { rpc.Respond(c.response, c.err) })
+				resp := raftwire.AppendEntriesResponse{Success: true}
+				err := a.AppendEntries("b", "b", appendRequest(1), &resp)
+				future := send(t, openPipeline(t, a, "b"), 1)[0]
+				pipelined := future.Error()
+				require.Zero(t, resp)
+				require.Zero(t, *future.Response())
+				if c.text == "" {
+					require.NoError(t, err)
+					require.NoError(t, pipelined)
+					return
+				}
+				for _, err := range []error{err, pipelined} {
+					var remote *raftwire.RemoteError
+					require.ErrorAs(t, err, &remote)
+					require.EqualError(t, err, c.text)
+				}
+			})
+		})
+	}
+}
+
+// P17: a nil pointer answers every kind of request.
+func TestANilPointerAnswersEveryRequest(t *testing.T) {
+	nils := map[string]any{
+		"AppendEntries":   (*raftwire.AppendEntriesResponse)(nil),
+		"RequestVote":     (*raftwire.RequestVoteResponse)(nil),
+		"RequestPreVote":  (*raftwire.RequestPreVoteResponse)(nil),
+		"TimeoutNow":      (*raftwire.TimeoutNowResponse)(nil),
+		"InstallSnapshot": (*raftwire.InstallSnapshotResponse)(nil),
+	}
+	for kind, call := range calls {
+		t.Run(kind, func(t *testing.T) {
+			onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
+				a, b := listen(t, net, "a"), listen(t, net, "b")
+				serve(t, b, func(rpc raftwire.RPC) { rpc.Respond(nils[kind], nil) })
+				require.NoError(t, call(a, "b"))
+			})
+		})
+	}
+}
+
+// P17: an answer that comes twice, or too late, is nobody else's.
+func TestAnswersThatComeTwiceOrLate(t *testing.T) {
+	onBothTransports(t, func(t *testing.T, a, b raftwire.Transport) {
+		stale := make(chan raftwire.RPC, 1)
+		serve(t, b, func(rpc raftwire.RPC) {
+			number := rpc.Command.(*raftwire.AppendEntriesRequest).PrevLogEntry
+			if number == 0 {
+				stale <- rpc
+				return
+			}
+			accept(rpc)
+			rpc.Respond(&raftwire.AppendEntriesResponse{LastLog: 999}, nil)
+		})
+		var resp raftwire.AppendEntriesResponse
+		requireTimeout(t, a.AppendEntries("b", "b", appendRequest(0), &resp))
+		(<-stale).RespChan <- raftwire.RPCResponse{Response: &raftwire.AppendEntriesResponse{LastLog: 999}}
+		for number := uint64(1); number < 10; number++ {
+			require.NoError(t, a.AppendEntries("b", "b", appendRequest(number), &resp))
+			require.Equal(t, number, resp.LastLog)
+		}
+	})
+}
