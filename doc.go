@@ -1,0 +1,127 @@
+// Package raftwire is the network layer of a Raft implementation: it carries
+// the requests of a Raft core to its peers, and theirs to it. Names, meanings
+// and the bytes on the wire are those of hashicorp/raft's transports; the
+// README lists what differs on purpose.
+//
+// # Use
+//
+// A [NetworkTransport] runs over a [StreamLayer]; for TCP there is one ready:
+//
+//	transport, err := raftwire.NewTCPTransport("10.0.0.1:8300", nil, 3, 10*time.Second, os.Stderr)
+//	...
+//	defer transport.Close()
+//
+// Requests go out by calls that block for the answer, or through a pipeline:
+//
+//	err = transport.AppendEntries("node-2", "10.0.0.2:8300", request, &response)
+//	pipeline, err := transport.AppendEntriesPipeline("node-2", "10.0.0.2:8300")
+//
+// Requests come in on a channel, and each wants one answer:
+//
+//	rpc := <-transport.Consumer()
+//	switch command := rpc.Command.(type) {
+//	case *raftwire.AppendEntriesRequest:
+//		rpc.Respond(&raftwire.AppendEntriesResponse{Term: term, Success: true}, nil)
+//	...
+//	}
+//
+// Programs built on hashicorp/raft use package hashicorpraft, a module of its
+// own, which gives these transports that library's types. For tests there are
+// [InmemTransport]; package faultnet, a network in memory whose faults are
+// switched on and off; and package transporttest, which checks that a
+// [Transport] keeps its contract.
+//
+// # The life of a request
+//
+//	step        where                           what happens
+//	call        net_transport.go                AppendEntries and its siblings are thin over one call
+//	connection  pool.go, net_transport.go       an idle one that is alive; or else one is dialled
+//	encode      conn.go, wire.go, codec.go      kind and body are appended to the connection's output; one write
+//	travel      tcp_transport.go                or any other StreamLayer
+//	decode      serve.go, wire.go, codec.go     read the kind, then the body into a fresh command
+//	dispatch    serve.go, internal/dispatch     to the heartbeat handler or to Consumer; wait for the answer
+//	answer      serve.go, wire.go, conn.go      error text and response are queued, and written before the next wait for input
+//	receive     conn.go, wire.go                parse into resp; the connection goes back to the pool, or is closed
+//	pipelined   pipeline.go                     AppendEntries returns a future; decodeResponses settles them in order
+//	snapshot    snapshot.go                     on a connection of its own: the request, the body, one answer
+//	in memory   inmem_transport.go              no bytes: commands and answers are copied; the same pipeline
+//
+// # Goroutines
+//
+// A transport owns the goroutines that work for it, and Close waits for them.
+// Most exist only while there is something to do:
+//
+//	goroutine                    one for                                          ends with
+//	listen                       a NetworkTransport                               Close
+//	session.run                  an inbound connection                            the connection
+//	pipeline.decodeResponses     a pipeline                                       its connection
+//	pipeline.deliver             settled futures that nobody has taken yet        the last one taken, or the pipeline's Close
+//	conn.flushQueued             output left behind while its sender went on      nothing more being queued
+//	conn.watchPeer               an idle connection, where the system cannot      its next use
+//	                             say whether the peer is still there
+//	conn.watchPeer               a request that waits long for the core, to       its answer
+//	                             see whether the caller is still there
+//	snapshotSender.awaitAnswer   a snapshot being sent                            the answer
+//	inmemLink.serve              a pipeline in memory, at the receiver            the pipeline
+//	inmemSnapshot.deliver        a snapshot in memory, at the sender              the answer
+//
+// Close waits no longer than a second for a heartbeat handler or an Accept that
+// does not return, and then reports it. It does not wait for a dial by a
+// StreamLayer without DialContext, whose goroutine ends when Dial returns, nor
+// for functions of timers, which end what has taken too long.
+//
+// # Guarantees
+//
+//   - A call ends within Timeout, which covers dialling and waiting for the
+//     answer; a snapshot is bounded by its progress instead, and the follower's
+//     restore by RestoreTimeout. With a Timeout of 0 a call ends on Close.
+//   - Every future of a pipeline settles once, in the order of sending, whatever
+//     happens to the connection. Sending on a pipeline ends within Timeout, even
+//     if nobody reads its Consumer any more. No Consumer is ever closed.
+//   - A request is sent a second time only if an idle connection turns out to
+//     have been lost: it failed before any byte of an answer came, and not by a
+//     timeout. A snapshot is never sent twice.
+//   - A call that fails leaves resp zero, unless the peer answered with an error
+//     and a response; a future that fails always does. Nothing is written to
+//     resp after the call has returned, or the future has settled.
+//   - What arrives is a command only at the boundary of a message: the rest of a
+//     snapshot that was not read, or bytes that nobody asked for, end the
+//     connection.
+//   - Memory follows the bytes that arrive, not a length that is declared (of
+//     which up to 4 MiB are believed, of a peer that has sent as much before).
+//     A message that would take more than three times its bytes and 64 KiB is
+//     refused. No nil entry and no negative Size reaches a core.
+//   - A peer may be silent between messages for as long as it likes; inside a
+//     message or a snapshot it has to make progress within Timeout.
+//   - Once Close has returned, nothing more is handed to Consumer, and every call
+//     returns [ErrTransportShutdown]. CloseStreams ends every connection, and the
+//     transport goes on with new ones.
+//
+// Errors answer a caller's question. A [*RemoteError] is the peer's answer; its
+// text is the peer's. An [*OpError] names the request that failed on the way,
+// the peer and the cause; a timeout is one that is a net.Error and matches
+// os.ErrDeadlineExceeded. The three sentinels are returned unwrapped.
+//
+// # Ownership
+//
+//   - args stay the caller's: they are read during the call and neither changed
+//     nor kept. In a pipeline, args and resp belong to it until the future has
+//     settled. Large entries are written from where they lie, so changing one
+//     earlier changes what is sent.
+//   - A Command belongs to whoever receives it. It shares nothing with the
+//     sender, but the entries of a request share memory: keeping one keeps
+//     others.
+//   - A snapshot's Reader belongs to the receiver until it answers, the data of
+//     InstallSnapshot to the sending call until it returns.
+//   - A StreamLayer belongs to its transport, whose Close closes it. A
+//     configuration is copied.
+//   - A heartbeat handler runs on the goroutine of the connection (in memory, of
+//     the call) and must not block. [Dispatcher] and [PipelineSink] are for
+//     adapters and have rules of their own.
+//
+// # What it leaves out
+//
+// Consensus, storage and the discovery of members. Encryption and
+// authentication, which a StreamLayer can add. Limits on the number of inbound
+// connections, compression, and metrics, but for those of hashicorpraft.
+package raftwire
