@@ -367,14 +367,21 @@ func tcpPair(b *testing.B) (client, server net.Conn) {
 	return client, server
 }
 
+// What requests and answers say about their senders.
+var (
+	senderID     = []byte("node-1")
+	senderAddr   = []byte("10.0.0.1:8300")
+	receiverID   = []byte("node-2")
+	receiverAddr = []byte("10.0.0.2:8300")
+)
+
 // benchRequest returns a request as a leader sends it in the middle of its
 // term, and a heartbeat for the workload without entries.
 func benchRequest(w workload) *raftwire.AppendEntriesRequest {
-	addr := []byte("10.0.0.1:8300")
 	request := &raftwire.AppendEntriesRequest{
-		RPCHeader: raftwire.RPCHeader{ProtocolVersion: 3, ID: []byte("node-1"), Addr: addr},
+		RPCHeader: raftwire.RPCHeader{ProtocolVersion: 3, ID: senderID, Addr: senderAddr},
 		Term:      7,
-		Leader:    addr,
+		Leader:    senderAddr,
 	}
 	if w.entries == 0 {
 		return request
@@ -397,7 +404,7 @@ func benchRequest(w workload) *raftwire.AppendEntriesRequest {
 
 func benchAnswer(lastLog uint64) *raftwire.AppendEntriesResponse {
 	return &raftwire.AppendEntriesResponse{
-		RPCHeader: raftwire.RPCHeader{ProtocolVersion: 3, ID: []byte("node-2"), Addr: []byte("10.0.0.2:8300")},
+		RPCHeader: raftwire.RPCHeader{ProtocolVersion: 3, ID: receiverID, Addr: receiverAddr},
 		Term:      7,
 		LastLog:   lastLog,
 		Success:   true,
