@@ -78,6 +78,12 @@ type NetworkTransportConfig struct {
 	// waits for each answer has one request under way. 0 means 16; 1 hands a
 	// request over only when the one before was answered; negative is an error.
 	MaxDispatchAhead int
+
+	// MaxMessageBytes is how many bytes an inbound request may have, not
+	// counting the body of a snapshot; the connection of a larger one ends.
+	// 0 means no limit: a request then needs memory only as its bytes arrive.
+	// Negative is an error.
+	MaxMessageBytes int64
 }
 
 // defaultMaxDispatchAhead hides the time that a core takes to pick a request
@@ -97,6 +103,8 @@ func (c *NetworkTransportConfig) check() error {
 		return fmt.Errorf("raftwire: NetworkTransportConfig.RestoreTimeout is %v: use 0 for the default, or a positive duration", c.RestoreTimeout)
 	case c.MaxDispatchAhead < 0:
 		return fmt.Errorf("raftwire: NetworkTransportConfig.MaxDispatchAhead is %d: use 0 for the default, or 1 for one request at a time", c.MaxDispatchAhead)
+	case c.MaxMessageBytes < 0:
+		return fmt.Errorf("raftwire: NetworkTransportConfig.MaxMessageBytes is %d: use 0 for no limit, or the largest request to accept", c.MaxMessageBytes)
 	}
 	return nil
 }

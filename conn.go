@@ -15,10 +15,11 @@ const (
 	// batches from queueing what they cannot send.
 	maxQueued = 256 << 10
 
-	// keptBuffer is the largest output buffer that is kept for reuse. It is as
-	// large as what gathers in a busy pipeline; only outgoing connections, of
-	// which there are few, ever need as much.
-	keptBuffer = 2 * maxQueued
+	// keptBuffer is the largest output buffer that is kept for reuse whatever
+	// it is used for, and keptWhileUsed the largest one that is kept as long as
+	// an eighth of it is used. The latter is what gathers in a busy pipeline.
+	keptBuffer    = 32 << 10
+	keptWhileUsed = 2 * maxQueued
 )
 
 // longAgo is a deadline that wakes whoever is blocked in a read or write.
@@ -203,10 +204,14 @@ func (c *conn) giveBack(b batch) {
 	defer c.mu.Unlock()
 	clear(b.cuts)
 	c.spare = batch{cuts: b.cuts[:0]}
-	if cap(b.bytes) <= keptBuffer {
+	if worthKeeping(b.bytes) {
 		c.spare.bytes = b.bytes[:0]
 	}
 	c.written.Broadcast()
+}
+
+func worthKeeping(b []byte) bool {
+	return cap(b) <= keptBuffer || cap(b) <= keptWhileUsed && len(b) >= cap(b)/8
 }
 
 // awaitWriter blocks until no write is under way. On a closed connection that

@@ -55,6 +55,7 @@ type NetworkTransport struct {
 	restoreTimeout   time.Duration
 	maxInFlight      int
 	maxDispatchAhead int
+	maxMessageBytes  int64
 	newTime          bool
 
 	desk *dispatch.Desk[RPC, RPCResponse]
@@ -137,6 +138,7 @@ func newNetworkTransport(config *NetworkTransportConfig) *NetworkTransport {
 		restoreTimeout:   config.RestoreTimeout,
 		maxInFlight:      config.maxRPCsInFlight(),
 		maxDispatchAhead: config.maxDispatchAhead(),
+		maxMessageBytes:  config.MaxMessageBytes,
 		newTime:          config.MsgpackUseNewTimeFormat,
 		desk:             dispatch.NewDesk(consumer, newRPC),
 		pool:             pool{maxPool: config.MaxPool},

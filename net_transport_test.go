@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"runtime"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -245,6 +247,7 @@ func TestBadConfigurationEndsInAnErrorThatSaysWhatToDo(t *testing.T) {
 		"Timeout is -1s: use 0 for no limit":                                            withLayer(withTimeout(-time.Second)),
 		"RestoreTimeout is -1ns: use 0 for the default":                                 withLayer(func(c *raftwire.NetworkTransportConfig) { c.RestoreTimeout = -1 }),
 		"MaxDispatchAhead is -2: use 0 for the default, or 1 for one request at a time": withLayer(func(c *raftwire.NetworkTransportConfig) { c.MaxDispatchAhead = -2 }),
+		"MaxMessageBytes is -1: use 0 for no limit":                                     withLayer(func(c *raftwire.NetworkTransportConfig) { c.MaxMessageBytes = -1 }),
 	}
 	for advice, c := range bad {
 		t.Run(advice, func(t *testing.T) {
@@ -405,6 +408,102 @@ func TestAForeignProtocolIsNamedInTheLog(t *testing.T) {
 			require.Contains(t, log.String(), name)
 		})
 	}
+}
+
+// P10: a request that is too large ends its connection, and says why.
+func TestARequestOverTheLimitIsRefused(t *testing.T) {
+	var log bytes.Buffer
+	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
+		a := listen(t, net, "a")
+		b := listen(t, net, "b", withLog(&log), func(c *raftwire.NetworkTransportConfig) { c.MaxMessageBytes = 10_000 })
+		serve(t, b, accept)
+		args := appendRequest(1)
+		args.Entries[0].Data = make([]byte, 9_000)
+		require.NoError(t, a.AppendEntries("b", "b", args, new(raftwire.AppendEntriesResponse)))
+		require.NoError(t, installSnapshot(a, "b", strings.Repeat("x", 100_000)), "bodies do not count")
+		args.Entries[0].Data = make([]byte, 10_000)
+		require.Error(t, a.AppendEntries("b", "b", args, new(raftwire.AppendEntriesResponse)))
+		require.NoError(t, appendOnce(a, "b"))
+		require.NoError(t, b.Close())
+	})
+	require.Contains(t, log.String(), "over the limit of 10000")
+}
+
+// P12: inside a message the peer has to make progress; between messages it
+// may be silent for ever.
+func TestAHalfSentRequestEndsItsConnection(t *testing.T) {
+	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
+		serve(t, listen(t, net, "b"), accept)
+		conn, err := net.Host("a").Dial(t.Context(), "b")
+		require.NoError(t, err)
+		defer func() { require.NoError(t, conn.Close()) }()
+		for _, part := range []string{"", "\x03", "\x83", "\xa4Addr", "\xc0", "\xa2ID\xc0\xafProtocolVersion\x03"} {
+			timer := time.NewTimer(testTimeout - 1) // each is progress
+			if part == "" {
+				timer.Reset(24 * time.Hour) // nothing has begun
+			}
+			<-timer.C
+			_, err := io.WriteString(conn, part)
+			require.NoError(t, err)
+		}
+		_, err = conn.Read(make([]byte, 100))
+		require.NoError(t, err, "the request was not answered")
+		_, err = io.WriteString(conn, "\x03\x83\xa4")
+		require.NoError(t, err)
+		require.Equal(t, testTimeout, elapsed(func() {
+			_, err = conn.Read(make([]byte, 100))
+			require.ErrorIs(t, err, io.EOF)
+		}))
+	})
+}
+
+// P14: an idle inbound connection costs one goroutine and at most 8 KiB, also
+// after a large request.
+func TestAnIdleInboundConnectionCostsLittle(t *testing.T) {
+	const connections = 1000
+	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
+		b := listen(t, net, "b")
+		b.SetHeartbeatHandler(accept)
+		request := largeHeartbeat(t, net)
+		before, goroutines := liveHeap(), runtime.NumGoroutine()
+		conns := make([]net_, connections)
+		answer := make([]byte, 4096)
+		for i := range conns {
+			conn, err := net.Host("a").Dial(t.Context(), "b")
+			require.NoError(t, err)
+			_, err = conn.Write(request)
+			require.NoError(t, err)
+			_, err = conn.Read(answer)
+			require.NoError(t, err)
+			conns[i] = conn
+		}
+		timer := time.NewTimer(time.Minute)
+		<-timer.C
+		synctest.Wait()
+		require.LessOrEqual(t, (liveHeap()-before)/connections, uint64(8<<10), "bytes for each, the network's own included")
+		require.Equal(t, connections, runtime.NumGoroutine()-goroutines)
+		for _, conn := range conns {
+			require.NoError(t, conn.Close())
+		}
+	})
+}
+
+// largeHeartbeat returns the bytes of a heartbeat that grows an input buffer.
+func largeHeartbeat(t *testing.T, net *faultnet.Network) []byte {
+	t.Helper()
+	var request []byte
+	net.Tap(func(from, _ string, data []byte) {
+		if from == "sender" {
+			request = append(request, data...)
+		}
+	})
+	defer net.Tap(nil)
+	sender := listen(t, net, "sender", withPool(0))
+	args := &raftwire.AppendEntriesRequest{RPCHeader: raftwire.RPCHeader{Addr: make([]byte, 50_000)}, Term: 7}
+	require.NoError(t, sender.AppendEntries("b", "b", args, new(raftwire.AppendEntriesResponse)))
+	require.NoError(t, sender.Close())
+	synctest.Wait()
+	return request
 }
 
 // A provider of addresses is asked, and its failure is survived.

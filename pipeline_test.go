@@ -164,6 +164,22 @@ func TestAppendEntriesReturnsWithinTheTimeoutThoughNobodyAnswers(t *testing.T) {
 	})
 }
 
+// P2: a peer that stops answering fails what is in flight one timeout after
+// its last answer.
+func TestAPeerThatStopsAnsweringFailsThePipeline(t *testing.T) {
+	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
+		a, b := listen(t, net, "a", withWindow(10)), listen(t, net, "b")
+		p := openPipeline(t, a, "b")
+		futures := send(t, p, 3)
+		timer := time.NewTimer(testTimeout / 2)
+		<-timer.C
+		accept(<-b.Consumer())
+		require.NoError(t, futures[0].Error())
+		require.Equal(t, testTimeout, elapsed(func() { requireTimeout(t, futures[1].Error()) }))
+		requireFailed(t, futures[1:], nil)
+	})
+}
+
 // P2: the reader of answers does not wait for the consumer.
 func TestFuturesSettleThoughNobodyConsumes(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
@@ -226,6 +242,18 @@ func TestTheWindowHolds(t *testing.T) {
 				for range window - 1 { // the last one was written before it waited
 					accept(<-b.Consumer())
 				}
+				synctest.Wait()
+
+				// All are answered, and window-1 wait to be consumed: they count.
+				go func() {
+					_, err := p.AppendEntries(appendRequest(100), new(raftwire.AppendEntriesResponse))
+					last <- err
+				}()
+				accept(<-b.Consumer())
+				synctest.Wait()
+				require.Empty(t, last, "answers that are not consumed do not count")
+				<-p.Consumer()
+				require.NoError(t, <-last)
 			})
 		})
 	}

@@ -15,6 +15,10 @@ const (
 	// The pause after a failed Accept doubles from the one to the other.
 	minAcceptPause = 5 * time.Millisecond
 	maxAcceptPause = time.Second
+
+	// shrinkAfter is how long an inbound connection is silent before it lets
+	// a grown input buffer go: many connections are idle, few are busy.
+	shrinkAfter = time.Second
 )
 
 // listen accepts connections until the transport is closed.
@@ -52,7 +56,8 @@ func (n *NetworkTransport) pauseFor(pause time.Duration) bool {
 
 // accept gives an inbound connection a goroutine.
 func (n *NetworkTransport) accept(raw net.Conn) {
-	c := newConn(raw, ServerAddress(raw.RemoteAddr().String()), n.timeout, &n.tasks)
+	c := newConn(raw, remoteAddress(raw), n.timeout, &n.tasks)
+	c.in.SetLimit(n.maxMessageBytes)
 	if err := n.add(c, n.current()); err != nil {
 		_ = c.close(err)
 		return
@@ -62,6 +67,14 @@ func (n *NetworkTransport) accept(raw net.Conn) {
 	if !n.tasks.start(s.run) {
 		n.discard(c, ErrTransportShutdown)
 	}
+}
+
+// remoteAddress is for logs; not every stream layer knows one.
+func remoteAddress(raw net.Conn) ServerAddress {
+	if addr := raw.RemoteAddr(); addr != nil {
+		return ServerAddress(addr.String())
+	}
+	return "unknown"
 }
 
 // session serves one inbound connection. Its goroutine reads requests and
@@ -124,10 +137,12 @@ func (s *session) awaitRequest() error {
 	if s.observer != nil {
 		s.readingFor = time.Now()
 	}
-	if s.conn.in.Buffered() > 0 {
-		return nil
+	err := s.conn.await()
+	if s.conn.in.Grown() && isTimeout(err) {
+		s.conn.in.Shrink()
+		err = s.conn.await()
 	}
-	return s.conn.await()
+	return err
 }
 
 // openDispatcher opens the transport's dispatcher, again if it was exchanged,
@@ -171,13 +186,19 @@ func (s *session) beforeRead() error {
 // setClock sets the deadline of the next read: inside a message or a body the
 // peer has to make progress, between messages it may be silent for ever.
 func (s *session) setClock() {
-	if timeout := s.transport.timeout; s.inMessage && timeout > 0 {
-		_ = s.conn.raw.SetReadDeadline(time.Now().Add(timeout))
-		s.armed = true
+	var limit time.Duration
+	switch {
+	case s.inMessage:
+		limit = s.transport.timeout
+	case s.conn.in.Grown():
+		limit = shrinkAfter // awaitRequest goes on
+	}
+	if limit > 0 {
+		_ = s.conn.raw.SetReadDeadline(time.Now().Add(limit))
 	} else if s.armed {
 		_ = s.conn.raw.SetReadDeadline(time.Time{})
-		s.armed = false
 	}
+	s.armed = limit > 0
 }
 
 // dispatch hands a request over. While the consumer does not take it, answers

@@ -133,9 +133,12 @@ func (r *Reader) Begin() {
 	r.allocated = 0
 }
 
+// Grown reports whether the buffer has more than its smallest size.
+func (r *Reader) Grown() bool { return len(r.buf) > startSize }
+
 // Shrink lets the memory of a grown buffer go, if nothing is buffered.
 func (r *Reader) Shrink() {
-	if r.Buffered() > 0 || len(r.buf) <= startSize {
+	if r.Buffered() > 0 || !r.Grown() {
 		return
 	}
 	r.passed += int64(r.r)
