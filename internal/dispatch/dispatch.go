@@ -72,16 +72,28 @@ func (l *Line[Q, A]) Dispatch(command any, body io.Reader, heartbeat bool) bool 
 		l.offer = l.desk.request(command, body, l.answers)
 		l.offering = true
 	}
+	if l.handOver(heartbeat) {
+		l.taken()
+		return true
+	}
+	return false
+}
+
+func (l *Line[Q, A]) handOver(heartbeat bool) bool {
 	if heartbeat {
 		if handle := l.desk.heartbeat.Load(); handle != nil {
 			(*handle)(l.offer)
-			l.taken()
 			return true
 		}
 	}
+	// A send that need not wait costs a fraction of a select of three.
 	select {
 	case l.desk.consumer <- l.offer:
-		l.taken()
+		return true
+	default:
+	}
+	select {
+	case l.desk.consumer <- l.offer:
 		return true
 	case l.answer = <-l.oldest():
 		l.collected = true
@@ -99,21 +111,27 @@ func (l *Line[Q, A]) Ready() bool {
 // Answer is raftwire.Dispatcher's, but for the answer's type.
 func (l *Line[Q, A]) Answer() (A, bool) {
 	var none A
-	if l.collected {
-		answer := l.answer
-		l.collected, l.answer = false, none
-		l.pending.Pop()
-		return answer, true
-	}
-	if l.closed() {
+	if !l.collected && (l.closed() || !l.await()) {
 		return none, false
+	}
+	answer := l.answer
+	l.collected, l.answer = false, none
+	l.pending.Pop()
+	return answer, true
+}
+
+// await receives the oldest answer.
+func (l *Line[Q, A]) await() bool {
+	select {
+	case l.answer = <-l.oldest():
+		return true
+	default:
 	}
 	select {
-	case answer := <-l.oldest():
-		l.pending.Pop()
-		return answer, true
+	case l.answer = <-l.oldest():
+		return true
 	case <-l.done:
-		return none, false
+		return false
 	}
 }
 
