@@ -197,6 +197,29 @@ func TestAnEarlyAnswerEndsTheSnapshot(t *testing.T) {
 	})
 }
 
+// P16: also if the peer reads nothing any more, so that a write is stuck.
+func TestAnEarlyAnswerWakesAStuckSender(t *testing.T) {
+	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
+		a := listen(t, net, "a")
+		layer, err := net.Host("b").Listen()
+		require.NoError(t, err)
+		defer func() { require.NoError(t, layer.Close()) }()
+		accepted := make(chan net_, 1)
+		go func() {
+			conn, _ := layer.Accept()
+			_, _ = conn.Read(make([]byte, 4096))
+			synctest.Wait() // the sender is stuck
+			_, _ = io.WriteString(conn, "\xa7refused\xc0")
+			accepted <- conn
+		}()
+		require.Zero(t, elapsed(func() {
+			_, err := install(a, 1<<30, io.LimitReader(zeros{}, 1<<30))
+			require.EqualError(t, err, "refused")
+		}))
+		require.NoError(t, (<-accepted).Close())
+	})
+}
+
 type countingReader struct {
 	r    io.Reader
 	read int64
