@@ -163,9 +163,9 @@ func TestInmemDoesNotGrowWithPipelines(t *testing.T) {
 	openAndClose(20_000) // the runtime keeps what so many goroutines once needed
 	before := liveHeap()
 	openAndClose(80_000)
+	require.LessOrEqual(t, liveHeap(), before+1<<20, "13 bytes for each")
 	require.NoError(t, a.Close())
 	require.NoError(t, b.Close())
-	require.LessOrEqual(t, liveHeap(), before+1<<20, "13 bytes for each")
 	require.LessOrEqual(t, runtime.NumGoroutine(), goroutines)
 }
 
