@@ -46,7 +46,9 @@ type conn struct {
 	pieces [][]byte
 	vector net.Buffers // consumes itself, hence beside pieces
 
-	watch chan struct{} // closed when watchIdle has ended; owned by the pool
+	// Owned by the pool while the connection is idle.
+	watch  chan struct{} // closed when watchPeer has ended; nil if nobody watches
+	usedAt time.Time     // when the last call on it began
 
 	done chan struct{} // closed by close
 

@@ -220,7 +220,7 @@ func (n *NetworkTransport) AppendEntriesPipelineTo(id ServerID, target ServerAdd
 		return nil, ErrPipelineReplicationNotSupported
 	}
 	addr := n.address(id, target)
-	c, _, err := n.connect(addr, n.deadline())
+	c, _, err := n.connect(addr, n.deadline(), time.Time{})
 	if err != nil {
 		return nil, n.explain(rpcAppendEntries, addr, err)
 	}
@@ -244,10 +244,12 @@ func (n *NetworkTransport) call(id ServerID, target ServerAddress, kind rpcKind,
 }
 
 func (n *NetworkTransport) callAt(addr ServerAddress, deadline time.Time, kind rpcKind, args, resp any) error {
-	c, reused, err := n.connect(addr, deadline)
+	began := n.began(deadline)
+	c, reused, err := n.connect(addr, deadline, began)
 	if err != nil {
 		return err
 	}
+	c.usedAt = began
 	answered, err := c.call(deadline, kind, n.newTime, args, resp)
 	if err != nil && reused && !answered && lostWhileIdle(err) {
 		n.discard(c, err)
@@ -302,6 +304,15 @@ func (n *NetworkTransport) deadline() time.Time {
 	return time.Now().Add(n.timeout)
 }
 
+// began returns when the call with this deadline began, without another look
+// at the clock. Without a deadline it is not known, and long ago.
+func (n *NetworkTransport) began(deadline time.Time) time.Time {
+	if deadline.IsZero() {
+		return time.Time{}
+	}
+	return deadline.Add(-n.timeout)
+}
+
 // address returns where to reach a server.
 func (n *NetworkTransport) address(id ServerID, target ServerAddress) ServerAddress {
 	if n.provider == nil {
@@ -315,12 +326,13 @@ func (n *NetworkTransport) address(id ServerID, target ServerAddress) ServerAddr
 	return addr
 }
 
-// connect returns a connection to addr for the caller's sole use.
-func (n *NetworkTransport) connect(addr ServerAddress, deadline time.Time) (c *conn, reused bool, err error) {
+// connect returns a connection to addr for the caller's sole use. For now see
+// pool.get.
+func (n *NetworkTransport) connect(addr ServerAddress, deadline, now time.Time) (c *conn, reused bool, err error) {
 	if n.IsShutdown() {
 		return nil, false, n.down()
 	}
-	if c := n.get(addr); c != nil {
+	if c := n.get(addr, now); c != nil {
 		return c, true, nil
 	}
 	c, err = n.dial(addr, deadline)

@@ -3,6 +3,7 @@ package raftwire
 import (
 	"errors"
 	"sync"
+	"time"
 )
 
 // errStreamsClosed is what connections end with that CloseStreams closed.
@@ -22,11 +23,12 @@ type pool struct {
 }
 
 // get takes an idle connection to addr that is alive, or returns nil. The one
-// used last comes first: it is the most likely to be alive and warm.
-func (p *pool) get(addr ServerAddress) *conn {
+// used last comes first: it is the most likely to be alive and warm. Nothing is
+// looked at that was in use just before now; the zero time is after everything.
+func (p *pool) get(addr ServerAddress, now time.Time) *conn {
 	for {
 		c := p.pop(addr)
-		if c == nil || c.isSilent() {
+		if c == nil || c.isFresh(now) || c.isSilent() {
 			return c
 		}
 		p.discard(c, errors.New("the peer closed the idle connection"))

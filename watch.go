@@ -41,6 +41,15 @@ func (c *conn) stopWatching() {
 	_ = c.raw.SetReadDeadline(time.Time{})
 }
 
+// freshFor is how long after its last use a connection is taken for alive. A
+// look at the socket would cost more than it could tell: if the peer has gone
+// within that time, the request fails without an answer and is tried again.
+const freshFor = time.Millisecond
+
+func (c *conn) isFresh(now time.Time) bool {
+	return c.watch == nil && !now.IsZero() && now.Sub(c.usedAt) < freshFor
+}
+
 // isSilent reports whether an idle connection from the pool is alive, with
 // nothing to read. Where the system can peek at a socket it is asked now; other
 // connections have been watched since they became idle.
