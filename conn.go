@@ -16,8 +16,8 @@ const (
 	maxQueued = 256 << 10
 
 	// keptBuffer is the largest output buffer that is kept for reuse whatever
-	// it is used for, and keptWhileUsed the largest one that is kept as long as
-	// an eighth of it is used. The latter is what gathers in a busy pipeline.
+	// it is used for, and keptWhileUsed the largest one that is kept while it
+	// is used. The latter is what gathers in a busy pipeline.
 	keptBuffer    = 32 << 10
 	keptWhileUsed = 2 * maxQueued
 )
@@ -52,12 +52,13 @@ type conn struct {
 
 	done chan struct{} // closed by close
 
-	mu       sync.Mutex // protects following
-	err      error      // why the connection ended
-	out      batch      // queued
-	spare    batch      // the memory of the one that was written last
-	flushing bool       // a goroutine is in writeQueued
-	written  sync.Cond  // broadcast after each write
+	mu         sync.Mutex // protects following
+	err        error      // why the connection ended
+	out        batch      // queued
+	spare      batch      // the memory of the one that was written last
+	flushing   bool       // a goroutine is in writeQueued
+	hardlyUsed int        // batches in a row that used less than an eighth of a large buffer
+	written    sync.Cond  // broadcast after each write
 }
 
 // batch is output: bytes, with the large payloads that were cut out of them.
@@ -206,14 +207,25 @@ func (c *conn) giveBack(b batch) {
 	defer c.mu.Unlock()
 	clear(b.cuts)
 	c.spare = batch{cuts: b.cuts[:0]}
-	if worthKeeping(b.bytes) {
+	if c.worthKeeping(b.bytes) {
 		c.spare.bytes = b.bytes[:0]
 	}
 	c.written.Broadcast()
 }
 
-func worthKeeping(b []byte) bool {
-	return cap(b) <= keptBuffer || cap(b) <= keptWhileUsed && len(b) >= cap(b)/8
+// worthKeeping reports whether an output buffer is kept for reuse. A large one
+// is, until it was hardly used for a while: the batches of a busy pipeline
+// differ in size.
+func (c *conn) worthKeeping(b []byte) bool {
+	if cap(b) <= keptBuffer {
+		return true
+	}
+	if len(b) > cap(b)/8 {
+		c.hardlyUsed = 0
+	} else {
+		c.hardlyUsed++
+	}
+	return cap(b) <= keptWhileUsed && c.hardlyUsed < 100
 }
 
 // awaitWriter blocks until no write is under way. On a closed connection that
