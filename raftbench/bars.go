@@ -14,6 +14,9 @@ var barRatios = map[window][]float64{
 
 // bar returns the bar of a cell, or 0 if it has none.
 func bar(c cell) float64 {
+	if c.followers != 1 {
+		return 0
+	}
 	for i, w := range barWorkloads {
 		if ratios := barRatios[c.window]; w == c.workload && ratios != nil {
 			return ratios[i]

@@ -12,11 +12,20 @@ type workload struct {
 	size    int // payload bytes of each entry
 }
 
+// heartbeat has no entries. It is answered by the heartbeat handler, one by
+// one as Raft sends it.
+var heartbeat = workload{}
+
+const nameHeartbeat = "heartbeat"
+
 // payload is the number of payload bytes of a request.
 func (w workload) payload() int { return w.entries * w.size }
 
 // String returns the form that parseWorkload takes.
 func (w workload) String() string {
+	if w == heartbeat {
+		return nameHeartbeat
+	}
 	size := strconv.Itoa(w.size)
 	switch {
 	case w.size == 0:
@@ -29,12 +38,15 @@ func (w workload) String() string {
 }
 
 func parseWorkload(s string) (workload, error) {
+	if s == nameHeartbeat {
+		return heartbeat, nil
+	}
 	entries, size, ok := strings.Cut(s, "x")
 	n, entriesErr := strconv.ParseUint(entries, 10, 16)
 	bytes, sizeErr := parseSize(size)
 	w := workload{entries: int(n), size: bytes}
 	if !ok || entriesErr != nil || sizeErr != nil || n == 0 || w.payload() > 1<<28 {
-		return workload{}, fmt.Errorf("workload %q: write entries x bytes of each, up to 256M together, such as 1x128, 64x1K or 1x1M", s)
+		return workload{}, fmt.Errorf("workload %q: write entries x bytes of each, up to 256M together, such as 1x128, 1x0, 64x1K or 1x1M, or heartbeat", s)
 	}
 	return w, nil
 }
@@ -104,6 +116,28 @@ func (w *window) UnmarshalText(text []byte) (err error) {
 
 // A cell is what rivals are compared in.
 type cell struct {
-	workload workload
-	window   window
+	workload  workload
+	window    window
+	followers followers
+}
+
+// lane names what a cell is without its workload.
+func (c cell) lane() string {
+	if c.followers == 1 {
+		return c.window.String()
+	}
+	return fmt.Sprintf("%s to %d", c.window, c.followers)
+}
+
+// A followers is how many receivers one sender sends to at once.
+type followers int
+
+func (f followers) String() string { return strconv.Itoa(int(f)) }
+
+func parseFollowers(s string) (followers, error) {
+	n, err := strconv.ParseUint(s, 10, 8)
+	if err != nil || n == 0 {
+		return 0, fmt.Errorf("followers %q: write a number from 1 to 255", s)
+	}
+	return followers(n), nil
 }

@@ -54,7 +54,7 @@ func comparisonRows(before, after *Report) [][]string {
 func comparisonRow(then, now *Result) []string {
 	a, b := then.Median, now.Median
 	return []string{
-		now.Workload.String(), now.Window.String(), now.Rival,
+		now.Workload.String(), now.cell().lane(), now.Rival,
 		grouped(a.RPCsPerSecond), grouped(b.RPCsPerSecond), change(then, now),
 		short(a.P99Micros), short(b.P99Micros),
 		fmt.Sprintf("%.1f", a.AllocsPerRPC), fmt.Sprintf("%.1f", b.AllocsPerRPC),

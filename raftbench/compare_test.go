@@ -16,7 +16,7 @@ func writeSample(t *testing.T, r *Report) string {
 
 func TestCompare(t *testing.T) {
 	before, after := sampleReport(), sampleReport()
-	small := cell{workload{1, 128}, oneByOne}
+	small := cell{workload{1, 128}, oneByOne, 1}
 	after.find(small, nameRaftwire).Rounds = []Figures{sampleFigures(9000), sampleFigures(9000)}
 	after.find(small, nameHashicorp).Rounds[1] = sampleFigures(2200)
 	after.Results = after.Results[:2] // the third is not in both

@@ -31,9 +31,9 @@ type content struct {
 	appendedAt time.Time
 }
 
-func newContent(w workload) content {
+func newContent(w workload) *content {
 	random := rand.NewChaCha8([32]byte{})
-	c := content{
+	c := &content{
 		entries:    make([][]byte, w.entries),
 		appendedAt: time.Now().UTC().Round(0), // what arrives has no monotonic reading
 	}
@@ -45,7 +45,7 @@ func newContent(w workload) content {
 }
 
 // requestFrame returns the bytes in which the content's request travels.
-func (c content) requestFrame() []byte {
+func (c *content) requestFrame() []byte {
 	const kindAppendEntries = 0
 	return appendMsgpack([]byte{kindAppendEntries}, hashicorpRequest(c))
 }

@@ -6,9 +6,10 @@
 //	go run ./raftbench -h         all flags
 //	go run ./raftbench compare old.json new.json    what changed between runs with -json
 //
-// A cell is a workload (entries of a size, "64x1K") at a window ("sync": one
-// call at a time; a number: that many requests in flight; "stream": no window,
-// plain TCP only). A rival is something that can be measured in a cell. A
+// A cell is a workload (entries of a size, "64x1K"; or "heartbeat", which the
+// heartbeat handler answers) at a window ("sync": one call at a time; a number:
+// that many requests in flight; "stream": no window, plain TCP only), sent to
+// one follower or by one leader to several at once. A rival is something that can be measured in a cell. A
 // round measures every cell once, with each of its rivals in turn, and the
 // order of rivals rotates from round to round, so that a machine which gets
 // slower or faster meanwhile does so for all. Figures are medians over rounds;

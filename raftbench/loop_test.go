@@ -97,11 +97,15 @@ func TestPipelineReportsOvertaking(t *testing.T) {
 }
 
 func TestTallyRefusesWrongAnswers(t *testing.T) {
-	var answers tally
+	answers := setup{}.tally()
 	require.NoError(t, answers.check(true, firstAnswer))
 	require.NoError(t, answers.check(true, firstAnswer+1))
 	require.ErrorContains(t, answers.check(true, firstAnswer+3), "wrong answer")
 	require.ErrorContains(t, answers.check(false, firstAnswer+2), "wrong answer")
+
+	elsewhere := setup{target: "other:7000"}.tally()
+	require.NoError(t, elsewhere.check(true, 77), "a server that has answered others")
+	require.ErrorContains(t, elsewhere.check(true, 77), "wrong answer")
 }
 
 // A stuck exchange never ends by itself.

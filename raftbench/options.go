@@ -14,6 +14,7 @@ import (
 type options struct {
 	workloads []workload
 	windows   []window
+	followers []followers
 	rivals    []rival
 	rounds    int
 	slice     time.Duration // how long one rival is measured in one cell and round
@@ -26,8 +27,9 @@ type options struct {
 // fullOptions fill about three minutes, quickOptions less than one.
 func fullOptions() options {
 	return options{
-		workloads: must(parseList("1x128,1x1K,64x128,64x1K,64x16K,1x1M", parseWorkload)),
+		workloads: must(parseList("heartbeat,1x128,1x1K,64x128,64x1K,64x16K,1x1M", parseWorkload)),
 		windows:   must(parseList("sync,2,16,130,stream", parseWindow)),
+		followers: []followers{1},
 		rivals:    slices.Clone(allRivals),
 		rounds:    5,
 		slice:     400 * time.Millisecond,
@@ -38,7 +40,7 @@ func fullOptions() options {
 
 func quickOptions() options {
 	opts := fullOptions()
-	opts.workloads = must(parseList("1x128,64x128,64x1K", parseWorkload))
+	opts.workloads = must(parseList("heartbeat,1x128,64x128,64x1K", parseWorkload))
 	opts.windows = must(parseList("sync,2,130,stream", parseWindow))
 	opts.rounds = 3
 	opts.slice = 300 * time.Millisecond
@@ -84,8 +86,9 @@ func newFlags(opts *options) *flag.FlagSet {
 	flags := flag.NewFlagSet("raftbench", flag.ContinueOnError)
 	flags.SetOutput(io.Discard) // main prints errors, parseOptions help
 	flags.Bool("quick", false, "fewer cells, fewer rounds, shorter slices")
-	listFlag(flags, "workloads", "comma-separated workloads, entries x payload bytes of each", &opts.workloads, parseWorkload)
+	listFlag(flags, "workloads", "comma-separated workloads: entries x payload bytes of each, such as 1x0 or 64x16K; or heartbeat, at window sync only", &opts.workloads, parseWorkload)
 	listFlag(flags, "windows", "comma-separated windows: sync, requests in flight, stream (plain TCP without a window)", &opts.windows, parseWindow)
+	listFlag(flags, "followers", "comma-separated numbers of followers that one leader sends to at once, such as 1,2,4,6; transports only beyond 1", &opts.followers, parseFollowers)
 	listFlag(flags, "rivals", "comma-separated rivals", &opts.rivals, parseRival)
 	flags.IntVar(&opts.rounds, "rounds", opts.rounds, "`rounds` in which each cell is measured")
 	flags.DurationVar(&opts.slice, "slice", opts.slice, "`time` for one rival in one cell and round")
@@ -137,7 +140,7 @@ func (o options) check() error {
 	case o.heap < 0:
 		return fmt.Errorf("-heap %d: must be 0 or more MiB", o.heap)
 	case len(o.tasks()) == 0:
-		return fmt.Errorf("none of these -rivals can be measured at these -windows: plain TCP has sync and stream, a transport has all but stream")
+		return fmt.Errorf("none of these -rivals can be measured at these -windows: plain TCP has sync and stream to 1 follower, a transport has all but stream, a heartbeat has sync")
 	}
 	return nil
 }

@@ -47,6 +47,8 @@ func TestBadFlagsSayWhatToDo(t *testing.T) {
 		{[]string{"-workloads", "0x128"}, "such as 1x128"},
 		{[]string{"-workloads", "65535x1M"}, "up to 256M"},
 		{[]string{"-workloads", "1x128,1x128"}, "named twice"},
+		{[]string{"-workloads", "heartbeat", "-windows", "2"}, "a heartbeat has sync"},
+		{[]string{"-followers", "0"}, "from 1 to 255"},
 		{[]string{"-windows", "1"}, "from 2 to 65535"},
 		{[]string{"-windows", "many"}, "write sync"},
 		{[]string{"-rivals", "etcd"}, "choose from raw-ping-pong"},
@@ -69,5 +71,5 @@ func TestHelpNamesFlagsAndDefaults(t *testing.T) {
 	_, err := parseOptions([]string{"-h"}, &help)
 	require.ErrorIs(t, err, flag.ErrHelp)
 	require.Contains(t, help.String(), "-workloads")
-	require.Contains(t, help.String(), `"1x128,1x1K,64x128,64x1K,64x16K,1x1M"`)
+	require.Contains(t, help.String(), `"heartbeat,1x128,1x1K,64x128,64x1K,64x16K,1x1M"`)
 }

@@ -34,7 +34,7 @@ func (p *progress) begin(opts options, tasks []task) {
 
 // show names the measurement that begins.
 func (p *progress) show(round int, c cell, r rival) {
-	p.line = fmt.Sprintf("round %d/%d  %-7s %-6s  %-16s", round+1, p.rounds, c.workload, c.window, r)
+	p.line = fmt.Sprintf("round %d/%d  %-9s %-6s  %-16s", round+1, p.rounds, c.workload, c.lane(), r)
 	if p.terminal {
 		fmt.Fprintf(p.out, "\r\x1b[K%s  %d/%d  %s", p.line, p.done+1, p.total, p.left())
 	}

@@ -1,48 +1,21 @@
 package main
 
 import (
-	"errors"
+	"io"
 	"reflect"
+	"sync/atomic"
 	"time"
 
 	"github.com/raftwire/raftwire"
 )
 
-// A raftwireLink is two transports, one of which sends requests that the
-// other receives. This file and its twin for the other type set are the same
-// but for the names, so that nobody is measured by better code; a test holds
-// them together.
-type raftwireLink struct {
-	sender, receiver *raftwire.NetworkTransport
-	request          *raftwire.AppendEntriesRequest
-	tally            tally
+// raftwireStack makes transports of raftwire's type set. This file and its
+// twin for the other type set are the same but for the names, so that nobody
+// is measured by better code; a test holds them together.
+var raftwireStack = stack{listen: listenRaftwire, dial: newRaftwireSender}
 
-	quit   chan struct{} // closed by Close
-	served chan struct{} // closed when serve has ended
-}
-
-func openRaftwire(s setup) (link, error) {
-	receiver, err := newRaftwire(s)
-	if err != nil {
-		return nil, err
-	}
-	sender, err := newRaftwire(s)
-	if err != nil {
-		return nil, errors.Join(err, receiver.Close())
-	}
-	l := &raftwireLink{
-		sender:   sender,
-		receiver: receiver,
-		request:  raftwireRequest(s.content),
-		quit:     make(chan struct{}),
-		served:   make(chan struct{}),
-	}
-	go l.serve()
-	return l, nil
-}
-
-func newRaftwire(s setup) (*raftwire.NetworkTransport, error) {
-	return raftwire.NewTCPTransportWithConfig(loopback, nil, &raftwire.NetworkTransportConfig{
+func newRaftwire(listen string, s setup) (*raftwire.NetworkTransport, error) {
+	return raftwire.NewTCPTransportWithConfig(listen, advertised(listen), &raftwire.NetworkTransportConfig{
 		Logger:          silence,
 		MaxPool:         maxPool,
 		MaxRPCsInFlight: int(s.window),
@@ -50,63 +23,159 @@ func newRaftwire(s setup) (*raftwire.NetworkTransport, error) {
 	})
 }
 
+// A raftwireReceiver is a transport whose requests are answered.
+type raftwireReceiver struct {
+	transport *raftwire.NetworkTransport
+	due       *raftwire.AppendEntriesRequest // what every request is; nil means anything
+	saveTo    string
+	beats     atomic.Uint64 // heartbeats answered
+
+	quit   chan struct{} // closed by Close
+	served chan struct{} // closed when serve has ended
+}
+
+func listenRaftwire(listen string, s setup) (receiver, error) {
+	transport, err := newRaftwire(listen, s)
+	if err != nil {
+		return nil, err
+	}
+	r := &raftwireReceiver{
+		transport: transport,
+		saveTo:    s.saveTo,
+		quit:      make(chan struct{}),
+		served:    make(chan struct{}),
+	}
+	if s.content != nil {
+		r.due = raftwireRequest(s.content)
+	}
+	transport.SetHeartbeatHandler(func(rpc raftwire.RPC) { r.answer(rpc, r.beats.Add(1)-1) })
+	go r.serve()
+	return r, nil
+}
+
+func (r *raftwireReceiver) address() string { return string(r.transport.LocalAddr()) }
+
 // serve answers the receiver's requests, as a Raft core does: one goroutine,
 // one request after the other.
-func (l *raftwireLink) serve() {
-	defer close(l.served)
-	requests := l.receiver.Consumer()
+func (r *raftwireReceiver) serve() {
+	defer close(r.served)
+	requests := r.transport.Consumer()
 	for answers := uint64(0); ; answers++ {
 		select {
 		case rpc := <-requests:
-			if l.intact(rpc.Command, answers == 0) {
-				rpc.Respond(raftwireAnswer(firstAnswer+answers), nil)
-			} else {
-				rpc.Respond(nil, errAltered)
-			}
-		case <-l.quit:
+			r.answer(rpc, answers)
+		case <-r.quit:
 			return
 		}
 	}
 }
 
+// answer answers a request before which there were that many answers.
+func (r *raftwireReceiver) answer(rpc raftwire.RPC, answers uint64) {
+	switch {
+	case r.intact(rpc.Command, answers == 0):
+		rpc.Respond(raftwireAnswer(firstAnswer+answers), nil)
+	case rpc.Reader != nil && r.saveTo != "":
+		err := save(r.saveTo, rpc.Reader)
+		rpc.Respond(&raftwire.InstallSnapshotResponse{Term: term, Success: err == nil}, err)
+	default:
+		rpc.Respond(nil, errAltered)
+	}
+}
+
 // intact reports whether a request arrived as it was sent. The first is
 // compared in full, later ones by length.
-func (l *raftwireLink) intact(command any, first bool) bool {
+func (r *raftwireReceiver) intact(command any, first bool) bool {
 	got, ok := command.(*raftwire.AppendEntriesRequest)
-	if !ok || len(got.Entries) != len(l.request.Entries) {
-		return false
+	if !ok || r.due == nil {
+		return ok
 	}
 	if first {
-		return reflect.DeepEqual(got, l.request)
+		return reflect.DeepEqual(got, r.due)
 	}
 	last := len(got.Entries) - 1
-	return last < 0 || len(got.Entries[last].Data) == len(l.request.Entries[last].Data)
+	return len(got.Entries) == len(r.due.Entries) &&
+		(last < 0 || len(got.Entries[last].Data) == len(r.due.Entries[last].Data))
+}
+
+func (r *raftwireReceiver) Close() error {
+	err := r.transport.Close()
+	close(r.quit)
+	<-r.served
+	return err
+}
+
+// A raftwireSender is a transport that sends requests.
+type raftwireSender struct {
+	transport *raftwire.NetworkTransport
+}
+
+func newRaftwireSender(s setup) (sender, error) {
+	transport, err := newRaftwire(loopback, s)
+	if err != nil {
+		return nil, err
+	}
+	return &raftwireSender{transport}, nil
+}
+
+// Close also ends the connections at once, and with them the goroutines that
+// wait at the other end.
+func (t *raftwireSender) Close() error {
+	t.transport.CloseStreams()
+	return t.transport.Close()
+}
+
+func (t *raftwireSender) link(target string, s setup) link {
+	l := &raftwireLink{
+		transport: t.transport,
+		target:    raftwire.ServerAddress(target),
+		answers:   s.tally(),
+	}
+	if s.content != nil {
+		l.request = raftwireRequest(s.content)
+	}
+	return l
+}
+
+// A raftwireLink sends its request to one receiver.
+type raftwireLink struct {
+	transport *raftwire.NetworkTransport
+	target    raftwire.ServerAddress
+	request   *raftwire.AppendEntriesRequest
+	answers   tally
 }
 
 func (l *raftwireLink) call() error {
 	resp := new(raftwire.AppendEntriesResponse)
-	err := l.sender.AppendEntries(raftwire.ServerID(receiverID), l.receiver.LocalAddr(), l.request, resp)
+	err := l.transport.AppendEntries(raftwire.ServerID(receiverID), l.target, l.request, resp)
 	if err != nil {
 		return err
 	}
-	return l.tally.check(resp.Success, resp.LastLog)
+	return l.answers.check(resp.Success, resp.LastLog)
 }
 
 func (l *raftwireLink) pipeline() (pipeline, error) {
-	p, err := l.sender.AppendEntriesPipeline(raftwire.ServerID(receiverID), l.receiver.LocalAddr())
+	p, err := l.transport.AppendEntriesPipeline(raftwire.ServerID(receiverID), l.target)
 	if err != nil {
 		return nil, err
 	}
-	return &raftwirePipeline{AppendPipeline: p, futures: p.Consumer(), request: l.request}, nil
+	return &raftwirePipeline{AppendPipeline: p, futures: p.Consumer(), request: l.request, answers: l.answers}, nil
 }
 
-// Close ends both transports. The sender's connections go first, which ends
-// the receiver's goroutines that wait at the other end.
-func (l *raftwireLink) Close() error {
-	l.sender.CloseStreams()
-	err := errors.Join(l.sender.Close(), l.receiver.Close())
-	close(l.quit)
-	<-l.served
+func (l *raftwireLink) snapshot(body io.Reader, size int64) error {
+	args := &raftwire.InstallSnapshotRequest{
+		RPCHeader:       raftwire.RPCHeader{ProtocolVersion: protocolVersion, ID: senderID, Addr: senderAddr},
+		SnapshotVersion: 1,
+		Term:            term,
+		LastLogIndex:    lastIndex,
+		LastLogTerm:     term,
+		Size:            size,
+	}
+	resp := new(raftwire.InstallSnapshotResponse)
+	err := l.transport.InstallSnapshot(raftwire.ServerID(receiverID), l.target, args, resp, body)
+	if err == nil && !resp.Success {
+		return errAltered
+	}
 	return err
 }
 
@@ -115,7 +184,7 @@ type raftwirePipeline struct {
 	raftwire.AppendPipeline
 	futures <-chan raftwire.AppendFuture
 	request *raftwire.AppendEntriesRequest
-	tally   tally // owned by the goroutine that receives
+	answers tally // owned by the goroutine that receives
 }
 
 func (p *raftwirePipeline) send() error {
@@ -129,21 +198,24 @@ func (p *raftwirePipeline) receive(quit <-chan struct{}) (start time.Time, err e
 		if err := future.Error(); err != nil {
 			return time.Time{}, err
 		}
-		return future.Start(), p.tally.check(future.Response().Success, future.Response().LastLog)
+		return future.Start(), p.answers.check(future.Response().Success, future.Response().LastLog)
 	case <-quit:
 		return time.Time{}, errNoMore
 	}
 }
 
-func raftwireRequest(c content) *raftwire.AppendEntriesRequest {
+// raftwireRequest returns the content's request, which is a heartbeat if it
+// has no entries.
+func raftwireRequest(c *content) *raftwire.AppendEntriesRequest {
 	req := &raftwire.AppendEntriesRequest{
-		RPCHeader:         raftwire.RPCHeader{ProtocolVersion: protocolVersion, ID: senderID, Addr: senderAddr},
-		Term:              term,
-		PrevLogEntry:      lastIndex,
-		PrevLogTerm:       term,
-		LeaderCommitIndex: lastIndex,
+		RPCHeader: raftwire.RPCHeader{ProtocolVersion: protocolVersion, ID: senderID, Addr: senderAddr},
+		Term:      term,
 	}
 	req.Leader = senderAddr
+	if len(c.entries) == 0 {
+		return req
+	}
+	req.PrevLogEntry, req.PrevLogTerm, req.LeaderCommitIndex = lastIndex, term, lastIndex
 	for i, data := range c.entries {
 		req.Entries = append(req.Entries, &raftwire.Log{
 			Index:      lastIndex + 1 + uint64(i),

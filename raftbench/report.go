@@ -27,19 +27,21 @@ type Settings struct {
 
 // A Result is a rival in a cell.
 type Result struct {
-	Workload workload  `json:"workload"`
-	Window   window    `json:"window"`
-	Rival    string    `json:"rival"`
-	Median   Figures   `json:"median"` // of each figure over the rounds
-	Rounds   []Figures `json:"rounds"`
+	Workload  workload  `json:"workload"`
+	Window    window    `json:"window"`
+	Followers followers `json:"followers,omitempty"`
+	Rival     string    `json:"rival"`
+	Median    Figures   `json:"median"` // of each figure over the rounds
+	Rounds    []Figures `json:"rounds"`
 }
 
 // A Ratio compares RPC/s of two rivals in a cell.
 type Ratio struct {
-	Workload workload  `json:"workload"`
-	Window   window    `json:"window"`
-	Median   float64   `json:"median"` // of Rounds
-	Rounds   []float64 `json:"rounds"` // within each round
+	Workload  workload  `json:"workload"`
+	Window    window    `json:"window"`
+	Followers followers `json:"followers,omitempty"`
+	Median    float64   `json:"median"` // of Rounds
+	Rounds    []float64 `json:"rounds"` // within each round
 }
 
 func newReport(opts options) *Report {
@@ -59,7 +61,7 @@ func newReport(opts options) *Report {
 func (r *Report) add(c cell, by rival, f Figures) {
 	result := r.find(c, by.name)
 	if result == nil {
-		result = &Result{Workload: c.workload, Window: c.window, Rival: by.name}
+		result = &Result{Workload: c.workload, Window: c.window, Followers: c.followers, Rival: by.name}
 		r.Results = append(r.Results, result)
 	}
 	result.Rounds = append(result.Rounds, f)
@@ -75,7 +77,8 @@ func (r *Report) find(c cell, rival string) *Result {
 	return nil
 }
 
-func (r *Result) cell() cell { return cell{r.Workload, r.Window} }
+// cell counts one follower where an older report says nothing.
+func (r *Result) cell() cell { return cell{r.Workload, r.Window, max(1, r.Followers)} }
 
 // summarize computes medians and ratios of what was added.
 func (r *Report) summarize() {
@@ -93,7 +96,7 @@ func (r *Report) summarize() {
 
 // newRatio compares within each round that has both.
 func newRatio(ours, peer *Result) Ratio {
-	ratio := Ratio{Workload: ours.Workload, Window: ours.Window}
+	ratio := Ratio{Workload: ours.Workload, Window: ours.Window, Followers: ours.Followers}
 	for i := range min(len(ours.Rounds), len(peer.Rounds)) {
 		ratio.Rounds = append(ratio.Rounds, ours.Rounds[i].RPCsPerSecond/peer.Rounds[i].RPCsPerSecond)
 	}
@@ -110,7 +113,7 @@ func (r *Report) ratio(c cell) *Ratio {
 	return &r.Ratios[i]
 }
 
-func (r Ratio) cell() cell { return cell{r.Workload, r.Window} }
+func (r Ratio) cell() cell { return cell{r.Workload, r.Window, max(1, r.Followers)} }
 
 func medianFigures(rounds []Figures) Figures {
 	of := func(figure func(Figures) float64) float64 {

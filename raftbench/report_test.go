@@ -31,7 +31,7 @@ func sampleReport() *Report {
 		},
 		Settings: Settings{Rounds: 3, SliceSecs: 0.4, TimeoutSecs: 10, LiveHeapMiB: 64, MaxPool: 3},
 	}
-	small := cell{workload{1, 128}, oneByOne}
+	small := cell{workload{1, 128}, oneByOne, 1}
 	for _, rate := range []float64{1000, 2000, 3000} {
 		r.add(small, rival{name: nameHashicorp}, sampleFigures(rate))
 	}
@@ -40,7 +40,7 @@ func sampleReport() *Report {
 	}
 	stream := sampleFigures(1e6)
 	stream.P50Micros, stream.P99Micros = 0, 0
-	r.add(cell{workload{64, 1 << 10}, streaming}, rival{name: "raw-stream"}, stream)
+	r.add(cell{workload{64, 1 << 10}, streaming, 1}, rival{name: "raw-stream"}, stream)
 	r.summarize()
 	return r
 }
@@ -87,16 +87,16 @@ sync    3.25 >= 2.3
 }
 
 func TestBars(t *testing.T) {
-	require.Equal(t, 2.3, bar(cell{workload{1, 128}, oneByOne}))
-	require.Equal(t, 4.5, bar(cell{workload{64, 1 << 10}, 130}))
-	require.Zero(t, bar(cell{workload{64, 1 << 10}, 131}))
-	require.Zero(t, bar(cell{workload{2, 128}, oneByOne}))
+	require.Equal(t, 2.3, bar(cell{workload{1, 128}, oneByOne, 1}))
+	require.Equal(t, 4.5, bar(cell{workload{64, 1 << 10}, 130, 1}))
+	require.Zero(t, bar(cell{workload{64, 1 << 10}, 131, 1}))
+	require.Zero(t, bar(cell{workload{2, 128}, oneByOne, 1}))
 	for window, ratios := range barRatios {
 		require.Len(t, ratios, len(barWorkloads), window)
 	}
-	require.Equal(t, "< 2.3", barText(cell{workload{1, 128}, oneByOne}, 2.2))
-	require.Equal(t, ">= 2.3", barText(cell{workload{1, 128}, oneByOne}, 2.3))
-	require.Equal(t, "no bar", barText(cell{workload{2, 128}, oneByOne}, 2.3))
+	require.Equal(t, "< 2.3", barText(cell{workload{1, 128}, oneByOne, 1}, 2.2))
+	require.Equal(t, ">= 2.3", barText(cell{workload{1, 128}, oneByOne, 1}, 2.3))
+	require.Equal(t, "no bar", barText(cell{workload{2, 128}, oneByOne, 1}, 2.3))
 }
 
 func TestJSONRoundTrip(t *testing.T) {

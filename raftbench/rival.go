@@ -12,7 +12,7 @@ import (
 // A rival is a way to get requests from here to there.
 type rival struct {
 	name  string
-	takes func(window) bool
+	takes func(cell) bool
 	open  func(setup) (exchange, error)
 }
 
@@ -20,9 +20,12 @@ func (r rival) String() string { return r.name }
 
 // A setup is what a rival needs to know in order to open an exchange.
 type setup struct {
-	content content
-	window  window
-	timeout time.Duration
+	content   *content // nil means any, for a receiver
+	window    window
+	followers followers
+	timeout   time.Duration
+	target    string // a receiver in another process; "" opens one in this
+	saveTo    string // file for the snapshots that a receiver gets; "" refuses them
 }
 
 // An exchange is a sender and a receiver, connected and ready.
@@ -43,17 +46,25 @@ const (
 
 // allRivals are in the order of the table.
 var allRivals = []rival{
-	{"raw-ping-pong", isOneByOne, openPingPong},
-	{"raw-hand-over", isOneByOne, openHandOver},
-	{nameHashicorp, isTransports, opensLoop(openHashicorp)},
-	{nameRaftwire, isTransports, opensLoop(openRaftwire)},
+	{"raw-ping-pong", isCall, openPingPong},
+	{"raw-hand-over", isHandedOver, openHandOver},
+	{nameHashicorp, isTransports, hashicorpStack.open},
+	{nameRaftwire, isTransports, raftwireStack.open},
 	{"raw-stream", isStreaming, openStream},
 	{"raw-fresh-stream", isStreaming, openFreshStream},
 }
 
-func isOneByOne(w window) bool   { return w == oneByOne }
-func isStreaming(w window) bool  { return w == streaming }
-func isTransports(w window) bool { return w != streaming }
+// stacks are the rivals that are transports.
+var stacks = map[string]stack{nameHashicorp: hashicorpStack, nameRaftwire: raftwireStack}
+
+func isCall(c cell) bool       { return c.window == oneByOne && c.followers == 1 }
+func isHandedOver(c cell) bool { return isCall(c) && c.workload != heartbeat }
+func isStreaming(c cell) bool {
+	return c.window == streaming && c.followers == 1 && c.workload != heartbeat
+}
+func isTransports(c cell) bool {
+	return c.window == oneByOne || (c.window != streaming && c.workload != heartbeat)
+}
 
 func parseRival(s string) (rival, error) {
 	names := make([]string, len(allRivals))

@@ -14,7 +14,7 @@ import (
 )
 
 func tinySetup(window window) setup {
-	return setup{content: newContent(tinyWorkload), window: window, timeout: 10 * time.Second}
+	return setup{content: newContent(tinyWorkload), window: window, followers: 1, timeout: 10 * time.Second}
 }
 
 var tinyWorkload = workload{entries: 3, size: 100}
@@ -22,7 +22,7 @@ var tinyWorkload = workload{entries: 3, size: 100}
 func TestEveryRivalMeasuresWithoutError(t *testing.T) {
 	for _, r := range allRivals {
 		for _, window := range []window{oneByOne, 2, 130, streaming} {
-			if !r.takes(window) {
+			if !r.takes(cell{tinyWorkload, window, 1}) {
 				continue
 			}
 			t.Run(fmt.Sprintf("%s/%s", r, window), func(t *testing.T) {
@@ -43,14 +43,51 @@ func TestEveryRivalMeasuresWithoutError(t *testing.T) {
 	}
 }
 
+func TestEveryRivalTakesHeartbeatsAndEmptyEntries(t *testing.T) {
+	for _, w := range []workload{heartbeat, {1, 0}} {
+		s := setup{content: newContent(w), window: oneByOne, followers: 1, timeout: 10 * time.Second}
+		for _, r := range allRivals {
+			if r.takes(cell{w, oneByOne, 1}) {
+				f, err := measure(r, w, s, 2*time.Millisecond)
+				require.NoError(t, err, "%s at %s", r, w)
+				require.Positive(t, f.RPCs)
+				require.Zero(t, f.MBPerSecond)
+			}
+		}
+	}
+}
+
+// A heartbeat must not take the way through the consumer.
+func TestHeartbeatsAreAnsweredByTheirHandler(t *testing.T) {
+	s := setup{content: newContent(heartbeat), window: oneByOne, followers: 1, timeout: 10 * time.Second}
+	x, err := hashicorpStack.open(s)
+	require.NoError(t, err)
+	defer x.Close()
+	n, err := runFor(x, time.Millisecond, s.timeout, newHistogram())
+	require.NoError(t, err)
+	require.EqualValues(t, n, x.(*session).receivers[0].(*hashicorpReceiver).beats.Load())
+}
+
+func TestManyFollowersAreCountedTogether(t *testing.T) {
+	for name, stack := range stacks {
+		for _, window := range []window{oneByOne, 16} {
+			s := tinySetup(window)
+			s.followers = 3
+			f, err := measure(rival{name: name, open: stack.open}, tinyWorkload, s, 8*time.Millisecond)
+			require.NoError(t, err, name)
+			require.Positive(t, f.P50Micros)
+		}
+	}
+}
+
 // The floor is only a floor if it carries what the transports carry.
 func TestRawFramesAreWhatHashicorpSpeaks(t *testing.T) {
 	s := tinySetup(oneByOne)
-	l, err := openHashicorp(s)
+	r, err := listenHashicorp(loopback, s)
 	require.NoError(t, err)
-	defer l.Close()
+	defer r.Close()
 
-	conn, err := net.Dial("tcp", string(l.(*hashicorpLink).receiver.LocalAddr()))
+	conn, err := net.Dial("tcp", r.address())
 	require.NoError(t, err)
 	defer conn.Close()
 	require.NoError(t, conn.SetDeadline(time.Now().Add(s.timeout)))
@@ -64,12 +101,12 @@ func TestRawFramesAreWhatHashicorpSpeaks(t *testing.T) {
 
 // A receiver that gets something else than was sent says so.
 func TestAlteredRequestsFailTheRun(t *testing.T) {
-	l, err := openHashicorp(tinySetup(oneByOne))
+	opened, err := listenHashicorp(loopback, tinySetup(oneByOne))
 	require.NoError(t, err)
-	defer l.Close()
+	defer opened.Close()
 
-	link := l.(*hashicorpLink)
-	sent := *link.request
+	link := opened.(*hashicorpReceiver)
+	sent := *link.due
 	require.True(t, link.intact(&sent, true))
 	sent.PrevLogTerm++
 	require.False(t, link.intact(&sent, true), "the first is compared in full")

@@ -17,18 +17,25 @@ func (o options) tasks() []task {
 	var tasks []task
 	for _, workload := range o.workloads {
 		for _, window := range o.windows {
-			t := task{cell: cell{workload, window}}
-			for _, r := range o.rivals {
-				if r.takes(window) {
-					t.rivals = append(t.rivals, r)
+			for _, followers := range o.followers {
+				t := o.task(cell{workload, window, followers})
+				if len(t.rivals) > 0 {
+					tasks = append(tasks, t)
 				}
-			}
-			if len(t.rivals) > 0 {
-				tasks = append(tasks, t)
 			}
 		}
 	}
 	return tasks
+}
+
+func (o options) task(c cell) task {
+	t := task{cell: c}
+	for _, r := range o.rivals {
+		if r.takes(c) {
+			t.rivals = append(t.rivals, r)
+		}
+	}
+	return t
 }
 
 // benchmark measures every task once a round. It ends early when ctx is done
@@ -39,7 +46,7 @@ func benchmark(ctx context.Context, opts options, status *progress) (*Report, er
 	tasks := opts.tasks()
 	report := newReport(opts)
 	defer report.summarize()
-	contents := make(map[workload]content)
+	contents := make(map[workload]*content)
 	for _, w := range opts.workloads {
 		contents[w] = newContent(w)
 	}
@@ -47,7 +54,7 @@ func benchmark(ctx context.Context, opts options, status *progress) (*Report, er
 	defer status.end()
 	for round := range opts.rounds {
 		for _, t := range tasks {
-			s := setup{content: contents[t.workload], window: t.window, timeout: opts.timeout}
+			s := setup{content: contents[t.workload], window: t.window, followers: t.followers, timeout: opts.timeout}
 			if err := runTask(ctx, opts, t, s, round, report, status); err != nil {
 				return report, err
 			}
@@ -66,7 +73,7 @@ func runTask(ctx context.Context, opts options, t task, s setup, round int, repo
 		status.show(round, t.cell, r)
 		figures, err := measure(r, t.workload, s, opts.slice)
 		if err != nil {
-			return fmt.Errorf("%s at %s, window %s: %w", r, t.workload, t.window, err)
+			return fmt.Errorf("%s at %s, window %s: %w", r, t.workload, t.lane(), err)
 		}
 		report.add(t.cell, r, figures)
 		status.measured(figures)

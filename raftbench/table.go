@@ -19,7 +19,8 @@ func writeTable(out io.Writer, r *Report, bars bool) {
 		"ratio: of RPC/s, raftwire / hashicorp/raft, the median of the rounds' ratios, and their range.\n"+
 		"latency: of a call; in a pipeline from Start() of a future until it is consumed.\n"+
 		"allocs, B/RPC and CPU: both ends together. Two allocations of a transport's RPC are the\n"+
-		"benchmark's: the response to fill and the answer.\n")
+		"benchmark's: the response to fill and the answer.\n"+
+		"window \"16 to 4\": 16 in flight to each of 4 followers, from one leader; RPC/s of all together.\n")
 	if len(r.Ratios) > 0 {
 		fmt.Fprint(out, "\nRPC/s, raftwire / hashicorp/raft\n\n")
 		writeAligned(out, 1, ratioRows(r, bars))
@@ -33,12 +34,10 @@ func figureRows(r *Report, bars bool) [][]string {
 		head = append(head, "bar")
 	}
 	rows := [][]string{head}
-	var previous cell
-	for _, result := range r.Results {
-		if result.Workload != previous.workload {
+	for i, result := range r.Results {
+		if i == 0 || result.Workload != r.Results[i-1].Workload {
 			rows = append(rows, nil)
 		}
-		previous = result.cell()
 		rows = append(rows, figureRow(r, result, bars))
 	}
 	return rows
@@ -47,7 +46,7 @@ func figureRows(r *Report, bars bool) [][]string {
 func figureRow(r *Report, result *Result, bars bool) []string {
 	f := result.Median
 	row := []string{
-		result.Workload.String(), result.Window.String(), result.Rival,
+		result.Workload.String(), result.cell().lane(), result.Rival,
 		grouped(f.RPCsPerSecond), fmt.Sprintf("%.0f%%", 100*result.spread()),
 		grouped(f.EntriesPerSecond), short(f.MBPerSecond),
 		short(f.P50Micros), short(f.P99Micros),
@@ -63,23 +62,23 @@ func figureRow(r *Report, result *Result, bars bool) []string {
 	return row
 }
 
-// ratioRows makes a matrix, a row for each window and a column for each workload.
+// ratioRows makes a matrix, a row for each lane and a column for each workload.
 func ratioRows(r *Report, bars bool) [][]string {
 	var workloads []workload
-	var windows []window
+	var lanes []cell // without workload
 	for _, ratio := range r.Ratios {
 		workloads = appendNew(workloads, ratio.Workload)
-		windows = appendNew(windows, ratio.Window)
+		lanes = appendNew(lanes, cell{window: ratio.Window, followers: ratio.cell().followers})
 	}
 	head := []string{"window"}
 	for _, w := range workloads {
 		head = append(head, w.String())
 	}
 	rows := [][]string{head}
-	for _, window := range windows {
-		row := []string{window.String()}
+	for _, lane := range lanes {
+		row := []string{lane.lane()}
 		for _, w := range workloads {
-			row = append(row, ratioText(r, cell{w, window}, bars))
+			row = append(row, ratioText(r, cell{w, lane.window, lane.followers}, bars))
 		}
 		rows = append(rows, row)
 	}
