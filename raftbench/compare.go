@@ -1,13 +1,14 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"math"
 )
 
 // compare prints what changed from one report to another.
-func compare(args []string, out io.Writer) error {
+func compare(_ context.Context, args []string, out io.Writer) error {
 	if len(args) != 2 {
 		return fmt.Errorf("compare needs two files written by -json: go run ./raftbench compare old.json new.json")
 	}

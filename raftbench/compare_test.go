@@ -23,7 +23,7 @@ func TestCompare(t *testing.T) {
 	after.summarize()
 
 	var out bytes.Buffer
-	require.NoError(t, compare([]string{writeSample(t, before), writeSample(t, after)}, &out))
+	require.NoError(t, compare(t.Context(), []string{writeSample(t, before), writeSample(t, after)}, &out))
 	require.Contains(t, out.String(), `
 workload  window  rival           old RPC/s  new RPC/s    change  old p99 µs  new p99 µs  old allocs  new allocs  old ratio  new ratio
 1x128     sync    hashicorp/raft      2,000      2,200  (+10.0%)       2,000       1,818        28.0        28.0
@@ -33,8 +33,8 @@ workload  window  rival           old RPC/s  new RPC/s    change  old p99 µs  n
 
 func TestCompareSaysWhatItNeeds(t *testing.T) {
 	full, empty := writeSample(t, sampleReport()), writeSample(t, &Report{})
-	require.ErrorContains(t, compare([]string{full}, nil), "needs two files")
-	require.ErrorContains(t, compare([]string{full, "missing.json"}, nil), "missing.json")
-	require.ErrorContains(t, compare([]string{full, "compare_test.go"}, nil), "not a report")
-	require.ErrorContains(t, compare([]string{full, empty}, nil), "no cell in common")
+	require.ErrorContains(t, compare(t.Context(), []string{full}, nil), "needs two files")
+	require.ErrorContains(t, compare(t.Context(), []string{full, "missing.json"}, nil), "missing.json")
+	require.ErrorContains(t, compare(t.Context(), []string{full, "compare_test.go"}, nil), "not a report")
+	require.ErrorContains(t, compare(t.Context(), []string{full, empty}, nil), "no cell in common")
 }

@@ -8,45 +8,63 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"strings"
 )
 
+const manual = `Usage: go run ./raftbench [run] [flags]           AppendEntries, both ends in this process
+       go run ./raftbench snapshot [flags]        InstallSnapshot from a file to a file
+       go run ./raftbench compare OLD NEW         what changed between two files of run -json
+Each command has a -h of its own.
+`
+
+// A command is the first argument; run is meant if that is a flag.
+type command struct {
+	name string
+	do   func(ctx context.Context, args []string, out io.Writer) error
+}
+
+var commands = []command{
+	{"run", run},
+	{"snapshot", measureSnapshots},
+	{"compare", compare},
+}
+
 func main() {
-	if len(os.Args) > 1 && os.Args[1] == "compare" {
-		if err := compare(os.Args[2:], os.Stdout); err != nil {
-			fail(err)
-		}
-		return
-	}
-	opts, err := parseOptions(os.Args[1:], os.Stdout)
-	switch {
-	case errors.Is(err, flag.ErrHelp):
-	case err != nil:
-		fail(err)
-	default:
-		run(opts)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	context.AfterFunc(ctx, stop) // a second interrupt ends the program at once
+	err := dispatch(ctx, os.Args[1:], os.Stdout)
+	if err != nil && !errors.Is(err, flag.ErrHelp) {
+		fmt.Fprintln(os.Stderr, "raftbench:", err)
+		os.Exit(1)
 	}
 }
 
-func fail(err error) {
-	fmt.Fprintln(os.Stderr, "raftbench:", err)
-	os.Exit(1)
+func dispatch(ctx context.Context, args []string, out io.Writer) error {
+	if len(args) == 0 || strings.HasPrefix(args[0], "-") {
+		return run(ctx, args, out)
+	}
+	names := make([]string, len(commands))
+	for i, c := range commands {
+		if c.name == args[0] {
+			return c.do(ctx, args[1:], out)
+		}
+		names[i] = c.name
+	}
+	return fmt.Errorf("unknown command %q: choose from %s (-h explains them)", args[0], strings.Join(names, ", "))
 }
 
 // run measures and prints whatever was measured, also after an interrupt or a
 // failure: figures that are complete are worth showing.
-func run(opts options) {
-	if err := ensureWritable(opts.json); err != nil {
-		fail(fmt.Errorf("-json: %w", err)) // now, not after three minutes
-	}
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	context.AfterFunc(ctx, stop) // a second interrupt ends the program at once
-	report, err := benchmark(ctx, opts, newProgress(os.Stderr))
-	if publishErr := publish(report, opts, os.Stdout); publishErr != nil {
-		err = errors.Join(err, publishErr)
-	}
+func run(ctx context.Context, args []string, out io.Writer) error {
+	opts, err := parseOptions(args, out)
 	if err != nil {
-		fail(err)
+		return err
 	}
+	if err := ensureWritable(opts.json); err != nil {
+		return fmt.Errorf("-json: %w", err) // now, not after three minutes
+	}
+	report, err := benchmark(ctx, opts, newProgress(os.Stderr))
+	return errors.Join(err, publish(report, opts, out))
 }
 
 func publish(report *Report, opts options, out io.Writer) error {

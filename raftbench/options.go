@@ -53,18 +53,8 @@ func parseOptions(args []string, help io.Writer) (options, error) {
 	if asksQuick(args) {
 		opts = quickOptions()
 	}
-	flags := newFlags(&opts)
-	err := flags.Parse(args)
-	switch {
-	case err == flag.ErrHelp:
-		flags.SetOutput(help)
-		fmt.Fprintln(help, "Usage: go run ./raftbench [flags]\n       go run ./raftbench compare old.json new.json")
-		flags.PrintDefaults()
+	if err := parseFlags(newFlags(&opts), args, manual+"Flags of run:\n", help); err != nil {
 		return opts, err
-	case err != nil:
-		return opts, fmt.Errorf("%w (-h lists the flags)", err)
-	case flags.NArg() > 0:
-		return opts, fmt.Errorf("unexpected argument %q: everything is set by flags (-h lists them)", flags.Arg(0))
 	}
 	return opts, opts.check()
 }
@@ -83,8 +73,7 @@ func asksQuick(args []string) bool {
 }
 
 func newFlags(opts *options) *flag.FlagSet {
-	flags := flag.NewFlagSet("raftbench", flag.ContinueOnError)
-	flags.SetOutput(io.Discard) // main prints errors, parseOptions help
+	flags := newFlagSet("run")
 	flags.Bool("quick", false, "fewer cells, fewer rounds, shorter slices")
 	listFlag(flags, "workloads", "comma-separated workloads: entries x payload bytes of each, such as 1x0 or 64x16K; or heartbeat, at window sync only", &opts.workloads, parseWorkload)
 	listFlag(flags, "windows", "comma-separated windows: sync, requests in flight, stream (plain TCP without a window)", &opts.windows, parseWindow)
@@ -97,36 +86,6 @@ func newFlags(opts *options) *flag.FlagSet {
 	flags.BoolVar(&opts.bars, "bars", opts.bars, "compare the ratios with the project's bars")
 	flags.StringVar(&opts.json, "json", opts.json, "write all figures of all rounds to `file`")
 	return flags
-}
-
-func listFlag[T fmt.Stringer](flags *flag.FlagSet, name, usage string, list *[]T, parse func(string) (T, error)) {
-	names := make([]string, len(*list))
-	for i, item := range *list {
-		names[i] = item.String()
-	}
-	usage = fmt.Sprintf("%s (default \"%s\")", usage, strings.Join(names, ","))
-	flags.Func(name, usage, func(s string) (err error) {
-		*list, err = parseList(s, parse)
-		return err
-	})
-}
-
-// parseList parses a comma-separated list and refuses duplicates.
-func parseList[T fmt.Stringer](s string, parse func(string) (T, error)) ([]T, error) {
-	var list []T
-	seen := make(map[string]bool)
-	for _, word := range strings.Split(s, ",") {
-		item, err := parse(strings.TrimSpace(word))
-		if err != nil {
-			return nil, err
-		}
-		if seen[item.String()] {
-			return nil, fmt.Errorf("%s is named twice", item)
-		}
-		seen[item.String()] = true
-		list = append(list, item)
-	}
-	return list, nil
 }
 
 func (o options) check() error {

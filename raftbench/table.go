@@ -166,3 +166,8 @@ func short(f float64) string {
 	}
 	return grouped(f)
 }
+
+// rangeText returns the lowest and the highest of some numbers.
+func rangeText(values []float64) string {
+	return short(slices.Min(values)) + "-" + short(slices.Max(values))
+}

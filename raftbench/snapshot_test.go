@@ -1,0 +1,66 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"flag"
+	"io"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+func TestSnapshotsAreMeasuredAndLeaveNothing(t *testing.T) {
+	dir := t.TempDir()
+	var out bytes.Buffer
+	require.NoError(t, dispatch(t.Context(), []string{"snapshot", "-size", "1", "-rounds", "2", "-dir", dir}, &out))
+	require.Contains(t, out.String(), "InstallSnapshot of 1 MiB")
+	for _, r := range snapshotRivals {
+		require.Contains(t, out.String(), "\n"+r.name+" ")
+	}
+	left, err := os.ReadDir(dir)
+	require.NoError(t, err)
+	require.Empty(t, left)
+}
+
+func TestSnapshotErrorsSayWhatToDo(t *testing.T) {
+	for want, args := range map[string][]string{
+		"at least 1 MiB":       {"-size", "0"},
+		"at least 1 is needed": {"-rounds", "0"},
+		"for example 10s":      {"-timeout", "0s"},
+		"-h lists the flags":   {"-speed"},
+		"unexpected argument":  {"file"},
+		"-dir":                 {"-size", "1", "-dir", filepath.Join(t.TempDir(), "missing")},
+	} {
+		require.ErrorContains(t, measureSnapshots(t.Context(), args, io.Discard), want)
+	}
+	require.ErrorIs(t, measureSnapshots(t.Context(), []string{"-h"}, io.Discard), flag.ErrHelp)
+	ctx, interrupt := context.WithCancel(t.Context())
+	interrupt()
+	require.ErrorContains(t, measureSnapshots(ctx, []string{"-size", "1"}, io.Discard), "interrupted in round 1")
+}
+
+// A rival that loses or alters bytes is found out.
+func TestAlteredSnapshotsAreFound(t *testing.T) {
+	dir := t.TempDir()
+	from, to := filepath.Join(dir, "from"), filepath.Join(dir, "to")
+	text := bytes.Repeat([]byte("snapshot"), 200_000)
+	write := func(file string, text []byte) { require.NoError(t, os.WriteFile(file, text, 0o600)) }
+	write(from, text)
+	write(to, text)
+	size, err := compareFiles(from, to)
+	require.NoError(t, err)
+	require.EqualValues(t, len(text), size)
+	for _, altered := range [][]byte{text[1:], text[:len(text)-1], append(text[:len(text):len(text)], 'x'), text[:1<<20], nil} {
+		write(to, altered)
+		_, err = compareFiles(from, to)
+		require.ErrorContains(t, err, "altered")
+	}
+}
+
+func TestUnknownCommandNamesTheOthers(t *testing.T) {
+	require.ErrorContains(t, dispatch(t.Context(), []string{"quick"}, io.Discard), "choose from run, snapshot")
+	require.ErrorIs(t, dispatch(t.Context(), []string{"-h"}, io.Discard), flag.ErrHelp)
+}
