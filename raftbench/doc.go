@@ -5,6 +5,7 @@
 //	go run ./raftbench -quick     under one minute
 //	go run ./raftbench -h         all flags
 //	go run ./raftbench snapshot   InstallSnapshot from a file to a file
+//	go run ./raftbench idle       memory of idle inbound connections
 //	go run ./raftbench compare old.json new.json    what changed between runs with -json
 //
 // A cell is a workload (entries of a size, "64x1K"; or "heartbeat", which the
@@ -30,6 +31,6 @@
 // The files, in the order of a run: main and options, cell and rival (what is
 // measured), content (what is sent), hashicorp, raftwire and raw (the rivals),
 // loop (the measured loops), measure (one rival in one cell), rounds (all of
-// them), report, table, bars and compare (what comes out). snapshot is a
-// command of its own, with the same transports.
+// them), report, table, bars and compare (what comes out). snapshot and idle
+// are commands of their own, with the same transports.
 package main

@@ -13,6 +13,7 @@ import (
 
 const manual = `Usage: go run ./raftbench [run] [flags]           AppendEntries, both ends in this process
        go run ./raftbench snapshot [flags]        InstallSnapshot from a file to a file
+       go run ./raftbench idle [flags]            memory of idle inbound connections
        go run ./raftbench compare OLD NEW         what changed between two files of run -json
 Each command has a -h of its own.
 `
@@ -26,6 +27,7 @@ type command struct {
 var commands = []command{
 	{"run", run},
 	{"snapshot", measureSnapshots},
+	{"idle", measureIdle},
 	{"compare", compare},
 }
 
