@@ -6,6 +6,8 @@
 //	go run ./raftbench -h         all flags
 //	go run ./raftbench snapshot   InstallSnapshot from a file to a file
 //	go run ./raftbench idle       memory of idle inbound connections
+//	go run ./raftbench serve -listen HOST:PORT      on one machine, and on another:
+//	go run ./raftbench run -target HOST:PORT        AppendEntries between them
 //	go run ./raftbench compare old.json new.json    what changed between runs with -json
 //
 // A cell is a workload (entries of a size, "64x1K"; or "heartbeat", which the
@@ -18,7 +20,7 @@
 // a ratio is the median of the ratios within each round.
 //
 // What every rival has in common: both ends live in this process, connected
-// over loopback TCP; one goroutine reads the receiver's requests and answers
+// over loopback TCP (unless -target names a receiver elsewhere); one goroutine reads the receiver's requests and answers
 // each at once with Success and a last log index that counts up; the request is made before
 // the clock starts and is the same for every call; the response is a fresh one
 // for each call; a pipeline has one goroutine that sends and one that reads
@@ -31,6 +33,6 @@
 // The files, in the order of a run: main and options, cell and rival (what is
 // measured), content (what is sent), hashicorp, raftwire and raw (the rivals),
 // loop (the measured loops), measure (one rival in one cell), rounds (all of
-// them), report, table, bars and compare (what comes out). snapshot and idle
-// are commands of their own, with the same transports.
+// them), report, table, bars and compare (what comes out). snapshot, idle and
+// serve are commands of their own, with the same transports.
 package main

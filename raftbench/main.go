@@ -6,6 +6,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"os/signal"
 	"strings"
@@ -14,6 +15,8 @@ import (
 const manual = `Usage: go run ./raftbench [run] [flags]           AppendEntries, both ends in this process
        go run ./raftbench snapshot [flags]        InstallSnapshot from a file to a file
        go run ./raftbench idle [flags]            memory of idle inbound connections
+       go run ./raftbench serve -listen HOST:PORT [flags]    the receiving machine for:
+       go run ./raftbench run -target HOST:PORT [flags]      AppendEntries between two machines
        go run ./raftbench compare OLD NEW         what changed between two files of run -json
 Each command has a -h of its own.
 `
@@ -28,6 +31,7 @@ var commands = []command{
 	{"run", run},
 	{"snapshot", measureSnapshots},
 	{"idle", measureIdle},
+	{"serve", serve},
 	{"compare", compare},
 }
 
@@ -62,11 +66,26 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	if err != nil {
 		return err
 	}
+	if err := checkTarget(opts); err != nil {
+		return err
+	}
 	if err := ensureWritable(opts.json); err != nil {
 		return fmt.Errorf("-json: %w", err) // now, not after three minutes
 	}
 	report, err := benchmark(ctx, opts, newProgress(os.Stderr))
 	return errors.Join(err, publish(report, opts, out))
+}
+
+// checkTarget looks whether somebody listens at the target, before a run.
+func checkTarget(o options) error {
+	if o.target == "" {
+		return nil
+	}
+	conn, err := net.DialTimeout("tcp", o.target, o.timeout)
+	if err != nil {
+		return fmt.Errorf("-target: %w (is \"raftbench serve -listen HOST:PORT\" running there?)", err)
+	}
+	return conn.Close()
 }
 
 func publish(report *Report, opts options, out io.Writer) error {

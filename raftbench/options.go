@@ -20,6 +20,7 @@ type options struct {
 	slice     time.Duration // how long one rival is measured in one cell and round
 	timeout   time.Duration // of a request
 	heap      int           // MiB of live heap
+	target    string        // of a receiver elsewhere; "" means both ends in this process
 	bars      bool
 	json      string
 }
@@ -83,13 +84,23 @@ func newFlags(opts *options) *flag.FlagSet {
 	flags.DurationVar(&opts.slice, "slice", opts.slice, "`time` for one rival in one cell and round")
 	flags.DurationVar(&opts.timeout, "timeout", opts.timeout, "`time` limit of a request")
 	flags.IntVar(&opts.heap, "heap", opts.heap, "`MiB` of live heap to measure with; 0 is an empty process")
+	flags.StringVar(&opts.target, "target", opts.target, "`HOST:PORT` of a \"raftbench serve\" to send to, from both transports in turn; plain TCP is left out")
 	flags.BoolVar(&opts.bars, "bars", opts.bars, "compare the ratios with the project's bars")
 	flags.StringVar(&opts.json, "json", opts.json, "write all figures of all rounds to `file`")
 	return flags
 }
 
 func (o options) check() error {
+	if o.target != "" {
+		if err := checkAddress("-target", o.target); err != nil {
+			return err
+		}
+	}
 	switch {
+	case o.target != "" && !slices.Equal(o.followers, []followers{1}):
+		return fmt.Errorf("-followers: there is one at a -target")
+	case o.target != "" && o.bars:
+		return fmt.Errorf("-bars: they compare both ends of one transport with both of another, a -target is always the same receiver")
 	case o.rounds < 1:
 		return fmt.Errorf("-rounds %d: at least 1 is needed", o.rounds)
 	case o.slice <= 0:
@@ -99,7 +110,7 @@ func (o options) check() error {
 	case o.heap < 0:
 		return fmt.Errorf("-heap %d: must be 0 or more MiB", o.heap)
 	case len(o.tasks()) == 0:
-		return fmt.Errorf("none of these -rivals can be measured at these -windows: plain TCP has sync and stream to 1 follower, a transport has all but stream, a heartbeat has sync")
+		return fmt.Errorf("none of these -rivals can be measured at these -windows: plain TCP has sync and stream to 1 follower, a transport has all but stream, a heartbeat has sync, and a -target takes no plain TCP")
 	}
 	return nil
 }

@@ -23,6 +23,7 @@ type Settings struct {
 	TimeoutSecs float64 `json:"timeout_seconds"`
 	LiveHeapMiB int     `json:"live_heap_mib"`
 	MaxPool     int     `json:"max_pool"`
+	Target      string  `json:"target,omitempty"` // in another process, perhaps on another machine
 }
 
 // A Result is a rival in a cell.
@@ -53,6 +54,7 @@ func newReport(opts options) *Report {
 			TimeoutSecs: opts.timeout.Seconds(),
 			LiveHeapMiB: opts.heap,
 			MaxPool:     maxPool,
+			Target:      opts.target,
 		},
 	}
 }

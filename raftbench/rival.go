@@ -66,6 +66,11 @@ func isTransports(c cell) bool {
 	return c.window == oneByOne || (c.window != streaming && c.workload != heartbeat)
 }
 
+func (r rival) isTransport() bool {
+	_, ok := stacks[r.name]
+	return ok
+}
+
 func parseRival(s string) (rival, error) {
 	names := make([]string, len(allRivals))
 	for i, r := range allRivals {

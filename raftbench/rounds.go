@@ -31,7 +31,7 @@ func (o options) tasks() []task {
 func (o options) task(c cell) task {
 	t := task{cell: c}
 	for _, r := range o.rivals {
-		if r.takes(c) {
+		if r.takes(c) && (o.target == "" || r.isTransport()) {
 			t.rivals = append(t.rivals, r)
 		}
 	}
@@ -54,7 +54,7 @@ func benchmark(ctx context.Context, opts options, status *progress) (*Report, er
 	defer status.end()
 	for round := range opts.rounds {
 		for _, t := range tasks {
-			s := setup{content: contents[t.workload], window: t.window, followers: t.followers, timeout: opts.timeout}
+			s := setup{content: contents[t.workload], window: t.window, followers: t.followers, timeout: opts.timeout, target: opts.target}
 			if err := runTask(ctx, opts, t, s, round, report, status); err != nil {
 				return report, err
 			}

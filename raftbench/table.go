@@ -10,7 +10,7 @@ import (
 
 // writeTable prints a report for people.
 func writeTable(out io.Writer, r *Report, bars bool) {
-	fmt.Fprintf(out, "AppendEntries over loopback TCP, both ends in one process, %d MiB of live heap\n", r.Settings.LiveHeapMiB)
+	fmt.Fprintf(out, "AppendEntries %s, %d MiB of live heap\n", r.Settings.where(), r.Settings.LiveHeapMiB)
 	fmt.Fprintln(out, r.Machine)
 	fmt.Fprintf(out, "medians over %d rounds of %vs; hashicorp/raft %s\n\n",
 		r.Settings.Rounds, r.Settings.SliceSecs, r.Machine.Libraries["github.com/hashicorp/raft"])
@@ -18,13 +18,21 @@ func writeTable(out io.Writer, r *Report, bars bool) {
 	fmt.Fprint(out, "\nspread: of RPC/s over the rounds, highest minus lowest, relative to the median.\n"+
 		"ratio: of RPC/s, raftwire / hashicorp/raft, the median of the rounds' ratios, and their range.\n"+
 		"latency: of a call; in a pipeline from Start() of a future until it is consumed.\n"+
-		"allocs, B/RPC and CPU: both ends together. Two allocations of a transport's RPC are the\n"+
-		"benchmark's: the response to fill and the answer.\n"+
+		"allocs, B/RPC and CPU: both ends together, or the sender if the receiver is elsewhere.\n"+
+		"Two allocations of a transport's RPC are the benchmark's: the response to fill and the answer.\n"+
 		"window \"16 to 4\": 16 in flight to each of 4 followers, from one leader; RPC/s of all together.\n")
 	if len(r.Ratios) > 0 {
 		fmt.Fprint(out, "\nRPC/s, raftwire / hashicorp/raft\n\n")
 		writeAligned(out, 1, ratioRows(r, bars))
 	}
+}
+
+// where tells what is between the ends.
+func (s Settings) where() string {
+	if s.Target != "" {
+		return "to " + s.Target
+	}
+	return "over loopback TCP, both ends in one process"
 }
 
 func figureRows(r *Report, bars bool) [][]string {
