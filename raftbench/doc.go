@@ -9,6 +9,7 @@
 //	go run ./raftbench serve -listen HOST:PORT      on one machine, and on another:
 //	go run ./raftbench run -target HOST:PORT        AppendEntries between them
 //	go run ./raftbench compare old.json new.json    what changed between runs with -json
+//	go run ./raftbench chart new.json -o new.svg    draws a run with -json
 //
 // A cell is a workload (entries of a size, "64x1K"; or "heartbeat", which the
 // heartbeat handler answers) at a window ("sync": one call at a time; a number:
@@ -33,6 +34,6 @@
 // The files, in the order of a run: main and options, cell and rival (what is
 // measured), content (what is sent), hashicorp, raftwire and raw (the rivals),
 // loop (the measured loops), measure (one rival in one cell), rounds (all of
-// them), report, table, bars and compare (what comes out). snapshot, idle and
+// them), report, table, bars, compare, chart and draw (what comes out). snapshot, idle and
 // serve are commands of their own, with the same transports.
 package main

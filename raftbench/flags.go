@@ -15,9 +15,20 @@ func newFlagSet(name string) *flag.FlagSet {
 	return flags
 }
 
-// parseFlags parses the flags of a command that takes nothing else. Help,
-// which begins with about, goes to help.
+// parseFlags parses the flags of a command that takes nothing else.
 func parseFlags(flags *flag.FlagSet, args []string, about string, help io.Writer) error {
+	if err := parseAll(flags, args, about, help); err != nil {
+		return err
+	}
+	if flags.NArg() > 0 {
+		return fmt.Errorf("unexpected argument %q: everything is set by flags (-h lists them)", flags.Arg(0))
+	}
+	return nil
+}
+
+// parseAll leaves arguments that are no flags to the caller. Help, which
+// begins with about, goes to help.
+func parseAll(flags *flag.FlagSet, args []string, about string, help io.Writer) error {
 	err := flags.Parse(args)
 	switch {
 	case errors.Is(err, flag.ErrHelp):
@@ -27,8 +38,6 @@ func parseFlags(flags *flag.FlagSet, args []string, about string, help io.Writer
 		return err
 	case err != nil:
 		return fmt.Errorf("%w (-h lists the flags)", err)
-	case flags.NArg() > 0:
-		return fmt.Errorf("unexpected argument %q: everything is set by flags (-h lists them)", flags.Arg(0))
 	}
 	return nil
 }

@@ -18,6 +18,7 @@ const manual = `Usage: go run ./raftbench [run] [flags]           AppendEntries,
        go run ./raftbench serve -listen HOST:PORT [flags]    the receiving machine for:
        go run ./raftbench run -target HOST:PORT [flags]      AppendEntries between two machines
        go run ./raftbench compare OLD NEW         what changed between two files of run -json
+       go run ./raftbench chart FIGURES -o FILE   draws a file of run -json
 Each command has a -h of its own.
 `
 
@@ -33,6 +34,7 @@ var commands = []command{
 	{"idle", measureIdle},
 	{"serve", serve},
 	{"compare", compare},
+	{"chart", chart},
 }
 
 func main() {
@@ -69,8 +71,10 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	if err := checkTarget(opts); err != nil {
 		return err
 	}
-	if err := ensureWritable(opts.json); err != nil {
-		return fmt.Errorf("-json: %w", err) // now, not after three minutes
+	for _, file := range append(opts.charts, opts.json) {
+		if err := ensureWritable(file); err != nil {
+			return err // now, not after three minutes
+		}
 	}
 	report, err := benchmark(ctx, opts, newProgress(os.Stderr))
 	return errors.Join(err, publish(report, opts, out))
@@ -93,8 +97,9 @@ func publish(report *Report, opts options, out io.Writer) error {
 		return nil
 	}
 	writeTable(out, report, opts.bars)
-	if opts.json == "" {
-		return nil
+	var saved error
+	if opts.json != "" {
+		saved = writeJSON(opts.json, report)
 	}
-	return writeJSON(opts.json, report)
+	return errors.Join(saved, writeCharts(opts.charts, report))
 }

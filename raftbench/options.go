@@ -23,6 +23,7 @@ type options struct {
 	target    string        // of a receiver elsewhere; "" means both ends in this process
 	bars      bool
 	json      string
+	charts    []string
 }
 
 // fullOptions fill about three minutes, quickOptions less than one.
@@ -87,6 +88,7 @@ func newFlags(opts *options) *flag.FlagSet {
 	flags.StringVar(&opts.target, "target", opts.target, "`HOST:PORT` of a \"raftbench serve\" to send to, from both transports in turn; plain TCP is left out")
 	flags.BoolVar(&opts.bars, "bars", opts.bars, "compare the ratios with the project's bars")
 	flags.StringVar(&opts.json, "json", opts.json, "write all figures of all rounds to `file`")
+	chartFlag(flags, "chart", &opts.charts)
 	return flags
 }
 
