@@ -60,6 +60,13 @@ func TestChartIsDrawnFromSavedFigures(t *testing.T) {
 	require.NoError(t, err)
 }
 
+func TestChartShowsWhatThereIs(t *testing.T) {
+	require.Equal(t, []int{floorSeries, peerSeries, ourSeries}, seriesIn(chartPanels(chartReport())))
+	r := chartReport()
+	r.Results = r.Results[:2] // without the stream
+	require.Equal(t, []int{peerSeries, ourSeries}, seriesIn(chartPanels(r)))
+}
+
 func TestDecadesHoldAllRates(t *testing.T) {
 	low, high := decades([]*panel{{rates: [seriesCount][]float64{{0}, {1700}, {70_000}}}})
 	require.InEpsilon(t, 1000, low, 1e-9)

@@ -7,9 +7,17 @@ import (
 	"math"
 )
 
+const aboutCompare = `Usage: go run ./raftbench compare OLD.json NEW.json
+Prints what changed between two files that run -json has written. It has no flags.
+`
+
 // compare prints what changed from one report to another.
 func compare(_ context.Context, args []string, out io.Writer) error {
-	if len(args) != 2 {
+	flags := newFlagSet("compare")
+	if err := parseAll(flags, args, aboutCompare, out); err != nil {
+		return err
+	}
+	if args = flags.Args(); len(args) != 2 {
 		return fmt.Errorf("compare needs two files written by -json: go run ./raftbench compare old.json new.json")
 	}
 	before, err := readJSON(args[0])

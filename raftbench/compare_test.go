@@ -2,6 +2,8 @@ package main
 
 import (
 	"bytes"
+	"flag"
+	"io"
 	"path/filepath"
 	"testing"
 
@@ -34,6 +36,7 @@ workload  window  rival           old RPC/s  new RPC/s    change  old p99 µs  n
 func TestCompareSaysWhatItNeeds(t *testing.T) {
 	full, empty := writeSample(t, sampleReport()), writeSample(t, &Report{})
 	require.ErrorContains(t, compare(t.Context(), []string{full}, nil), "needs two files")
+	require.ErrorIs(t, compare(t.Context(), []string{"-h"}, io.Discard), flag.ErrHelp)
 	require.ErrorContains(t, compare(t.Context(), []string{full, "missing.json"}, nil), "missing.json")
 	require.ErrorContains(t, compare(t.Context(), []string{full, "compare_test.go"}, nil), "not a report")
 	require.ErrorContains(t, compare(t.Context(), []string{full, empty}, nil), "no cell in common")

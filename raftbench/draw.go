@@ -8,6 +8,7 @@ import (
 	"io"
 	"math"
 	"path/filepath"
+	"slices"
 
 	"gonum.org/v1/plot"
 	"gonum.org/v1/plot/font"
@@ -74,7 +75,8 @@ func drawOn(c draw.Canvas, caption []string, panels []*panel, columns, rows int)
 	c.SetColor(color.White)
 	c.Fill(c.Rectangle.Path())
 	drawCaption(c, caption)
-	drawLegend(c)
+	shown := seriesIn(panels)
+	drawLegend(c, shown)
 	tiles := draw.Tiles{
 		Cols: columns, Rows: rows,
 		PadTop: captionHeight, PadBottom: margin, PadLeft: margin, PadRight: margin,
@@ -82,8 +84,18 @@ func drawOn(c draw.Canvas, caption []string, panels []*panel, columns, rows int)
 	}
 	low, high := decades(panels)
 	for i, p := range panels {
-		newPlot(p, low, high).Draw(tiles.At(c, i%columns, i/columns))
+		newPlot(p, shown, low, high).Draw(tiles.At(c, i%columns, i/columns))
 	}
+}
+
+// seriesIn returns the series of which some panel has a rate.
+func seriesIn(panels []*panel) (shown []int) {
+	for series := range seriesCount {
+		if slices.ContainsFunc(panels, func(p *panel) bool { return slices.Max(p.rates[series]) > 0 }) {
+			shown = append(shown, series)
+		}
+	}
+	return shown
 }
 
 func drawCaption(c draw.Canvas, lines []string) {
@@ -100,12 +112,12 @@ func drawCaption(c draw.Canvas, lines []string) {
 }
 
 // drawLegend names the series at the right of the caption's first line.
-func drawLegend(c draw.Canvas) {
+func drawLegend(c draw.Canvas, shown []int) {
 	const swatch = 11 * vg.Length(1)
 	style := textStyle(12, draw.XLeft)
 	style.YAlign = draw.YTop
 	x, y := c.Max.X-margin, c.Max.Y-margin
-	for series := seriesCount - 1; series >= 0; series-- {
+	for _, series := range slices.Backward(shown) {
 		x -= style.Width(seriesNames[series])
 		c.FillText(style, vg.Point{X: x, Y: y}, seriesNames[series])
 		x -= swatch * 1.5
@@ -114,7 +126,7 @@ func drawLegend(c draw.Canvas) {
 	}
 }
 
-func newPlot(p *panel, low, high float64) *plot.Plot {
+func newPlot(p *panel, shown []int, low, high float64) *plot.Plot {
 	drawn := plot.New()
 	drawn.BackgroundColor = color.Transparent
 	drawn.Title.Text = p.title
@@ -122,18 +134,8 @@ func newPlot(p *panel, low, high float64) *plot.Plot {
 	drawn.Title.TextStyle.YAlign = draw.YTop
 	drawn.Title.Padding = 8
 	drawn.Add(grid{})
-	const group = 0.8 // of the room of a workload
-	for series, rates := range p.rates {
-		b := &bars{
-			heights: rates,
-			width:   group / seriesCount,
-			offset:  group * (float64(series) + 0.5 - seriesCount/2.0) / seriesCount,
-			fill:    seriesColors[series],
-		}
-		if series == ourSeries {
-			b.labels = p.ratios
-		}
-		drawn.Add(b)
+	for i, series := range shown {
+		drawn.Add(newBars(p, series, float64(i), float64(len(shown))))
 	}
 	drawn.NominalX(p.workloads...)
 	drawn.X.Tick.Label = textStyle(10, draw.XCenter)
@@ -216,6 +218,21 @@ type bars struct {
 	labels        []string  // above the group, if any
 	width, offset float64   // relative to the room of a workload
 	fill          color.Color
+}
+
+// newBars returns the bars of one series, whose place is i among n.
+func newBars(p *panel, series int, i, n float64) *bars {
+	const group = 0.8 // of the room of a workload
+	b := &bars{
+		heights: p.rates[series],
+		width:   group / n,
+		offset:  group * (i + 0.5 - n/2) / n,
+		fill:    seriesColors[series],
+	}
+	if series == ourSeries {
+		b.labels = p.ratios
+	}
+	return b
 }
 
 // Plot implements plot.Plotter.
