@@ -36,7 +36,7 @@ type conn struct {
 	peer    ServerAddress
 	timeout time.Duration // for each write; 0 means no limit
 	tasks   *tasks        // runs flushes in the background
-	flusher func()        // the task that flushSoon starts
+	flusher func()        // the task that writes what is queued
 
 	// Owned by the reading goroutine.
 	in         msgpack.Reader
@@ -103,16 +103,36 @@ func (c *conn) Read(p []byte) (int, error) {
 // bytes wait for a write under way, hence no longer than that write. Large
 // payloads are not copied: they must not change until they are written.
 func (c *conn) post(encode func(*batch)) error {
+	_, err := c.enqueue(encode, false)
+	return err
+}
+
+// postSoon is post for a caller who goes on with the next message: another
+// goroutine writes what is queued, and takes along what comes meanwhile. It
+// ends when nothing is left: an idle connection has none.
+func (c *conn) postSoon(encode func(*batch)) error {
+	flush, err := c.enqueue(encode, true)
+	if flush {
+		c.startFlusher()
+	}
+	return err
+}
+
+// enqueue queues what encode appends. With soon, flush says that nobody is
+// writing, and that the caller has to see to it.
+func (c *conn) enqueue(encode func(*batch), soon bool) (flush bool, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for c.err == nil && c.flushing && c.out.size > maxQueued {
 		c.written.Wait()
 	}
 	if c.err != nil {
-		return c.err
+		return false, c.err
 	}
 	c.out.add(encode)
-	return nil
+	flush = soon && !c.flushing
+	c.flushing = c.flushing || flush
+	return flush, nil
 }
 
 func (b *batch) add(encode func(*batch)) {
@@ -134,11 +154,8 @@ func (c *conn) flush(deadline time.Time) error {
 	return c.writeQueued(deadline)
 }
 
-// flushSoon makes a goroutine write what is queued, so that the caller can go
-// on with the next message meanwhile. The goroutine ends when nothing is left:
-// an idle connection has none.
-func (c *conn) flushSoon() {
-	if c.beginFlush() && !c.tasks.startTask(c.flusher) {
+func (c *conn) startFlusher() {
+	if !c.tasks.startTask(c.flusher) {
 		_ = c.writeQueued(time.Time{})
 	}
 }

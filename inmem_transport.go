@@ -585,7 +585,7 @@ func (l *inmemLink) serve() {
 
 func (l *inmemLink) peer() ServerAddress { return l.pipe.target }
 
-func (l *inmemLink) post(args *AppendEntriesRequest) error {
+func (l *inmemLink) post(args *AppendEntriesRequest, _ bool) error {
 	if err := l.pipe.failure(); err != nil {
 		return err
 	}
@@ -593,7 +593,7 @@ func (l *inmemLink) post(args *AppendEntriesRequest) error {
 	return nil
 }
 
-func (l *inmemLink) flush(bool) {}
+func (l *inmemLink) flush() {}
 
 func (l *inmemLink) receive(resp *AppendEntriesResponse, beforeWait func()) error {
 	beforeWait()

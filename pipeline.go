@@ -15,12 +15,12 @@ type link interface {
 	// peer returns the address at the other end.
 	peer() ServerAddress
 
-	// post queues a request. An error ends the link.
-	post(args *AppendEntriesRequest) error
+	// post queues a request, and if soon makes another goroutine send it. An
+	// error ends the link.
+	post(args *AppendEntriesRequest, soon bool) error
 
-	// flush sends what is queued. alone says that no answer is awaited, so
-	// that nothing would be gathered by leaving it to another goroutine.
-	flush(alone bool)
+	// flush sends what was posted.
+	flush()
 
 	// receive blocks for the next answer; only one goroutine calls it, and it
 	// calls beforeWait before it blocks. A *RemoteError is an answer, any
@@ -102,19 +102,23 @@ func (p *pipeline) AppendEntries(args *AppendEntriesRequest, resp *AppendEntries
 	if err != nil {
 		return nil, err
 	}
-	p.link.flush(alone)
+	if alone {
+		p.link.flush()
+	}
 	return p.accept(f)
 }
 
 // send posts a request. The future is queued first: the answer may be faster
-// than the return from post.
+// than the return from post. If no other answer is awaited, nothing would be
+// gathered by leaving the request to another goroutine, and the hand-over would
+// only add to the latency: then the caller flushes.
 func (p *pipeline) send(f *appendFuture) (alone bool, err error) {
 	p.posting.Lock()
 	defer p.posting.Unlock()
 	if alone, err = p.enqueue(f); err != nil || f.settled.Load() {
 		return false, err
 	}
-	if err := p.link.post(f.args); err != nil {
+	if err := p.link.post(f.args, !alone); err != nil {
 		return false, p.fail(err)
 	}
 	return alone, nil
@@ -478,21 +482,15 @@ func newNetLink(n *NetworkTransport, c *conn) *netLink {
 
 func (l *netLink) peer() ServerAddress { return l.conn.peer }
 
-func (l *netLink) post(args *AppendEntriesRequest) error {
+func (l *netLink) post(args *AppendEntriesRequest, soon bool) error {
 	newTime := l.transport.newTime
+	if soon {
+		return l.conn.postSoon(func(b *batch) { b.appendRequest(rpcAppendEntries, args, newTime) })
+	}
 	return l.conn.post(func(b *batch) { b.appendRequest(rpcAppendEntries, args, newTime) })
 }
 
-// flush writes at once if no answer is awaited: nothing could be gathered
-// meanwhile, and a hand-over would only add to the latency. Otherwise the
-// sender goes on with its next request while another goroutine writes.
-func (l *netLink) flush(alone bool) {
-	if alone {
-		_ = l.conn.flush(time.Time{}) // an error ends receive as well
-		return
-	}
-	l.conn.flushSoon()
-}
+func (l *netLink) flush() { _ = l.conn.flush(time.Time{}) } // an error ends receive as well
 
 func (l *netLink) receive(resp *AppendEntriesResponse, beforeWait func()) error {
 	if l.conn.beforeRead == nil {

@@ -206,10 +206,9 @@ func (s *session) setClock() {
 func (s *session) dispatch(kind rpcKind, command any, body io.Reader) error {
 	heartbeat := isHeartbeat(command)
 	for !s.offer(command, body, heartbeat) {
-		if err := s.answerNext(); err != nil {
+		if err := s.answerNext(true); err != nil {
 			return err
 		}
-		s.conn.flushSoon()
 	}
 	s.owed.Push(kind)
 	return nil
@@ -222,16 +221,11 @@ func (s *session) offer(command any, body io.Reader, heartbeat bool) bool {
 }
 
 // answerReady sends the answers that are there already, and waits for more if
-// too many requests are ahead. While requests are at hand another goroutine
-// does the writing, so that answers that follow share a write; otherwise
-// settle will write before the next read.
+// too many requests are ahead.
 func (s *session) answerReady() error {
 	for s.owed.Len() > 0 && (s.dispatcher.Ready() || s.owed.Len() >= s.transport.maxDispatchAhead) {
-		if err := s.answerNext(); err != nil {
+		if err := s.answerNext(s.busy()); err != nil {
 			return err
-		}
-		if s.owed.Len() > 0 || s.conn.in.Buffered() > 0 {
-			s.conn.flushSoon()
 		}
 	}
 	return nil
@@ -240,21 +234,27 @@ func (s *session) answerReady() error {
 // settle waits for every answer that is due and sends it.
 func (s *session) settle() error {
 	for s.owed.Len() > 0 {
-		if err := s.answerNext(); err != nil {
+		if err := s.answerNext(s.busy()); err != nil {
 			return err
-		}
-		if s.owed.Len() > 0 {
-			s.conn.flushSoon()
 		}
 	}
 	return s.conn.flush(time.Time{})
 }
 
-// answerNext waits for the oldest answer that is due and queues it.
-func (s *session) answerNext() error {
+// busy reports whether there is more to do than to send the next answer.
+func (s *session) busy() bool { return s.owed.Len() > 1 || s.conn.in.Buffered() > 0 }
+
+// answerNext waits for the oldest answer that is due and posts it. If there is
+// more to do, another goroutine does the writing, so that answers that follow
+// share a write. Otherwise it is left to settle, before the next read: that
+// saves a hand-over where each request waits for its answer.
+func (s *session) answerNext(busy bool) error {
 	kind, answer, err := s.collect()
 	if err != nil {
 		return err
+	}
+	if busy {
+		return s.conn.postSoon(func(b *batch) { b.appendResponse(kind, answer) })
 	}
 	return s.conn.post(func(b *batch) { b.appendResponse(kind, answer) })
 }
