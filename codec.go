@@ -294,7 +294,12 @@ func readEntries(r *msgpack.Reader) []*Log {
 	const pointer, log = 8, 96 // sizes
 	var logs []Log
 	var payloads msgpack.Arena
-	entries := make([]*Log, 0, r.Reserve(n, pointer))
+	var entries []*Log
+	if n == 1 {
+		logs, entries = roomForOne(r)
+	} else {
+		entries = make([]*Log, 0, r.Reserve(n, pointer))
+	}
 	for i := 0; i < n && r.Err() == nil; i++ {
 		if len(logs) == 0 {
 			// Pointers into the last chunk are out already, so it cannot be grown.
@@ -309,6 +314,17 @@ func readEntries(r *msgpack.Reader) []*Log {
 		logs = logs[1:]
 	}
 	return entries
+}
+
+// roomForOne makes room for a lone entry, the most frequent number, with one
+// allocation.
+func roomForOne(r *msgpack.Reader) ([]Log, []*Log) {
+	r.Charge(96 + 8)
+	one := new(struct {
+		logs    [1]Log
+		entries [1]*Log
+	})
+	return one.logs[:], one.entries[:0]
 }
 
 func appendEntry(r *msgpack.Reader, entries []*Log, l *Log) []*Log {
