@@ -79,7 +79,8 @@ type snapshotSender struct {
 	resp     InstallSnapshotResponse
 	err      error
 
-	failure error // of sendBody
+	failure  error // of sendBody
+	peerGone bool  // a write failed, though not by a timeout
 }
 
 func (s *snapshotSender) sendRequest(args *InstallSnapshotRequest, newTime bool, deadline time.Time) error {
@@ -177,9 +178,7 @@ func (s *snapshotSender) write(chunk []byte) error {
 // leaveToAnswer ends sending because the peer is gone. It may have answered
 // before: that counts, if it can still be read.
 func (s *snapshotSender) leaveToAnswer() error {
-	if s.conn.timeout > 0 {
-		_ = s.conn.raw.SetReadDeadline(time.Now().Add(s.conn.timeout))
-	}
+	s.peerGone = true
 	return errSendingOver
 }
 
@@ -192,8 +191,12 @@ func (s *snapshotSender) isAnswered() bool {
 	}
 }
 
-// finish waits for the answer, for at most limit if it is positive.
+// finish waits for the answer: for at most limit, if it is positive, while the
+// peer restores, and no longer than for anything else if the peer is gone.
 func (s *snapshotSender) finish(limit time.Duration, resp *InstallSnapshotResponse) error {
+	if s.peerGone {
+		limit = s.conn.timeout
+	}
 	if limit > 0 {
 		_ = s.conn.raw.SetReadDeadline(time.Now().Add(limit))
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"syscall"
 	"testing"
 	"testing/iotest"
 	"testing/synctest"
@@ -315,5 +316,20 @@ func TestRequestsGoOnAfterASnapshotOnTheSameConnection(t *testing.T) {
 		n, err := conn.Read(answers)
 		require.NoError(t, err)
 		require.Equal(t, 2, bytes.Count(answers[:n], []byte("ProtocolVersion")), "two answers")
+	})
+}
+
+// P16: a peer that is gone is not waited for as one that restores.
+func TestASnapshotToAPeerThatGoesFailsAtOnce(t *testing.T) {
+	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
+		a, b := listen(t, net, "a"), listen(t, net, "b")
+		serve(t, b, func(rpc raftwire.RPC) {
+			_, _ = io.CopyN(io.Discard, rpc.Reader, 200_000)
+			net.Reset("a", "b")
+		})
+		require.LessOrEqual(t, elapsed(func() {
+			_, err := install(a, 1<<20, io.LimitReader(zeros{}, 1<<20))
+			require.ErrorIs(t, err, syscall.ECONNRESET)
+		}), testTimeout)
 	})
 }
