@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"testing"
 
+	"github.com/hashicorp/raft"
 	"github.com/stretchr/testify/require"
 )
 
@@ -30,6 +31,7 @@ func testMixedCluster(t *testing.T, oursNew, theirsNew bool) {
 	}
 	addTheirs := func(c *cluster) *node {
 		config := networkConfig()
+		config.MaxRPCsInFlight = 1 // while leaders change; their pipelines have a test of their own
 		config.MsgpackUseNewTimeFormat = theirsNew
 		return c.add(theirs(t, config))
 	}
@@ -43,6 +45,32 @@ func testMixedCluster(t *testing.T, oursNew, theirsNew bool) {
 	nodes = c.grow(nodes, nodes[1], addOurs(c))
 	c.transfer(nodes[0], nodes...) // and back
 	c.apply(nodes[0], 50, nodes...)
+}
+
+// Pipelines of either kind of leader replicate to a follower of the other.
+func TestMixedPipelines(t *testing.T) {
+	type maker = func(*testing.T, *raft.NetworkTransportConfig) closer
+	for name, kinds := range map[string][2]maker{
+		"theirs to ours": {theirs, ours},
+		"ours to theirs": {ours, theirs},
+	} {
+		for _, window := range []int{2, 130} {
+			t.Run(fmt.Sprintf("%s, window %d", name, window), func(t *testing.T) {
+				t.Parallel()
+				c := newCluster(t)
+				var nodes []*node
+				for _, kind := range kinds {
+					config := networkConfig()
+					config.MaxRPCsInFlight = window
+					nodes = append(nodes, c.add(kind(t, config)))
+				}
+				c.bootstrap(nodes[0])
+				leader := c.leader(nodes[0])
+				c.addVoter(leader, nodes[1])
+				c.apply(leader, 3000, nodes...)
+			})
+		}
+	}
 }
 
 // grow makes leader the leader, replicates, and adds fresh with a snapshot.
