@@ -16,8 +16,8 @@ import (
 // startWatching lends c.in to a goroutine until stopWatching.
 func (c *conn) startWatching() {
 	c.watch = make(chan struct{})
-	_ = c.raw.SetReadDeadline(time.Time{})
-	if !c.tasks.start(c.watchPeer) {
+	// A connection without deadlines could not be taken back.
+	if c.raw.SetReadDeadline(time.Time{}) != nil || !c.tasks.start(c.watchPeer) {
 		close(c.watch)
 	}
 }
