@@ -119,7 +119,8 @@ func (p *pipeline) send(f *appendFuture) (alone bool, err error) {
 		return false, err
 	}
 	if err := p.link.post(f.args, !alone); err != nil {
-		return false, p.fail(err)
+		_ = p.fail(err) // f says so
+		return false, nil
 	}
 	return alone, nil
 }
@@ -159,9 +160,10 @@ func (p *pipeline) accept(f *appendFuture) (AppendFuture, error) {
 
 func (p *pipeline) full() bool { return p.futures.Len() >= p.window }
 
-// waitForRoom blocks until the window has room or the pipeline has ended.
+// waitForRoom blocks until the window has room or the pipeline has ended, with
+// nothing in flight: until then requests may still be read.
 func (p *pipeline) waitForRoom(since time.Time) {
-	for p.err == nil && p.full() {
+	for p.full() && (p.err == nil || p.inFlight > 0) {
 		p.watch(since)
 		p.room.Wait()
 	}
@@ -254,12 +256,16 @@ func (p *pipeline) setClock() {
 	}
 }
 
-// settle settles the oldest future in flight; false means there is none.
+// settle settles the oldest future in flight; false means there is none. An
+// answer that comes while the pipeline ends is too late: fail settles all.
 func (p *pipeline) settle(resp *AppendEntriesResponse, err error) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if p.err != nil {
+		return true
+	}
 	if p.inFlight == 0 {
-		return p.err != nil
+		return false
 	}
 	f := p.futures.At(p.futures.Len() - p.inFlight)
 	p.inFlight--

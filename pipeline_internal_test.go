@@ -1,0 +1,85 @@
+package raftwire
+
+import (
+	"errors"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// slowLink is a link whose close takes until it is released, as one that waits
+// for a write does.
+type slowLink struct {
+	answers chan struct{}
+	refused error // what post returns
+	release chan struct{}
+	closed  chan struct{}
+}
+
+func newSlowLink() *slowLink {
+	return &slowLink{answers: make(chan struct{}), release: make(chan struct{}), closed: make(chan struct{})}
+}
+
+func (l *slowLink) peer() ServerAddress                    { return "b" }
+func (l *slowLink) post(*AppendEntriesRequest, bool) error { return l.refused }
+func (l *slowLink) flush()                                 {}
+func (l *slowLink) setDeadline(time.Time)                  {}
+func (l *slowLink) close(error)                            { <-l.release; close(l.closed) }
+func (l *slowLink) receive(resp *AppendEntriesResponse, _ func()) error {
+	select {
+	case <-l.answers:
+		*resp = AppendEntriesResponse{Term: 7}
+		return nil
+	case <-l.closed:
+		return errors.New("closed")
+	}
+}
+
+// While a pipeline ends, its link may still read requests. No call returns, and
+// no future settles, before that is over; and an answer that comes meanwhile
+// changes no response.
+func TestNothingIsGivenBackWhileTheLinkCloses(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newSlowLink()
+		p := newPipeline(l, 2, 0, nil, new(tasks))
+		require.True(t, p.begin())
+		first, err := p.AppendEntries(new(AppendEntriesRequest), new(AppendEntriesResponse))
+		require.NoError(t, err)
+		returned := make(chan error, 1)
+		go func() {
+			_, err := p.AppendEntries(new(AppendEntriesRequest), new(AppendEntriesResponse))
+			returned <- err
+		}()
+		synctest.Wait()
+		go func() { _ = p.fail(errors.New("lost")) }()
+		synctest.Wait()
+		l.answers <- struct{}{}
+		p.room.Broadcast() // as a consumed future would
+		synctest.Wait()
+		require.Empty(t, returned)
+		require.False(t, first.(*appendFuture).settled.Load())
+		close(l.release)
+		require.ErrorContains(t, <-returned, "lost")
+		require.ErrorContains(t, first.Error(), "lost")
+		require.Zero(t, *first.Response())
+		require.NoError(t, p.Close())
+	})
+}
+
+// A request that the link refuses has a future, which says so and is delivered.
+func TestARefusedPostIsToldByItsFuture(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newSlowLink()
+		close(l.release)
+		p := newPipeline(l, 2, 0, nil, new(tasks))
+		require.True(t, p.begin())
+		l.refused = errors.New("lost")
+		f, err := p.AppendEntries(new(AppendEntriesRequest), new(AppendEntriesResponse))
+		require.NoError(t, err)
+		require.ErrorIs(t, f.Error(), l.refused)
+		require.Same(t, f, <-p.Consumer())
+		require.NoError(t, p.Close())
+	})
+}
