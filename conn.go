@@ -260,11 +260,7 @@ func (c *conn) awaitWriter() {
 // pool, the request may be tried again elsewhere. A *RemoteError leaves the
 // connection sound, any other error closes it.
 func (c *conn) call(deadline time.Time, kind rpcKind, newTime bool, args, resp any) (touched bool, err error) {
-	_ = c.raw.SetDeadline(deadline)
-	err = c.post(func(b *batch) { b.appendRequest(kind, args, newTime) })
-	if err == nil {
-		err = c.flush(deadline)
-	}
+	err = c.send(deadline, kind, newTime, args)
 	if err == nil {
 		err = c.await()
 	}
@@ -272,6 +268,16 @@ func (c *conn) call(deadline time.Time, kind rpcKind, newTime bool, args, resp a
 		return false, c.close(err)
 	}
 	return true, c.receive(kind, resp)
+}
+
+// send sends a request, and sets the deadline for it and for what follows.
+func (c *conn) send(deadline time.Time, kind rpcKind, newTime bool, args any) error {
+	_ = c.raw.SetDeadline(deadline)
+	err := c.post(func(b *batch) { b.appendRequest(kind, args, newTime) })
+	if err != nil {
+		return err
+	}
+	return c.flush(deadline)
 }
 
 // await blocks until a byte of the next message is there.

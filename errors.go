@@ -66,6 +66,18 @@ func (e *OpError) Is(target error) bool {
 	return target == os.ErrDeadlineExceeded && e.Timeout()
 }
 
+// explain turns the error of a request into what its caller gets. A
+// *RemoteError and the sentinels stay as they are.
+func explain(kind rpcKind, peer ServerAddress, err error) error {
+	if err == nil || err == ErrTransportShutdown || err == ErrPipelineShutdown {
+		return err
+	}
+	if _, remote := err.(*RemoteError); remote {
+		return err
+	}
+	return &OpError{Op: kind.String(), Peer: peer, Err: err}
+}
+
 // timeoutError is a timeout of our own making.
 type timeoutError string
 

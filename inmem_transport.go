@@ -137,16 +137,13 @@ func (i *InmemTransport) call(target ServerAddress, kind rpcKind, args, resp any
 // errAnswered is what a pipe ends with that has served its purpose.
 var errAnswered = errors.New("answered")
 
-// explainInmem is NetworkTransport.explain for memory.
+// explainInmem is explain, with short timeouts.
 func explainInmem(kind rpcKind, target ServerAddress, err error) error {
-	if _, remote := err.(*RemoteError); err == nil || remote || err == ErrTransportShutdown {
-		return err
-	}
-	op := &OpError{Op: kind.String(), Peer: target, Err: err}
-	if op.Timeout() {
+	err = explain(kind, target, err)
+	if op, ok := err.(*OpError); ok && op.Timeout() {
 		return &terseTimeout{op}
 	}
-	return op
+	return err
 }
 
 // terseTimeout is an OpError with the text that hashicorp/raft's memory

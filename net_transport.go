@@ -281,19 +281,12 @@ func (n *NetworkTransport) release(c *conn, err error) {
 	n.put(c)
 }
 
-// explain turns the error of a call into what its caller gets. A *RemoteError
-// and the sentinels stay as they are.
+// explain is explain, but for errors that come from the transport's own Close.
 func (n *NetworkTransport) explain(kind rpcKind, target ServerAddress, err error) error {
-	if err == nil {
-		return nil
-	}
-	if _, remote := err.(*RemoteError); remote {
-		return err
-	}
-	if n.IsShutdown() {
+	if _, remote := err.(*RemoteError); err != nil && !remote && n.IsShutdown() {
 		return n.down()
 	}
-	return &OpError{Op: kind.String(), Peer: target, Err: err}
+	return explain(kind, target, err)
 }
 
 // deadline returns when a call that begins now must have ended; zero is never.

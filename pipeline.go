@@ -316,13 +316,7 @@ func (p *pipeline) settleInFlight() {
 	p.deliverNow()
 }
 
-// explain makes what a caller gets out of what ended the pipeline.
-func (p *pipeline) explain(cause error) error {
-	if cause == ErrPipelineShutdown || cause == ErrTransportShutdown {
-		return cause
-	}
-	return &OpError{Op: rpcAppendEntries.String(), Peer: p.link.peer(), Err: cause}
-}
+func (p *pipeline) explain(cause error) error { return explain(rpcAppendEntries, p.link.peer(), cause) }
 
 // deliverNow hands settled futures to a consumer that is waiting for them. As
 // soon as it is not, deliver goes on.

@@ -45,9 +45,10 @@ func (n *NetworkTransport) sendSnapshot(addr ServerAddress, args *InstallSnapsho
 	}
 	defer n.discard(c, errors.New("snapshot sent"))
 	s := snapshotSender{conn: c, answered: make(chan struct{})}
-	if err := s.sendRequest(args, n.newTime, deadline); err != nil {
+	if err := c.send(deadline, rpcInstallSnapshot, n.newTime, args); err != nil {
 		return c.close(err)
 	}
+	_ = c.raw.SetDeadline(time.Time{}) // progress counts from here on
 	if !n.tasks.start(s.awaitAnswer) {
 		return n.down()
 	}
@@ -81,18 +82,6 @@ type snapshotSender struct {
 
 	failure  error // of sendBody
 	peerGone bool  // a write failed, though not by a timeout
-}
-
-func (s *snapshotSender) sendRequest(args *InstallSnapshotRequest, newTime bool, deadline time.Time) error {
-	_ = s.conn.raw.SetDeadline(deadline)
-	err := s.conn.post(func(b *batch) { b.appendRequest(rpcInstallSnapshot, args, newTime) })
-	if err != nil {
-		return err
-	}
-	if err := s.conn.flush(deadline); err != nil {
-		return err
-	}
-	return s.conn.raw.SetDeadline(time.Time{})
 }
 
 // awaitAnswer reads the answer, and then wakes the sender from a write that
