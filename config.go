@@ -15,6 +15,18 @@ const (
 	// DefaultMaxRPCsInFlight is the pipeline's window if MaxRPCsInFlight is 0.
 	DefaultMaxRPCsInFlight = 2
 
+	// DefaultMaxConns is how many inbound connections there may be if MaxConns
+	// is 0. Raft peers keep a handful each.
+	DefaultMaxConns = 2048
+
+	// DefaultMaxConnsPerHost is how many of them may come from one host if
+	// MaxConnsPerHost is 0.
+	DefaultMaxConnsPerHost = 512
+
+	// DefaultFirstByteTimeout is the time for the first byte of an inbound
+	// connection if FirstByteTimeout is 0.
+	DefaultFirstByteTimeout = time.Minute
+
 	// minInFlightForPipelining is the smallest window that pipelines.
 	minInFlightForPipelining = 2
 )
@@ -84,6 +96,24 @@ type NetworkTransportConfig struct {
 	// 0 means no limit: a request then needs memory only as its bytes arrive.
 	// Negative is an error.
 	MaxMessageBytes int64
+
+	// MaxConns is how many inbound connections there may be. One more takes
+	// the place of the oldest that has not brought a whole request yet; if all
+	// have, it is refused. 0 means DefaultMaxConns, negative no limit.
+	MaxConns int
+
+	// MaxConnsPerHost is the same for the connections that come from one host,
+	// which is what stands before the port in their remote address. Peers
+	// behind one proxy are one host. Connections whose remote address has no
+	// port (Unix sockets) do not count. 0 means DefaultMaxConnsPerHost,
+	// negative no limit.
+	MaxConnsPerHost int
+
+	// FirstByteTimeout is how long an inbound connection may be silent before
+	// its first request, the handshake of a TLS layer included; afterwards it
+	// may be silent for as long as it likes. 0 means DefaultFirstByteTimeout,
+	// negative no limit.
+	FirstByteTimeout time.Duration
 }
 
 // defaultMaxDispatchAhead hides the time that a core takes to pick a request
@@ -121,4 +151,26 @@ func (c *NetworkTransportConfig) maxDispatchAhead() int {
 		return defaultMaxDispatchAhead
 	}
 	return c.MaxDispatchAhead
+}
+
+func (c *NetworkTransportConfig) maxConns() int {
+	if c.MaxConns == 0 {
+		return DefaultMaxConns
+	}
+	return c.MaxConns
+}
+
+func (c *NetworkTransportConfig) maxConnsPerHost() int {
+	if c.MaxConnsPerHost == 0 {
+		return DefaultMaxConnsPerHost
+	}
+	return c.MaxConnsPerHost
+}
+
+// firstByteTimeout returns 0 for no limit.
+func (c *NetworkTransportConfig) firstByteTimeout() time.Duration {
+	if c.FirstByteTimeout == 0 {
+		return DefaultFirstByteTimeout
+	}
+	return max(c.FirstByteTimeout, 0)
 }

@@ -92,7 +92,11 @@
 //     A message that would take more than three times its bytes and 64 KiB is
 //     refused. No nil entry and no negative Size reaches a core.
 //   - A peer may be silent between messages for as long as it likes; inside a
-//     message or a snapshot it has to make progress within Timeout.
+//     message or a snapshot it has to make progress within Timeout, and the first
+//     byte of a connection has to come within FirstByteTimeout.
+//   - Inbound connections are limited, in total and for each host, but those that
+//     never brought a request make room for others. What is refused is counted,
+//     see [Refusals], and logged, though not each time.
 //   - Once Close has returned, nothing more is handed to Consumer, and every call
 //     returns [ErrTransportShutdown]. CloseStreams ends every connection, and the
 //     transport goes on with new ones.
@@ -122,6 +126,6 @@
 // # What it leaves out
 //
 // Consensus, storage and the discovery of members. Encryption and
-// authentication, which a StreamLayer can add. Limits on the number of inbound
-// connections, compression, and metrics, but for those of hashicorpraft.
+// authentication, which a StreamLayer can add. Compression, and metrics, but for
+// those of hashicorpraft.
 package raftwire

@@ -56,13 +56,18 @@ type NetworkTransport struct {
 	maxInFlight      int
 	maxDispatchAhead int
 	maxMessageBytes  int64
+	firstByteTimeout time.Duration
 	newTime          bool
 
 	desk *dispatch.Desk[RPC, RPCResponse]
 	open atomic.Pointer[openDispatcher]
 
 	pool
+	gate  *gate
 	tasks tasks
+
+	refused  [reasons]atomic.Uint64
+	logLimit logLimit
 
 	life context.Context // ends on Close, and with it dials under way
 	end  context.CancelFunc
@@ -139,9 +144,11 @@ func newNetworkTransport(config *NetworkTransportConfig) *NetworkTransport {
 		maxInFlight:      config.maxRPCsInFlight(),
 		maxDispatchAhead: config.maxDispatchAhead(),
 		maxMessageBytes:  config.MaxMessageBytes,
+		firstByteTimeout: config.firstByteTimeout(),
 		newTime:          config.MsgpackUseNewTimeFormat,
 		desk:             dispatch.NewDesk(consumer, newRPC),
 		pool:             pool{maxPool: config.MaxPool},
+		gate:             newGate(config.maxConns(), config.maxConnsPerHost()),
 		shutdownCh:       make(chan struct{}),
 	}
 	n.life, n.end = context.WithCancel(context.Background())

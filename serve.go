@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"syscall"
 	"time"
 
 	"github.com/raftwire/raftwire/internal/ring"
@@ -58,15 +57,38 @@ func (n *NetworkTransport) pauseFor(pause time.Duration) bool {
 func (n *NetworkTransport) accept(raw net.Conn) {
 	c := newConn(raw, remoteAddress(raw), n.timeout, &n.tasks)
 	c.in.SetLimit(n.maxMessageBytes)
-	if err := n.add(c, n.current()); err != nil {
-		_ = c.close(err)
+	p, err := n.letIn(c)
+	if err != nil {
+		n.logEnd(c, c.close(err))
 		return
 	}
 	n.logger.Debug("accepted connection", "local-address", n.LocalAddr(), "remote-address", c.peer)
-	s := &session{transport: n, conn: c}
+	s := &session{transport: n, conn: c, place: p}
 	if !n.tasks.start(s.run) {
-		n.discard(c, ErrTransportShutdown)
+		n.letOut(p, ErrTransportShutdown)
 	}
+}
+
+// letIn gives an inbound connection a place, at the cost of another one if
+// need be.
+func (n *NetworkTransport) letIn(c *conn) (*place, error) {
+	p, expelled, why := n.gate.admit(c)
+	if p == nil {
+		return nil, why
+	}
+	if expelled != nil {
+		_ = expelled.close(why) // its session does the rest
+	}
+	if err := n.add(c, n.current()); err != nil {
+		n.gate.leave(p)
+		return nil, err
+	}
+	return p, nil
+}
+
+func (n *NetworkTransport) letOut(p *place, why error) {
+	n.discard(p.conn, why)
+	n.gate.leave(p)
 }
 
 // remoteAddress is for logs; not every stream layer knows one.
@@ -85,12 +107,14 @@ func remoteAddress(raw net.Conn) ServerAddress {
 type session struct {
 	transport *NetworkTransport
 	conn      *conn
+	place     *place
 
 	opened     *openDispatcher // what dispatcher was opened with
 	dispatcher Dispatcher
 	observer   DispatchObserver // dispatcher, or nil
 
 	owed       ring.Queue[rpcKind] // requests handed over and not yet answered
+	known      bool                // a whole request has come
 	inMessage  bool                // the next read continues a message
 	inBody     bool                // the consumer reads a snapshot's body
 	armed      bool                // a read deadline is set
@@ -105,7 +129,7 @@ func (s *session) run() {
 	err := s.serve()
 	s.watch.stop()
 	s.transport.logEnd(s.conn, s.conn.close(err))
-	s.transport.discard(s.conn, err)
+	s.transport.letOut(s.place, err)
 }
 
 // serve reads requests until the connection ends, and returns why.
@@ -118,6 +142,7 @@ func (s *session) serve() error {
 		if err := s.conn.in.Err(); err != nil {
 			return err
 		}
+		s.recognize()
 		var err error
 		if snapshot, ok := command.(*InstallSnapshotRequest); ok {
 			err = s.serveSnapshot(snapshot)
@@ -130,6 +155,17 @@ func (s *session) serve() error {
 	}
 }
 
+// recognize notes that the peer has sent a request, and is one.
+func (s *session) recognize() {
+	if !s.known {
+		s.known = true
+		s.transport.gate.recognize(s.place)
+	}
+}
+
+// errSilent ends a connection on which nothing ever came.
+var errSilent = &refusal{silent, "no request began within FirstByteTimeout"}
+
 // awaitRequest blocks until a request begins.
 func (s *session) awaitRequest() error {
 	s.inMessage = false
@@ -141,6 +177,9 @@ func (s *session) awaitRequest() error {
 	if s.conn.in.Grown() && isTimeout(err) {
 		s.conn.in.Shrink()
 		err = s.conn.await()
+	}
+	if !s.known && isTimeout(err) {
+		return errSilent
 	}
 	return err
 }
@@ -184,12 +223,15 @@ func (s *session) beforeRead() error {
 }
 
 // setClock sets the deadline of the next read: inside a message or a body the
-// peer has to make progress, between messages it may be silent for ever.
+// peer has to make progress, between messages it may be silent for ever, but
+// not before the first.
 func (s *session) setClock() {
 	var limit time.Duration
 	switch {
 	case s.inMessage:
 		limit = s.transport.timeout
+	case !s.known:
+		limit = s.transport.firstByteTimeout
 	case s.conn.in.Grown():
 		limit = shrinkAfter // awaitRequest goes on
 	}
@@ -326,17 +368,4 @@ func (s *session) rejectBody(body *snapshotBody) error {
 		return fmt.Errorf("%w; then: %w", errBodyUnread, err)
 	}
 	return errBodyUnread
-}
-
-// logEnd says why an inbound connection ended, as loudly as it matters: that a
-// peer goes, or is cut off, is everyday life.
-func (n *NetworkTransport) logEnd(c *conn, err error) {
-	switch {
-	case err == io.EOF, n.IsShutdown(), errors.Is(err, errStreamsClosed):
-		n.logger.Debug("connection ended", "remote-address", c.peer, "error", err)
-	case errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE), errors.Is(err, errBodyUnread):
-		n.logger.Info("connection ended", "remote-address", c.peer, "error", err)
-	default:
-		n.logger.Warn("connection ended: cannot go on with it", "remote-address", c.peer, "error", err)
-	}
 }

@@ -55,7 +55,7 @@ func TestARestartedTCPPeerCostsNoFailedRequest(t *testing.T) {
 func TestCloseLeavesNothingOfAThousandInboundConnections(t *testing.T) {
 	const connections = 1000
 	goroutines, descriptors := runtime.NumGoroutine(), openDescriptors(t)
-	b := listenTCP(t, "127.0.0.1:0")
+	b := listenTCP(t, "127.0.0.1:0", withLimits(-1, -1))
 	beginnings := []string{"", "\x00", "\x00\x89\xa4Addr\xdb\xff\xff\xff\xff", "\x03\x80"}
 	peers := make([]net.Conn, connections)
 	for i := range peers {

@@ -104,6 +104,9 @@ func (n *NetworkTransport) passTimeoutScale() {
 // CloseStreams ends every connection; the transport goes on with new ones.
 func (n *NetworkTransport) CloseStreams() { n.network.CloseStreams() }
 
+// Refusals returns what was refused of what came in.
+func (n *NetworkTransport) Refusals() raftwire.Refusals { return n.network.Refusals() }
+
 // IsShutdown reports whether the transport was closed.
 func (n *NetworkTransport) IsShutdown() bool { return n.network.IsShutdown() }
 

@@ -75,6 +75,20 @@ func listen(t *testing.T) raft.StreamLayer {
 	return tcpStream{listener}
 }
 
+func TestRefusalsAreCounted(t *testing.T) {
+	transport, err := NewTCPTransport("127.0.0.1:0", nil, 1, rpcTimeout, io.Discard)
+	require.NoError(t, err)
+	conn, err := net.Dial("tcp", string(transport.LocalAddr()))
+	require.NoError(t, err)
+	_, err = io.WriteString(conn, "GET /")
+	require.NoError(t, err)
+	_, err = conn.Read(make([]byte, 1))
+	require.Error(t, err)
+	require.NoError(t, conn.Close())
+	require.NoError(t, transport.Close())
+	require.Equal(t, raftwire.Refusals{Foreign: 1}, transport.Refusals())
+}
+
 func TestConstructorsReportWhatHashicorpRaftReports(t *testing.T) {
 	_, err := NewTCPTransport("0.0.0.0:0", nil, 1, rpcTimeout, io.Discard)
 	require.ErrorContains(t, err, "local bind address is not advertisable")

@@ -14,15 +14,6 @@ import (
 // is measured by better code; a test holds them together.
 var hashicorpStack = stack{listen: listenHashicorp, dial: newHashicorpSender}
 
-func newHashicorp(listen string, s setup) (*hashicorp.NetworkTransport, error) {
-	return hashicorp.NewTCPTransportWithConfig(listen, advertised(listen), &hashicorp.NetworkTransportConfig{
-		Logger:          silence,
-		MaxPool:         maxPool,
-		MaxRPCsInFlight: int(s.window),
-		Timeout:         s.timeout,
-	})
-}
-
 // A hashicorpReceiver is a transport whose requests are answered.
 type hashicorpReceiver struct {
 	transport *hashicorp.NetworkTransport

@@ -14,15 +14,6 @@ import (
 // is measured by better code; a test holds them together.
 var raftwireStack = stack{listen: listenRaftwire, dial: newRaftwireSender}
 
-func newRaftwire(listen string, s setup) (*raftwire.NetworkTransport, error) {
-	return raftwire.NewTCPTransportWithConfig(listen, advertised(listen), &raftwire.NetworkTransportConfig{
-		Logger:          silence,
-		MaxPool:         maxPool,
-		MaxRPCsInFlight: int(s.window),
-		Timeout:         s.timeout,
-	})
-}
-
 // A raftwireReceiver is a transport whose requests are answered.
 type raftwireReceiver struct {
 	transport *raftwire.NetworkTransport

@@ -69,6 +69,9 @@ type Error struct {
 	Path string
 	// Text says what is wrong.
 	Text string
+	// TooLarge is set if nothing is wrong with the message but its size, or
+	// that of what it would become in memory.
+	TooLarge bool
 }
 
 // Error returns place and text.
@@ -117,6 +120,10 @@ func (r *Reader) Reject(format string, args ...any) {
 	if r.err == nil {
 		r.Fail(&Error{Text: fmt.Sprintf(format, args...)})
 	}
+}
+
+func (r *Reader) rejectSize(format string, args ...any) {
+	r.Fail(&Error{Text: fmt.Sprintf(format, args...), TooLarge: true})
 }
 
 // At puts a place in front of the place of the Reader's error, if that is an
@@ -269,7 +276,7 @@ func (r *Reader) consumed() int64 { return r.passed + int64(r.r) }
 func (r *Reader) withinLimit(n int) bool {
 	size := r.consumed() + int64(n)
 	if r.limit > 0 && size > r.limit {
-		r.Reject("message of %d bytes or more is over the limit of %d", size, r.limit)
+		r.rejectSize("message of %d bytes or more is over the limit of %d", size, r.limit)
 	}
 	return r.err == nil
 }
@@ -280,7 +287,7 @@ func (r *Reader) withinLimit(n int) bool {
 func (r *Reader) Charge(n int) {
 	r.allocated += int64(n)
 	if most := 3*r.consumed() + slack; r.allocated > most {
-		r.Reject("needs more than %d bytes of memory for %d bytes", most, r.consumed())
+		r.rejectSize("needs more than %d bytes of memory for %d bytes", most, r.consumed())
 	}
 }
 

@@ -1,0 +1,386 @@
+package raftwire_test
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/raftwire/raftwire"
+	"github.com/raftwire/raftwire/faultnet"
+	"github.com/stretchr/testify/require"
+)
+
+// Limits on what comes in (P11 to P13, P15): a refusal is seen in the log and
+// in a counter, and peers get in whoever else is at the door.
+
+func withLimits(conns, perHost int) option {
+	return func(c *raftwire.NetworkTransportConfig) { c.MaxConns, c.MaxConnsPerHost = conns, perHost }
+}
+
+func withFirstByte(d time.Duration) option {
+	return func(c *raftwire.NetworkTransportConfig) { c.FirstByteTimeout = d }
+}
+
+// dialRaw connects a host without a transport to b.
+func dialRaw(t *testing.T, net *faultnet.Network, from string) net_ {
+	t.Helper()
+	conn, err := net.Host(from).Dial(t.Context(), "b")
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = conn.Close() })
+	return conn
+}
+
+// say writes to a raw connection.
+func say(t *testing.T, conn net_, text string) {
+	t.Helper()
+	_, err := io.WriteString(conn, text)
+	require.NoError(t, err)
+}
+
+// introduce makes a raw connection one of a peer: it sends the smallest
+// request there is, and takes the answer.
+func introduce(t *testing.T, conn net_) {
+	t.Helper()
+	say(t, conn, "\x03\x80")
+	_, err := conn.Read(make([]byte, 100))
+	require.NoError(t, err)
+}
+
+// isOpen reports whether a connection is open, with nothing to read.
+func isOpen(conn net_) bool {
+	_ = conn.SetReadDeadline(time.Now().Add(1))
+	_, err := conn.Read(make([]byte, 1))
+	_ = conn.SetReadDeadline(time.Time{})
+	return errors.Is(err, os.ErrDeadlineExceeded)
+}
+
+// pause lets fake time pass.
+func pause(d time.Duration) {
+	timer := time.NewTimer(d)
+	<-timer.C
+}
+
+var bothLimits = map[string]option{
+	"in total": withLimits(3, -1),
+	"per host": withLimits(-1, 3),
+}
+
+func TestTheOldestStrangerMakesRoom(t *testing.T) {
+	for name, limits := range bothLimits {
+		t.Run(name, func(t *testing.T) {
+			onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
+				b := listen(t, net, "b", limits)
+				serve(t, b, accept)
+				peer := dialRaw(t, net, "a")
+				introduce(t, peer)
+				var strangers []net_
+				for range 5 {
+					strangers = append(strangers, dialRaw(t, net, "a"))
+				}
+				for i, conn := range strangers {
+					require.Equal(t, i >= 3, isOpen(conn), "stranger %d", i)
+				}
+				require.True(t, isOpen(peer), "the peer had to go")
+				require.NoError(t, strangers[3].Close())
+				synctest.Wait()
+				dialRaw(t, net, "a")
+				require.True(t, isOpen(strangers[4]), "there was room")
+				r := b.Refusals()
+				require.Equal(t, uint64(3), r.TooManyConns+r.TooManyConnsOfHost)
+			})
+		})
+	}
+}
+
+// Where only peers are, a newcomer has nobody's place to take.
+func TestAmongPeersTheNewcomerIsRefused(t *testing.T) {
+	for name, limits := range bothLimits {
+		t.Run(name, func(t *testing.T) {
+			onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
+				b := listen(t, net, "b", limits)
+				serve(t, b, accept)
+				var peers []net_
+				for range 3 {
+					peers = append(peers, dialRaw(t, net, "a"))
+					introduce(t, peers[len(peers)-1])
+				}
+				require.False(t, isOpen(dialRaw(t, net, "a")))
+				for _, peer := range peers {
+					introduce(t, peer)
+				}
+				require.NoError(t, peers[0].Close())
+				synctest.Wait()
+				introduce(t, dialRaw(t, net, "a"))
+			})
+		})
+	}
+}
+
+func TestAFullHostLeavesOthersAlone(t *testing.T) {
+	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
+		b := listen(t, net, "b", withLimits(-1, 2))
+		quiet := dialRaw(t, net, "quiet")
+		for range 10 {
+			dialRaw(t, net, "crowd")
+		}
+		require.True(t, isOpen(quiet))
+		require.Equal(t, raftwire.Refusals{TooManyConnsOfHost: 8}, b.Refusals())
+	})
+}
+
+func TestLimitsCanBeTurnedOffAndHaveDefaults(t *testing.T) {
+	for name, c := range map[string]struct {
+		limits option
+		open   int
+	}{
+		"off":               {withLimits(-1, -1), 3000},
+		"default in total":  {withLimits(0, -1), raftwire.DefaultMaxConns},
+		"default of a host": {withLimits(0, 0), raftwire.DefaultMaxConnsPerHost},
+	} {
+		t.Run(name, func(t *testing.T) {
+			onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
+				b := listen(t, net, "b", c.limits)
+				for range 3000 {
+					dialRaw(t, net, "a")
+				}
+				synctest.Wait()
+				require.Equal(t, 3000+c.open, net.OpenConns())
+				r := b.Refusals()
+				require.Equal(t, uint64(3000-c.open), r.TooManyConns+r.TooManyConnsOfHost)
+			})
+		})
+	}
+}
+
+// P13: from wherever they come, as many as they are and whatever they begin to
+// say, a peer gets in with requests of every kind, and keeps what it has.
+func TestACrowdOfStrangersDoesNotLockPeersOut(t *testing.T) {
+	for _, greeting := range []string{"", "\x00", "\x00\x89\xa4Addr\xdb\xff\xff\xff\xff"} {
+		t.Run(fmt.Sprintf("%q", greeting), func(t *testing.T) {
+			onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
+				a, b := listen(t, net, "a", withPool(1)), listen(t, net, "b", withLimits(100, 10))
+				serve(t, b, accept)
+				p := openPipeline(t, a, "b")
+				require.NoError(t, appendTo(p))
+				for i := range 1000 {
+					say(t, dialRaw(t, net, fmt.Sprintf("stranger-%d", i%50)), greeting)
+					if i%100 == 99 {
+						for kind, call := range calls {
+							require.NoError(t, call(a, "b"), kind)
+						}
+						require.NoError(t, openPipelineOnce(a, "b"))
+					}
+				}
+				require.NoError(t, appendTo(p), "an open pipeline had to go")
+			})
+		})
+	}
+}
+
+// appendTo sends a request on a pipeline and consumes its future.
+func appendTo(p raftwire.AppendPipeline) error {
+	_, err := p.AppendEntries(appendRequest(1), new(raftwire.AppendEntriesResponse))
+	if err != nil {
+		return err
+	}
+	return (<-p.Consumer()).Error()
+}
+
+// A stranger has a limited time for the first byte, and a peer has all the
+// time in the world for the next.
+func TestTheFirstByteHasALimit(t *testing.T) {
+	for name, c := range map[string]struct {
+		config option
+		after  time.Duration
+	}{
+		"by default":             {config0, raftwire.DefaultFirstByteTimeout},
+		"configured":             {withFirstByte(5 * time.Second), 5 * time.Second},
+		"also without a timeout": {withTimeout(0), raftwire.DefaultFirstByteTimeout},
+	} {
+		t.Run(name, func(t *testing.T) {
+			onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
+				b := listen(t, net, "b", c.config)
+				serve(t, b, accept)
+				peer, late, stranger := dialRaw(t, net, "a"), dialRaw(t, net, "a"), dialRaw(t, net, "a")
+				introduce(t, peer)
+				start := time.Now()
+				pause(c.after - 1)
+				introduce(t, late)
+				_, err := stranger.Read(make([]byte, 1))
+				require.ErrorIs(t, err, io.EOF)
+				require.Equal(t, c.after, time.Since(start))
+				pause(24 * time.Hour)
+				introduce(t, peer)
+				introduce(t, late)
+				require.Equal(t, raftwire.Refusals{Silent: 1}, b.Refusals())
+			})
+		})
+	}
+	t.Run("turned off", func(t *testing.T) {
+		onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
+			serve(t, listen(t, net, "b", withFirstByte(-1)), accept)
+			stranger := dialRaw(t, net, "a")
+			pause(24 * time.Hour)
+			introduce(t, stranger)
+		})
+	})
+}
+
+// tinyEntries is a request that would need a hundred times its bytes.
+var tinyEntries = "\x00\x81\xa7Entries\xdd\x00\x01\x00\x00" + strings.Repeat("\x80", 1<<16)
+
+// Whatever a connection is refused for, one log line says so and one counter
+// counts it; and what is not the peer's fault is not counted.
+func TestRefusalsAreSeen(t *testing.T) {
+	one := func(count func(*raftwire.Refusals) *uint64) (r raftwire.Refusals) {
+		*count(&r) = 1
+		return r
+	}
+	silent := one(func(r *raftwire.Refusals) *uint64 { return &r.Silent })
+	stalled := one(func(r *raftwire.Refusals) *uint64 { return &r.Stalled })
+	tooLarge := one(func(r *raftwire.Refusals) *uint64 { return &r.TooLarge })
+	foreign := one(func(r *raftwire.Refusals) *uint64 { return &r.Foreign })
+	malformed := one(func(r *raftwire.Refusals) *uint64 { return &r.Malformed })
+	for name, c := range map[string]struct {
+		says    string
+		then    func(net_)
+		refused raftwire.Refusals
+		level   string
+		text    string
+	}{
+		"nothing":             {"", nil, silent, "WARN", "no request began within FirstByteTimeout"},
+		"half a request":      {"\x03\x83\xa4", nil, stalled, "WARN", "i/o timeout"},
+		"half a snapshot":     {string(snapshotHeader(1<<30)) + "ten bytes.", nil, stalled, "WARN", "i/o timeout"},
+		"too large a request": {"\x00\x81\xa4Addr\xda\xff\xff", nil, tooLarge, "WARN", "over the limit of 50000"},
+		"bloat":               {tinyEntries, nil, tooLarge, "WARN", "bytes of memory for"},
+		"HTTP":                {"GET / HTTP/1.1\r\n", nil, foreign, "WARN", "unknown rpc type 71: this looks like an HTTP request"},
+		"TLS":                 {"\x16\x03\x01", nil, foreign, "WARN", "unknown rpc type 22: this looks like a TLS handshake"},
+		"SSH":                 {"SSH-2.0-", nil, foreign, "WARN", "unknown rpc type 83: this looks like an SSH client"},
+		"a later version":     {"\x05\x80", nil, foreign, "WARN", "unknown rpc type 5"},
+		"HTTP, from a peer":   {"\x03\x80GET", nil, foreign, "WARN", "looks like an HTTP request"},
+		"a nil entry":         {"\x00\x81\xa7Entries\x91\xc0", nil, malformed, "WARN", "Entries[0]: is nil"},
+		"a negative size":     {"\x02\x81\xa4Size\xff", nil, malformed, "WARN", "Size: -1 is negative"},
+		"no msgpack":          {"\x03\xc1", nil, malformed, "WARN", "a byte that begins no value"},
+		"goodbye":             {"\x03\x80", hearAndClose, raftwire.Refusals{}, "DEBUG", "EOF"},
+		"goodbye in between":  {"\x03\x83\xa4", closeNow, raftwire.Refusals{}, "INFO", "unexpected EOF"},
+		"a reset":             {"\x03\x80", resetNow, raftwire.Refusals{}, "INFO", "reset"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var log bytes.Buffer
+			onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
+				b := listen(t, net, "b", withLog(&log), withFirstByte(time.Second), func(config *raftwire.NetworkTransportConfig) {
+					config.MaxMessageBytes = 50_000
+				})
+				serve(t, b, accept)
+				conn := dialRaw(t, net, "a")
+				_, _ = io.WriteString(conn, c.says)
+				if c.then != nil {
+					c.then(conn)
+				}
+				pause(time.Minute)
+				require.Equal(t, c.refused, b.Refusals())
+				require.NoError(t, b.Close())
+			})
+			requireOneLine(t, log.String(), c.level, c.text)
+		})
+	}
+}
+
+func closeNow(conn net_) { _ = conn.Close() }
+
+func hearAndClose(conn net_) {
+	_, _ = conn.Read(make([]byte, 100))
+	_ = conn.Close()
+}
+
+func resetNow(conn net_) { conn.(*faultnet.Conn).Reset() }
+
+// requireOneLine checks that a text is logged once, at the given level, and
+// nothing else at a level above debug.
+func requireOneLine(t *testing.T, log, level, text string) {
+	t.Helper()
+	loud, with := 0, ""
+	for line := range strings.Lines(log) {
+		if strings.Contains(line, text) {
+			with = line
+		}
+		if !strings.Contains(line, "[DEBUG]") {
+			loud++
+		}
+	}
+	require.Contains(t, with, "["+level+"]", log)
+	require.Contains(t, with, "remote-address=a:", log)
+	if level == "DEBUG" {
+		require.Zero(t, loud, log)
+	} else {
+		require.Equal(t, 1, loud, log)
+	}
+}
+
+// P11: a prober that comes for ever is told of ever more rarely, with a count,
+// and two of them do not hide each other.
+func TestALogIsNotFlooded(t *testing.T) {
+	var log bytes.Buffer
+	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
+		b := listen(t, net, "b", withLog(&log))
+		for range 6 * 60 * 24 { // every ten seconds, for a day
+			for _, probe := range []string{"GET /", "\x16\x03"} {
+				conn := dialRaw(t, net, "a")
+				say(t, conn, probe)
+				_, _ = conn.Read(make([]byte, 1))
+				require.NoError(t, conn.Close())
+			}
+			pause(10 * time.Second)
+		}
+		require.Equal(t, raftwire.Refusals{Foreign: 2 * 6 * 60 * 24}, b.Refusals())
+		require.NoError(t, b.Close())
+	})
+	lines := linesWith(log.String(), "[WARN]", "HTTP")
+	// After 1, 3, 7, 15, 31, 63 minutes, and then each hour.
+	require.Len(t, lines, 1+6+22)
+	require.Contains(t, lines[0], "similar-before=0")
+	require.Contains(t, lines[1], "similar-before=5")
+	require.Contains(t, lines[len(lines)-1], "similar-before=359")
+	require.Len(t, linesWith(log.String(), "[WARN]", "TLS"), len(lines))
+	require.Len(t, linesWith(log.String(), "[DEBUG]", "connection refused"), 2*(6*60*24-len(lines)))
+}
+
+// What has not happened for hours is news again.
+func TestALogSpeaksUpAgain(t *testing.T) {
+	var log bytes.Buffer
+	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
+		b := listen(t, net, "b", withLog(&log))
+		for range 3 {
+			for range 3 { // the second line ends a pause of a minute
+				conn := dialRaw(t, net, "a")
+				say(t, conn, "GET")
+				_, _ = conn.Read(make([]byte, 1))
+				require.NoError(t, conn.Close())
+				pause(time.Minute)
+			}
+			pause(3 * time.Hour)
+		}
+		require.NoError(t, b.Close())
+	})
+	require.Len(t, linesWith(log.String(), "[WARN]", "HTTP"), 3*2)
+}
+
+// linesWith returns the lines of a log that contain all of the texts.
+func linesWith(log string, texts ...string) (lines []string) {
+	for line := range strings.Lines(log) {
+		all := true
+		for _, text := range texts {
+			all = all && strings.Contains(line, text)
+		}
+		if all {
+			lines = append(lines, line)
+		}
+	}
+	return lines
+}

@@ -1,0 +1,191 @@
+package raftwire
+
+import (
+	"errors"
+	"io"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+	"github.com/raftwire/raftwire/internal/msgpack"
+)
+
+// Refusals counts the inbound connections that a transport has ended, or not
+// let in, because of a limit or because of what came on them. Peers that go, or
+// are cut off, do not count.
+type Refusals struct {
+	// TooManyConns were over MaxConns.
+	TooManyConns uint64
+	// TooManyConnsOfHost were over MaxConnsPerHost.
+	TooManyConnsOfHost uint64
+	// Silent sent nothing within FirstByteTimeout.
+	Silent uint64
+	// Stalled made no progress within Timeout: inside a message, in the body
+	// of a snapshot, or in taking answers.
+	Stalled uint64
+	// TooLarge sent a message over MaxMessageBytes, or one that needs far more
+	// memory than it has bytes.
+	TooLarge uint64
+	// Foreign sent what begins no request: another protocol, or a request that
+	// only later versions know.
+	Foreign uint64
+	// Malformed sent a request that cannot be decoded, or that would trip a
+	// Raft core up.
+	Malformed uint64
+}
+
+// Refusals returns what was refused since the transport was made. It does not
+// block.
+func (n *NetworkTransport) Refusals() Refusals {
+	return Refusals{
+		TooManyConns:       n.refused[tooManyConns].Load(),
+		TooManyConnsOfHost: n.refused[tooManyConnsOfHost].Load(),
+		Silent:             n.refused[silent].Load(),
+		Stalled:            n.refused[stalled].Load(),
+		TooLarge:           n.refused[tooLarge].Load(),
+		Foreign:            n.refused[foreign].Load(),
+		Malformed:          n.refused[malformed].Load(),
+	}
+}
+
+// reason is why a connection was refused.
+type reason uint8
+
+const (
+	notRefused reason = iota // it ended by itself
+	tooManyConns
+	tooManyConnsOfHost
+	silent
+	stalled
+	tooLarge
+	foreign
+	malformed
+	reasons // how many there are
+)
+
+// refusal is the error that a connection ends with where no other error says
+// that it was refused.
+type refusal struct {
+	reason reason
+	text   string
+}
+
+func (r *refusal) Error() string { return r.text }
+
+// judge tells from the error that an inbound connection ended with whether it
+// was refused.
+func judge(err error) reason {
+	var (
+		own     *refusal
+		unknown *unknownKindError
+		message *msgpack.Error
+	)
+	switch {
+	case errors.As(err, &own):
+		return own.reason
+	case isTimeout(err):
+		return stalled
+	case errors.As(err, &unknown):
+		return foreign
+	case errors.As(err, &message) && message.TooLarge:
+		return tooLarge
+	case message != nil:
+		return malformed
+	}
+	return notRefused
+}
+
+// logEnd says why an inbound connection ended. What anybody on the network can
+// bring about is not said each time.
+func (n *NetworkTransport) logEnd(c *conn, err error) {
+	why, text := judge(err), "connection ended"
+	if why != notRefused {
+		text = "connection refused"
+	}
+	n.refused[why].Add(1)
+	level, about := n.news(why, err)
+	unlogged, due := n.logLimit.due(about, time.Now())
+	if !due {
+		level = hclog.Debug
+	}
+	n.logger.Log(level, text, "remote-address", c.peer, "error", err, "similar-before", unlogged)
+}
+
+// news returns how much the end of a connection matters, and what log lines
+// about such ends have in common. That a peer goes, or is cut off, is everyday
+// life.
+func (n *NetworkTransport) news(why reason, err error) (hclog.Level, topic) {
+	switch {
+	case why == foreign:
+		return hclog.Warn, topic{why, err.Error()}
+	case why != notRefused:
+		return hclog.Warn, topic{why, ""}
+	case err == io.EOF, n.IsShutdown(), errors.Is(err, errStreamsClosed):
+		return hclog.Debug, topic{why, "gone"}
+	case isCut(err):
+		return hclog.Info, topic{why, "cut"}
+	}
+	return hclog.Warn, topic{why, ""}
+}
+
+// isCut reports whether a connection was cut off, by its peer or on the way.
+func isCut(err error) bool {
+	return errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE) ||
+		errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, errBodyUnread)
+}
+
+const (
+	// The pause between log lines about one topic doubles from the one to the
+	// other while there is something to say.
+	minLogPause = time.Minute
+	maxLogPause = time.Hour
+)
+
+// topic is what log lines can have in common. There are few.
+type topic struct {
+	reason reason
+	detail string
+}
+
+// logLimit thins out log lines. The zero value is ready for use.
+type logLimit struct {
+	mu     sync.Mutex // protects following
+	topics map[topic]*logPause
+}
+
+type logPause struct {
+	from    time.Time // when the last line was written
+	length  time.Duration
+	skipped int // lines since
+}
+
+// due reports whether a line about t may be written now, and how many were not
+// since the last one.
+func (l *logLimit) due(t topic, now time.Time) (skipped int, due bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	p := l.topics[t]
+	if p == nil {
+		if l.topics == nil {
+			l.topics = make(map[topic]*logPause)
+		}
+		p = new(logPause)
+		l.topics[t] = p
+	}
+	return p.end(now)
+}
+
+func (p *logPause) end(now time.Time) (skipped int, ended bool) {
+	since := now.Sub(p.from)
+	if since < p.length {
+		p.skipped++
+		return 0, false
+	}
+	if since > 2*maxLogPause {
+		p.length = 0 // it is news again
+	}
+	skipped = p.skipped
+	*p = logPause{from: now, length: min(max(2*p.length, minLogPause), maxLogPause)}
+	return skipped, true
+}
