@@ -23,7 +23,7 @@ type link interface {
 	flush()
 
 	// receive blocks for the next answer; only one goroutine calls it, and it
-	// calls beforeWait before it blocks. A *RemoteError is an answer, any
+	// calls beforeWait before it blocks, once. A *RemoteError is an answer, any
 	// other error ends the link.
 	receive(resp *AppendEntriesResponse, beforeWait func()) error
 
@@ -473,6 +473,7 @@ func (f *appendFuture) Response() *AppendEntriesResponse { return f.resp }
 type netLink struct {
 	conn      *conn
 	transport *NetworkTransport
+	timed     bool // owned by receive: beforeWait was called for this answer
 }
 
 func newNetLink(n *NetworkTransport, c *conn) *netLink {
@@ -492,9 +493,18 @@ func (l *netLink) post(args *AppendEntriesRequest, soon bool) error {
 
 func (l *netLink) flush() { _ = l.conn.flush(time.Time{}) } // an error ends receive as well
 
+// receive calls beforeWait once for an answer: a peer that sends it byte by
+// byte must not win time with each of them.
 func (l *netLink) receive(resp *AppendEntriesResponse, beforeWait func()) error {
+	l.timed = false
 	if l.conn.beforeRead == nil {
-		l.conn.beforeRead = func() error { beforeWait(); return nil }
+		l.conn.beforeRead = func() error {
+			if !l.timed {
+				l.timed = true
+				beforeWait()
+			}
+			return nil
+		}
 	}
 	if err := l.conn.await(); err != nil {
 		return l.conn.close(err)

@@ -1,0 +1,486 @@
+package raftwire_test
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"reflect"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/raftwire/raftwire"
+	"github.com/raftwire/raftwire/faultnet"
+	"github.com/stretchr/testify/require"
+)
+
+// Every request under every fault: it ends when it should, with the error that
+// it should have and no response but a right one, the transport is of use
+// afterwards, and in the end neither a goroutine nor a connection is left.
+func TestEveryRequestUnderEveryFault(t *testing.T) {
+	for _, f := range faults {
+		for _, r := range requests {
+			for _, reused := range []bool{false, true} {
+				for _, crumb := range []int{0, 3} {
+					name := fmt.Sprintf("%v, %v, %v, %v", f, r, orElse(reused, "on an idle connection", "on a new connection"), orElse(crumb > 0, "in crumbs", "in one piece"))
+					t.Run(name, func(t *testing.T) {
+						onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
+							net.Slice(crumb)
+							newRig(t, net).run(f, r, reused)
+						})
+					})
+				}
+			}
+		}
+	}
+}
+
+func orElse(condition bool, yes, no string) string {
+	if condition {
+		return yes
+	}
+	return no
+}
+
+// request is one of the things that a transport does for a core. It returns
+// the response, which held something before.
+type request struct {
+	name string
+	send func(a *raftwire.NetworkTransport) (resp any, err error)
+}
+
+func (r request) String() string { return r.name }
+
+const (
+	pipelined  = "pipeline"
+	installing = "InstallSnapshot"
+)
+
+var requests = []request{
+	{"AppendEntries", func(a *raftwire.NetworkTransport) (any, error) {
+		resp := staleAppend()
+		return resp, a.AppendEntries("b", "b", appendRequest(1), resp)
+	}},
+	{"heartbeat", func(a *raftwire.NetworkTransport) (any, error) {
+		resp := staleAppend()
+		args := &raftwire.AppendEntriesRequest{RPCHeader: raftwire.RPCHeader{Addr: []byte("a")}, Term: 7}
+		return resp, a.AppendEntries("b", "b", args, resp)
+	}},
+	{"RequestVote", func(a *raftwire.NetworkTransport) (any, error) {
+		resp := &raftwire.RequestVoteResponse{Term: 99, Peers: []byte("stale"), Granted: true}
+		return resp, a.RequestVote("b", "b", &raftwire.RequestVoteRequest{Term: 7}, resp)
+	}},
+	{"RequestPreVote", func(a *raftwire.NetworkTransport) (any, error) {
+		resp := &raftwire.RequestPreVoteResponse{Term: 99, Granted: true}
+		return resp, a.RequestPreVote("b", "b", &raftwire.RequestPreVoteRequest{Term: 7}, resp)
+	}},
+	{"TimeoutNow", func(a *raftwire.NetworkTransport) (any, error) {
+		resp := &raftwire.TimeoutNowResponse{RPCHeader: raftwire.RPCHeader{ID: []byte("stale")}}
+		return resp, a.TimeoutNow("b", "b", &raftwire.TimeoutNowRequest{}, resp)
+	}},
+	{installing, func(a *raftwire.NetworkTransport) (any, error) {
+		resp := &raftwire.InstallSnapshotResponse{Term: 99, Success: true}
+		args := &raftwire.InstallSnapshotRequest{Term: 7, Size: 1000}
+		return resp, a.InstallSnapshot("b", "b", args, resp, io.LimitReader(zeros{}, 1000))
+	}},
+	{pipelined, sendPipelined},
+}
+
+func staleAppend() *raftwire.AppendEntriesResponse {
+	return &raftwire.AppendEntriesResponse{Term: 99, LastLog: 99, Success: true, NoRetryBackoff: true}
+}
+
+// sendPipelined sends a request on a pipeline of its own, and checks that its
+// future reaches the consumer whatever became of it.
+func sendPipelined(a *raftwire.NetworkTransport) (any, error) {
+	resp := staleAppend()
+	p, err := a.AppendEntriesPipeline("b", "b")
+	if err != nil {
+		return new(raftwire.AppendEntriesResponse), err // nobody had resp
+	}
+	defer func() { _ = p.Close() }()
+	f, err := p.AppendEntries(appendRequest(1), resp)
+	if err != nil {
+		return resp, err
+	}
+	err = f.Error()
+	if err == raftwire.ErrTransportShutdown {
+		return resp, err // and the consumer is not wanted any more
+	}
+	missing := time.NewTimer(prompt)
+	defer missing.Stop()
+	select {
+	case got := <-p.Consumer():
+		if got != f {
+			return resp, errors.New("the consumer got another future")
+		}
+	case <-missing.C:
+		return resp, errors.New("the consumer did not get the future")
+	}
+	return resp, err
+}
+
+// rig is a transport and its peer, with things that can go wrong.
+type rig struct {
+	t    *testing.T
+	net  *faultnet.Network
+	a, b *raftwire.NetworkTransport
+	wire *roughLayer // b's
+	core atomic.Pointer[func(x *rig, rpc raftwire.RPC)]
+	seen atomic.Int32 // requests that reached it
+	gone atomic.Bool  // b's process has ended, or is closed
+}
+
+func newRig(t *testing.T, net *faultnet.Network) *rig {
+	x := &rig{t: t, net: net, a: listen(t, net, "a")}
+	x.behave(healthy)
+	x.startPeer()
+	return x
+}
+
+// startPeer starts b, or another one in its place. Its own timeout is long, so
+// that it is never the one who gives up.
+func (x *rig) startPeer() {
+	layer, err := x.net.Host("b").Listen()
+	require.NoError(x.t, err)
+	x.wire = &roughLayer{Layer: layer}
+	c := config(withTimeout(time.Hour))
+	c.Stream = x.wire
+	b := raftwire.NewNetworkTransportWithConfig(c)
+	x.b = b
+	x.t.Cleanup(func() { require.NoError(x.t, b.Close()) })
+	b.SetHeartbeatHandler(x.answer)
+	serve(x.t, b, x.answer)
+}
+
+func (x *rig) behave(core func(*rig, raftwire.RPC)) { x.core.Store(&core) }
+
+// answer never blocks: a heartbeat handler must not.
+func (x *rig) answer(rpc raftwire.RPC) {
+	x.seen.Add(1)
+	core := *x.core.Load()
+	go core(x, rpc)
+}
+
+func healthy(_ *rig, rpc raftwire.RPC) { accept(rpc) }
+
+func (x *rig) run(f fault, r request, reused bool) {
+	if reused {
+		require.NoError(x.t, appendOnce(x.a, "b"))
+	}
+	x.seen.Store(0)
+	if f.core != nil {
+		x.behave(f.core)
+	}
+	if f.before != nil {
+		f.before(x)
+	}
+	var resp any
+	var err error
+	took := elapsed(func() { resp, err = r.send(x.a) })
+	f.want.of(r, reused).check(x.t, r, resp, err, took)
+	require.LessOrEqual(x.t, x.seen.Load(), f.want.deliveries(r, reused), "the request was delivered again")
+
+	x.repair()
+	resp, err = r.send(x.a)
+	if x.a.IsShutdown() {
+		shutDown.check(x.t, r, resp, err, 0)
+	} else {
+		succeeds.check(x.t, r, resp, err, 0)
+	}
+}
+
+// repair puts everything but a right, once what is slow has come to its end.
+func (x *rig) repair() {
+	x.behave(healthy)
+	x.wire.rough.Store(nil)
+	x.net.SetBuffer(faultnet.DefaultBuffer)
+	x.net.Link("a", "b").ResetAfter(-1)
+	x.net.Link("b", "a").ResetAfter(-1)
+	x.net.Host("b").Restart()
+	x.net.Heal()
+	pause(10 * time.Minute)
+	if x.gone.Load() {
+		require.NoError(x.t, x.b.Close())
+		x.startPeer()
+	}
+}
+
+// roughLayer is a stream layer that accepts rough connections.
+type roughLayer struct {
+	*faultnet.Layer
+	rough atomic.Pointer[roughness]
+}
+
+// roughness is what a process makes of its connections.
+type roughness struct {
+	afterRead func(n int) // of n bytes
+	write     func(c *roughConn, p []byte) (int, error)
+}
+
+type roughConn struct {
+	net.Conn
+	layer *roughLayer
+}
+
+func (l *roughLayer) Accept() (net.Conn, error) {
+	conn, err := l.Layer.Accept()
+	if err != nil {
+		return nil, err
+	}
+	return &roughConn{conn, l}, nil
+}
+
+func (c *roughConn) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	if r := c.layer.rough.Load(); r != nil && r.afterRead != nil {
+		r.afterRead(n)
+	}
+	return n, err
+}
+
+func (c *roughConn) Write(p []byte) (int, error) {
+	if r := c.layer.rough.Load(); r != nil && r.write != nil {
+		return r.write(c, p)
+	}
+	return c.Conn.Write(p)
+}
+
+// slowReader and slowWriter take half a timeout for each byte.
+var (
+	slowReader = &roughness{afterRead: func(n int) { pause(time.Duration(n) * testTimeout / 2) }}
+	slowWriter = &roughness{write: func(c *roughConn, p []byte) (n int, err error) {
+		for ; n < len(p) && err == nil; n++ {
+			pause(testTimeout / 2)
+			_, err = c.Conn.Write(p[n : n+1])
+		}
+		return n, err
+	}}
+)
+
+// halfAnswer writes the first half of everything, and then does as it is told.
+func halfAnswer(then func(*roughConn)) *roughness {
+	return &roughness{write: func(c *roughConn, p []byte) (int, error) {
+		_, err := c.Conn.Write(p[:len(p)/2])
+		then(c)
+		return len(p), err
+	}}
+}
+
+// fault is something that goes wrong: before the request, or when it is at the
+// core.
+type fault struct {
+	name   string
+	before func(x *rig)
+	core   func(x *rig, rpc raftwire.RPC)
+	want   wants
+}
+
+func (f fault) String() string { return f.name }
+
+// wants says what becomes of requests; what is not set is as all.
+type wants struct {
+	all, pipeline, snapshot outcome
+
+	// On a connection that was idle, which snapshots never use.
+	reusedCall, reusedPipeline outcome
+
+	// triedAgain is set if such a connection can fail with the request at the
+	// core and no byte of an answer: then it may be tried once more.
+	triedAgain bool
+}
+
+// deliveries is how often a request may reach the core.
+func (w wants) deliveries(r request, reused bool) int32 {
+	if w.triedAgain && reused && r.name != installing && r.name != pipelined {
+		return 2
+	}
+	return 1
+}
+
+func (w wants) of(r request, reused bool) outcome {
+	special := outcome{}
+	switch {
+	case r.name == installing:
+		special = w.snapshot
+	case r.name == pipelined && reused && w.reusedPipeline.is != nil:
+		special = w.reusedPipeline
+	case r.name == pipelined:
+		special = w.pipeline
+	case reused:
+		special = w.reusedCall
+	}
+	if special.is == nil {
+		return w.all
+	}
+	return special
+}
+
+// outcome is what a request comes to.
+type outcome struct {
+	is     func(t *testing.T, err error)
+	after  time.Duration // exactly, if it is a timeout; else the request ends promptly
+	answer bool          // the response is the right one, else it is zero
+}
+
+func (o outcome) check(t *testing.T, r request, resp any, err error, took time.Duration) {
+	t.Helper()
+	o.is(t, err)
+	if o.after > 0 {
+		require.Equal(t, o.after, took)
+	} else {
+		require.LessOrEqual(t, took, prompt)
+	}
+	if o.answer {
+		require.Equal(t, answers[r.name], resp)
+	} else {
+		require.True(t, reflect.ValueOf(resp).Elem().IsZero(), "the response must be zero: %+v", resp)
+	}
+}
+
+// answers are those of accept.
+var answers = map[string]any{
+	"AppendEntries":  &raftwire.AppendEntriesResponse{Term: 7, LastLog: 1, Success: true},
+	pipelined:        &raftwire.AppendEntriesResponse{Term: 7, LastLog: 1, Success: true},
+	"heartbeat":      &raftwire.AppendEntriesResponse{Term: 7, Success: true},
+	"RequestVote":    &raftwire.RequestVoteResponse{Term: 7, Granted: true},
+	"RequestPreVote": &raftwire.RequestPreVoteResponse{Term: 7, Granted: true},
+	"TimeoutNow":     &raftwire.TimeoutNowResponse{},
+	installing:       &raftwire.InstallSnapshotResponse{Term: 7, Success: true},
+}
+
+var (
+	succeeds = outcome{is: func(t *testing.T, err error) { require.NoError(t, err) }, answer: true}
+	isZero   = outcome{is: succeeds.is}
+	shutDown = outcome{is: func(t *testing.T, err error) { require.True(t, err == raftwire.ErrTransportShutdown, "got %v", err) }}
+	isLost   = outcome{is: func(t *testing.T, err error) {
+		requireOpError(t, err)
+		require.NotErrorIs(t, err, os.ErrDeadlineExceeded)
+	}}
+	timesOut = outcome{after: testTimeout, is: func(t *testing.T, err error) {
+		requireOpError(t, err)
+		requireTimeout(t, err)
+	}}
+	// A snapshot that has been sent waits for the follower's restore.
+	restoreTimesOut = outcome{after: 10 * testTimeout, is: timesOut.is}
+)
+
+// requireOpError checks what P18 promises of a request that failed on the way.
+func requireOpError(t *testing.T, err error) {
+	t.Helper()
+	var op *raftwire.OpError
+	require.ErrorAs(t, err, &op)
+	require.Equal(t, raftwire.ServerAddress("b"), op.Peer)
+	require.Error(t, op.Err)
+}
+
+// isRemote is an error that the peer's core answered with.
+func isRemote(text string) outcome {
+	return outcome{is: func(t *testing.T, err error) {
+		var remote *raftwire.RemoteError
+		require.ErrorAs(t, err, &remote)
+		require.Contains(t, remote.Error(), text)
+		require.Equal(t, raftwire.ServerAddress("b"), remote.Peer)
+	}}
+}
+
+var (
+	late               = wants{all: timesOut, snapshot: restoreTimesOut}
+	lost               = wants{all: isLost}
+	lostWithTheRequest = wants{all: isLost, triedAgain: true}
+	lostUnlessOld      = wants{all: isLost, reusedCall: succeeds, reusedPipeline: isLost}
+)
+
+// toward and from are faults of the links.
+func toward(x *rig) *faultnet.Link { return x.net.Link("a", "b") }
+func from(x *rig) *faultnet.Link   { return x.net.Link("b", "a") }
+
+var faults = []fault{
+	{name: "nothing", want: wants{all: succeeds}},
+
+	{name: "reset before the request", want: lostUnlessOld, before: func(x *rig) { toward(x).ResetAfter(0) }},
+	{name: "reset inside the request", want: lostUnlessOld, before: func(x *rig) { toward(x).ResetAfter(1) }},
+	{name: "reset after the request", want: lostWithTheRequest, core: func(x *rig, rpc raftwire.RPC) { x.net.Reset("a", "b"); accept(rpc) }},
+	{name: "reset inside the answer", want: lost, before: func(x *rig) { from(x).ResetAfter(1) }},
+	{name: "reset while idle", want: wants{all: succeeds}, before: func(x *rig) { x.net.Reset("a", "b"); synctest.Wait() }},
+
+	{name: "black hole", want: wants{all: timesOut}, before: func(x *rig) { x.net.Partition("a", "b") }},
+	{name: "black hole for requests", want: wants{all: timesOut}, before: func(x *rig) { toward(x).Cut() }},
+	{name: "black hole for answers", want: wants{all: timesOut}, before: func(x *rig) { from(x).Cut() }},
+	{name: "black hole once the request is there", want: late, core: func(x *rig, rpc raftwire.RPC) { from(x).Cut(); accept(rpc) }},
+
+	{name: "slow reader", want: wants{all: timesOut}, before: func(x *rig) { x.net.SetBuffer(16); x.wire.rough.Store(slowReader) }},
+	{name: "slow loris", want: late, before: func(x *rig) { x.wire.rough.Store(slowWriter) }},
+	{name: "half an answer and silence", want: late, before: func(x *rig) { x.wire.rough.Store(halfAnswer(func(*roughConn) {})) }},
+	{name: "half an answer and goodbye", want: lost, before: func(x *rig) {
+		x.wire.rough.Store(halfAnswer(func(c *roughConn) { _ = c.Conn.Close() }))
+	}},
+
+	{name: "restart while idle", want: wants{all: succeeds}, before: func(x *rig) { x.net.Host("b").Crash(); x.gone.Store(true); x.repair() }},
+	{name: "half-open", want: wants{all: timesOut}, before: func(x *rig) { x.net.Host("b").PowerOff(); x.gone.Store(true) }},
+	{name: "half-open and restarted", want: wants{all: succeeds, reusedPipeline: isLost}, before: func(x *rig) {
+		x.net.Host("b").PowerOff()
+		x.gone.Store(true)
+		x.repair()
+	}},
+	{name: "crash at the request", want: lost, core: func(x *rig, rpc raftwire.RPC) { x.gone.Store(true); x.net.Host("b").Crash() }},
+	{name: "power cut at the request", want: late, core: func(x *rig, rpc raftwire.RPC) { x.gone.Store(true); x.net.Host("b").PowerOff() }},
+
+	{name: "Close", want: wants{all: shutDown}, core: func(x *rig, _ raftwire.RPC) { _ = x.a.Close() }},
+	{name: "CloseStreams", want: lost, core: func(x *rig, _ raftwire.RPC) { x.a.CloseStreams() }},
+	{name: "Close of the peer", want: lost, core: func(x *rig, _ raftwire.RPC) { x.gone.Store(true); _ = x.b.Close() }},
+	{name: "CloseStreams of the peer", want: lostWithTheRequest, core: func(x *rig, _ raftwire.RPC) { x.b.CloseStreams() }},
+
+	{name: "no answer", want: late, core: func(*rig, raftwire.RPC) {}},
+	{name: "a late answer", want: wants{all: timesOut, snapshot: succeedsLate}, core: func(_ *rig, rpc raftwire.RPC) { pause(2 * testTimeout); accept(rpc) }},
+	{name: "a nil answer", want: wants{all: isZero}, core: func(_ *rig, rpc raftwire.RPC) { rpc.Respond(nil, nil) }},
+	{name: "a typed nil", want: wants{all: isZero}, core: func(_ *rig, rpc raftwire.RPC) { rpc.Respond(typedNil(rpc.Command), nil) }},
+	{name: "a typed nil and an error", want: wants{all: isRemote("busy")}, core: func(_ *rig, rpc raftwire.RPC) { rpc.Respond(typedNil(rpc.Command), errors.New("busy")) }},
+	{name: "the wrong type", want: wants{all: isRemote("the consumer answered")}, core: func(_ *rig, rpc raftwire.RPC) { rpc.Respond("yes", nil) }},
+	{name: "the answer to another request", want: wants{all: isRemote("the consumer answered")}, core: func(_ *rig, rpc raftwire.RPC) { rpc.Respond(otherAnswer(rpc.Command), nil) }},
+	{name: "an answer and an error", want: wants{all: withAnswer(isRemote("busy")), pipeline: isRemote("busy")}, core: answerWithError},
+	{name: "an error", want: wants{all: isRemote("busy")}, core: func(_ *rig, rpc raftwire.RPC) { rpc.Respond(nil, errors.New("busy")) }},
+	{name: "two answers", want: wants{all: succeeds}, core: func(_ *rig, rpc raftwire.RPC) { accept(rpc); rpc.Respond(nil, errors.New("again")) }},
+}
+
+// succeedsLate is what becomes of a snapshot whose restore takes a while.
+var succeedsLate = outcome{is: succeeds.is, after: 2 * testTimeout, answer: true}
+
+// withAnswer is an outcome with the right response all the same.
+func withAnswer(o outcome) outcome {
+	o.answer = true
+	return o
+}
+
+// answerWithError gives a right response together with an error.
+func answerWithError(_ *rig, rpc raftwire.RPC) {
+	right := make(chan raftwire.RPCResponse, 1)
+	accept(raftwire.RPC{Command: rpc.Command, Reader: rpc.Reader, RespChan: right})
+	rpc.Respond((<-right).Response, errors.New("busy"))
+}
+
+// otherAnswer returns a response of a type that does not answer a command.
+func otherAnswer(command any) any {
+	if _, vote := command.(*raftwire.RequestVoteRequest); vote {
+		return &raftwire.AppendEntriesResponse{Term: 7, Success: true}
+	}
+	return &raftwire.RequestVoteResponse{Term: 7, Granted: true}
+}
+
+// typedNil returns a nil pointer of the type that answers a command.
+func typedNil(command any) any {
+	switch command.(type) {
+	case *raftwire.AppendEntriesRequest:
+		return (*raftwire.AppendEntriesResponse)(nil)
+	case *raftwire.RequestVoteRequest:
+		return (*raftwire.RequestVoteResponse)(nil)
+	case *raftwire.RequestPreVoteRequest:
+		return (*raftwire.RequestPreVoteResponse)(nil)
+	case *raftwire.TimeoutNowRequest:
+		return (*raftwire.TimeoutNowResponse)(nil)
+	}
+	return (*raftwire.InstallSnapshotResponse)(nil)
+}
