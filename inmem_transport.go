@@ -451,7 +451,7 @@ func (s *inmemSnapshot) transfer(args *InstallSnapshotRequest, resp *InstallSnap
 	if !tasks.start(func() { s.deliver(request, args.Size) }) {
 		return ErrTransportShutdown
 	}
-	err := copyBody(data, args.Size, s.write)
+	err := copyBody(data, 0, args.Size, s.write)
 	if err != nil && err != errSendingOver {
 		s.pipe.close(err)
 		<-s.over

@@ -100,17 +100,22 @@ func (s *snapshotSender) awaitAnswer() {
 var errSendingOver = errors.New("answered")
 
 func (s *snapshotSender) sendBody(data io.Reader, size int64) {
-	if err := copyBody(data, size, s.write); err != nil && err != errSendingOver {
+	sent, err := s.sendFile(data, size)
+	if err == nil {
+		err = copyBody(data, sent, size, s.write)
+	}
+	if err != nil && err != errSendingOver {
 		s.failure = s.conn.close(err)
 	}
 }
 
-// copyBody gives exactly size bytes of data to write, in chunks. The last one
-// is held back until the reader has ended with it: a follower must not install
-// a snapshot whose reader has more or less than was announced.
-func copyBody(data io.Reader, size int64, write func(chunk []byte) error) error {
-	buf := make([]byte, min(size, snapshotChunk)+1)
-	for left := size; ; {
+// copyBody gives what is left of exactly size bytes of data to write, in
+// chunks. The last one is held back until the reader has ended with it: a
+// follower must not install a snapshot whose reader has more or less than was
+// announced.
+func copyBody(data io.Reader, sent, size int64, write func(chunk []byte) error) error {
+	buf := make([]byte, min(size-sent, snapshotChunk)+1)
+	for left := size - sent; ; {
 		want := min(left, snapshotChunk)
 		if want == left {
 			want++ // one more than is left shows a reader that is too long
@@ -144,24 +149,37 @@ func checkBody(err error, got, size int64) error {
 // write writes a chunk, unless the peer has answered. A write that is slow but
 // not stalled goes on where its deadline interrupted it.
 func (s *snapshotSender) write(chunk []byte) error {
-	for {
-		// The deadline first: awaitAnswer overrides it, once answered is closed.
-		if s.conn.timeout > 0 {
-			_ = s.conn.raw.SetWriteDeadline(time.Now().Add(s.conn.timeout))
-		}
-		if s.isAnswered() {
-			return errSendingOver
-		}
+	for s.mayWrite() {
 		n, err := s.conn.raw.Write(chunk)
 		switch chunk = chunk[n:]; {
 		case err == nil:
 			return nil
 		case !isTimeout(err):
 			return s.leaveToAnswer()
-		case n == 0 && !s.isAnswered():
-			return fmt.Errorf("sending the snapshot: no progress: %w", err)
+		case s.isStalled(int64(n), err):
+			return errStalled(err)
 		}
 	}
+	return errSendingOver
+}
+
+// mayWrite sets the deadline of the next write; false means that the peer has
+// answered. The deadline comes first: awaitAnswer overrides it, once answered
+// is closed.
+func (s *snapshotSender) mayWrite() bool {
+	if s.conn.timeout > 0 {
+		_ = s.conn.raw.SetWriteDeadline(time.Now().Add(s.conn.timeout))
+	}
+	return !s.isAnswered()
+}
+
+// isStalled judges a write of n bytes that ended with err.
+func (s *snapshotSender) isStalled(n int64, err error) bool {
+	return n == 0 && isTimeout(err) && !s.isAnswered()
+}
+
+func errStalled(err error) error {
+	return fmt.Errorf("sending the snapshot: no progress: %w", err)
 }
 
 // leaveToAnswer ends sending because the peer is gone. It may have answered
@@ -199,12 +217,14 @@ func (s *snapshotSender) finish(limit time.Duration, resp *InstallSnapshotRespon
 
 // snapshotBody is the Reader of an inbound InstallSnapshot: size bytes straight
 // from the connection. It belongs to the consumer until the consumer answers.
+// It has a WriteTo for io.Copy.
 type snapshotBody struct {
 	conn *conn
 
 	mu     sync.Mutex // protects following, and conn.in while the body is open
 	left   int64
 	err    error
+	lost   bool // left is not known any more
 	closed bool
 }
 
@@ -253,6 +273,9 @@ func (b *snapshotBody) close() (unread int64) {
 func (b *snapshotBody) drain() error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	if b.lost {
+		b.err = nil // of the file; the connection is sound
+	}
 	buf := make([]byte, snapshotChunk)
 	for b.left > 0 {
 		if _, err := b.read(buf); err != nil {
