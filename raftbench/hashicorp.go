@@ -12,11 +12,23 @@ import (
 // hashicorpStack makes transports of hashicorp's type set. This file and its
 // twin for the other type set are the same but for the names, so that nobody
 // is measured by better code; a test holds them together.
-var hashicorpStack = stack{listen: listenHashicorp, dial: newHashicorpSender}
+var hashicorpStack = hashicorpMaker(newHashicorp).stack()
+
+// A hashicorpMaker makes a transport over TCP.
+type hashicorpMaker func(listen string, s setup) (hashicorpTransport, error)
+
+// A hashicorpTransport is a transport with its type set.
+type hashicorpTransport interface {
+	hashicorp.Transport
+	CloseStreams()
+	Close() error
+}
+
+func (m hashicorpMaker) stack() stack { return stack{listen: m.listen, dial: m.dial} }
 
 // A hashicorpReceiver is a transport whose requests are answered.
 type hashicorpReceiver struct {
-	transport *hashicorp.NetworkTransport
+	transport hashicorpTransport
 	due       *hashicorp.AppendEntriesRequest // what every request is; nil means anything
 	saveTo    string
 	beats     atomic.Uint64 // heartbeats answered
@@ -25,8 +37,8 @@ type hashicorpReceiver struct {
 	served chan struct{} // closed when serve has ended
 }
 
-func listenHashicorp(listen string, s setup) (receiver, error) {
-	transport, err := newHashicorp(listen, s)
+func (m hashicorpMaker) listen(listen string, s setup) (receiver, error) {
+	transport, err := m(listen, s)
 	if err != nil {
 		return nil, err
 	}
@@ -98,11 +110,11 @@ func (r *hashicorpReceiver) Close() error {
 
 // A hashicorpSender is a transport that sends requests.
 type hashicorpSender struct {
-	transport *hashicorp.NetworkTransport
+	transport hashicorpTransport
 }
 
-func newHashicorpSender(s setup) (sender, error) {
-	transport, err := newHashicorp(loopback, s)
+func (m hashicorpMaker) dial(s setup) (sender, error) {
+	transport, err := m(loopback, s)
 	if err != nil {
 		return nil, err
 	}
@@ -130,7 +142,7 @@ func (t *hashicorpSender) link(target string, s setup) link {
 
 // A hashicorpLink sends its request to one receiver.
 type hashicorpLink struct {
-	transport *hashicorp.NetworkTransport
+	transport hashicorpTransport
 	target    hashicorp.ServerAddress
 	request   *hashicorp.AppendEntriesRequest
 	answers   tally

@@ -32,7 +32,7 @@ func fullOptions() options {
 		workloads: must(parseList("heartbeat,1x128,1x1K,64x128,64x1K,64x16K,1x1M", parseWorkload)),
 		windows:   must(parseList("sync,2,16,130,stream", parseWindow)),
 		followers: []followers{1},
-		rivals:    slices.Clone(allRivals),
+		rivals:    slices.Clone(defaultRivals),
 		rounds:    5,
 		slice:     400 * time.Millisecond,
 		timeout:   10 * time.Second,
@@ -80,7 +80,7 @@ func newFlags(opts *options) *flag.FlagSet {
 	listFlag(flags, "workloads", "comma-separated `list` of workloads: entries x payload bytes of each, such as 1x0 or 64x16K; or heartbeat, at window sync only", &opts.workloads, parseWorkload)
 	listFlag(flags, "windows", "comma-separated `list` of windows: sync, requests in flight, stream (plain TCP without a window)", &opts.windows, parseWindow)
 	listFlag(flags, "followers", "comma-separated `list` of how many followers one leader sends to at once, such as 1,2,4,6; beyond 1 without plain TCP", &opts.followers, parseFollowers)
-	listFlag(flags, "rivals", "comma-separated `list` of rivals", &opts.rivals, parseRival)
+	listFlag(flags, "rivals", "comma-separated `list` of rivals; hashicorpraft is the adapter, raftwire under hashicorp/raft's types", &opts.rivals, parseRival)
 	flags.IntVar(&opts.rounds, "rounds", opts.rounds, "`rounds` in which each cell is measured")
 	flags.DurationVar(&opts.slice, "slice", opts.slice, "`time` for one rival in one cell and round")
 	flags.DurationVar(&opts.timeout, "timeout", opts.timeout, "`time` limit of a request")

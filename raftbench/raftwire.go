@@ -12,11 +12,23 @@ import (
 // raftwireStack makes transports of raftwire's type set. This file and its
 // twin for the other type set are the same but for the names, so that nobody
 // is measured by better code; a test holds them together.
-var raftwireStack = stack{listen: listenRaftwire, dial: newRaftwireSender}
+var raftwireStack = raftwireMaker(newRaftwire).stack()
+
+// A raftwireMaker makes a transport over TCP.
+type raftwireMaker func(listen string, s setup) (raftwireTransport, error)
+
+// A raftwireTransport is a transport with its type set.
+type raftwireTransport interface {
+	raftwire.Transport
+	CloseStreams()
+	Close() error
+}
+
+func (m raftwireMaker) stack() stack { return stack{listen: m.listen, dial: m.dial} }
 
 // A raftwireReceiver is a transport whose requests are answered.
 type raftwireReceiver struct {
-	transport *raftwire.NetworkTransport
+	transport raftwireTransport
 	due       *raftwire.AppendEntriesRequest // what every request is; nil means anything
 	saveTo    string
 	beats     atomic.Uint64 // heartbeats answered
@@ -25,8 +37,8 @@ type raftwireReceiver struct {
 	served chan struct{} // closed when serve has ended
 }
 
-func listenRaftwire(listen string, s setup) (receiver, error) {
-	transport, err := newRaftwire(listen, s)
+func (m raftwireMaker) listen(listen string, s setup) (receiver, error) {
+	transport, err := m(listen, s)
 	if err != nil {
 		return nil, err
 	}
@@ -98,11 +110,11 @@ func (r *raftwireReceiver) Close() error {
 
 // A raftwireSender is a transport that sends requests.
 type raftwireSender struct {
-	transport *raftwire.NetworkTransport
+	transport raftwireTransport
 }
 
-func newRaftwireSender(s setup) (sender, error) {
-	transport, err := newRaftwire(loopback, s)
+func (m raftwireMaker) dial(s setup) (sender, error) {
+	transport, err := m(loopback, s)
 	if err != nil {
 		return nil, err
 	}
@@ -130,7 +142,7 @@ func (t *raftwireSender) link(target string, s setup) link {
 
 // A raftwireLink sends its request to one receiver.
 type raftwireLink struct {
-	transport *raftwire.NetworkTransport
+	transport raftwireTransport
 	target    raftwire.ServerAddress
 	request   *raftwire.AppendEntriesRequest
 	answers   tally

@@ -42,6 +42,7 @@ type exchange interface {
 const (
 	nameHashicorp = "hashicorp/raft"
 	nameRaftwire  = "raftwire"
+	nameAdapter   = "hashicorpraft"
 )
 
 // allRivals are in the order of the table.
@@ -52,10 +53,17 @@ var allRivals = []rival{
 	{nameRaftwire, isTransports, raftwireStack.open},
 	{"raw-stream", isStreaming, openStream},
 	{"raw-fresh-stream", isStreaming, openFreshStream},
+	{nameAdapter, isTransports, adapterStack.open},
 }
 
+// defaultRivals leave out the adapter, which is raftwire with hashicorp's types.
+var defaultRivals = allRivals[:len(allRivals)-1]
+
+// adapterStack is raftwire with hashicorp's type set.
+var adapterStack = hashicorpMaker(newAdapter).stack()
+
 // stacks are the rivals that are transports.
-var stacks = map[string]stack{nameHashicorp: hashicorpStack, nameRaftwire: raftwireStack}
+var stacks = map[string]stack{nameHashicorp: hashicorpStack, nameRaftwire: raftwireStack, nameAdapter: adapterStack}
 
 func isCall(c cell) bool       { return c.window == oneByOne && c.followers == 1 }
 func isHandedOver(c cell) bool { return isCall(c) && c.workload != heartbeat }

@@ -83,7 +83,7 @@ func TestManyFollowersAreCountedTogether(t *testing.T) {
 // The floor is only a floor if it carries what the transports carry.
 func TestRawFramesAreWhatHashicorpSpeaks(t *testing.T) {
 	s := tinySetup(oneByOne)
-	r, err := listenHashicorp(loopback, s)
+	r, err := hashicorpMaker(newHashicorp).listen(loopback, s)
 	require.NoError(t, err)
 	defer r.Close()
 
@@ -101,7 +101,7 @@ func TestRawFramesAreWhatHashicorpSpeaks(t *testing.T) {
 
 // A receiver that gets something else than was sent says so.
 func TestAlteredRequestsFailTheRun(t *testing.T) {
-	opened, err := listenHashicorp(loopback, tinySetup(oneByOne))
+	opened, err := hashicorpMaker(newHashicorp).listen(loopback, tinySetup(oneByOne))
 	require.NoError(t, err)
 	defer opened.Close()
 
