@@ -1,6 +1,7 @@
 package raftwire
 
 import (
+	"crypto/tls"
 	"net"
 	"sync"
 	"time"
@@ -315,9 +316,20 @@ func (c *conn) close(err error) error {
 		return c.failure()
 	}
 	close(c.done)
-	// Not under mu: closing a TLS connection may block in a write.
-	_ = c.raw.Close()
+	closeRaw(c.raw) // not under mu: it may block for a moment
 	return err
+}
+
+// goodbyeWait is how long a TLS connection may take to say that it ends.
+// Otherwise that would be up to five seconds if the peer does not read.
+const goodbyeWait = 10 * time.Millisecond
+
+func closeRaw(raw net.Conn) {
+	if secured, ok := raw.(*tls.Conn); ok {
+		timer := time.AfterFunc(goodbyeWait, func() { _ = secured.NetConn().Close() })
+		defer timer.Stop()
+	}
+	_ = raw.Close()
 }
 
 func (c *conn) fail(err error) (first bool) {

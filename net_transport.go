@@ -66,8 +66,7 @@ type NetworkTransport struct {
 	gate  *gate
 	tasks tasks
 
-	refused  [reasons]atomic.Uint64
-	logLimit logLimit
+	refusals refusals
 
 	life context.Context // ends on Close, and with it dials under way
 	end  context.CancelFunc
@@ -363,14 +362,7 @@ func (n *NetworkTransport) dial(addr ServerAddress, deadline time.Time) (*conn, 
 func (n *NetworkTransport) dialRaw(addr ServerAddress, deadline time.Time) (net.Conn, error) {
 	ctx, cancel := n.dialContext(deadline)
 	defer cancel()
-	if d, ok := n.stream.(contextDialer); ok {
-		raw, err := d.DialContext(ctx, addr)
-		if err != nil && ctx.Err() != nil {
-			err = contextError(ctx, err)
-		}
-		return raw, err
-	}
-	return n.dialAside(ctx, addr, deadline)
+	return dialStream(ctx, n.stream, addr)
 }
 
 // dialContext returns a context that ends at the deadline and on Close.
@@ -381,6 +373,18 @@ func (n *NetworkTransport) dialContext(deadline time.Time) (context.Context, con
 	return context.WithDeadline(n.life, deadline)
 }
 
+// dialStream dials with a stream layer until ctx ends.
+func dialStream(ctx context.Context, stream StreamLayer, addr ServerAddress) (net.Conn, error) {
+	if d, ok := stream.(contextDialer); ok {
+		raw, err := d.DialContext(ctx, addr)
+		if err != nil && ctx.Err() != nil {
+			err = contextError(ctx, err)
+		}
+		return raw, err
+	}
+	return dialAside(ctx, stream, addr)
+}
+
 func contextError(ctx context.Context, err error) error {
 	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
 		return timeoutError("i/o timeout")
@@ -389,11 +393,11 @@ func contextError(ctx context.Context, err error) error {
 }
 
 // dialAside runs a Dial that cannot be cancelled on a goroutine of its own, so
-// that the call ends at its deadline and on Close whatever Dial does. Close
-// cannot wait for that goroutine; what it still brings is closed.
-func (n *NetworkTransport) dialAside(ctx context.Context, addr ServerAddress, deadline time.Time) (net.Conn, error) {
+// that the call ends with ctx whatever Dial does. Close cannot wait for that
+// goroutine; what it still brings is closed.
+func dialAside(ctx context.Context, stream StreamLayer, addr ServerAddress) (net.Conn, error) {
 	var timeout time.Duration
-	if !deadline.IsZero() {
+	if deadline, ok := ctx.Deadline(); ok {
 		if timeout = time.Until(deadline); timeout <= 0 {
 			return nil, timeoutError("i/o timeout")
 		}
@@ -404,7 +408,7 @@ func (n *NetworkTransport) dialAside(ctx context.Context, addr ServerAddress, de
 	}
 	results := make(chan result)
 	go func() {
-		raw, err := n.stream.Dial(addr, timeout)
+		raw, err := stream.Dial(addr, timeout)
 		select {
 		case results <- result{raw, err}:
 		case <-ctx.Done():
@@ -428,19 +432,12 @@ func (n *NetworkTransport) dialAside(ctx context.Context, addr ServerAddress, de
 func (n *NetworkTransport) CloseStreams() {
 	// A connection that its peer has made may still be on its way through
 	// Accept. It is one of those to close, so it gets the time to arrive.
-	n.pauseFor(acceptGrace)
+	pauseFor(acceptGrace, n.shutdownCh)
 	n.reset(errStreamsClosed, false)
 }
 
 // IsShutdown reports whether Close was called.
-func (n *NetworkTransport) IsShutdown() bool {
-	select {
-	case <-n.shutdownCh:
-		return true
-	default:
-		return false
-	}
-}
+func (n *NetworkTransport) IsShutdown() bool { return isClosed(n.shutdownCh) }
 
 // down returns what calls on a closed transport return.
 func (n *NetworkTransport) down() error {

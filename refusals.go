@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -11,8 +12,8 @@ import (
 	"github.com/raftwire/raftwire/internal/msgpack"
 )
 
-// Refusals counts the inbound connections that a transport has ended, or not
-// let in, because of a limit or because of what came on them. Peers that go, or
+// Refusals counts the inbound connections that a transport or a [Mux] has
+// ended, or not let in, because of a limit or because of what came on them. Peers that go, or
 // are cut off, do not count.
 type Refusals struct {
 	// TooManyConns were over MaxConns.
@@ -37,17 +38,7 @@ type Refusals struct {
 
 // Refusals returns what was refused since the transport was made. It does not
 // block.
-func (n *NetworkTransport) Refusals() Refusals {
-	return Refusals{
-		TooManyConns:       n.refused[tooManyConns].Load(),
-		TooManyConnsOfHost: n.refused[tooManyConnsOfHost].Load(),
-		Silent:             n.refused[silent].Load(),
-		Stalled:            n.refused[stalled].Load(),
-		TooLarge:           n.refused[tooLarge].Load(),
-		Foreign:            n.refused[foreign].Load(),
-		Malformed:          n.refused[malformed].Load(),
-	}
-}
+func (n *NetworkTransport) Refusals() Refusals { return n.refusals.counted() }
 
 // reason is why a connection was refused.
 type reason uint8
@@ -96,32 +87,57 @@ func judge(err error) reason {
 	return notRefused
 }
 
-// logEnd says why an inbound connection ended. What anybody on the network can
-// bring about is not said each time.
+// logEnd says why an inbound connection ended.
 func (n *NetworkTransport) logEnd(c *conn, err error) {
+	gone := err == io.EOF || n.IsShutdown() || errors.Is(err, errStreamsClosed)
+	n.refusals.report(n.logger, c.peer, err, gone)
+}
+
+// refusals counts and logs how inbound connections end. The zero value is
+// ready for use.
+type refusals struct {
+	counts [reasons]atomic.Uint64
+	limit  logLimit
+}
+
+func (r *refusals) counted() Refusals {
+	return Refusals{
+		TooManyConns:       r.counts[tooManyConns].Load(),
+		TooManyConnsOfHost: r.counts[tooManyConnsOfHost].Load(),
+		Silent:             r.counts[silent].Load(),
+		Stalled:            r.counts[stalled].Load(),
+		TooLarge:           r.counts[tooLarge].Load(),
+		Foreign:            r.counts[foreign].Load(),
+		Malformed:          r.counts[malformed].Load(),
+	}
+}
+
+// report says why a connection ended; gone that its peer went, or that we do.
+// What anybody on the network can bring about is not said each time.
+func (r *refusals) report(logger hclog.Logger, peer ServerAddress, err error, gone bool) {
 	why, text := judge(err), "connection ended"
 	if why != notRefused {
 		text = "connection refused"
 	}
-	n.refused[why].Add(1)
-	level, about := n.news(why, err)
-	unlogged, due := n.logLimit.due(about, time.Now())
+	r.counts[why].Add(1)
+	level, about := news(why, err, gone)
+	unlogged, due := r.limit.due(about, time.Now())
 	if !due {
 		level = hclog.Debug
 	}
-	n.logger.Log(level, text, "remote-address", c.peer, "error", err, "similar-before", unlogged)
+	logger.Log(level, text, "remote-address", peer, "error", err, "similar-before", unlogged)
 }
 
 // news returns how much the end of a connection matters, and what log lines
 // about such ends have in common. That a peer goes, or is cut off, is everyday
 // life.
-func (n *NetworkTransport) news(why reason, err error) (hclog.Level, topic) {
+func news(why reason, err error, gone bool) (hclog.Level, topic) {
 	switch {
 	case why == foreign:
 		return hclog.Warn, topic{why, err.Error()}
 	case why != notRefused:
 		return hclog.Warn, topic{why, ""}
-	case err == io.EOF, n.IsShutdown(), errors.Is(err, errStreamsClosed):
+	case gone:
 		return hclog.Debug, topic{why, "gone"}
 	case isCut(err):
 		return hclog.Info, topic{why, "cut"}

@@ -7,6 +7,7 @@ import (
 	"net"
 	"time"
 
+	"github.com/hashicorp/go-hclog"
 	"github.com/raftwire/raftwire/internal/ring"
 )
 
@@ -21,34 +22,47 @@ const (
 )
 
 // listen accepts connections until the transport is closed.
-func (n *NetworkTransport) listen() {
+func (n *NetworkTransport) listen() { acceptAll(n.stream, n.shutdownCh, n.logger, n.accept) }
+
+// acceptAll accepts connections until done is closed. After an error it tries
+// again, ever more slowly.
+func acceptAll(listener net.Listener, done <-chan struct{}, logger hclog.Logger, accept func(net.Conn)) {
 	var pause time.Duration
 	for {
-		raw, err := n.stream.Accept()
+		raw, err := listener.Accept()
 		if err == nil {
 			pause = 0
-			n.accept(raw)
+			accept(raw)
 			continue
 		}
-		if n.IsShutdown() {
+		if isClosed(done) {
 			return
 		}
-		n.logger.Error("failed to accept connection", "error", err)
+		logger.Error("failed to accept connection", "error", err)
 		pause = min(max(2*pause, minAcceptPause), maxAcceptPause)
-		if !n.pauseFor(pause) {
+		if !pauseFor(pause, done) {
 			return
 		}
 	}
 }
 
-// pauseFor waits; false means that the transport was closed meanwhile.
-func (n *NetworkTransport) pauseFor(pause time.Duration) bool {
+// pauseFor waits; false means that done was closed meanwhile.
+func pauseFor(pause time.Duration, done <-chan struct{}) bool {
 	timer := time.NewTimer(pause)
 	defer timer.Stop()
 	select {
 	case <-timer.C:
 		return true
-	case <-n.shutdownCh:
+	case <-done:
+		return false
+	}
+}
+
+func isClosed(done <-chan struct{}) bool {
+	select {
+	case <-done:
+		return true
+	default:
 		return false
 	}
 }
