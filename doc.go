@@ -25,6 +25,9 @@
 //	...
 //	}
 //
+// A [Mux] shares one port between groups, and with other services; a
+// [HandoffLayer] takes connections that a program accepts itself.
+//
 // Programs built on hashicorp/raft use package hashicorpraft, a module of its
 // own, which gives these transports that library's types. For tests there are
 // [InmemTransport]; package faultnet, a network in memory whose faults are
@@ -62,6 +65,9 @@
 //	conn.watchPeer               a request that waits long for the core, to       its answer
 //	                             see whether the caller is still there
 //	snapshotSender.awaitAnswer   a snapshot being sent                            the answer
+//	reception.accept             a Mux                                            its Close
+//	reception.attend             a connection that has not said yet for which     its saying so, or MuxConfig.Timeout
+//	                             layer of a Mux it is
 //	inmemLink.serve              a pipeline in memory, at the receiver            the pipeline
 //	inmemSnapshot.deliver        a snapshot in memory, at the sender              the answer
 //

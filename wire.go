@@ -238,13 +238,16 @@ func (e *unknownKindError) Error() string {
 	return text
 }
 
+// tlsHandshake is how TLS begins: ContentType handshake, RFC 8446 §5.1.
+const tlsHandshake = 0x16
+
 // foreignProtocol names what a connection's first byte looks like, or "".
 func foreignProtocol(first byte) string {
 	switch first {
 	case 'G', 'P', 'H', 'D', 'O', 'C', 'T':
 		return "an HTTP request" // GET, POST/PUT/PATCH/PRI, HEAD, DELETE, OPTIONS, CONNECT, TRACE
-	case 0x16:
-		return "a TLS handshake" // ContentType handshake, RFC 8446 §5.1
+	case tlsHandshake:
+		return "a TLS handshake"
 	case 'S':
 		return "an SSH client" // RFC 4253 §4.2
 	}

@@ -1,0 +1,199 @@
+package raftwire_test
+
+import (
+	"context"
+	"crypto/tls"
+	"fmt"
+	"io"
+	"log"
+	"net"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+	"github.com/raftwire/raftwire"
+)
+
+// Raft and another service on one port, told apart by the first byte, as in
+// rqlite. Both ends of each service know its byte only here.
+func ExampleMux() {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		log.Fatal(err)
+	}
+	mux, err := raftwire.NewMux(raftwire.MuxConfig{Listener: listener})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer mux.Close()
+	raft, err := mux.Layer(raftwire.FirstByte(11))
+	if err != nil {
+		log.Fatal(err)
+	}
+	cluster, err := mux.Layer(raftwire.FirstByte(12)) // a net.Listener, for gRPC say
+	if err != nil {
+		log.Fatal(err)
+	}
+
+	transport := raftwire.NewNetworkTransport(raft, 3, time.Second, io.Discard)
+	defer transport.Close()
+	go grantVotes(transport, 1)
+	fmt.Println("raft:", askForVote(transport, transport.LocalAddr()))
+
+	go func() {
+		conn, err := cluster.Accept()
+		if err == nil {
+			_, _ = io.WriteString(conn, "node 1 is ready")
+			_ = conn.Close()
+		}
+	}()
+	conn, err := cluster.Dial(transport.LocalAddr(), time.Second)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer conn.Close()
+	status, err := io.ReadAll(conn)
+	fmt.Println("cluster:", string(status), err)
+	// Output:
+	// raft: granted
+	// cluster: node 1 is ready <nil>
+}
+
+// Several Raft groups on one port, told apart by the protocol that TLS
+// negotiates, as in Vault. Any number of groups comes and goes while the port
+// stays open.
+func ExampleALPN() {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		log.Fatal(err)
+	}
+	mux, err := raftwire.NewMux(raftwire.MuxConfig{
+		Listener: listener,
+		TLS:      clusterTLS(), // certificates; mutual
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer mux.Close()
+
+	for _, name := range []string{"orders", "invoices"} {
+		layer, err := mux.Layer(raftwire.ALPN("raft/" + name))
+		if err != nil {
+			log.Fatal(err)
+		}
+		transport := raftwire.NewNetworkTransport(layer, 3, time.Second, io.Discard)
+		go grantVotes(transport, 1)
+		fmt.Println(name+":", askForVote(transport, transport.LocalAddr()))
+		transport.Close() // closes this group, and leaves the port
+	}
+	// Output:
+	// orders: granted
+	// invoices: granted
+}
+
+// A program that has a listener of its own, and reads the first byte itself,
+// hands the connections over that are for Raft, as Consul and Nomad do.
+func ExampleHandoffLayer() {
+	const rpcRaft = 1 // of the program's own protocol
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer listener.Close()
+	layer := raftwire.NewHandoffLayer(listener.Addr(), func(ctx context.Context, address raftwire.ServerAddress) (net.Conn, error) {
+		conn, err := new(net.Dialer).DialContext(ctx, "tcp", string(address))
+		if err == nil {
+			_, err = conn.Write([]byte{rpcRaft})
+		}
+		return conn, err
+	})
+	transport := raftwire.NewNetworkTransport(layer, 3, time.Second, io.Discard)
+	defer transport.Close()
+
+	handle := func(conn net.Conn) {
+		var kind [1]byte
+		if _, err := io.ReadFull(conn, kind[:]); err != nil || kind[0] != rpcRaft {
+			_ = conn.Close() // or serve something else
+			return
+		}
+		_ = layer.Handoff(conn) // closes conn if the layer is closed
+	}
+	go func() {
+		for {
+			conn, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			go handle(conn)
+		}
+	}()
+
+	go grantVotes(transport, 1)
+	fmt.Println(askForVote(transport, transport.LocalAddr()))
+	// Output: granted
+}
+
+// A cluster of hashicorp/raft nodes, whose connections have no prefix, gets a
+// key of its own, so that other groups can share the port. Each node is
+// restarted twice: first with both keys, dialling as before; once all have
+// them, the other way round.
+func ExampleUnprefixed() {
+	old, err := raftwire.NewTCPTransport("127.0.0.1:0", nil, 3, time.Second, io.Discard) // knows of no keys
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer old.Close()
+	for _, keys := range [][]raftwire.MuxKey{
+		{raftwire.Unprefixed(), raftwire.FirstByte(11)},
+		{raftwire.FirstByte(11), raftwire.Unprefixed()},
+	} {
+		listener, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			log.Fatal(err)
+		}
+		mux, err := raftwire.NewMux(raftwire.MuxConfig{Listener: listener, Logger: hclog.NewNullLogger()})
+		if err != nil {
+			log.Fatal(err)
+		}
+		layer, err := mux.Layer(keys...)
+		if err != nil {
+			log.Fatal(err)
+		}
+		transport := raftwire.NewNetworkTransport(layer, 3, time.Second, io.Discard)
+		go grantVotes(transport, 2)
+		fmt.Printf("dials with %v: itself %v, an old node %v\n", keys[0],
+			askForVote(transport, transport.LocalAddr()), askForVote(old, transport.LocalAddr()))
+		mux.Close()
+		transport.Close()
+	}
+	// Output:
+	// dials with no prefix: itself granted, an old node granted
+	// dials with first byte 11: itself granted, an old node granted
+}
+
+// grantVotes is what a Raft core would do, as often as it is asked here.
+func grantVotes(transport raftwire.Transport, votes int) {
+	for range votes {
+		rpc := <-transport.Consumer()
+		rpc.Respond(&raftwire.RequestVoteResponse{Granted: true}, nil)
+	}
+}
+
+func askForVote(transport *raftwire.NetworkTransport, address raftwire.ServerAddress) string {
+	var response raftwire.RequestVoteResponse
+	err := transport.RequestVote("node", address, &raftwire.RequestVoteRequest{Term: 8}, &response)
+	if err != nil {
+		return err.Error()
+	}
+	if response.Granted {
+		return "granted"
+	}
+	return "refused"
+}
+
+func clusterTLS() *tls.Config {
+	config, err := makeTLS()
+	if err != nil {
+		log.Fatal(err)
+	}
+	return config
+}

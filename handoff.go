@@ -1,0 +1,153 @@
+package raftwire
+
+import (
+	"context"
+	"errors"
+	"net"
+	"sync"
+	"time"
+)
+
+// DialFunc connects to a peer, until ctx ends.
+type DialFunc func(ctx context.Context, address ServerAddress) (net.Conn, error)
+
+// maxHandedOff is how many connections wait for Accept before more are
+// refused. A transport takes each at once; what gathers here is not wanted.
+const maxHandedOff = 1024
+
+// HandoffLayer is a [StreamLayer] whose connections are accepted by somebody
+// else, who hands over those that are meant for it: a [Mux], or a program's own
+// listener for several protocols. All methods may be called by several
+// goroutines.
+type HandoffLayer struct {
+	addr    net.Addr
+	dial    DialFunc
+	release func() // called by Close, once; may be nil
+
+	conns chan net.Conn
+	done  chan struct{} // closed by Close
+
+	mu     sync.Mutex // orders Handoff and Close; protects following
+	closed bool
+}
+
+var _ StreamLayer = (*HandoffLayer)(nil)
+
+// NewHandoffLayer returns a layer that advertises addr and dials with dial,
+// which has to say on the new connection whatever the peer's listener goes by;
+// a connection that it returns beside an error is closed. Close closes the
+// layer; so does a transport over it.
+func NewHandoffLayer(addr net.Addr, dial DialFunc) *HandoffLayer {
+	return &HandoffLayer{
+		addr:  addr,
+		dial:  dial,
+		conns: make(chan net.Conn, maxHandedOff),
+		done:  make(chan struct{}),
+	}
+}
+
+var errNotAccepted = errors.New("raftwire: handoff: 1024 connections wait for Accept, which nobody calls")
+
+// Handoff gives the layer a connection that was accepted elsewhere. What says
+// for whom it is must have been read from it, and no more. The connection is the
+// layer's from then on; if there is an error it has been closed: net.ErrClosed,
+// or that too many wait for Accept. Handoff does not block.
+func (l *HandoffLayer) Handoff(conn net.Conn) error {
+	err := l.enqueue(conn)
+	if err != nil {
+		_ = conn.Close()
+	}
+	return err
+}
+
+func (l *HandoffLayer) enqueue(conn net.Conn) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closed {
+		return l.errClosed("handoff")
+	}
+	select {
+	case l.conns <- conn:
+		return nil
+	default:
+		return errNotAccepted
+	}
+}
+
+// Accept returns the next connection. It blocks until there is one or until
+// the layer is closed, and then returns net.ErrClosed in a *net.OpError.
+func (l *HandoffLayer) Accept() (net.Conn, error) {
+	select {
+	case conn := <-l.conns:
+		return conn, nil
+	case <-l.done:
+		return nil, l.errClosed("accept")
+	}
+}
+
+// Close closes the layer and the connections that wait for Accept. It leaves
+// alone the listener that they came from and the connections that were
+// accepted; Dial goes on to work. A second Close returns net.ErrClosed.
+func (l *HandoffLayer) Close() error {
+	if !l.shut() {
+		return l.errClosed("close")
+	}
+	if l.release != nil {
+		l.release()
+	}
+	for {
+		select {
+		case conn := <-l.conns:
+			_ = conn.Close()
+		default:
+			return nil
+		}
+	}
+}
+
+func (l *HandoffLayer) shut() (first bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closed {
+		return false
+	}
+	l.closed = true
+	close(l.done)
+	return true
+}
+
+func (l *HandoffLayer) errClosed(op string) error {
+	return &net.OpError{Op: op, Net: l.addr.Network(), Addr: l.addr, Err: net.ErrClosed}
+}
+
+// Addr returns the address that peers are told.
+func (l *HandoffLayer) Addr() net.Addr { return l.addr }
+
+// Dial is [HandoffLayer.DialContext] with a limit of its own; 0 means no limit.
+func (l *HandoffLayer) Dial(address ServerAddress, timeout time.Duration) (net.Conn, error) {
+	return dialWithin(l.DialContext, address, timeout)
+}
+
+// DialContext connects to the same layer of the peer at address.
+func (l *HandoffLayer) DialContext(ctx context.Context, address ServerAddress) (net.Conn, error) {
+	conn, err := l.dial(ctx, address)
+	if err != nil && conn != nil {
+		_ = conn.Close()
+		conn = nil
+	}
+	return conn, err
+}
+
+// dialWithin makes a Dial of a DialContext.
+func dialWithin(dial DialFunc, address ServerAddress, timeout time.Duration) (net.Conn, error) {
+	ctx, cancel := context.Background(), context.CancelFunc(func() {})
+	if timeout > 0 {
+		ctx, cancel = context.WithTimeout(ctx, timeout)
+	}
+	defer cancel()
+	conn, err := dial(ctx, address)
+	if err != nil && ctx.Err() != nil {
+		err = contextError(ctx, err)
+	}
+	return conn, err
+}

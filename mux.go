@@ -1,0 +1,462 @@
+package raftwire
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+)
+
+const (
+	// defaultSortTimeout is generous: a peer says at once what it wants.
+	defaultSortTimeout = 10 * time.Second
+
+	defaultMaxUnsorted = 1024
+
+	maxProtocol = 255 // bytes in the name of one, RFC 7301 §3.1
+)
+
+// MuxConfig configures a [Mux]. NewMux copies it.
+type MuxConfig struct {
+	// Listener accepts the connections. Required. It belongs to the Mux, whose
+	// Close closes it. It may yield connections of any kind, *tls.Conn too; a
+	// layer of another Mux will do, for keys of two bytes.
+	Listener net.Listener
+
+	// Dial connects to the port of a peer; the Mux then says which layer is
+	// meant. nil means the Listener's own Dial or DialContext if it is a
+	// StreamLayer, and plain TCP if it is a *net.TCPListener; otherwise Dial is
+	// required.
+	Dial DialFunc
+
+	// Advertise is what the layers return from Addr, nil means the address of
+	// Listener.
+	Advertise net.Addr
+
+	// TLS is for layers with an ALPN key, unless Listener and Dial yield
+	// *tls.Conn already. It is used for both ends: Certificates, ClientAuth and
+	// ClientCAs when a connection comes in; Certificates, RootCAs and ServerName
+	// (if empty, the host in the address) when one is dialled. NextProtos is set
+	// by the Mux. A connection that comes in is taken for TLS if it begins like
+	// it, so that layers with other keys stay reachable without.
+	TLS *tls.Config
+
+	// Timeout is how long a connection may take to say for which layer it is,
+	// handshake included. 0 means 10 seconds; negative is an error.
+	Timeout time.Duration
+
+	// MaxUnsorted is how many connections may be about to say so at a time. One
+	// more takes the place of the oldest. 0 means 1024; negative is an error.
+	MaxUnsorted int
+
+	// Logger takes a line for each connection that is refused; nil means
+	// standard error, level info.
+	Logger hclog.Logger
+}
+
+func (c *MuxConfig) check() error {
+	switch {
+	case c.Listener == nil:
+		return errors.New("raftwire: MuxConfig.Listener is nil: set it, or use NewHandoffLayer for connections that are accepted elsewhere")
+	case c.Timeout < 0:
+		return fmt.Errorf("raftwire: MuxConfig.Timeout is %v: use 0 for the default, or a positive duration", c.Timeout)
+	case c.MaxUnsorted < 0:
+		return fmt.Errorf("raftwire: MuxConfig.MaxUnsorted is %d: use 0 for the default, or a positive number", c.MaxUnsorted)
+	}
+	return nil
+}
+
+// dialFunc returns what the layers dial with.
+func (c *MuxConfig) dialFunc() (DialFunc, error) {
+	if c.Dial != nil {
+		return c.Dial, nil
+	}
+	switch l := c.Listener.(type) {
+	case StreamLayer:
+		return func(ctx context.Context, address ServerAddress) (net.Conn, error) {
+			return dialStream(ctx, l, address)
+		}, nil
+	case *net.TCPListener:
+		return new(TCPStreamLayer).DialContext, nil
+	}
+	return nil, fmt.Errorf("raftwire: MuxConfig.Dial is nil: set it to what reaches the port of a peer, since a %T cannot dial", c.Listener)
+}
+
+// MuxKey is how a connection says for which layer it is. Keys are compared
+// with ==.
+type MuxKey struct {
+	kind     keyKind
+	first    byte
+	protocol string
+}
+
+type keyKind uint8
+
+const (
+	keyFirstByte keyKind = iota
+	keyALPN
+	keyUnprefixed
+)
+
+// FirstByte is the key of connections that begin with a byte of its own, which
+// is taken off before the connection is handed over.
+func FirstByte(b byte) MuxKey { return MuxKey{kind: keyFirstByte, first: b} }
+
+// ALPN is the key of TLS connections that have negotiated a protocol (RFC 7301).
+func ALPN(protocol string) MuxKey { return MuxKey{kind: keyALPN, protocol: protocol} }
+
+// Unprefixed is the key of peers that know of no keys, such as every
+// hashicorp/raft: their connections begin with the kind of a request, a byte of
+// 0 to 4.
+func Unprefixed() MuxKey { return MuxKey{kind: keyUnprefixed} }
+
+// String returns the key in words.
+func (k MuxKey) String() string {
+	switch k.kind {
+	case keyALPN:
+		return fmt.Sprintf("ALPN %q", k.protocol)
+	case keyUnprefixed:
+		return "no prefix"
+	}
+	return fmt.Sprintf("first byte %d", k.first)
+}
+
+// Mux shares a port between Raft groups, and with other services: it accepts
+// the connections of one listener, and hands each to the layer whose key it
+// shows. All methods may be called by several goroutines.
+//
+// Connections are accepted from the first call of Layer on. One that shows the
+// key of no layer is closed, with a line in the log that says what it looks
+// like; a service that speaks first cannot share the port.
+type Mux struct {
+	dial DialFunc
+	addr net.Addr
+	tls  *tls.Config
+
+	reception reception
+	start     sync.Once
+
+	mu     sync.Mutex // protects following
+	layers map[MuxKey]*HandoffLayer
+	closed bool
+}
+
+// NewMux returns a Mux without layers. On an error the listener stays open.
+func NewMux(config MuxConfig) (*Mux, error) {
+	if err := config.check(); err != nil {
+		return nil, err
+	}
+	dial, err := config.dialFunc()
+	if err != nil {
+		return nil, err
+	}
+	m := &Mux{dial: dial, addr: config.Advertise, tls: config.TLS, layers: make(map[MuxKey]*HandoffLayer)}
+	if m.addr == nil {
+		m.addr = config.Listener.Addr()
+	}
+	m.reception = reception{
+		listener: config.Listener,
+		logger:   config.Logger,
+		timeout:  config.Timeout,
+		limit:    config.MaxUnsorted,
+		sort:     m.sort,
+	}
+	m.reception.setDefaults()
+	return m, nil
+}
+
+// Layer returns the layer of connections that show one of the keys. It dials
+// with the first: a group can be moved from one key to another, one node at a
+// time, by accepting both before any node dials with the new one.
+//
+// Closing the layer, which a transport over it does, leaves the other layers
+// alone and frees its keys.
+func (m *Mux) Layer(keys ...MuxKey) (*HandoffLayer, error) {
+	layer, err := m.register(keys)
+	if err != nil {
+		return nil, fmt.Errorf("raftwire: mux: %w", err)
+	}
+	m.start.Do(func() { m.reception.tasks.start(m.reception.accept) })
+	return layer, nil
+}
+
+func (m *Mux) register(keys []MuxKey) (*HandoffLayer, error) {
+	if len(keys) == 0 {
+		return nil, errors.New("a layer needs a key")
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.closed {
+		return nil, net.ErrClosed
+	}
+	for i, key := range keys {
+		if err := m.clash(key, keys[:i]); err != nil {
+			return nil, err
+		}
+	}
+	layer := NewHandoffLayer(m.addr, m.dialer(keys[0]))
+	layer.release = func() { m.unregister(keys) }
+	for _, key := range keys {
+		m.layers[key] = layer
+	}
+	return layer, nil
+}
+
+// clash returns what speaks against a key beside those of the layers and
+// others.
+func (m *Mux) clash(key MuxKey, others []MuxKey) error {
+	taken := func(k MuxKey) bool { return m.layers[k] != nil || slices.Contains(others, k) }
+	switch {
+	case key == ALPN("") || len(key.protocol) > maxProtocol:
+		return fmt.Errorf("%v is no protocol: a name has 1 to %d bytes", key, maxProtocol)
+	case taken(key):
+		return fmt.Errorf("%v is taken", key)
+	case key == Unprefixed():
+		for kind := range rpcKinds {
+			if k := FirstByte(byte(kind)); taken(k) {
+				return fmt.Errorf("%v is taken, so that %v could not be told from it: use bytes from %d on", k, key, rpcKinds)
+			}
+		}
+	case key.kind == keyFirstByte && key.first < byte(rpcKinds) && taken(Unprefixed()):
+		return fmt.Errorf("%v could not be told from %v, which is taken: use bytes from %d on", key, Unprefixed(), rpcKinds)
+	case key == FirstByte(tlsHandshake) && m.tls != nil:
+		return fmt.Errorf("%v could not be told from TLS: use another", key)
+	}
+	return nil
+}
+
+func (m *Mux) unregister(keys []MuxKey) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, key := range keys {
+		delete(m.layers, key)
+	}
+}
+
+// Close closes the listener and every layer. Connections that were accepted
+// from a layer stay open.
+func (m *Mux) Close() error {
+	layers := m.shut()
+	err := m.reception.close()
+	for _, layer := range layers {
+		_ = layer.Close()
+	}
+	return err
+}
+
+func (m *Mux) shut() map[MuxKey]*HandoffLayer {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.closed = true
+	layers := m.layers
+	m.layers = nil
+	return layers
+}
+
+// Refusals returns which connections were refused since the Mux was made: those
+// that others replaced (TooManyConns), that said nothing in time (Silent), or
+// showed the key of no layer (Foreign). It does not block.
+func (m *Mux) Refusals() Refusals { return m.reception.refusals.counted() }
+
+// layer returns the layer of a key, or nil.
+func (m *Mux) layer(key MuxKey) *HandoffLayer {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.layers[key]
+}
+
+// sort finds the layer for an inbound connection. TLS comes first, if it is
+// TLS: its protocol decides, or else the first byte inside.
+func (m *Mux) sort(conn net.Conn) (net.Conn, *HandoffLayer, error) {
+	if secured, ok := conn.(*tls.Conn); ok {
+		return m.sortTLS(secured)
+	}
+	first, err := readByte(conn)
+	if err != nil {
+		return nil, nil, err
+	}
+	if first == tlsHandshake && m.tls != nil {
+		return m.sortTLS(tls.Server(unread(conn, first), m.serverTLS()))
+	}
+	return m.sortFirst(conn, first)
+}
+
+func (m *Mux) sortTLS(conn *tls.Conn) (net.Conn, *HandoffLayer, error) {
+	if err := conn.Handshake(); err != nil {
+		return nil, nil, fmt.Errorf("TLS handshake: %w", err)
+	}
+	protocol := conn.ConnectionState().NegotiatedProtocol
+	if layer := m.layer(ALPN(protocol)); layer != nil {
+		return conn, layer, nil
+	}
+	first, err := readByte(conn)
+	if err != nil {
+		return nil, nil, err
+	}
+	return m.sortFirst(conn, first)
+}
+
+// sortFirst finds the layer for a connection that began with first.
+func (m *Mux) sortFirst(conn net.Conn, first byte) (net.Conn, *HandoffLayer, error) {
+	if layer := m.layer(FirstByte(first)); layer != nil {
+		return conn, layer, nil
+	}
+	if first >= byte(rpcKinds) {
+		return nil, nil, strangeByte(first)
+	}
+	if layer := m.layer(Unprefixed()); layer != nil {
+		return unread(conn, first), layer, nil
+	}
+	return nil, nil, strangeByte(first)
+}
+
+// strangeByte says what a connection looks like that begins with the key of no
+// layer.
+func strangeByte(first byte) error {
+	guess := foreignProtocol(first)
+	if first < byte(rpcKinds) {
+		guess = "a Raft peer that sends no prefix (Unprefixed would accept it)"
+	}
+	if guess != "" {
+		guess = ": this looks like " + guess
+	}
+	return &refusal{foreign, fmt.Sprintf("no layer has its first byte, %d%s", first, guess)}
+}
+
+// readByte reads one byte and no more.
+func readByte(conn net.Conn) (byte, error) {
+	var b [1]byte
+	_, err := io.ReadFull(conn, b[:])
+	return b[0], err
+}
+
+// unreadConn gives a byte back that was read.
+type unreadConn struct {
+	net.Conn
+	byte   byte
+	unread bool // owned by the reader
+}
+
+func unread(conn net.Conn, b byte) net.Conn { return &unreadConn{conn, b, true} }
+
+// Read returns the byte on its own, the first time.
+func (c *unreadConn) Read(p []byte) (int, error) {
+	if !c.unread || len(p) == 0 {
+		return c.Conn.Read(p)
+	}
+	p[0], c.unread = c.byte, false
+	return 1, nil
+}
+
+// NetConn returns the connection underneath, for the options of its socket.
+func (c *unreadConn) NetConn() net.Conn { return c.Conn }
+
+// serverTLS returns the configuration for an inbound connection, with the
+// protocols that there are layers for.
+func (m *Mux) serverTLS() *tls.Config {
+	protocols := m.protocols()
+	config := withProtocols(m.tls, protocols)
+	if own := config.GetConfigForClient; own != nil {
+		config.GetConfigForClient = func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
+			config, err := own(hello)
+			if config != nil {
+				config = withProtocols(config, protocols)
+			}
+			return config, err
+		}
+	}
+	return config
+}
+
+func withProtocols(config *tls.Config, protocols []string) *tls.Config {
+	config = config.Clone()
+	config.NextProtos = protocols
+	return config
+}
+
+func (m *Mux) protocols() (all []string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for key := range m.layers {
+		if key.kind == keyALPN {
+			all = append(all, key.protocol)
+		}
+	}
+	return all
+}
+
+// dialer returns how to dial a layer with this key. A HandoffLayer closes what
+// is returned beside an error.
+func (m *Mux) dialer(key MuxKey) DialFunc {
+	switch key.kind {
+	case keyALPN:
+		return func(ctx context.Context, address ServerAddress) (net.Conn, error) {
+			return m.dialALPN(ctx, address, key.protocol)
+		}
+	case keyFirstByte:
+		return func(ctx context.Context, address ServerAddress) (net.Conn, error) {
+			return m.dialFirst(ctx, address, key.first)
+		}
+	}
+	return m.dial
+}
+
+func (m *Mux) dialFirst(ctx context.Context, address ServerAddress, first byte) (net.Conn, error) {
+	conn, err := m.dial(ctx, address)
+	if err == nil {
+		err = writeByte(ctx, conn, first)
+	}
+	return conn, err
+}
+
+// writeByte writes until ctx ends, which closes the connection. The byte goes
+// out by itself: to put it before the first message, every write would have to
+// go through a wrapper, for which net.Buffers does not gather.
+func writeByte(ctx context.Context, conn net.Conn, b byte) error {
+	stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
+	_, err := conn.Write([]byte{b})
+	if !stop() && err == nil {
+		err = ctx.Err()
+	}
+	return err
+}
+
+func (m *Mux) dialALPN(ctx context.Context, address ServerAddress, protocol string) (net.Conn, error) {
+	raw, err := m.dial(ctx, address)
+	if err != nil {
+		return raw, err
+	}
+	conn, ok := raw.(*tls.Conn)
+	if !ok {
+		if m.tls == nil {
+			return raw, fmt.Errorf("%v needs TLS: set MuxConfig.TLS, or a Dial that returns a *tls.Conn", ALPN(protocol))
+		}
+		conn = tls.Client(raw, m.clientTLS(address, protocol))
+	}
+	return conn, negotiate(ctx, conn, protocol)
+}
+
+func negotiate(ctx context.Context, conn *tls.Conn, protocol string) error {
+	if err := conn.HandshakeContext(ctx); err != nil {
+		return fmt.Errorf("TLS handshake: %w", err)
+	}
+	if got := conn.ConnectionState().NegotiatedProtocol; got != protocol {
+		return fmt.Errorf("the peer negotiated the protocol %q instead of %q: it has no such layer", got, protocol)
+	}
+	return nil
+}
+
+func (m *Mux) clientTLS(address ServerAddress, protocol string) *tls.Config {
+	config := withProtocols(m.tls, []string{protocol})
+	if host, _, err := net.SplitHostPort(string(address)); err == nil && config.ServerName == "" {
+		config.ServerName = host
+	}
+	return config
+}

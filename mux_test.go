@@ -1,0 +1,663 @@
+package raftwire_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"io"
+	"math/big"
+	"net"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+	"github.com/raftwire/raftwire"
+	"github.com/raftwire/raftwire/faultnet"
+	"github.com/raftwire/raftwire/transporttest"
+	"github.com/stretchr/testify/require"
+)
+
+type muxOption func(*raftwire.MuxConfig)
+
+func withMuxLog(w io.Writer) muxOption {
+	return func(c *raftwire.MuxConfig) { c.Logger = hclog.New(&hclog.LoggerOptions{Output: w}) }
+}
+
+func withTLS(config *tls.Config) muxOption {
+	return func(c *raftwire.MuxConfig) { c.TLS = config }
+}
+
+// share starts a mux on a host of network; it is closed when the test ends.
+func share(t testing.TB, network *faultnet.Network, host string, options ...muxOption) *raftwire.Mux {
+	t.Helper()
+	layer, err := network.Host(host).Listen()
+	require.NoError(t, err)
+	config := raftwire.MuxConfig{Listener: layer, Logger: hclog.NewNullLogger()}
+	for _, o := range options {
+		o(&config)
+	}
+	mux, err := raftwire.NewMux(config)
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, mux.Close()) })
+	return mux
+}
+
+func layerOf(t testing.TB, mux *raftwire.Mux, keys ...raftwire.MuxKey) *raftwire.HandoffLayer {
+	t.Helper()
+	layer, err := mux.Layer(keys...)
+	require.NoError(t, err)
+	return layer
+}
+
+// group starts a transport over the layer of a mux.
+func group(t testing.TB, mux *raftwire.Mux, keys ...raftwire.MuxKey) *raftwire.NetworkTransport {
+	t.Helper()
+	c := config()
+	c.Stream = layerOf(t, mux, keys...)
+	trans := raftwire.NewNetworkTransportWithConfig(c)
+	t.Cleanup(func() { require.NoError(t, trans.Close()) })
+	return trans
+}
+
+// connect opens a connection that a test speaks on by itself.
+func connect(t *testing.T, network *faultnet.Network, host, beginning string) net.Conn {
+	t.Helper()
+	conn, err := network.Host("client").Dial(t.Context(), host)
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = conn.Close() })
+	_, err = io.WriteString(conn, beginning)
+	require.NoError(t, err)
+	return conn
+}
+
+// requireEnd blocks until the peer has closed the connection.
+func requireEnd(t *testing.T, conn net.Conn) {
+	t.Helper()
+	_, err := conn.Read(make([]byte, 1))
+	if !errors.Is(err, io.EOF) {
+		require.ErrorContains(t, err, "reset") // it was closed with input unread
+	}
+	require.NoError(t, conn.Close())
+}
+
+// A transport over a mux is as good as one with a port of its own, also with
+// TLS in between.
+func TestMuxedTransportConforms(t *testing.T) {
+	transporttest.Run(t, transporttest.Maker{
+		New: func(t testing.TB, n int, o transporttest.Options) []raftwire.Transport {
+			network := faultnet.New(1)
+			network.Slice(1000)
+			t.Cleanup(func() { requireNothingLeft(t, network) })
+			secured := withTLS(newTLS(t))
+			var all []raftwire.Transport
+			for i := range n {
+				config := newConfig(o)
+				config.Stream = layerOf(t, share(t, network, string(rune('a'+i)), secured), raftwire.ALPN("raft"))
+				all = append(all, raftwire.NewNetworkTransportWithConfig(config))
+			}
+			return all
+		},
+		FakeTime: true,
+	})
+}
+
+func newTLS(t testing.TB) *tls.Config {
+	t.Helper()
+	config, err := makeTLS()
+	require.NoError(t, err)
+	return config
+}
+
+// makeTLS makes a certificate, and the configuration of a cluster where it is
+// everybody's: mutual, and called "node".
+func makeTLS() (*tls.Config, error) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return nil, err
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1),
+		DNSNames:     []string{"node"},
+		NotBefore:    time.Now().Add(-time.Hour),
+		NotAfter:     time.Now().Add(10 * 365 * 24 * time.Hour),
+		ExtKeyUsage:  []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
+
+		BasicConstraintsValid: true,
+		IsCA:                  true,
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		return nil, err
+	}
+	own, err := x509.ParseCertificate(der)
+	if err != nil {
+		return nil, err
+	}
+	roots := x509.NewCertPool()
+	roots.AddCert(own)
+	return &tls.Config{
+		Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}},
+		RootCAs:      roots,
+		ClientCAs:    roots,
+		ClientAuth:   tls.RequireAndVerifyClientCert,
+		ServerName:   "node",
+		MinVersion:   tls.VersionTLS13,
+	}, nil
+}
+
+// Requests reach the group that they are for, over one port.
+func TestMuxKeepsGroupsApart(t *testing.T) {
+	keys := []raftwire.MuxKey{raftwire.FirstByte(7), raftwire.FirstByte(8), raftwire.ALPN("a"), raftwire.ALPN("b"), raftwire.Unprefixed()}
+	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
+		secured := newTLS(t)
+		here, there := share(t, net, "here", withTLS(secured)), share(t, net, "there", withTLS(secured))
+		delivered := make(chan raftwire.MuxKey, 1)
+		for _, key := range keys {
+			serve(t, group(t, there, key), func(rpc raftwire.RPC) { delivered <- key; accept(rpc) })
+		}
+		for _, key := range keys {
+			trans := group(t, here, key)
+			require.Equal(t, raftwire.ServerAddress("here"), trans.LocalAddr())
+			for kind, call := range calls {
+				require.NoError(t, call(trans, "there"), kind)
+				require.Equal(t, key, <-delivered)
+			}
+		}
+	})
+}
+
+// A group ends alone, and may begin again.
+func TestClosingAGroupLeavesTheOthersAlone(t *testing.T) {
+	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
+		here, there := share(t, net, "here"), share(t, net, "there")
+		a1, a2 := group(t, here, raftwire.FirstByte(7)), group(t, here, raftwire.FirstByte(8))
+		b1, b2 := group(t, there, raftwire.FirstByte(7)), group(t, there, raftwire.FirstByte(8))
+		serve(t, b1, accept)
+		serve(t, b2, accept)
+		require.NoError(t, appendOnce(a1, "there"))
+		require.NoError(t, appendOnce(a2, "there"))
+
+		require.NoError(t, b1.Close())
+		require.Error(t, appendOnce(a1, "there"))
+		require.NoError(t, appendOnce(a2, "there"))
+		a2.CloseStreams()
+		require.NoError(t, appendOnce(a2, "there"), "the listener is closed")
+
+		serve(t, group(t, there, raftwire.FirstByte(7)), accept)
+		require.NoError(t, appendOnce(a1, "there"))
+	})
+}
+
+// A group is moved from the bare port to a key of its own, one node at a time.
+func TestAGroupCanBeMovedFromOneKeyToAnother(t *testing.T) {
+	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
+		old := listen(t, net, "old") // knows of no keys
+		first := group(t, share(t, net, "first"), raftwire.Unprefixed(), raftwire.FirstByte(7))
+		last := group(t, share(t, net, "last"), raftwire.FirstByte(7), raftwire.Unprefixed())
+		for _, trans := range []*raftwire.NetworkTransport{old, first, last} {
+			serve(t, trans, accept)
+		}
+		require.NoError(t, appendOnce(old, "first"))
+		require.NoError(t, appendOnce(first, "old"))
+		require.NoError(t, appendOnce(first, "last"))
+		require.NoError(t, appendOnce(last, "first"))
+		require.NoError(t, appendOnce(old, "last"))
+		require.Error(t, appendOnce(last, "old"), "the prefix was not sent")
+	})
+}
+
+// Whoever says nothing, or begins and stops, holds up nobody, and is sent away
+// at its time.
+func TestStalledClientsHoldUpNobody(t *testing.T) {
+	for name, beginning := range map[string]string{
+		"silent":                     "",
+		"in the middle of TLS":       "\x16\x03\x01\x02\x00\x01",
+		"at the beginning of TLS":    "\x16",
+		"and more of TLS than comes": "\x16\x03\x01\xff\xff",
+	} {
+		t.Run(name, func(t *testing.T) {
+			onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
+				secured := withTLS(newTLS(t))
+				there := share(t, net, "there", secured, func(c *raftwire.MuxConfig) { c.Timeout = 3 * time.Second })
+				serve(t, group(t, there, raftwire.FirstByte(7)), accept)
+				serve(t, group(t, there, raftwire.ALPN("a")), accept)
+				here := share(t, net, "here", secured)
+				var stalled []net_
+				for range 100 {
+					stalled = append(stalled, connect(t, net, "there", beginning))
+				}
+				synctest.Wait()
+				require.Zero(t, elapsed(func() {
+					require.NoError(t, appendOnce(group(t, here, raftwire.FirstByte(7)), "there"))
+					require.NoError(t, appendOnce(group(t, here, raftwire.ALPN("a")), "there"))
+				}))
+				if strings.HasSuffix(name, "comes") {
+					return // TLS refuses that at once
+				}
+				require.Equal(t, 3*time.Second, elapsed(func() {
+					for _, conn := range stalled {
+						requireEnd(t, conn)
+					}
+				}))
+			})
+		})
+	}
+}
+
+// Timeout is for what a connection says first, and not for what comes then.
+func TestASortedConnectionMayBeSilent(t *testing.T) {
+	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
+		layer := layerOf(t, share(t, net, "there"), raftwire.FirstByte(7))
+		conn := connect(t, net, "there", "\x07")
+		accepted, err := layer.Accept()
+		require.NoError(t, err)
+		timer := time.NewTimer(time.Hour)
+		<-timer.C
+		go func() { _, _ = io.WriteString(conn, "x") }()
+		_, err = accepted.Read(make([]byte, 1))
+		require.NoError(t, err)
+		require.NoError(t, accepted.Close())
+	})
+}
+
+// However many come and say nothing, there is room for who speaks.
+func TestACrowdThatSaysNothingIsBounded(t *testing.T) {
+	var log bytes.Buffer
+	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
+		there := share(t, net, "there", withMuxLog(&log), func(c *raftwire.MuxConfig) { c.MaxUnsorted = 5 })
+		serve(t, group(t, there, raftwire.FirstByte(7)), accept)
+		var crowd []net_
+		for range 50 {
+			crowd = append(crowd, connect(t, net, "there", ""))
+		}
+		synctest.Wait()
+		require.Zero(t, elapsed(func() {
+			for _, conn := range crowd[:45] {
+				requireEnd(t, conn) // the oldest
+			}
+			require.NoError(t, appendOnce(group(t, share(t, net, "here"), raftwire.FirstByte(7)), "there"))
+		}))
+		requireEnd(t, crowd[45]) // made room for the peer
+		for _, conn := range crowd[46:] {
+			require.NoError(t, conn.Close())
+		}
+		synctest.Wait()
+		require.Equal(t, raftwire.Refusals{TooManyConns: 46}, there.Refusals())
+		require.NoError(t, there.Close())
+	})
+	require.Contains(t, log.String(), "too many others came before it said for which layer it is")
+}
+
+// Who shows the key of no layer is refused, and the log says what it is.
+func TestAnUnknownKeyIsRefusedVisibly(t *testing.T) {
+	for beginning, line := range map[string]string{
+		"GET / HTTP/1.1\r\n\r\n": "no layer has its first byte, 71: this looks like an HTTP request",
+		"\x16\x03\x01":           "no layer has its first byte, 22: this looks like a TLS handshake",
+		"\x03\x80":               "no layer has its first byte, 3: this looks like a Raft peer that sends no prefix (Unprefixed would accept it)",
+		"\x09":                   `no layer has its first byte, 9"`,
+	} {
+		t.Run(line, func(t *testing.T) {
+			var log bytes.Buffer
+			onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
+				there := share(t, net, "there", withMuxLog(&log))
+				layerOf(t, there, raftwire.FirstByte(7))
+				requireEnd(t, connect(t, net, "there", beginning))
+				require.NoError(t, there.Close())
+				require.Equal(t, raftwire.Refusals{Foreign: 1}, there.Refusals())
+			})
+			require.Equal(t, 1, strings.Count(log.String(), "\n"), log.String())
+			require.Contains(t, log.String(), `[WARN]  connection refused: remote-address=client:40001 error="`+line)
+		})
+	}
+}
+
+// A look at the port is not worth a line.
+func TestAProbeIsNotLogged(t *testing.T) {
+	var log bytes.Buffer
+	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
+		there := share(t, net, "there", withMuxLog(&log))
+		layerOf(t, there, raftwire.FirstByte(7))
+		require.NoError(t, connect(t, net, "there", "").Close())
+		synctest.Wait()
+		require.NoError(t, there.Close())
+	})
+	require.Empty(t, log.String())
+}
+
+// Over TLS nobody gets to a layer without being verified, nor past a protocol
+// that nobody has.
+func TestMuxRefusesWhomTLSRefuses(t *testing.T) {
+	for name, c := range map[string]struct {
+		change func(*tls.Config)
+		line   string
+	}{
+		"no certificate":     {func(c *tls.Config) { c.Certificates = nil }, "client didn't provide a certificate"},
+		"another authority":  {func(c *tls.Config) { c.Certificates = nil }, "TLS handshake"},
+		"an unknown network": {func(c *tls.Config) { c.RootCAs = x509.NewCertPool() }, "bad certificate"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var log bytes.Buffer
+			onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
+				secured := newTLS(t)
+				there := share(t, net, "there", withTLS(secured), withMuxLog(&log))
+				trans := group(t, there, raftwire.ALPN("a"))
+				serve(t, trans, func(raftwire.RPC) { t.Error("a request got through") })
+				strange := secured.Clone()
+				if c.change(strange); name == "another authority" {
+					strange.Certificates = newTLS(t).Certificates
+				}
+				require.Error(t, appendOnce(group(t, share(t, net, "here", withTLS(strange)), raftwire.ALPN("a")), "there"))
+				synctest.Wait()
+				require.NoError(t, trans.Close())
+				require.NoError(t, there.Close())
+			})
+			require.Contains(t, log.String(), c.line)
+		})
+	}
+	t.Run("another protocol", func(t *testing.T) {
+		onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
+			secured := withTLS(newTLS(t))
+			layerOf(t, share(t, net, "there", secured), raftwire.ALPN("a"))
+			err := appendOnce(group(t, share(t, net, "here", secured), raftwire.ALPN("b")), "there")
+			require.ErrorContains(t, err, "no application protocol")
+		})
+	})
+	t.Run("no protocol", func(t *testing.T) {
+		onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
+			secured := withTLS(newTLS(t))
+			layerOf(t, share(t, net, "there", secured), raftwire.FirstByte(7))
+			err := appendOnce(group(t, share(t, net, "here", secured), raftwire.ALPN("b")), "there")
+			require.ErrorContains(t, err, `negotiated the protocol "" instead of "b": it has no such layer`)
+		})
+	})
+}
+
+// A configuration that is fetched for each connection keeps its say.
+func TestMuxAsksForTheConfigurationOfEachConnection(t *testing.T) {
+	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
+		secured := newTLS(t)
+		asked := 0
+		fetched := &tls.Config{GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) {
+			asked++
+			return secured, nil
+		}}
+		serve(t, group(t, share(t, net, "there", withTLS(fetched)), raftwire.ALPN("a")), accept)
+		require.NoError(t, appendOnce(group(t, share(t, net, "here", withTLS(secured)), raftwire.ALPN("a")), "there"))
+		require.Equal(t, 1, asked)
+		require.Empty(t, secured.NextProtos, "the program's configuration was changed")
+	})
+}
+
+// A listener may bring TLS along: then keys are looked for inside.
+func TestMuxOverATLSListener(t *testing.T) {
+	onFakeTime(t, func(t *testing.T, network *faultnet.Network) {
+		secured := newTLS(t)
+		secured.NextProtos = []string{"a"}
+		over := func(host string) *raftwire.Mux {
+			layer, err := network.Host(host).Listen()
+			require.NoError(t, err)
+			mux, err := raftwire.NewMux(raftwire.MuxConfig{
+				Listener: tls.NewListener(layer, secured),
+				Dial: func(ctx context.Context, address raftwire.ServerAddress) (net.Conn, error) {
+					conn, err := layer.DialContext(ctx, address)
+					if err != nil {
+						return nil, err
+					}
+					return tls.Client(conn, secured), nil
+				},
+				Logger: hclog.NewNullLogger(),
+			})
+			require.NoError(t, err)
+			t.Cleanup(func() { require.NoError(t, mux.Close()) })
+			return mux
+		}
+		here, there := over("here"), over("there")
+		serve(t, group(t, there, raftwire.ALPN("a")), accept)
+		require.NoError(t, appendOnce(group(t, here, raftwire.ALPN("a")), "there"))
+		secured.NextProtos = nil
+		serve(t, group(t, there, raftwire.FirstByte(7)), accept)
+		require.NoError(t, appendOnce(group(t, here, raftwire.FirstByte(7)), "there"))
+	})
+}
+
+// The layers of a mux can carry another: keys of two bytes.
+func TestAMuxOverALayerOfAMux(t *testing.T) {
+	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
+		inner := func(host string) *raftwire.Mux {
+			layer := layerOf(t, share(t, net, host), raftwire.FirstByte(7))
+			mux, err := raftwire.NewMux(raftwire.MuxConfig{Listener: layer, Logger: hclog.NewNullLogger()})
+			require.NoError(t, err)
+			t.Cleanup(func() { require.NoError(t, mux.Close()) })
+			return mux
+		}
+		here, there := inner("here"), inner("there")
+		for b := range byte(20) {
+			key := raftwire.FirstByte(b)
+			serve(t, group(t, there, key), accept)
+			require.NoError(t, appendOnce(group(t, here, key), "there"))
+		}
+	})
+}
+
+// What was read to find the layer is not lost, and what was not is not touched:
+// the connection itself is handed over where that is possible.
+func TestSortingTakesNoByteTooMany(t *testing.T) {
+	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
+		there := share(t, net, "there")
+		for beginning, c := range map[string]struct {
+			key  raftwire.MuxKey
+			rest string
+		}{
+			"\x07\x07rest": {raftwire.FirstByte(7), "\x07rest"},
+			"\x03rest":     {raftwire.Unprefixed(), "\x03rest"},
+		} {
+			layer := layerOf(t, there, c.key)
+			require.NoError(t, connect(t, net, "there", beginning).Close())
+			conn, err := layer.Accept()
+			require.NoError(t, err)
+			if c.key == raftwire.FirstByte(7) {
+				require.IsType(t, new(faultnet.Conn), conn)
+			} else {
+				require.IsType(t, new(faultnet.Conn), conn.(interface{ NetConn() net_ }).NetConn())
+			}
+			n, err := conn.Read(nil)
+			require.NoError(t, err)
+			require.Zero(t, n)
+			rest, err := io.ReadAll(conn)
+			require.NoError(t, err)
+			require.Equal(t, c.rest, string(rest))
+			require.NoError(t, conn.Close())
+		}
+	})
+}
+
+// Keys that could be confused are refused, with what to do about it.
+func TestMuxRefusesKeysThatClash(t *testing.T) {
+	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
+		mux := share(t, net, "a", withTLS(newTLS(t)))
+		refused := func(text string, keys ...raftwire.MuxKey) {
+			t.Helper()
+			_, err := mux.Layer(keys...)
+			require.ErrorContains(t, err, text)
+		}
+		refused("a layer needs a key")
+		refused(`ALPN "" is no protocol`, raftwire.ALPN(""))
+		refused("is no protocol", raftwire.ALPN(strings.Repeat("x", 256)))
+		refused("first byte 22 could not be told from TLS", raftwire.FirstByte(0x16))
+		refused("first byte 7 is taken", raftwire.FirstByte(7), raftwire.FirstByte(7))
+		layer := layerOf(t, mux, raftwire.FirstByte(4), raftwire.ALPN("a"))
+		refused(`ALPN "a" is taken`, raftwire.FirstByte(9), raftwire.ALPN("a"))
+		refused("first byte 4 is taken, so that no prefix could not be told from it: use bytes from 5 on", raftwire.Unprefixed())
+		require.NoError(t, layer.Close())
+		layerOf(t, mux, raftwire.Unprefixed(), raftwire.FirstByte(9))
+		refused("first byte 4 could not be told from no prefix", raftwire.FirstByte(4))
+		require.NoError(t, mux.Close())
+		refused("use of closed network connection", raftwire.FirstByte(8))
+	})
+}
+
+func TestBadMuxConfigurationEndsInAnErrorThatSaysWhatToDo(t *testing.T) {
+	layer, err := faultnet.New(1).Host("a").Listen()
+	require.NoError(t, err)
+	defer func() { require.NoError(t, layer.Close()) }()
+	for text, config := range map[string]raftwire.MuxConfig{
+		"Listener is nil: set it":           {},
+		"Timeout is -1s: use 0":             {Listener: layer, Timeout: -time.Second},
+		"MaxUnsorted is -1: use 0":          {Listener: layer, MaxUnsorted: -1},
+		"Dial is nil: set it to what reach": {Listener: tls.NewListener(layer, nil)},
+	} {
+		_, err := raftwire.NewMux(config)
+		require.ErrorContains(t, err, text)
+	}
+}
+
+// A dial ends with its context, also while it says what it wants.
+func TestADialThroughAMuxEndsInTime(t *testing.T) {
+	for _, key := range []raftwire.MuxKey{raftwire.FirstByte(7), raftwire.ALPN("a")} {
+		t.Run(key.String(), func(t *testing.T) {
+			onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
+				layer, err := net.Host("there").Listen() // accepts nothing
+				require.NoError(t, err)
+				defer func() { require.NoError(t, layer.Close()) }()
+				net.SetBuffer(1)
+				nested := func(c *raftwire.MuxConfig) { // fills the buffer before the key
+					c.Dial = func(ctx context.Context, address raftwire.ServerAddress) (net_, error) {
+						conn, err := net.Host("here").Dial(ctx, string(address))
+						if err == nil {
+							_, err = conn.Write([]byte{0})
+						}
+						return conn, err
+					}
+				}
+				here := layerOf(t, share(t, net, "here", withTLS(newTLS(t)), nested), key)
+				require.Equal(t, time.Second, elapsed(func() {
+					_, err = here.Dial("there", time.Second)
+					requireTimeout(t, err)
+				}))
+			})
+		})
+	}
+}
+
+func TestALPNWithoutTLSSaysWhatToDo(t *testing.T) {
+	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
+		here, there := share(t, net, "here"), share(t, net, "there")
+		layerOf(t, there, raftwire.FirstByte(7))
+		_, err := layerOf(t, here, raftwire.ALPN("a")).Dial("there", 0)
+		require.ErrorContains(t, err, `ALPN "a" needs TLS: set MuxConfig.TLS, or a Dial that returns a *tls.Conn`)
+	})
+}
+
+// A stream layer without DialContext is dialled aside, as a transport does.
+func TestMuxOverAStreamLayerThatCannotBeCancelled(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		hanging := make(chan struct{})
+		plain := &plainLayer{
+			accept: func() (net.Conn, error) { <-hanging; return nil, net.ErrClosed },
+			dial:   func() (net.Conn, error) { <-hanging; return nil, errors.New("too late") },
+		}
+		mux, err := raftwire.NewMux(raftwire.MuxConfig{Listener: plain, Logger: hclog.NewNullLogger()})
+		require.NoError(t, err)
+		layer := layerOf(t, mux, raftwire.Unprefixed())
+		require.Equal(t, time.Second, elapsed(func() {
+			_, err := layer.Dial("there", time.Second)
+			requireTimeout(t, err)
+		}))
+		require.ErrorContains(t, mux.Close(), "have not ended")
+		close(hanging)
+		synctest.Wait()
+		require.NoError(t, mux.Close())
+	})
+}
+
+// Close ends what a mux holds: listener, layers, connections not yet sorted or
+// not yet accepted. What was accepted stays.
+func TestClosingAMuxEndsWhatItHolds(t *testing.T) {
+	onFakeTime(t, func(t *testing.T, network *faultnet.Network) {
+		mux := share(t, network, "there")
+		layer := layerOf(t, mux, raftwire.FirstByte(7))
+		silent, waiting := connect(t, network, "there", ""), connect(t, network, "there", "\x07")
+		synctest.Wait()
+		accepted, err := layer.Accept()
+		require.NoError(t, err)
+		unaccepted := connect(t, network, "there", "\x07")
+		synctest.Wait()
+		accepting := make(chan error)
+		other := layerOf(t, mux, raftwire.FirstByte(8))
+		go func() { _, err := other.Accept(); accepting <- err }()
+
+		require.Zero(t, elapsed(func() { require.NoError(t, mux.Close()) }))
+		require.ErrorIs(t, <-accepting, net.ErrClosed)
+		requireEnd(t, silent)
+		requireEnd(t, unaccepted)
+		_, err = io.WriteString(waiting, "x")
+		require.NoError(t, err)
+		_, err = accepted.Read(make([]byte, 1))
+		require.NoError(t, err)
+		require.NoError(t, accepted.Close())
+		_, err = network.Host("client").Dial(t.Context(), "there")
+		require.ErrorContains(t, err, "refused")
+		require.ErrorIs(t, layer.Close(), net.ErrClosed)
+		require.NoError(t, mux.Close())
+	})
+}
+
+// What is handed over belongs to the layer, which closes what it cannot take.
+func TestHandoff(t *testing.T) {
+	onFakeTime(t, func(t *testing.T, network *faultnet.Network) {
+		port, err := network.Host("there").Listen()
+		require.NoError(t, err)
+		defer func() { require.NoError(t, port.Close()) }()
+		layer := raftwire.NewHandoffLayer(port.Addr(), nil)
+		handoff := func() (client net.Conn, err error) {
+			client = connect(t, network, "there", "")
+			conn, err := port.Accept()
+			require.NoError(t, err)
+			return client, layer.Handoff(conn)
+		}
+		var held []net.Conn
+		for range 1024 {
+			client, err := handoff()
+			require.NoError(t, err)
+			held = append(held, client)
+		}
+		client, err := handoff()
+		require.ErrorContains(t, err, "1024 connections wait for Accept, which nobody calls")
+		requireEnd(t, client)
+		require.NoError(t, layer.Close())
+		for _, client := range held {
+			requireEnd(t, client)
+		}
+		client, err = handoff()
+		require.ErrorIs(t, err, net.ErrClosed)
+		requireEnd(t, client)
+	})
+}
+
+// Smoke, over real sockets: a plain listener, and the connection itself.
+func TestMuxOverTCP(t *testing.T) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	mux, err := raftwire.NewMux(raftwire.MuxConfig{Listener: listener, Logger: hclog.NewNullLogger()})
+	require.NoError(t, err)
+	defer func() { require.NoError(t, mux.Close()) }()
+	layer := layerOf(t, mux, raftwire.FirstByte(7))
+	for _, end := range []func() (net.Conn, error){
+		func() (net.Conn, error) {
+			return layer.Dial(raftwire.ServerAddress(listener.Addr().String()), time.Minute)
+		},
+		layer.Accept,
+	} {
+		conn, err := end()
+		require.NoError(t, err)
+		require.IsType(t, new(net.TCPConn), conn)
+		require.NoError(t, conn.Close())
+	}
+}
