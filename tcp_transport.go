@@ -5,24 +5,113 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
+	"net/netip"
+	"os"
+	"strconv"
+	"strings"
+	"syscall"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
 )
 
 var (
-	errNotAdvertisable = errors.New("local bind address is not advertisable: peers need an IP to dial; bind to a specific one, or pass an advertise address")
-	errNotTCP          = errors.New("local address is not a TCP address: pass a *net.TCPAddr as the advertise address")
+	errNotAdvertisable = errors.New("local bind address is not advertisable: peers need an IP to dial; bind to a specific one, or pass an advertise address; for a host name, use NewTCPStreamLayer")
+	errNotTCP          = errors.New("local address is not a TCP address: pass a *net.TCPAddr as the advertise address; for a host name or a Unix socket, use NewTCPStreamLayer")
 )
 
-// TCPStreamLayer is a [StreamLayer] over plain TCP.
+// A peer that is gone without a word is given up after 45 s, or 60 s where the
+// system has no limit for unacknowledged data. Shorter times break
+// connections over wide-area networks.
+const (
+	defaultProbeInterval = 15 * time.Second
+	defaultProbes        = 3
+	defaultUserTimeout   = 45 * time.Second
+)
+
+// unixPrefix begins the address of a Unix socket.
+const unixPrefix = "unix:"
+
+// TCPConfig configures a [TCPStreamLayer].
+//
+// An address is "host:port", where host is a name or an IP, or "unix:" and the
+// path of a Unix socket. The name in a peer's address is resolved by each dial.
+type TCPConfig struct {
+	// Bind is the address to listen on. Port 0 picks one, no host means every
+	// address of the machine. A Unix socket that a dead process has left behind
+	// is replaced.
+	Bind string
+
+	// Advertise is the address that peers are told. It is not resolved here;
+	// port 0 stands for the one that was bound. Empty means Bind, which must
+	// name a host then.
+	Advertise string
+
+	// Dial connects to peers; nil means a net.Dialer's DialContext. To dial from
+	// a local address, set a net.Dialer's LocalAddr and use its DialContext. The
+	// network is "tcp" or "unix".
+	Dial func(ctx context.Context, network, address string) (net.Conn, error)
+
+	// KeepAlive probes the peers of idle connections. Zero means to begin after
+	// 15 s, and to give up after 3 probes 15 s apart. Any other value is applied
+	// as it is, so Enable must be set in one that is to probe.
+	KeepAlive net.KeepAliveConfig
+
+	// UserTimeout is how long bytes that were sent may stay unacknowledged, and
+	// probes unanswered, before the connection ends (TCP_USER_TIMEOUT). 0 means
+	// 45 s; negative leaves it to the system, which waits about 15 minutes. It
+	// works on Linux only. If it is shorter than KeepAlive.Idle, the first probe
+	// that gets lost ends the connection.
+	UserTimeout time.Duration
+}
+
+func (c *TCPConfig) dial(ctx context.Context, network, address string) (net.Conn, error) {
+	if c.Dial == nil {
+		return new(net.Dialer).DialContext(ctx, network, address)
+	}
+	return c.Dial(ctx, network, address)
+}
+
+func (c *TCPConfig) keepAlive() net.KeepAliveConfig {
+	if c.KeepAlive == (net.KeepAliveConfig{}) {
+		return net.KeepAliveConfig{Enable: true, Idle: defaultProbeInterval, Interval: defaultProbeInterval, Count: defaultProbes}
+	}
+	return c.KeepAlive
+}
+
+func (c *TCPConfig) userTimeout() time.Duration {
+	if c.UserTimeout == 0 {
+		return defaultUserTimeout
+	}
+	return c.UserTimeout
+}
+
+// TCPStreamLayer is a [StreamLayer] over plain TCP, or Unix sockets. The zero
+// value only dials.
 type TCPStreamLayer struct {
+	config    TCPConfig
+	listener  net.Listener
 	advertise net.Addr
-	listener  *net.TCPListener
 }
 
 var _ StreamLayer = (*TCPStreamLayer)(nil)
+
+// NewTCPStreamLayer listens on config.Bind. For a transport over the layer see
+// [NewNetworkTransport].
+func NewTCPStreamLayer(config TCPConfig) (*TCPStreamLayer, error) {
+	listener, err := listenOn(config.Bind)
+	if err != nil {
+		return nil, err
+	}
+	advertise, err := config.advertised(listener)
+	if err != nil {
+		_ = listener.Close()
+		return nil, err
+	}
+	return &TCPStreamLayer{config: config, listener: listener, advertise: advertise}, nil
+}
 
 // NewTCPTransport listens on bindAddr ("host:port"; port 0 picks one) and
 // returns a transport over TCP. advertise is the address that peers are told,
@@ -51,25 +140,82 @@ func NewTCPTransportWithConfig(bindAddr string, advertise net.Addr, config *Netw
 	if err := checked.check(); err != nil {
 		return nil, err
 	}
-	if err := stream.listen(bindAddr); err != nil {
+	var err error
+	if stream.listener, err = listenOn(bindAddr); err != nil {
+		return nil, err
+	}
+	if err := checkAdvertisable(stream.Addr()); err != nil {
+		_ = stream.Close()
 		return nil, err
 	}
 	config.Stream = stream
 	return NewNetworkTransportWithConfig(config), nil
 }
 
-func (t *TCPStreamLayer) listen(bindAddr string) error {
-	listener, err := net.Listen("tcp", bindAddr)
+func listenOn(bind string) (net.Listener, error) {
+	network, address := networkOf(bind)
+	listener, err := net.Listen(network, address)
+	if network == "unix" && errors.Is(err, syscall.EADDRINUSE) && isAbandoned(address) {
+		_ = os.Remove(address)
+		listener, err = net.Listen(network, address)
+	}
 	if err != nil {
-		return fmt.Errorf("raftwire: cannot bind to %q: %w", bindAddr, err)
+		return nil, fmt.Errorf("raftwire: cannot bind to %q: %w", bind, err)
 	}
-	t.listener = listener.(*net.TCPListener)
-	if err := checkAdvertisable(t.Addr()); err != nil {
-		_ = listener.Close()
-		return err
-	}
-	return nil
+	return listener, nil
 }
+
+// networkOf returns the network and the address in it.
+func networkOf(address string) (network, rest string) {
+	if path, ok := strings.CutPrefix(address, unixPrefix); ok {
+		return "unix", path
+	}
+	return "tcp", address
+}
+
+// isAbandoned reports whether path is a Unix socket that nobody listens on.
+func isAbandoned(path string) bool {
+	info, err := os.Lstat(path)
+	if err != nil || info.Mode().Type() != fs.ModeSocket {
+		return false
+	}
+	conn, err := net.Dial("unix", path)
+	if err == nil {
+		_ = conn.Close()
+	}
+	return errors.Is(err, syscall.ECONNREFUSED)
+}
+
+// advertised returns the address to tell peers.
+func (c *TCPConfig) advertised(listener net.Listener) (net.Addr, error) {
+	field, address := "Advertise", c.Advertise
+	if address == "" {
+		field, address = "Bind", c.Bind
+	}
+	if network, _ := networkOf(address); network == "unix" {
+		return namedAddr{network, address}, nil
+	}
+	host, port, err := net.SplitHostPort(address)
+	if err != nil {
+		return nil, fmt.Errorf(`raftwire: TCPConfig.%s is %q: use "host:port" or "unix:path": %w`, field, address, err)
+	}
+	if ip, err := netip.ParseAddr(host); host == "" || err == nil && ip.IsUnspecified() {
+		return nil, fmt.Errorf(`raftwire: TCPConfig.%s %q is not advertisable, since it names no host: set Advertise to the "host:port" where peers reach this node, by name or IP`, field, address)
+	}
+	if bound, ok := listener.Addr().(*net.TCPAddr); ok && (port == "0" || port == "") {
+		port = strconv.Itoa(bound.Port)
+	}
+	return namedAddr{"tcp", net.JoinHostPort(host, port)}, nil
+}
+
+// namedAddr is an address that is not resolved.
+type namedAddr struct{ network, address string }
+
+// Network returns "tcp" or "unix".
+func (a namedAddr) Network() string { return a.network }
+
+// String returns the address as peers dial it.
+func (a namedAddr) String() string { return a.address }
 
 func checkAdvertisable(addr net.Addr) error {
 	tcp, ok := addr.(*net.TCPAddr)
@@ -82,19 +228,34 @@ func checkAdvertisable(addr net.Addr) error {
 	return nil
 }
 
-// Dial implements [StreamLayer].
+// Dial is [TCPStreamLayer.DialContext] with a limit of its own; 0 means no
+// limit.
 func (t *TCPStreamLayer) Dial(address ServerAddress, timeout time.Duration) (net.Conn, error) {
-	return net.DialTimeout("tcp", string(address), timeout)
+	return dialWithin(t.DialContext, address, timeout)
 }
 
-// DialContext dials until ctx ends.
+// DialContext connects to address until ctx ends.
 func (t *TCPStreamLayer) DialContext(ctx context.Context, address ServerAddress) (net.Conn, error) {
-	var d net.Dialer
-	return d.DialContext(ctx, "tcp", string(address))
+	network, rest := networkOf(string(address))
+	conn, err := t.config.dial(ctx, network, rest)
+	return t.tuned(conn), err
 }
 
 // Accept implements net.Listener.
-func (t *TCPStreamLayer) Accept() (c net.Conn, err error) { return t.listener.Accept() }
+func (t *TCPStreamLayer) Accept() (c net.Conn, err error) {
+	conn, err := t.listener.Accept()
+	return t.tuned(conn), err
+}
+
+// tuned returns conn, with its socket's options set if it is TCP. They are not
+// set before it is connected, so that they hold for connections of every Dial.
+func (t *TCPStreamLayer) tuned(conn net.Conn) net.Conn {
+	if tcp, ok := conn.(*net.TCPConn); ok && tcp != nil {
+		_ = tcp.SetKeepAliveConfig(t.config.keepAlive())
+		setUserTimeout(tcp, t.config.userTimeout())
+	}
+	return conn
+}
 
 // Close implements net.Listener. It closes the listener, not the connections.
 func (t *TCPStreamLayer) Close() (err error) { return t.listener.Close() }

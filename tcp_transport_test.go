@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"testing"
 	"time"
 
@@ -155,6 +156,149 @@ func TestAConfigurationCanBeUsedTwice(t *testing.T) {
 		require.Equal(t, raftwire.ServerAddress(c.Stream.Addr().String()), trans.LocalAddr())
 		require.NoError(t, trans.Close())
 	}
+}
+
+func newLayer(t *testing.T, config raftwire.TCPConfig) *raftwire.TCPStreamLayer {
+	t.Helper()
+	layer, err := raftwire.NewTCPStreamLayer(config)
+	require.NoError(t, err)
+	return layer
+}
+
+// over starts a transport over a stream layer; it is closed when the test ends.
+func over(t *testing.T, stream raftwire.StreamLayer, options ...option) *raftwire.NetworkTransport {
+	t.Helper()
+	c := config(append([]option{withTimeout(10 * time.Second)}, options...)...)
+	c.Stream = stream
+	trans := raftwire.NewNetworkTransportWithConfig(c)
+	t.Cleanup(func() { require.NoError(t, trans.Close()) })
+	return trans
+}
+
+// Addresses may be names, and sockets of the machine; what is bound and what is
+// advertised need not be the same.
+func TestTCPAddresses(t *testing.T) {
+	socket := unixSocket(t)
+	for name, c := range map[string]struct {
+		config     raftwire.TCPConfig
+		advertised string // with * for the port bound
+	}{
+		"an IP":                        {raftwire.TCPConfig{Bind: "127.0.0.1:0"}, "127.0.0.1:*"},
+		"a name":                       {raftwire.TCPConfig{Bind: "localhost:0"}, "localhost:*"},
+		"a name advertised":            {raftwire.TCPConfig{Bind: "127.0.0.1:0", Advertise: "localhost:0"}, "localhost:*"},
+		"every address bound, no port": {raftwire.TCPConfig{Bind: ":", Advertise: "localhost:"}, "localhost:*"},
+		"every IPv4 address bound":     {raftwire.TCPConfig{Bind: "0.0.0.0:0", Advertise: "127.0.0.1:0"}, "127.0.0.1:*"},
+		"a Unix socket":                {raftwire.TCPConfig{Bind: "unix:" + socket}, "unix:" + socket},
+	} {
+		t.Run(name, func(t *testing.T) {
+			trans := over(t, newLayer(t, c.config))
+			host, wildcard := strings.CutSuffix(c.advertised, "*")
+			require.True(t, strings.HasPrefix(string(trans.LocalAddr()), host), trans.LocalAddr())
+			require.Equal(t, wildcard, string(trans.LocalAddr()) != c.advertised)
+			require.False(t, strings.HasSuffix(string(trans.LocalAddr()), ":0"))
+			serve(t, trans, accept)
+			for kind, call := range calls {
+				require.NoError(t, call(over(t, newLayer(t, raftwire.TCPConfig{Bind: "127.0.0.1:0"})), trans.LocalAddr()), kind)
+			}
+		})
+	}
+	require.NoFileExists(t, socket)
+}
+
+// unixSocket returns a path that is short enough for one.
+func unixSocket(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "raftwire")
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, os.RemoveAll(dir)) })
+	return filepath.Join(dir, "socket")
+}
+
+// What is advertised is not looked up: it may not exist yet, or not from here.
+func TestAnAdvertisedNameIsNotResolved(t *testing.T) {
+	for advertised, network := range map[string]string{"node-1.invalid:8300": "tcp", "unix:/proxy/raft": "unix"} {
+		layer := newLayer(t, raftwire.TCPConfig{Bind: ":0", Advertise: advertised})
+		require.Equal(t, advertised, layer.Addr().String())
+		require.Equal(t, network, layer.Addr().Network())
+		require.NoError(t, layer.Close())
+	}
+}
+
+func TestAddressesThatPeersCannotDialAreRefused(t *testing.T) {
+	const advice = `: set Advertise to the "host:port" where peers reach this node, by name or IP`
+	for text, config := range map[string]raftwire.TCPConfig{
+		`Bind ":0" is not advertisable, since it names no host` + advice:             {Bind: ":0"},
+		`Bind "0.0.0.0:0" is not advertisable, since it names no host` + advice:      {Bind: "0.0.0.0:0"},
+		`Bind "[::]:0" is not advertisable, since it names no host` + advice:         {Bind: "[::]:0"},
+		`Advertise ":8300" is not advertisable, since it names no host` + advice:     {Bind: ":0", Advertise: ":8300"},
+		`Advertise is "node-1": use "host:port" or "unix:path": address node-1: mis`: {Bind: ":0", Advertise: "node-1"},
+		`cannot bind to "node-1": listen tcp: address node-1: missing port`:          {Bind: "node-1"},
+		`cannot bind to "unix:/nowhere/socket"`:                                      {Bind: "unix:/nowhere/socket"},
+	} {
+		_, err := raftwire.NewTCPStreamLayer(config)
+		require.ErrorContains(t, err, text)
+	}
+}
+
+// A process that was killed leaves its socket behind, which is in nobody's way;
+// that of a process that lives is.
+func TestAnAbandonedUnixSocketIsReplaced(t *testing.T) {
+	path := unixSocket(t)
+	killed, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
+	require.NoError(t, err)
+	killed.SetUnlinkOnClose(false)
+	require.NoError(t, killed.Close())
+	require.FileExists(t, path)
+
+	alive := newLayer(t, raftwire.TCPConfig{Bind: "unix:" + path})
+	defer func() { require.NoError(t, alive.Close()) }()
+	_, err = raftwire.NewTCPStreamLayer(raftwire.TCPConfig{Bind: "unix:" + path})
+	require.ErrorContains(t, err, "address already in use")
+	conn, err := alive.Dial("unix:"+raftwire.ServerAddress(path), time.Minute)
+	require.NoError(t, err, "the living one was replaced")
+	require.NoError(t, conn.Close())
+}
+
+// A file that is no socket is nobody's to remove.
+func TestAFileIsNotReplacedByASocket(t *testing.T) {
+	path := unixSocket(t)
+	require.NoError(t, os.WriteFile(path, []byte("data"), 0o600))
+	_, err := raftwire.NewTCPStreamLayer(raftwire.TCPConfig{Bind: "unix:" + path})
+	require.ErrorContains(t, err, "address already in use")
+	require.FileExists(t, path)
+}
+
+// A name is resolved by each dial, so that a peer may move.
+func TestANameIsResolvedByEachDial(t *testing.T) {
+	first, second := listenTCP(t, "127.0.0.1:0"), listenTCP(t, "127.0.0.1:0")
+	serve(t, first, accept)
+	serve(t, second, accept)
+	table := map[string]string{"node-2:8300": string(first.LocalAddr())} // what a resolver does
+	layer := newLayer(t, raftwire.TCPConfig{
+		Bind: "127.0.0.1:0",
+		Dial: func(ctx context.Context, network, address string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, network, table[address])
+		},
+	})
+	trans := over(t, layer)
+	require.NoError(t, appendOnce(trans, "node-2:8300"))
+	require.NoError(t, first.Close())
+	table["node-2:8300"] = string(second.LocalAddr())
+	require.NoError(t, appendOnce(trans, "node-2:8300"))
+}
+
+// A dialer of the program's own says where connections come from.
+func TestTCPDialsWithTheDialerThatIsGiven(t *testing.T) {
+	reserved, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	require.NoError(t, reserved.Close())
+	dialer := &net.Dialer{LocalAddr: reserved.Addr()}
+	layer := newLayer(t, raftwire.TCPConfig{Bind: "127.0.0.1:0", Dial: dialer.DialContext})
+	defer func() { require.NoError(t, layer.Close()) }()
+	conn, err := layer.Dial(raftwire.ServerAddress(layer.Addr().String()), time.Minute)
+	require.NoError(t, err)
+	require.Equal(t, reserved.Addr().String(), conn.LocalAddr().String())
+	require.NoError(t, conn.Close())
 }
 
 // The stream layer's own Dial, which the transport does not need.

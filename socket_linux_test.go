@@ -1,0 +1,58 @@
+package raftwire_test
+
+import (
+	"net"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/raftwire/raftwire"
+	"github.com/stretchr/testify/require"
+)
+
+// A peer that is gone without a word is given up within a minute, at either
+// end: see tcp(7) for what the options mean.
+func TestTCPSocketsGiveADeadPeerUp(t *testing.T) {
+	const tcpUserTimeout = 0x12
+	keepAlive := net.KeepAliveConfig{Enable: true, Idle: 7 * time.Second, Interval: 8 * time.Second, Count: 9}
+	for name, c := range map[string]struct {
+		config raftwire.TCPConfig
+		want   map[int]int
+	}{
+		"by default": {raftwire.TCPConfig{}, map[int]int{
+			syscall.TCP_KEEPIDLE: 15, syscall.TCP_KEEPINTVL: 15, syscall.TCP_KEEPCNT: 3, tcpUserTimeout: 45_000,
+		}},
+		"as configured": {raftwire.TCPConfig{KeepAlive: keepAlive, UserTimeout: 90 * time.Second}, map[int]int{
+			syscall.TCP_KEEPIDLE: 7, syscall.TCP_KEEPINTVL: 8, syscall.TCP_KEEPCNT: 9, tcpUserTimeout: 90_000,
+		}},
+		"without a limit": {raftwire.TCPConfig{UserTimeout: -1}, map[int]int{tcpUserTimeout: 0}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c.config.Bind = "127.0.0.1:0"
+			layer := newLayer(t, c.config)
+			defer func() { require.NoError(t, layer.Close()) }()
+			for _, end := range []func() (net.Conn, error){
+				func() (net.Conn, error) { return layer.Dial(raftwire.ServerAddress(layer.Addr().String()), 0) },
+				layer.Accept,
+			} {
+				conn, err := end()
+				require.NoError(t, err)
+				requireOptions(t, conn, c.want)
+				require.NoError(t, conn.Close())
+			}
+		})
+	}
+}
+
+func requireOptions(t *testing.T, conn net.Conn, want map[int]int) {
+	t.Helper()
+	raw, err := conn.(syscall.Conn).SyscallConn()
+	require.NoError(t, err)
+	require.NoError(t, raw.Control(func(fd uintptr) {
+		for option, value := range want {
+			got, err := syscall.GetsockoptInt(int(fd), syscall.IPPROTO_TCP, option)
+			require.NoError(t, err)
+			require.Equal(t, value, got, "option %d", option)
+		}
+	}))
+}
