@@ -32,6 +32,7 @@ type Conn struct {
 	queued  int  // others that wait for it
 	limit   int  // how many bytes may be under way or unread at the peer
 	unread  int  // how many are
+	lost    bool // nothing that this end sends arrives
 	fuse    fuse
 
 	closed      bool // by Close, or with the host
@@ -92,10 +93,7 @@ func (c *Conn) tryRead(b []byte) (int, error) {
 
 // take reads what is there and tells the writer.
 func (c *Conn) take(b []byte) int {
-	if limit := c.net.slice; limit > 0 {
-		b = b[:min(len(b), 1+c.net.random.IntN(limit))]
-	}
-	n, _ := c.received.Read(b)
+	n, _ := c.received.Read(b[:c.peer.out.sliced(len(b))])
 	if c.received.Len() == 0 && c.received.Cap() > keepBuffer {
 		c.received = bytes.Buffer{}
 	}
@@ -245,6 +243,13 @@ func (c *Conn) ResetAfter(n int64) {
 	c.fuse.light(n)
 }
 
+// Drop is [Link.Drop] for what this end sends.
+func (c *Conn) Drop() {
+	c.net.mu.Lock()
+	defer c.net.mu.Unlock()
+	c.drop()
+}
+
 // LocalAddr returns this end's address.
 func (c *Conn) LocalAddr() net.Addr { return c.local }
 
@@ -284,15 +289,20 @@ func (c *Conn) send(p packet) {
 	if c.net.tap != nil && p.kind == packetData {
 		c.net.tap(c.host.name, c.peer.host.name, p.data)
 	}
-	to := c.peer
-	if len(to.flight) == 0 && c.out.latency == 0 && !c.out.blocked() {
-		to.receive(p)
+	if c.lost {
 		return
 	}
-	p.data = bytes.Clone(p.data)
-	p.due = time.Now().Add(c.out.latency)
-	to.flight = append(to.flight, p)
-	to.land()
+	p.data = c.out.spoil(p.data)
+	if len(c.peer.flight) == 0 && c.out.instant() {
+		c.peer.receive(p)
+		return
+	}
+	for _, piece := range c.out.pieces(p.data) {
+		p.data = bytes.Clone(piece)
+		p.due = c.out.due(len(piece))
+		c.peer.flight = append(c.peer.flight, p)
+	}
+	c.peer.land()
 }
 
 // land receives what is due, in order, and sets the timer for the rest.
@@ -323,13 +333,17 @@ func (c *Conn) landNow() {
 	c.land()
 }
 
-// resend starts what is in flight anew.
-func (c *Conn) resend(latency time.Duration) {
-	due := time.Now().Add(latency)
-	for i := range c.flight {
-		c.flight[i].due = due
+// resend starts what is in flight to this end anew.
+func (c *Conn) resend() {
+	for i, p := range c.flight {
+		c.flight[i].due = c.peer.out.due(len(p.data))
 	}
 	c.land()
+}
+
+func (c *Conn) drop() {
+	c.lost = true
+	c.peer.flight = nil
 }
 
 // receive takes a packet from the peer.

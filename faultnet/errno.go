@@ -11,4 +11,5 @@ var (
 	errBrokenPipe   error = syscall.EPIPE
 	errRefused      error = syscall.ECONNREFUSED
 	errAddressInUse error = syscall.EADDRINUSE
+	errTooManyFiles error = syscall.EMFILE
 )

@@ -8,4 +8,5 @@ var (
 	errBrokenPipe   = errors.New("broken pipe")
 	errRefused      = errors.New("connection refused")
 	errAddressInUse = errors.New("address already in use")
+	errTooManyFiles = errors.New("no free file descriptors")
 )

@@ -9,23 +9,46 @@
 // with a reset.
 //
 // Faults. What a fault delays it does not lose, because TCP sends again: bytes,
-// closes and resets on a cut link are held until it heals. [Network.Partition]
-// and [Link.Cut] hold, [Link.SetLatency] delays, [Link.ResetAfter] and
-// [Network.Reset] break connections, [Host.Refuse] refuses new ones,
-// [Host.Crash] ends a process, [Host.PowerOff] a machine.
+// closes and resets on a cut link are held until it heals. A [Link] has a
+// direction and can be cut, be slow in three ways ([Link.SetLatency],
+// [Link.SetJitter], [Link.SetBandwidth]), deliver in crumbs ([Link.Slice]), flip
+// bits ([Link.Corrupt]), break connections ([Link.ResetAfter]) or leave them to
+// lead nowhere ([Link.Drop]). [Network.Partition], [Network.Isolate],
+// [Network.Heal] and [Network.Reset] are for several links at once. A [Host] can
+// refuse connections, fail to accept them, crash, lose its power and restart.
+//
+// Plans. All of these are a [Fault], which has a text and can be applied; a
+// [Plan] is a schedule of them, written by hand, drawn at random ([RandomPlan])
+// or recorded ([Network.History]). A test that failed prints its network, which
+// tells the seed and the history, and what it printed can be parsed and run:
+//
+//	t.Cleanup(func() {
+//		if t.Failed() {
+//			t.Log(network)
+//		}
+//	})
 //
 // Time. All waiting is on condition variables and timers, and no lock is held
 // meanwhile, so a network that lives inside a testing/synctest bubble runs on
 // its fake clock: a deadline ends a call at exactly its time. A network must
 // not be shared between bubbles.
 //
-// Seeds. Everything random comes from the seed of [New]. The order in which
-// goroutines run does not, so a seed repeats decisions, not schedules.
+// Seeds. Everything random comes from the seed of [New], for each link on its
+// own. The order in which goroutines run does not, so a seed repeats decisions,
+// not schedules.
+//
+// Leaks. [Network.OpenConns] and [Network.Bytes] are zero again when everything
+// was closed.
 package faultnet
 
 import (
+	"fmt"
+	"hash/fnv"
+	"maps"
 	"math/rand/v2"
+	"slices"
 	"sync"
+	"time"
 )
 
 const (
@@ -40,7 +63,7 @@ const (
 
 // Network is a set of hosts and the links between them. Its methods, and those
 // of everything that it gives out, may be called by several goroutines at once.
-// Only Dial, Accept, Read and Write block.
+// Only Dial, Accept, Read, Write and [Plan.Run] block.
 type Network struct {
 	// mu protects everything in the network. It is held for moments only,
 	// never while blocked, so one for all is the simplest thing that works.
@@ -48,21 +71,24 @@ type Network struct {
 	// changed is what dials wait for: a link, a host or a listener.
 	changed sync.Cond
 
-	hosts  map[string]*Host
-	links  map[[2]*Host]*Link
-	random *rand.Rand
-	buffer int
-	slice  int
-	tap    func(from, to string, data []byte)
-	conns  int // connection ends made so far, numbers them
+	seed    int64
+	start   time.Time
+	history Plan
+	hosts   map[string]*Host
+	links   map[[2]*Host]*Link
+	buffer  int
+	slice   int // for links that are made from now on
+	tap     func(from, to string, data []byte)
+	conns   int // connection ends made so far, numbers them
 }
 
 // New returns a network without hosts and without faults.
 func New(seed int64) *Network {
 	n := &Network{
+		seed:   seed,
+		start:  time.Now(),
 		hosts:  make(map[string]*Host),
 		links:  make(map[[2]*Host]*Link),
-		random: rand.New(rand.NewPCG(uint64(seed), 0)),
 		buffer: DefaultBuffer,
 	}
 	n.changed.L = &n.mu
@@ -93,12 +119,14 @@ func (n *Network) SetBuffer(bytes int) {
 	n.buffer = max(bytes, 1)
 }
 
-// Slice makes each Read return a random number of at most limit bytes, as if
-// everything had been written in small pieces; 0 ends it.
+// Slice is [Link.Slice] for every link, also for those that nothing uses yet.
 func (n *Network) Slice(limit int) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.slice = limit
+	for _, l := range n.links {
+		l.slice = int64(limit)
+	}
 }
 
 // Tap makes the network show what is written, in the order of each connection;
@@ -110,32 +138,20 @@ func (n *Network) Tap(tap func(from, to string, data []byte)) {
 }
 
 // Partition cuts the links between two hosts, both ways.
-func (n *Network) Partition(a, b string) {
-	n.Link(a, b).Cut()
-	n.Link(b, a).Cut()
-}
+func (n *Network) Partition(a, b string) { n.must(Fault{Action: Partition, Hosts: []string{a, b}}) }
 
-// Heal mends every cut link. Hosts that are down stay down.
-func (n *Network) Heal() {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	for _, l := range n.links {
-		l.cut = false
-		l.reopen()
-	}
-}
+// Isolate cuts every link between the group, at least one host, and the other
+// hosts that exist so far, both ways. Within the group and among the others
+// nothing changes.
+func (n *Network) Isolate(group ...string) { n.must(Fault{Action: Isolate, Hosts: group}) }
+
+// Heal mends every cut link. Hosts that are down stay down, and what a link
+// does to what passes it stays.
+func (n *Network) Heal() { n.must(Fault{Action: Heal}) }
 
 // Reset breaks every connection between two hosts, as a box in between would:
 // both ends fail with a reset, after what has already arrived was read.
-func (n *Network) Reset(a, b string) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	for _, c := range n.host(a).ordered() {
-		if c.peer.host == n.host(b) {
-			c.breakOff()
-		}
-	}
-}
+func (n *Network) Reset(a, b string) { n.must(Fault{Action: Reset, Hosts: []string{a, b}}) }
 
 // OpenConns returns how many connection ends were not closed yet by their
 // owner. A connection that waits to be accepted counts, and so does one that
@@ -177,10 +193,54 @@ func (n *Network) link(from, to *Host) *Link {
 	key := [2]*Host{from, to}
 	l := n.links[key]
 	if l == nil {
-		l = &Link{net: n, from: from, to: to}
+		l = &Link{net: n, from: from, to: to, slice: int64(n.slice), random: n.randomFor(from, to)}
 		n.links[key] = l
 	}
 	return l
+}
+
+// randomFor returns a source for one link, so that what it decides does not
+// depend on what happens on others.
+func (n *Network) randomFor(from, to *Host) *rand.Rand {
+	h := fnv.New64a()
+	fmt.Fprintf(h, "%q %q", from.name, to.name)
+	return rand.New(rand.NewPCG(uint64(n.seed), h.Sum64()))
+}
+
+// orderedLinks returns the links in the order of their hosts' names.
+func (n *Network) orderedLinks() []*Link {
+	return slices.SortedFunc(maps.Values(n.links), func(a, b *Link) int { return slices.Compare(a.ends(), b.ends()) })
+}
+
+func (n *Network) partition(a, b *Host) {
+	n.link(a, b).setCut(true)
+	n.link(b, a).setCut(true)
+}
+
+func (n *Network) isolate(group []string) {
+	for _, name := range group {
+		n.host(name)
+	}
+	others := slices.DeleteFunc(slices.Sorted(maps.Keys(n.hosts)), func(name string) bool { return slices.Contains(group, name) })
+	for _, inside := range group {
+		for _, outside := range others {
+			n.partition(n.host(inside), n.host(outside))
+		}
+	}
+}
+
+func (n *Network) heal() {
+	for _, l := range n.orderedLinks() {
+		l.setCut(false)
+	}
+}
+
+func (n *Network) reset(a, b *Host) {
+	for _, c := range ordered(a.conns) {
+		if c.peer.host == b {
+			c.breakOff()
+		}
+	}
 }
 
 // wake makes dials look again. It is called without mu.

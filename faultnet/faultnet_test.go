@@ -234,6 +234,20 @@ func TestAPartitionHoldsEverythingUntilItHeals(t *testing.T) {
 	})
 }
 
+func TestAPartitionHoldsBothDirections(t *testing.T) {
+	inBubble(t, func(t *testing.T, n *faultnet.Network) {
+		a, b := connect(t, n)
+		n.Partition("a", "b")
+		write(t, a, "there")
+		write(t, b, "back")
+		there := pending(t, func() error { return readError(b) })
+		back := pending(t, func() error { return readError(a) })
+		n.Heal()
+		require.NoError(t, <-there)
+		require.NoError(t, <-back)
+	})
+}
+
 func TestACutOneWayLeavesTheOtherOpen(t *testing.T) {
 	inBubble(t, func(t *testing.T, n *faultnet.Network) {
 		a, b := connect(t, n)
@@ -359,15 +373,23 @@ func TestAMachineWithoutPowerIsSilentAndResetsOnceItIsBack(t *testing.T) {
 }
 
 func TestResetBreaksBothEnds(t *testing.T) {
-	inBubble(t, func(t *testing.T, n *faultnet.Network) {
-		a, b := connect(t, n)
-		write(t, a, "before")
-		n.Reset("b", "a")
-		read(t, b, "before")
-		require.ErrorIs(t, readError(a), syscall.ECONNRESET)
-		require.ErrorIs(t, readError(b), syscall.ECONNRESET)
-		require.Equal(t, 2, n.OpenConns())
-	})
+	resets := map[string]func(*faultnet.Network, *faultnet.Conn){
+		"of a pair of hosts": func(n *faultnet.Network, _ *faultnet.Conn) { n.Reset("b", "a") },
+		"of a connection":    func(_ *faultnet.Network, a *faultnet.Conn) { a.Reset() },
+	}
+	for name, reset := range resets {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, func(t *testing.T, n *faultnet.Network) {
+				a, b := connect(t, n)
+				write(t, a, "before")
+				reset(n, a)
+				read(t, b, "before")
+				require.ErrorIs(t, readError(a), syscall.ECONNRESET)
+				require.ErrorIs(t, readError(b), syscall.ECONNRESET)
+				require.Equal(t, 2, n.OpenConns())
+			})
+		})
+	}
 }
 
 func TestAFuseLetsExactlyItsBytesThrough(t *testing.T) {
@@ -454,4 +476,15 @@ func TestItWorksOnRealTimeFromManyGoroutines(t *testing.T) {
 	}
 	clients.Wait()
 	require.NoError(t, layer.Close())
+}
+
+// dialWithin dials with a limit and closes the connection again.
+func dialWithin(n *faultnet.Network, from, to string, limit time.Duration) error {
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
+	defer cancel()
+	c, err := n.Host(from).Dial(ctx, to)
+	if err != nil {
+		return err
+	}
+	return c.Close()
 }

@@ -3,10 +3,8 @@ package faultnet
 import (
 	"context"
 	"errors"
-	"maps"
 	"net"
 	"os"
-	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -23,6 +21,7 @@ type Host struct {
 	state    hostState
 	lives    int // counts crashes, so that a dial knows that it is from before
 	refusing bool
+	failing  bool   // Accept fails
 	layer    *Layer // the open one, or nil
 	conns    map[*Conn]struct{}
 }
@@ -45,7 +44,7 @@ func (h *Host) Listen() (*Layer, error) {
 	if err := h.mayListen(); err != nil {
 		return nil, &net.OpError{Op: "listen", Net: networkName, Addr: Addr(h.name), Err: err}
 	}
-	h.layer = &Layer{host: h}
+	h.layer = &Layer{host: h, life: h.lives}
 	h.layer.arrived.L = &h.net.mu
 	h.net.changed.Broadcast()
 	return h.layer, nil
@@ -67,83 +66,103 @@ func (h *Host) mayListen() error {
 func (h *Host) Dial(ctx context.Context, address string) (net.Conn, error) {
 	h.net.mu.Lock()
 	defer h.net.mu.Unlock()
-	stop := context.AfterFunc(ctx, h.net.wake)
-	defer stop()
-	c, err := h.connect(ctx, h.net.host(address))
-	if err != nil {
-		return nil, &net.OpError{Op: "dial", Net: networkName, Addr: Addr(address), Err: err}
-	}
-	return c, nil
+	return h.dial(ctx, h.net.host(address), h.lives)
 }
 
 // Refuse makes the host refuse new connections although it listens.
-func (h *Host) Refuse(refuse bool) {
-	h.net.mu.Lock()
-	defer h.net.mu.Unlock()
+func (h *Host) Refuse(refuse bool) { h.apply(either(refuse, Refuse, Admit)) }
+
+// FailAccepts makes Accept fail on the host as if there were too many open
+// files, as soon as a connection waits for it. The connection goes on waiting.
+func (h *Host) FailAccepts(fail bool) { h.apply(either(fail, FailAccepts, Accept)) }
+
+// Crash ends the host's process: its listener and connections are closed, its
+// peers are reset, dials to it are refused. Whatever still runs on it finds
+// its connections closed and its Layer dead, also after Restart.
+func (h *Host) Crash() { h.apply(Crash) }
+
+// PowerOff takes the machine away: like Crash, but nobody is told. What is sent
+// to it is held, and answered with a reset after Restart. Dials to it wait.
+func (h *Host) PowerOff() { h.apply(PowerOff) }
+
+// Restart brings the host back after Crash or PowerOff, without its listener
+// and connections: Listen and Dial work again.
+func (h *Host) Restart() { h.apply(Restart) }
+
+func either(begin bool, a, end Action) Action {
+	if begin {
+		return a
+	}
+	return end
+}
+
+func (h *Host) apply(a Action) { h.net.must(Fault{Action: a, Hosts: []string{h.name}}) }
+
+// What follows is called with net.mu held.
+
+func (h *Host) setRefusing(refuse bool) {
 	h.refusing = refuse
 	h.net.changed.Broadcast()
 }
 
-// Crash ends the host's process: its listener and connections are closed, its
-// peers are reset, dials to it are refused. Whatever still runs on it finds
-// its connections closed.
-func (h *Host) Crash() {
-	h.net.mu.Lock()
-	defer h.net.mu.Unlock()
-	h.stop(hostCrashed)
-}
-
-// PowerOff takes the machine away: like Crash, but nobody is told. What is sent
-// to it is held, and answered with a reset after Restart. Dials to it wait.
-func (h *Host) PowerOff() {
-	h.net.mu.Lock()
-	defer h.net.mu.Unlock()
-	h.stop(hostOff)
-}
-
-// Restart brings the host back after Crash or PowerOff, without its listener
-// and connections: Listen and Dial work again.
-func (h *Host) Restart() {
-	h.net.mu.Lock()
-	defer h.net.mu.Unlock()
+func (h *Host) restart() {
+	wasOff := h.state == hostOff
 	h.state = hostUp
-	for _, l := range h.net.links {
+	if !wasOff {
+		return // its links have worked all along
+	}
+	for _, l := range h.net.orderedLinks() {
 		if l.from == h || l.to == h {
 			l.reopen()
 		}
 	}
 }
 
-// stop ends the process, from inside or with the machine.
+// stop ends the process, from inside or with the machine. A machine that is
+// off stays so.
 func (h *Host) stop(state hostState) {
+	if h.state == hostOff {
+		return
+	}
 	h.state = state
 	h.lives++
 	if h.layer != nil {
 		h.layer.shut()
 	}
-	for _, c := range h.ordered() {
+	for _, c := range ordered(h.conns) {
 		c.abort()
 	}
 	h.net.changed.Broadcast()
 }
 
+// dial connects for the process that lived after so many crashes.
+func (h *Host) dial(ctx context.Context, to *Host, life int) (net.Conn, error) {
+	stop := context.AfterFunc(ctx, h.net.wake)
+	defer stop()
+	c, err := h.connect(ctx, to, life)
+	if err != nil {
+		return nil, &net.OpError{Op: "dial", Net: networkName, Addr: Addr(to.name), Err: err}
+	}
+	return c, nil
+}
+
 // connect does the handshake: there, a place in the backlog, and back.
-func (h *Host) connect(ctx context.Context, to *Host) (*Conn, error) {
+func (h *Host) connect(ctx context.Context, to *Host, life int) (*Conn, error) {
 	if h.state != hostUp {
 		return nil, net.ErrClosed
 	}
-	if err := h.travel(ctx, h.net.link(h, to), to.decided); err != nil {
+	if err := h.travel(ctx, h.net.link(h, to), life, to.decided); err != nil {
 		return nil, err
 	}
 	if to.refuses() {
-		if err := h.travel(ctx, h.net.link(to, h), nil); err != nil {
+		if err := h.travel(ctx, h.net.link(to, h), life, nil); err != nil {
 			return nil, err
 		}
 		return nil, errRefused
 	}
 	client, server := h.pair(to)
 	to.layer.enqueue(server)
-	if err := h.travel(ctx, h.net.link(to, h), nil); err != nil {
+	if err := h.travel(ctx, h.net.link(to, h), life, nil); err != nil {
 		client.abort()
 		return nil, err
 	}
@@ -151,8 +170,8 @@ func (h *Host) connect(ctx context.Context, to *Host) (*Conn, error) {
 }
 
 // travel waits as long as a packet takes over the link, and then for ready.
-func (h *Host) travel(ctx context.Context, l *Link, ready func() bool) error {
-	life, held := h.lives, true
+func (h *Host) travel(ctx context.Context, l *Link, life int, ready func() bool) error {
+	held := true
 	var due time.Time
 	for {
 		switch {
@@ -163,8 +182,8 @@ func (h *Host) travel(ctx context.Context, l *Link, ready func() bool) error {
 		case l.blocked():
 			held = true
 		case held:
-			held, due = false, time.Now().Add(l.latency)
-			timer := time.AfterFunc(l.latency, h.net.wake)
+			held, due = false, l.due(0)
+			timer := time.AfterFunc(time.Until(due), h.net.wake)
 			defer timer.Stop()
 			continue
 		case !time.Now().Before(due) && (ready == nil || ready()):
@@ -195,12 +214,6 @@ func (h *Host) pair(to *Host) (client, server *Conn) {
 	return client, server
 }
 
-// ordered returns the host's open connections in the order of their making, so
-// that a fault treats them in the same order each time.
-func (h *Host) ordered() []*Conn {
-	return slices.SortedFunc(maps.Keys(h.conns), func(a, b *Conn) int { return a.number - b.number })
-}
-
 // portAddr is the address of a dialling end: the host's without its port.
 func (h *Host) portAddr(number int) Addr {
 	name := h.name
@@ -220,9 +233,11 @@ func cancelled(ctx context.Context) error {
 // maxBacklog is how many connections wait for Accept before dials have to.
 const maxBacklog = 4096
 
-// Layer is a host's listener, and dials from it: a raftwire.StreamLayer.
+// Layer is a host's listener, and dials from it: a raftwire.StreamLayer. It
+// belongs to the process that opened it, and is of no use after a crash.
 type Layer struct {
 	host *Host
+	life int // the host's lives then
 
 	// protected by host.net.mu
 	arrived sync.Cond
@@ -233,15 +248,16 @@ type Layer struct {
 var _ raftwire.StreamLayer = (*Layer)(nil)
 
 // Accept returns the next connection. It blocks until there is one or until
-// the listener is closed, and then returns net.ErrClosed.
+// the listener is closed, and then returns net.ErrClosed. See
+// [Host.FailAccepts] for another error.
 func (l *Layer) Accept() (net.Conn, error) {
 	l.host.net.mu.Lock()
 	defer l.host.net.mu.Unlock()
 	for len(l.backlog) == 0 && !l.closed {
 		l.arrived.Wait()
 	}
-	if l.closed {
-		return nil, &net.OpError{Op: "accept", Net: networkName, Addr: l.Addr(), Err: net.ErrClosed}
+	if err := l.acceptError(); err != nil {
+		return nil, &net.OpError{Op: "accept", Net: networkName, Addr: l.Addr(), Err: err}
 	}
 	if len(l.backlog) == maxBacklog {
 		l.host.net.changed.Broadcast()
@@ -249,6 +265,16 @@ func (l *Layer) Accept() (net.Conn, error) {
 	c := l.backlog[0]
 	l.backlog = l.backlog[1:]
 	return c, nil
+}
+
+func (l *Layer) acceptError() error {
+	switch {
+	case l.closed:
+		return net.ErrClosed
+	case l.host.failing:
+		return errTooManyFiles
+	}
+	return nil
 }
 
 // Close stops listening and resets connections that were not accepted yet. It
@@ -278,7 +304,9 @@ func (l *Layer) Dial(address raftwire.ServerAddress, timeout time.Duration) (net
 
 // DialContext is [Host.Dial] from the layer's host.
 func (l *Layer) DialContext(ctx context.Context, address raftwire.ServerAddress) (net.Conn, error) {
-	return l.host.Dial(ctx, string(address))
+	l.host.net.mu.Lock()
+	defer l.host.net.mu.Unlock()
+	return l.host.dial(ctx, l.host.net.host(string(address)), l.life)
 }
 
 func (l *Layer) enqueue(c *Conn) {

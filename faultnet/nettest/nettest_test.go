@@ -16,9 +16,10 @@ var networks = map[string]func(n *faultnet.Network){
 	"without faults":     func(*faultnet.Network) {},
 	"with small buffers": func(n *faultnet.Network) { n.SetBuffer(8) }, // a case writes so much before it reads
 	"in small pieces":    func(n *faultnet.Network) { n.Slice(3) },
-	"with latency": func(n *faultnet.Network) {
+	"slow": func(n *faultnet.Network) {
 		n.Link("client", "server").SetLatency(time.Millisecond)
-		n.Link("server", "client").SetLatency(time.Millisecond)
+		n.Link("server", "client").SetJitter(time.Millisecond)
+		n.Link("server", "client").SetBandwidth(100 << 20)
 	},
 }
 
