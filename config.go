@@ -114,6 +114,10 @@ type NetworkTransportConfig struct {
 	// may be silent for as long as it likes. 0 means DefaultFirstByteTimeout,
 	// negative no limit.
 	FirstByteTimeout time.Duration
+
+	// Hooks are called when something has happened. The zero value calls
+	// nothing.
+	Hooks Hooks
 }
 
 // defaultMaxDispatchAhead hides the time that a core takes to pick a request

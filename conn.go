@@ -38,6 +38,10 @@ type conn struct {
 	timeout time.Duration // for each write; 0 means no limit
 	tasks   *tasks        // runs flushes in the background
 	flusher func()        // the task that writes what is queued
+	hooks   *Hooks
+	traffic *traffic
+	inbound bool
+	opened  time.Duration // when, since epoch; only for ConnClosed
 
 	// Owned by the reading goroutine.
 	in         msgpack.Reader
@@ -50,6 +54,7 @@ type conn struct {
 	// Owned by the pool while the connection is idle.
 	watch  chan struct{} // closed when watchPeer has ended; nil if nobody watches
 	usedAt time.Time     // when the last call on it began
+	last   sizes         // of the last call on it
 
 	done chan struct{} // closed by close
 
@@ -67,7 +72,12 @@ type batch struct {
 	bytes []byte
 	cuts  []cut // nil if the connection cannot gather: then nothing is cut
 	size  int   // of bytes and cuts
+
+	last struct{ bytes, cuts int } // where the last message begins
 }
+
+// sizes are those of a request and its answer on the wire.
+type sizes struct{ request, response int64 }
 
 func newConn(raw net.Conn, peer ServerAddress, timeout time.Duration, tasks *tasks) *conn {
 	c := &conn{raw: raw, peer: peer, timeout: timeout, tasks: tasks, done: make(chan struct{})}
@@ -78,6 +88,25 @@ func newConn(raw net.Conn, peer ServerAddress, timeout time.Duration, tasks *tas
 		c.out.cuts, c.spare.cuts = []cut{}, []cut{}
 	}
 	return c
+}
+
+// introduce makes c report to hooks and be counted in traffic.
+func (c *conn) introduce(hooks *Hooks, t *traffic, inbound bool) {
+	c.hooks, c.traffic, c.inbound = hooks, t, inbound
+	if hooks.ConnClosed != nil {
+		c.opened = sinceEpoch()
+	}
+	if hooks.ConnOpened != nil {
+		hooks.ConnOpened(c.event())
+	}
+}
+
+func (c *conn) event() ConnEvent {
+	e := ConnEvent{Peer: c.peer, Inbound: c.inbound}
+	if c.inbound {
+		e.Host = hostOf(c.peer)
+	}
+	return e
 }
 
 // canGather reports whether net.Buffers writes to raw with one system call.
@@ -97,7 +126,9 @@ func (c *conn) Read(p []byte) (int, error) {
 			return 0, err
 		}
 	}
-	return c.raw.Read(p)
+	n, err := c.raw.Read(p)
+	c.traffic.read(int64(n))
+	return n, err
 }
 
 // post queues what encode appends. It blocks only while more than maxQueued
@@ -137,12 +168,18 @@ func (c *conn) enqueue(encode func(*batch), soon bool) (flush bool, err error) {
 }
 
 func (b *batch) add(encode func(*batch)) {
-	length, cuts := len(b.bytes), len(b.cuts)
+	b.last.bytes, b.last.cuts = len(b.bytes), len(b.cuts)
 	encode(b)
-	b.size += len(b.bytes) - length
-	for _, cut := range b.cuts[cuts:] {
-		b.size += len(cut.data)
+	b.size += b.added()
+}
+
+// added returns how many bytes encode has added so far.
+func (b *batch) added() int {
+	size := len(b.bytes) - b.last.bytes
+	for _, cut := range b.cuts[b.last.cuts:] {
+		size += len(cut.data)
 	}
+	return size
 }
 
 // flush writes what is queued, unless another goroutine is writing, which then
@@ -205,7 +242,8 @@ func (c *conn) takeQueued() (b batch, ok bool) {
 // write writes a batch with one system call, whatever it is made of.
 func (c *conn) write(b batch) error {
 	if len(b.cuts) == 0 {
-		_, err := c.raw.Write(b.bytes)
+		n, err := c.raw.Write(b.bytes)
+		c.traffic.wrote(int64(n))
 		return err
 	}
 	pieces, at := c.pieces[:0], 0
@@ -215,7 +253,8 @@ func (c *conn) write(b batch) error {
 	}
 	c.pieces = append(pieces, b.bytes[at:])
 	c.vector = c.pieces
-	_, err := c.vector.WriteTo(c.raw)
+	n, err := c.vector.WriteTo(c.raw)
+	c.traffic.wrote(n)
 	clear(c.pieces)
 	return err
 }
@@ -268,13 +307,19 @@ func (c *conn) call(deadline time.Time, kind rpcKind, newTime bool, args, resp a
 	if err != nil {
 		return false, c.close(err)
 	}
-	return true, c.receive(kind, resp)
+	err = c.receive(kind, resp)
+	c.last.response = c.in.Consumed()
+	return true, err
 }
 
 // send sends a request, and sets the deadline for it and for what follows.
 func (c *conn) send(deadline time.Time, kind rpcKind, newTime bool, args any) error {
 	_ = c.raw.SetDeadline(deadline)
-	err := c.post(func(b *batch) { b.appendRequest(kind, args, newTime) })
+	c.last = sizes{}
+	err := c.post(func(b *batch) {
+		b.appendRequest(kind, args, newTime)
+		c.last.request = int64(b.added())
+	})
 	if err != nil {
 		return err
 	}
@@ -317,7 +362,16 @@ func (c *conn) close(err error) error {
 	}
 	close(c.done)
 	closeRaw(c.raw) // not under mu: it may block for a moment
+	c.reportEnd(err)
 	return err
+}
+
+func (c *conn) reportEnd(err error) {
+	if closed := c.hooks.ConnClosed; closed != nil {
+		e := c.event()
+		e.Err, e.Age = err, sinceEpoch()-c.opened
+		closed(e)
+	}
 }
 
 // goodbyeWait is how long a TLS connection may take to say that it ends.

@@ -132,6 +132,7 @@
 // # What it leaves out
 //
 // Consensus, storage and the discovery of members. Encryption and
-// authentication, which a StreamLayer can add. Compression, and metrics, but for
-// those of hashicorpraft.
+// authentication, which a StreamLayer can add. Compression. Metrics, but for
+// those of hashicorpraft: [Hooks] and [NetworkTransport.Stats] are what they are
+// made of.
 package raftwire

@@ -1,9 +1,11 @@
 package raftwire
 
 import (
+	"cmp"
 	"container/list"
 	"fmt"
 	"net"
+	"slices"
 	"sync"
 )
 
@@ -90,6 +92,18 @@ func (g *gate) expel(host string) *conn {
 		}
 	}
 	return nil
+}
+
+// stats returns how many connections come from each host, in order.
+func (g *gate) stats() []HostStats {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	hosts := make([]HostStats, 0, len(g.perHost))
+	for host, conns := range g.perHost {
+		hosts = append(hosts, HostStats{host, conns})
+	}
+	slices.SortFunc(hosts, func(a, b HostStats) int { return cmp.Compare(a.Host, b.Host) })
+	return hosts
 }
 
 // recognize notes that a request has come: p's connection is no stranger.

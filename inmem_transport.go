@@ -582,24 +582,24 @@ func (l *inmemLink) serve() {
 
 func (l *inmemLink) peer() ServerAddress { return l.pipe.target }
 
-func (l *inmemLink) post(args *AppendEntriesRequest, _ bool) error {
+func (l *inmemLink) post(f *appendFuture, _ bool) error {
 	if err := l.pipe.failure(); err != nil {
 		return err
 	}
-	l.requests <- cloneRequest(args).(*AppendEntriesRequest)
+	l.requests <- cloneRequest(f.args).(*AppendEntriesRequest)
 	return nil
 }
 
 func (l *inmemLink) flush() {}
 
-func (l *inmemLink) receive(resp *AppendEntriesResponse, beforeWait func()) error {
+func (l *inmemLink) receive(resp *AppendEntriesResponse, beforeWait func()) (size int64, err error) {
 	beforeWait()
 	select {
 	case a := <-l.answers:
 		*resp = a.resp
-		return a.err
+		return 0, a.err
 	case <-l.pipe.done:
-		return l.pipe.failure()
+		return 0, l.pipe.failure()
 	}
 }
 

@@ -58,13 +58,15 @@ type NetworkTransport struct {
 	maxMessageBytes  int64
 	firstByteTimeout time.Duration
 	newTime          bool
+	hooks            Hooks
 
 	desk *dispatch.Desk[RPC, RPCResponse]
 	open atomic.Pointer[openDispatcher]
 
 	pool
-	gate  *gate
-	tasks tasks
+	gate    *gate
+	tasks   tasks
+	inbound traffic
 
 	refusals refusals
 
@@ -145,9 +147,11 @@ func newNetworkTransport(config *NetworkTransportConfig) *NetworkTransport {
 		maxMessageBytes:  config.MaxMessageBytes,
 		firstByteTimeout: config.firstByteTimeout(),
 		newTime:          config.MsgpackUseNewTimeFormat,
+		hooks:            config.Hooks,
 		desk:             dispatch.NewDesk(consumer, newRPC),
 		pool:             pool{maxPool: config.MaxPool},
 		gate:             newGate(config.maxConns(), config.maxConnsPerHost()),
+		refusals:         refusals{hook: config.Hooks.Refused},
 		shutdownCh:       make(chan struct{}),
 	}
 	n.life, n.end = context.WithCancel(context.Background())
@@ -226,11 +230,12 @@ func (n *NetworkTransport) AppendEntriesPipelineTo(id ServerID, target ServerAdd
 		return nil, ErrPipelineReplicationNotSupported
 	}
 	addr := n.address(id, target)
-	c, _, err := n.connect(addr, n.deadline(), time.Time{})
+	c, _, err := n.connect(addr, n.deadline(time.Now()), time.Time{})
 	if err != nil {
 		return nil, n.explain(rpcAppendEntries, addr, err)
 	}
 	p := newPipeline(newNetLink(n, c), n.maxInFlight, n.timeout, sink, &n.tasks)
+	p.callDone, p.traffic = n.hooks.CallDone, c.traffic
 	if !p.begin() {
 		return nil, n.down()
 	}
@@ -241,32 +246,57 @@ func (n *NetworkTransport) AppendEntriesPipelineTo(id ServerID, target ServerAdd
 // there is one, else on a new one.
 func (n *NetworkTransport) call(id ServerID, target ServerAddress, kind rpcKind, args, resp any) error {
 	clearResponse(resp)
-	addr, deadline := n.address(id, target), n.deadline()
+	addr, start := n.address(id, target), time.Now()
+	var size sizes
 	err := checkRequest(args)
 	if err == nil {
-		err = n.callAt(addr, deadline, kind, args, resp)
+		size, err = n.callAt(addr, start, kind, args, resp)
 	}
-	return n.explain(kind, addr, err)
+	err = n.explain(kind, addr, err)
+	n.reportCall(kind, addr, start, args, size, err)
+	return err
 }
 
-func (n *NetworkTransport) callAt(addr ServerAddress, deadline time.Time, kind rpcKind, args, resp any) error {
-	began := n.began(deadline)
-	c, reused, err := n.connect(addr, deadline, began)
+func (n *NetworkTransport) callAt(addr ServerAddress, start time.Time, kind rpcKind, args, resp any) (sizes, error) {
+	deadline := n.deadline(start)
+	c, reused, err := n.connect(addr, deadline, start)
 	if err != nil {
-		return err
+		return sizes{}, err
 	}
-	c.usedAt = began
+	c.usedAt = start
 	answered, err := c.call(deadline, kind, n.newTime, args, resp)
 	if err != nil && reused && !answered && lostWhileIdle(err) {
 		n.discard(c, err)
 		n.drop(addr)
 		if c, err = n.dial(addr, deadline); err != nil {
-			return err
+			return sizes{}, err
 		}
 		_, err = c.call(deadline, kind, n.newTime, args, resp)
 	}
+	size := c.last
+	if err == nil {
+		c.traffic.answered(start)
+	}
 	n.release(c, err)
-	return err
+	return size, err
+}
+
+func (n *NetworkTransport) reportCall(kind rpcKind, addr ServerAddress, start time.Time, args any, size sizes, err error) {
+	done := n.hooks.CallDone
+	if done == nil {
+		return
+	}
+	done(CallEvent{
+		Kind:          kind.String(),
+		Heartbeat:     isHeartbeat(args),
+		Peer:          addr,
+		Start:         start,
+		Took:          time.Since(start),
+		Entries:       entriesIn(args),
+		RequestBytes:  size.request,
+		ResponseBytes: size.response,
+		Err:           err,
+	})
 }
 
 // lostWhileIdle reports whether the first error on an idle connection means
@@ -295,21 +325,13 @@ func (n *NetworkTransport) explain(kind rpcKind, target ServerAddress, err error
 	return explain(kind, target, err)
 }
 
-// deadline returns when a call that begins now must have ended; zero is never.
-func (n *NetworkTransport) deadline() time.Time {
+// deadline returns when a call that begins at start must have ended; zero is
+// never.
+func (n *NetworkTransport) deadline(start time.Time) time.Time {
 	if n.timeout <= 0 {
 		return time.Time{}
 	}
-	return time.Now().Add(n.timeout)
-}
-
-// began returns when the call with this deadline began, without another look
-// at the clock. Without a deadline it is not known, and long ago.
-func (n *NetworkTransport) began(deadline time.Time) time.Time {
-	if deadline.IsZero() {
-		return time.Time{}
-	}
-	return deadline.Add(-n.timeout)
+	return start.Add(n.timeout)
 }
 
 // address returns where to reach a server.
@@ -341,13 +363,16 @@ func (n *NetworkTransport) connect(addr ServerAddress, deadline, now time.Time) 
 // dial opens a new connection. One that CloseStreams overtook while it was
 // being made is not used, and made again.
 func (n *NetworkTransport) dial(addr ServerAddress, deadline time.Time) (*conn, error) {
+	t := n.beginDial(addr)
+	defer t.endDial()
 	for {
 		generation := n.current()
-		raw, err := n.dialRaw(addr, deadline)
+		raw, err := n.dialAndReport(addr, deadline)
 		if err != nil {
 			return nil, fmt.Errorf("dial: %w", err)
 		}
 		c := newConn(raw, addr, n.timeout, &n.tasks)
+		c.introduce(&n.hooks, t, false)
 		err = n.add(c, generation)
 		if err == nil {
 			return c, nil
@@ -357,6 +382,17 @@ func (n *NetworkTransport) dial(addr ServerAddress, deadline time.Time) (*conn, 
 			return nil, err
 		}
 	}
+}
+
+func (n *NetworkTransport) dialAndReport(addr ServerAddress, deadline time.Time) (net.Conn, error) {
+	dialed := n.hooks.Dialed
+	if dialed == nil {
+		return n.dialRaw(addr, deadline)
+	}
+	start := sinceEpoch()
+	raw, err := n.dialRaw(addr, deadline)
+	dialed(DialEvent{Peer: addr, Took: sinceEpoch() - start, Err: err})
+	return raw, err
 }
 
 func (n *NetworkTransport) dialRaw(addr ServerAddress, deadline time.Time) (net.Conn, error) {

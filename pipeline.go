@@ -15,17 +15,17 @@ type link interface {
 	// peer returns the address at the other end.
 	peer() ServerAddress
 
-	// post queues a request, and if soon makes another goroutine send it. An
-	// error ends the link.
-	post(args *AppendEntriesRequest, soon bool) error
+	// post queues the request of f, and if soon makes another goroutine send
+	// it. An error ends the link.
+	post(f *appendFuture, soon bool) error
 
 	// flush sends what was posted.
 	flush()
 
-	// receive blocks for the next answer; only one goroutine calls it, and it
-	// calls beforeWait before it blocks, once. A *RemoteError is an answer, any
-	// other error ends the link.
-	receive(resp *AppendEntriesResponse, beforeWait func()) error
+	// receive blocks for the next answer, and returns its bytes on the wire;
+	// only one goroutine calls it, and it calls beforeWait before it blocks,
+	// once. A *RemoteError is an answer, any other error ends the link.
+	receive(resp *AppendEntriesResponse, beforeWait func()) (size int64, err error)
 
 	// setDeadline limits a receive, also one under way. Zero is no limit.
 	setDeadline(time.Time)
@@ -55,7 +55,9 @@ type pipeline struct {
 	sink     PipelineSink
 	done     chan struct{} // closed when futures are not wanted any more
 
-	deliverTask func() // p.deliver, made once: it is started often
+	callDone    func(CallEvent) // hook, or nil
+	traffic     *traffic        // of the peer, or nil
+	deliverTask func()          // p.deliver, made once: it is started often
 
 	posting sync.Mutex // held over post, so that requests travel in the order of futures
 
@@ -95,6 +97,9 @@ func newPipeline(l link, window int, timeout time.Duration, sink PipelineSink, t
 func (p *pipeline) AppendEntries(args *AppendEntriesRequest, resp *AppendEntriesResponse) (AppendFuture, error) {
 	*resp = AppendEntriesResponse{}
 	f := &appendFuture{pipeline: p, start: time.Now(), args: args, resp: resp}
+	if p.callDone != nil { // after it has settled args are the caller's
+		f.entries, f.heartbeat = len(args.Entries), isHeartbeat(args)
+	}
 	if err := checkRequest(args); err != nil {
 		return nil, p.explain(err)
 	}
@@ -115,35 +120,41 @@ func (p *pipeline) AppendEntries(args *AppendEntriesRequest, resp *AppendEntries
 func (p *pipeline) send(f *appendFuture) (alone bool, err error) {
 	p.posting.Lock()
 	defer p.posting.Unlock()
-	if alone, err = p.enqueue(f); err != nil || f.settled.Load() {
+	alone, lost, err := p.enqueue(f)
+	if lost {
+		p.report(f, 0)
+	}
+	if err != nil || f.settled.Load() {
 		return false, err
 	}
-	if err := p.link.post(f.args, !alone); err != nil {
+	if err := p.link.post(f, !alone); err != nil {
 		_ = p.fail(err) // f says so
 		return false, nil
 	}
 	return alone, nil
 }
 
-func (p *pipeline) enqueue(f *appendFuture) (alone bool, err error) {
+// enqueue queues a future; lost says that it has settled at once, to tell that
+// the pipeline has ended.
+func (p *pipeline) enqueue(f *appendFuture) (alone, lost bool, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	// A lone sender never waits here: its last call waited for this place.
 	p.waitForRoom(f.start)
 	if p.err != nil && !p.untold {
-		return false, p.err
+		return false, false, p.err
 	}
 	p.futures.Push(f)
 	p.inFlight++
 	if p.untold {
 		p.untold = false
 		p.settleInFlight()
-		return false, nil
+		return false, true, nil
 	}
 	if p.inFlight == 1 && p.timeout > 0 {
 		p.link.setDeadline(f.start.Add(p.timeout))
 	}
-	return p.inFlight == 1, nil
+	return p.inFlight == 1, false, nil
 }
 
 // accept waits until there is room for the request after f. If that fails, the
@@ -228,12 +239,12 @@ func (p *pipeline) decodeResponses() {
 	var resp AppendEntriesResponse
 	beforeWait := p.setClock
 	for {
-		err := p.link.receive(&resp, beforeWait)
+		size, err := p.link.receive(&resp, beforeWait)
 		if _, remote := err.(*RemoteError); err != nil && !remote {
 			_ = p.fail(err)
 			return
 		}
-		if !p.settle(&resp, err) {
+		if !p.settle(&resp, size, err) {
 			_ = p.fail(errors.New("the peer sent an answer to no request"))
 			return
 		}
@@ -256,25 +267,58 @@ func (p *pipeline) setClock() {
 	}
 }
 
-// settle settles the oldest future in flight; false means there is none. An
-// answer that comes while the pipeline ends is too late: fail settles all.
-func (p *pipeline) settle(resp *AppendEntriesResponse, err error) bool {
+// settle settles the oldest future in flight with an answer of size bytes;
+// false means there is none.
+func (p *pipeline) settle(resp *AppendEntriesResponse, size int64, err error) bool {
+	f, ok := p.settleOldest(resp, err)
+	if f != nil {
+		p.report(f, size)
+	}
+	return ok
+}
+
+// settleOldest returns the future that it has settled. An answer that comes
+// while the pipeline ends is too late: fail settles all.
+func (p *pipeline) settleOldest(resp *AppendEntriesResponse, err error) (f *appendFuture, ok bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.err != nil {
-		return true
+		return nil, true
 	}
 	if p.inFlight == 0 {
-		return false
+		return nil, false
 	}
-	f := p.futures.At(p.futures.Len() - p.inFlight)
+	f = p.futures.At(p.futures.Len() - p.inFlight)
 	p.inFlight--
 	if err == nil {
 		*f.resp = *resp
 	}
 	f.settle(err)
 	p.deliverNow()
-	return true
+	return f, true
+}
+
+// report tells of a settled future whose answer had size bytes. It looks at
+// nothing that belongs to the caller again.
+func (p *pipeline) report(f *appendFuture, size int64) {
+	if f.err == nil {
+		p.traffic.answered(f.start)
+	}
+	if p.callDone == nil {
+		return
+	}
+	p.callDone(CallEvent{
+		Kind:          rpcAppendEntries.String(),
+		Heartbeat:     f.heartbeat,
+		Pipelined:     true,
+		Peer:          p.link.peer(),
+		Start:         f.start,
+		Took:          time.Since(f.start),
+		Entries:       f.entries,
+		RequestBytes:  f.bytes.Load(),
+		ResponseBytes: size,
+		Err:           f.err,
+	})
 }
 
 // fail ends the pipeline: everything in flight settles with an error, and
@@ -285,7 +329,9 @@ func (p *pipeline) fail(cause error) error {
 	err, first := p.setErr(p.explain(cause))
 	if first {
 		p.link.close(cause)
-		p.settleAll()
+		for _, f := range p.settleAll() {
+			p.report(f, 0)
+		}
 	}
 	return err
 }
@@ -301,19 +347,24 @@ func (p *pipeline) setErr(err error) (_ error, first bool) {
 	return err, true
 }
 
-func (p *pipeline) settleAll() {
+func (p *pipeline) settleAll() (lost []*appendFuture) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.settleInFlight()
+	lost = p.settleInFlight()
 	p.makeRoom()
+	return lost
 }
 
-// settleInFlight settles what is in flight with the pipeline's error.
-func (p *pipeline) settleInFlight() {
+// settleInFlight settles what is in flight with the pipeline's error, and
+// returns it.
+func (p *pipeline) settleInFlight() (lost []*appendFuture) {
 	for ; p.inFlight > 0; p.inFlight-- {
-		p.futures.At(p.futures.Len() - p.inFlight).settle(p.err)
+		f := p.futures.At(p.futures.Len() - p.inFlight)
+		f.settle(p.err)
+		lost = append(lost, f)
 	}
 	p.deliverNow()
+	return lost
 }
 
 func (p *pipeline) explain(cause error) error { return explain(rpcAppendEntries, p.link.peer(), cause) }
@@ -421,6 +472,10 @@ type appendFuture struct {
 	args     *AppendEntriesRequest
 	resp     *AppendEntriesResponse
 
+	entries   int          // of args; only for callDone, as are bytes and heartbeat
+	bytes     atomic.Int64 // of the request on the wire; 0 before it is posted
+	heartbeat bool
+
 	abandoned bool          // protected by pipeline.mu: AppendEntries did not return it
 	waiter    chan struct{} // protected by pipeline.mu: made by an Error that has to wait
 	err       error         // set before settled
@@ -483,19 +538,24 @@ func newNetLink(n *NetworkTransport, c *conn) *netLink {
 
 func (l *netLink) peer() ServerAddress { return l.conn.peer }
 
-func (l *netLink) post(args *AppendEntriesRequest, soon bool) error {
-	newTime := l.transport.newTime
-	if soon {
-		return l.conn.postSoon(func(b *batch) { b.appendRequest(rpcAppendEntries, args, newTime) })
+func (l *netLink) post(f *appendFuture, soon bool) error {
+	encode := func(b *batch) {
+		b.appendRequest(rpcAppendEntries, f.args, l.transport.newTime)
+		if l.transport.hooks.CallDone != nil {
+			f.bytes.Store(int64(b.added()))
+		}
 	}
-	return l.conn.post(func(b *batch) { b.appendRequest(rpcAppendEntries, args, newTime) })
+	if soon {
+		return l.conn.postSoon(encode)
+	}
+	return l.conn.post(encode)
 }
 
 func (l *netLink) flush() { _ = l.conn.flush(time.Time{}) } // an error ends receive as well
 
 // receive calls beforeWait once for an answer: a peer that sends it byte by
 // byte must not win time with each of them.
-func (l *netLink) receive(resp *AppendEntriesResponse, beforeWait func()) error {
+func (l *netLink) receive(resp *AppendEntriesResponse, beforeWait func()) (size int64, err error) {
 	l.timed = false
 	if l.conn.beforeRead == nil {
 		l.conn.beforeRead = func() error {
@@ -507,9 +567,10 @@ func (l *netLink) receive(resp *AppendEntriesResponse, beforeWait func()) error 
 		}
 	}
 	if err := l.conn.await(); err != nil {
-		return l.conn.close(err)
+		return 0, l.conn.close(err)
 	}
-	return l.conn.receive(rpcAppendEntries, resp)
+	err = l.conn.receive(rpcAppendEntries, resp)
+	return l.conn.in.Consumed(), err
 }
 
 func (l *netLink) setDeadline(t time.Time) { _ = l.conn.raw.SetReadDeadline(t) }

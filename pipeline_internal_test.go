@@ -22,18 +22,18 @@ func newSlowLink() *slowLink {
 	return &slowLink{answers: make(chan struct{}), release: make(chan struct{}), closed: make(chan struct{})}
 }
 
-func (l *slowLink) peer() ServerAddress                    { return "b" }
-func (l *slowLink) post(*AppendEntriesRequest, bool) error { return l.refused }
-func (l *slowLink) flush()                                 {}
-func (l *slowLink) setDeadline(time.Time)                  {}
-func (l *slowLink) close(error)                            { <-l.release; close(l.closed) }
-func (l *slowLink) receive(resp *AppendEntriesResponse, _ func()) error {
+func (l *slowLink) peer() ServerAddress            { return "b" }
+func (l *slowLink) post(*appendFuture, bool) error { return l.refused }
+func (l *slowLink) flush()                         {}
+func (l *slowLink) setDeadline(time.Time)          {}
+func (l *slowLink) close(error)                    { <-l.release; close(l.closed) }
+func (l *slowLink) receive(resp *AppendEntriesResponse, _ func()) (int64, error) {
 	select {
 	case <-l.answers:
 		*resp = AppendEntriesResponse{Term: 7}
-		return nil
+		return 0, nil
 	case <-l.closed:
-		return errors.New("closed")
+		return 0, errors.New("closed")
 	}
 }
 

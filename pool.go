@@ -18,7 +18,8 @@ type pool struct {
 	connPoolLock sync.Mutex // protects following
 	connPool     map[ServerAddress][]*conn
 	open         map[*conn]struct{} // idle and in use, both directions
-	generation   int                // of connections; CloseStreams begins a new one
+	traffic      map[ServerAddress]*traffic
+	generation   int // of connections; CloseStreams begins a new one
 	closed       bool
 }
 

@@ -55,6 +55,18 @@ const (
 	reasons // how many there are
 )
 
+var reasonNames = [reasons]string{
+	tooManyConns:       "TooManyConns",
+	tooManyConnsOfHost: "TooManyConnsOfHost",
+	silent:             "Silent",
+	stalled:            "Stalled",
+	tooLarge:           "TooLarge",
+	foreign:            "Foreign",
+	malformed:          "Malformed",
+}
+
+func (r reason) String() string { return reasonNames[r] }
+
 // refusal is the error that a connection ends with where no other error says
 // that it was refused.
 type refusal struct {
@@ -98,6 +110,7 @@ func (n *NetworkTransport) logEnd(c *conn, err error) {
 type refusals struct {
 	counts [reasons]atomic.Uint64
 	limit  logLimit
+	hook   func(RefusalEvent) // or nil
 }
 
 func (r *refusals) counted() Refusals {
@@ -119,13 +132,20 @@ func (r *refusals) report(logger hclog.Logger, peer ServerAddress, err error, go
 	if why != notRefused {
 		text = "connection refused"
 	}
-	r.counts[why].Add(1)
+	r.count(why, peer, err)
 	level, about := news(why, err, gone)
 	unlogged, due := r.limit.due(about, time.Now())
 	if !due {
 		level = hclog.Debug
 	}
 	logger.Log(level, text, "remote-address", peer, "error", err, "similar-before", unlogged)
+}
+
+func (r *refusals) count(why reason, peer ServerAddress, err error) {
+	r.counts[why].Add(1)
+	if r.hook != nil && why != notRefused {
+		r.hook(RefusalEvent{Reason: why.String(), Peer: peer, Host: hostOf(peer), Err: err})
+	}
 }
 
 // news returns how much the end of a connection matters, and what log lines

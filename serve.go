@@ -70,6 +70,7 @@ func isClosed(done <-chan struct{}) bool {
 // accept gives an inbound connection a goroutine.
 func (n *NetworkTransport) accept(raw net.Conn) {
 	c := newConn(raw, remoteAddress(raw), n.timeout, &n.tasks)
+	c.introduce(&n.hooks, &n.inbound, true)
 	c.in.SetLimit(n.maxMessageBytes)
 	p, err := n.letIn(c)
 	if err != nil {
@@ -77,7 +78,7 @@ func (n *NetworkTransport) accept(raw net.Conn) {
 		return
 	}
 	n.logger.Debug("accepted connection", "local-address", n.LocalAddr(), "remote-address", c.peer)
-	s := &session{transport: n, conn: c, place: p}
+	s := &session{transport: n, conn: c, place: p, meter: newMeter(n.hooks.ServeDone, p)}
 	if !n.tasks.start(s.run) {
 		n.letOut(p, ErrTransportShutdown)
 	}
@@ -126,6 +127,7 @@ type session struct {
 	opened     *openDispatcher // what dispatcher was opened with
 	dispatcher Dispatcher
 	observer   DispatchObserver // dispatcher, or nil
+	meter      *meter           // for ServeDone, or nil
 
 	owed       ring.Queue[rpcKind] // requests handed over and not yet answered
 	known      bool                // a whole request has come
@@ -142,7 +144,9 @@ func (s *session) run() {
 	s.watch.conn = s.conn
 	err := s.serve()
 	s.watch.stop()
-	s.transport.logEnd(s.conn, s.conn.close(err))
+	err = s.conn.close(err)
+	s.meter.abandon(err)
+	s.transport.logEnd(s.conn, err)
 	s.transport.letOut(s.place, err)
 }
 
@@ -156,6 +160,7 @@ func (s *session) serve() error {
 		if err := s.conn.in.Err(); err != nil {
 			return err
 		}
+		s.meter.decode(kind, command, s.conn.in.Consumed())
 		s.recognize()
 		var err error
 		if snapshot, ok := command.(*InstallSnapshotRequest); ok {
@@ -211,6 +216,7 @@ func (s *session) openDispatcher() {
 func (s *session) readRequest() (rpcKind, any) {
 	in := &s.conn.in
 	s.inMessage = true
+	s.meter.begin()
 	in.Begin()
 	kind := rpcKind(in.Byte())
 	if s.observer == nil {
@@ -267,6 +273,7 @@ func (s *session) dispatch(kind rpcKind, command any, body io.Reader) error {
 		}
 	}
 	s.owed.Push(kind)
+	s.meter.take()
 	return nil
 }
 
@@ -309,10 +316,25 @@ func (s *session) answerNext(busy bool) error {
 	if err != nil {
 		return err
 	}
-	if busy {
-		return s.conn.postSoon(func(b *batch) { b.appendResponse(kind, answer) })
+	return s.post(kind, answer, busy)
+}
+
+// post queues an answer, and if soon makes another goroutine send it.
+func (s *session) post(kind rpcKind, answer RPCResponse, soon bool) (err error) {
+	var size int
+	encode := func(b *batch) {
+		b.appendResponse(kind, answer)
+		size = b.added()
 	}
-	return s.conn.post(func(b *batch) { b.appendResponse(kind, answer) })
+	if soon {
+		err = s.conn.postSoon(encode)
+	} else {
+		err = s.conn.post(encode)
+	}
+	if err == nil {
+		s.meter.post(kind, answer, size)
+	}
+	return err
 }
 
 // errEnded is returned where the connection was closed by somebody else, who
@@ -324,6 +346,7 @@ func (s *session) collect() (rpcKind, RPCResponse, error) {
 	if !ok {
 		return 0, answer, errEnded
 	}
+	s.meter.answer()
 	return s.owed.Pop(), answer, nil
 }
 
@@ -347,13 +370,14 @@ func (s *session) serveSnapshot(request *InstallSnapshotRequest) error {
 	if err := s.settle(); err != nil {
 		return err
 	}
-	body := &snapshotBody{conn: s.conn, left: request.Size}
+	body := &snapshotBody{conn: s.conn, left: request.Size, progress: newProgress(s.conn, request.Size)}
 	answer, err := s.lendBody(request, body)
+	s.meter.readBody(body.over())
 	if err != nil {
 		return err
 	}
 	unread := body.close()
-	err = s.conn.post(func(b *batch) { b.appendResponse(rpcInstallSnapshot, answer) })
+	err = s.post(rpcInstallSnapshot, answer, false)
 	if err != nil || unread == 0 {
 		return err
 	}

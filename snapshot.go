@@ -26,34 +26,41 @@ const (
 // before it has got everything, sending stops and that answer is returned.
 func (n *NetworkTransport) InstallSnapshot(id ServerID, target ServerAddress, args *InstallSnapshotRequest, resp *InstallSnapshotResponse, data io.Reader) error {
 	clearResponse(resp)
-	addr := n.address(id, target)
+	addr, start := n.address(id, target), time.Now()
+	var size sizes
 	err := checkRequest(args)
 	if err == nil {
-		err = n.sendSnapshot(addr, args, resp, data)
+		size, err = n.sendSnapshot(addr, start, args, resp, data)
 	}
-	return n.explain(rpcInstallSnapshot, addr, err)
+	err = n.explain(rpcInstallSnapshot, addr, err)
+	n.reportCall(rpcInstallSnapshot, addr, start, args, size, err)
+	return err
 }
 
-func (n *NetworkTransport) sendSnapshot(addr ServerAddress, args *InstallSnapshotRequest, resp *InstallSnapshotResponse, data io.Reader) error {
+func (n *NetworkTransport) sendSnapshot(addr ServerAddress, start time.Time, args *InstallSnapshotRequest, resp *InstallSnapshotResponse, data io.Reader) (sizes, error) {
 	if n.IsShutdown() {
-		return n.down()
+		return sizes{}, n.down()
 	}
-	deadline := n.deadline()
+	deadline := n.deadline(start)
 	c, err := n.dial(addr, deadline)
 	if err != nil {
-		return err
+		return sizes{}, err
 	}
 	defer n.discard(c, errors.New("snapshot sent"))
-	s := snapshotSender{conn: c, answered: make(chan struct{})}
+	s := snapshotSender{conn: c, answered: make(chan struct{}), progress: newProgress(c, args.Size)}
 	if err := c.send(deadline, rpcInstallSnapshot, n.newTime, args); err != nil {
-		return c.close(err)
+		return c.last, c.close(err)
 	}
 	_ = c.raw.SetDeadline(time.Time{}) // progress counts from here on
 	if !n.tasks.start(s.awaitAnswer) {
-		return n.down()
+		return c.last, n.down()
 	}
 	s.sendBody(data, args.Size)
-	return s.finish(n.restoreLimit(args.Size), resp)
+	err = s.finish(n.restoreLimit(args.Size), resp)
+	if err == nil {
+		c.traffic.answered(start)
+	}
+	return s.sizes(), err
 }
 
 // restoreLimit is how long a follower may take to restore size bytes; 0 means
@@ -80,6 +87,7 @@ type snapshotSender struct {
 	resp     InstallSnapshotResponse
 	err      error
 
+	progress progress
 	failure  error // of sendBody
 	peerGone bool  // a write failed, though not by a timeout
 }
@@ -107,6 +115,7 @@ func (s *snapshotSender) sendBody(data io.Reader, size int64) {
 	if err != nil && err != errSendingOver {
 		s.failure = s.conn.close(err)
 	}
+	s.progress.end()
 }
 
 // copyBody gives what is left of exactly size bytes of data to write, in
@@ -151,6 +160,7 @@ func checkBody(err error, got, size int64) error {
 func (s *snapshotSender) write(chunk []byte) error {
 	for s.mayWrite() {
 		n, err := s.conn.raw.Write(chunk)
+		s.sent(int64(n))
 		switch chunk = chunk[n:]; {
 		case err == nil:
 			return nil
@@ -161,6 +171,11 @@ func (s *snapshotSender) write(chunk []byte) error {
 		}
 	}
 	return errSendingOver
+}
+
+func (s *snapshotSender) sent(n int64) {
+	s.conn.traffic.wrote(n)
+	s.progress.add(n)
 }
 
 // mayWrite sets the deadline of the next write; false means that the peer has
@@ -215,17 +230,66 @@ func (s *snapshotSender) finish(limit time.Duration, resp *InstallSnapshotRespon
 	return s.err
 }
 
+// sizes is called after finish.
+func (s *snapshotSender) sizes() sizes {
+	return sizes{request: s.conn.last.request + s.progress.event.Done, response: s.conn.in.Consumed()}
+}
+
+// progressPause is the shortest time between two calls of SnapshotProgress,
+// but for the last.
+const progressPause = time.Second
+
+// progress counts the bytes of a snapshot's body, and tells the hook of them.
+type progress struct {
+	tell  func(SnapshotEvent) // hook, or nil
+	event SnapshotEvent
+	told  time.Duration // when tell was called last, since epoch
+}
+
+func newProgress(c *conn, total int64) progress {
+	return progress{
+		tell:  c.hooks.SnapshotProgress,
+		event: SnapshotEvent{Peer: c.peer, Inbound: c.inbound, Total: total},
+	}
+}
+
+// add counts n bytes, unless the transfer is over.
+func (p *progress) add(n int64) {
+	if n == 0 || p.event.Over {
+		return
+	}
+	first := p.event.Done == 0
+	if p.event.Done += n; p.tell == nil {
+		return
+	}
+	if now := sinceEpoch(); first || now-p.told >= progressPause {
+		p.told = now
+		p.tell(p.event)
+	}
+}
+
+func (p *progress) end() {
+	if p.event.Over {
+		return
+	}
+	p.event.Over = true
+	if p.tell != nil {
+		p.tell(p.event)
+	}
+}
+
 // snapshotBody is the Reader of an inbound InstallSnapshot: size bytes straight
 // from the connection. It belongs to the consumer until the consumer answers.
 // It has a WriteTo for io.Copy.
 type snapshotBody struct {
 	conn *conn
 
-	mu     sync.Mutex // protects following, and conn.in while the body is open
-	left   int64
-	err    error
-	lost   bool // left is not known any more
-	closed bool
+	mu       sync.Mutex // protects following, and conn.in while the body is open
+	left     int64
+	err      error
+	lost     bool // left is not known any more
+	closed   bool
+	progress progress // hook is called with mu held: what is over stays so
 }
 
 var errBodyClosed = errors.New("raftwire: snapshot read after it was answered")
@@ -238,7 +302,9 @@ func (b *snapshotBody) Read(p []byte) (int, error) {
 	if b.closed {
 		return 0, errBodyClosed
 	}
-	return b.read(p)
+	n, err := b.read(p)
+	b.progress.add(int64(n))
+	return n, err
 }
 
 func (b *snapshotBody) read(p []byte) (int, error) {
@@ -265,7 +331,17 @@ func (b *snapshotBody) close() (unread int64) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.closed = true
+	b.progress.end()
 	return b.left
+}
+
+// over ends the progress of the body, and returns how much of it the consumer
+// has read.
+func (b *snapshotBody) over() (read int64) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.progress.end()
+	return b.progress.event.Done
 }
 
 // drain reads what the consumer left: a sender that looks for the answer only

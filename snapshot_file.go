@@ -28,6 +28,7 @@ func (s *snapshotSender) sendFile(data io.Reader, size int64) (sent int64, err e
 	for sent < size-snapshotChunk && s.mayWrite() {
 		want := min(size-snapshotChunk-sent, filePiece)
 		n, err := raw.ReadFrom(&io.LimitedReader{R: file, N: want})
+		s.sent(n)
 		if sent += n; n == want {
 			continue
 		}
@@ -89,6 +90,7 @@ func (b *snapshotBody) fillFile(file *os.File, raw *net.TCPConn) (n int64, more 
 		return 0, false, nil // Read says so
 	case b.conn.in.Buffered() > 0:
 		n, err := b.fillFromBuffer(file)
+		b.progress.add(n)
 		return n, true, err
 	}
 	if err := b.conn.beforeRead(); err != nil {
@@ -97,6 +99,8 @@ func (b *snapshotBody) fillFile(file *os.File, raw *net.TCPConn) (n int64, more 
 	want := min(b.left, filePiece)
 	n, err = file.ReadFrom(&io.LimitedReader{R: raw, N: want})
 	b.left -= n
+	b.conn.traffic.read(n)
+	b.progress.add(n)
 	switch {
 	case n == want || n > 0 && isTimeout(err):
 		return n, true, nil

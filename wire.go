@@ -100,6 +100,14 @@ func isHeartbeat(command any) bool {
 		len(m.Entries) == 0 && m.LeaderCommitIndex == 0
 }
 
+// entriesIn returns how many log entries command carries.
+func entriesIn(command any) int {
+	if m, ok := command.(*AppendEntriesRequest); ok {
+		return len(m.Entries)
+	}
+	return 0
+}
+
 // appendResponse appends the answer to a request of the given kind. A response
 // that is nil, or a nil pointer, travels as nil, and so does one of a type
 // that does not answer the request; answerText says so then.
@@ -113,13 +121,18 @@ func (b *batch) appendResponse(kind rpcKind, answer RPCResponse) {
 
 // answerText returns the error text of an answer, or "".
 func answerText(kind rpcKind, answer RPCResponse) string {
-	if answer.Error != nil {
-		return answer.Error.Error()
-	}
-	if !answers(kind, answer.Response) {
-		return fmt.Sprintf("the consumer answered %v with a %T", kind, answer.Response)
+	if err := answerError(kind, answer); err != nil {
+		return err.Error()
 	}
 	return ""
+}
+
+// answerError returns the error of an answer, or nil.
+func answerError(kind rpcKind, answer RPCResponse) error {
+	if answer.Error == nil && !answers(kind, answer.Response) {
+		return fmt.Errorf("the consumer answered %v with a %T", kind, answer.Response)
+	}
+	return answer.Error
 }
 
 func answers(kind rpcKind, response any) bool {

@@ -270,6 +270,9 @@ func (r *Reader) inside(err error) error {
 	return err
 }
 
+// Consumed returns how many bytes of the message were consumed.
+func (r *Reader) Consumed() int64 { return r.consumed() }
+
 func (r *Reader) consumed() int64 { return r.passed + int64(r.r) }
 
 // withinLimit fails if the message cannot have n more bytes.

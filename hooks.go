@@ -1,0 +1,284 @@
+package raftwire
+
+import (
+	"time"
+
+	"github.com/raftwire/raftwire/internal/ring"
+)
+
+// Hooks are functions that a [NetworkTransport] calls when something has
+// happened, for metrics and traces. Each may be nil; the zero Hooks call
+// nothing, and cost neither a look at the clock nor an allocation.
+//
+// A hook runs on the goroutine that it reports about: of a call, of a
+// pipeline's reader, of an inbound connection. That goroutine does not go on
+// before the hook returns, so a hook must not block, and it must not call the
+// transport or its pipelines, but for Stats and Refusals. Hooks are called
+// concurrently, and events of different goroutines in no order. An event is a
+// value and belongs to the hook, which may keep it. Calls
+// that Close has ended may report so after it has returned.
+//
+// The peer of what comes in is named by the remote address of its connection,
+// which has another port each time. Label metrics with the Host, if at all.
+type Hooks struct {
+	// Dialed is called when an attempt to connect has ended.
+	Dialed func(DialEvent)
+
+	// ConnOpened is called for each connection that was dialled or accepted.
+	// An inbound one may be refused next.
+	ConnOpened func(ConnEvent)
+
+	// ConnClosed is called once for each of them, when it has been closed.
+	ConnClosed func(ConnEvent)
+
+	// CallDone is called once for each call that was made, and for each
+	// request that was sent on a pipeline, when its outcome is known: in a
+	// pipeline that is when the future settles, and the consumer may have the
+	// future before.
+	CallDone func(CallEvent)
+
+	// ServeDone is called once for each whole request that has come in, when
+	// its answer has been queued for writing, or when it will not get one.
+	ServeDone func(ServeEvent)
+
+	// SnapshotProgress is called while a snapshot's body is sent or received:
+	// after its first bytes, then once a second at most, and when it is over.
+	// For an inbound one it is called by who reads the body.
+	SnapshotProgress func(SnapshotEvent)
+
+	// Refused is called for what [Refusals] counts.
+	Refused func(RefusalEvent)
+}
+
+// DialEvent says how an attempt to connect ended.
+type DialEvent struct {
+	// Peer is the address that was dialled.
+	Peer ServerAddress
+	// Took is how long it took.
+	Took time.Duration
+	// Err is nil if there is a connection now.
+	Err error
+}
+
+// ConnEvent says that a connection was opened or closed.
+type ConnEvent struct {
+	// Peer is the address that was dialled, or the remote address of an
+	// inbound connection.
+	Peer ServerAddress
+	// Host is Peer without its port, if the connection is inbound; "" if it
+	// has none.
+	Host string
+	// Inbound says that the connection was accepted, not dialled.
+	Inbound bool
+	// Err is why the connection was closed, io.EOF if the peer did it; nil
+	// when it is opened. An ordinary end has a reason, too: that the pool has
+	// enough connections, for example.
+	Err error
+	// Age is how long the connection was open, 0 when it is opened.
+	Age time.Duration
+}
+
+// CallEvent says how a request to a peer ended.
+type CallEvent struct {
+	// Kind is the request, "AppendEntries" for example.
+	Kind string
+	// Heartbeat says that it is a bare heartbeat.
+	Heartbeat bool
+	// Pipelined says that it was sent on a pipeline.
+	Pipelined bool
+	// Peer is the address it went to.
+	Peer ServerAddress
+	// Start is when the request was made.
+	Start time.Time
+	// Took is the time until its outcome was known: dialling, and in a
+	// pipeline waiting for room, included.
+	Took time.Duration
+	// Entries is how many log entries it carried.
+	Entries int
+	// RequestBytes is what it had on the wire, the body of a snapshot included;
+	// 0 if it was not sent.
+	RequestBytes int64
+	// ResponseBytes is what the answer had on the wire; 0 without an answer.
+	ResponseBytes int64
+	// Err is what the caller got: nil, a *RemoteError, an *OpError or a
+	// sentinel.
+	Err error
+}
+
+// ServeEvent says what became of a request of a peer.
+type ServeEvent struct {
+	// Kind is the request, "AppendEntries" for example.
+	Kind string
+	// Heartbeat says that it is a bare heartbeat.
+	Heartbeat bool
+	// Peer is the remote address of its connection.
+	Peer ServerAddress
+	// Host is Peer without its port; "" if it has none.
+	Host string
+	// Entries is how many log entries it carried.
+	Entries int
+	// RequestBytes is what it had on the wire, the body of a snapshot included
+	// as far as it was read.
+	RequestBytes int64
+	// ResponseBytes is what the answer has on the wire; 0 without an answer.
+	ResponseBytes int64
+	// Decode is the time from the request's first byte until it was decoded,
+	// with the wait for bytes that had not yet arrived.
+	Decode time.Duration
+	// Enqueue is the time until the core took it from Consumer. For a
+	// heartbeat that is the time of the heartbeat handler, if there is one.
+	Enqueue time.Duration
+	// Handle is the time from then until the answer was there, and those to
+	// earlier requests of the connection: answers go out in order.
+	Handle time.Duration
+	// Err is the error that was answered; or, without an answer, why the
+	// connection ended.
+	Err error
+}
+
+// SnapshotEvent says how far a snapshot has come.
+type SnapshotEvent struct {
+	// Peer is the address it is sent to, or the remote address of the
+	// connection that it comes on.
+	Peer ServerAddress
+	// Inbound says that the snapshot is received, not sent.
+	Inbound bool
+	// Done is how many bytes of the body have been written or read, of Total.
+	Done, Total int64
+	// Over says that no more follow. Whether the snapshot was installed, and
+	// what was wrong if Done is less than Total, CallDone and ServeDone say.
+	Over bool
+}
+
+// RefusalEvent says that an inbound connection was refused.
+type RefusalEvent struct {
+	// Reason is the name of the field that counts it in [Refusals].
+	Reason string
+	// Peer is the remote address of the connection.
+	Peer ServerAddress
+	// Host is Peer without its port; "" if it has none.
+	Host string
+	// Err says what was wrong.
+	Err error
+}
+
+// epoch is a point in time to measure from: the time since then costs half of
+// what the time of day costs.
+var epoch = time.Now()
+
+func sinceEpoch() time.Duration { return time.Since(epoch) }
+
+// meter times the requests of an inbound connection for ServeDone. A nil meter
+// does nothing. It is owned by the session.
+type meter struct {
+	done   func(ServeEvent)
+	common ServeEvent // what all events of the connection have alike
+
+	// Where requests are, in the order in which they get there. One without a
+	// Kind is none.
+	offered  serving             // decoded, and not taken by the core
+	taken    ring.Queue[serving] // not answered
+	answered serving             // and the answer is not posted
+
+	body int64 // of the snapshot that is read: then there is no other request
+}
+
+// serving is the event of a request on its way.
+type serving struct {
+	ServeEvent
+	since time.Duration // when what is timed next began, since epoch
+}
+
+func newMeter(done func(ServeEvent), p *place) *meter {
+	if done == nil {
+		return nil
+	}
+	return &meter{done: done, common: ServeEvent{Peer: p.conn.peer, Host: p.host}}
+}
+
+// begin is called when a request's first byte is there.
+func (m *meter) begin() {
+	if m != nil {
+		m.offered = serving{since: sinceEpoch()}
+	}
+}
+
+// decode is called when the whole request is there, of the given size.
+func (m *meter) decode(kind rpcKind, command any, size int64) {
+	if m == nil {
+		return
+	}
+	s := &m.offered
+	s.ServeEvent = m.common
+	s.Kind = kind.String()
+	s.Heartbeat = isHeartbeat(command)
+	s.Entries = entriesIn(command)
+	s.RequestBytes = size
+	s.Decode = s.lap()
+}
+
+// take is called when the core has taken the request.
+func (m *meter) take() {
+	if m == nil {
+		return
+	}
+	m.offered.Enqueue = m.offered.lap()
+	m.taken.Push(m.offered)
+	m.offered = serving{}
+}
+
+// readBody is called with what the core has read of a snapshot's body.
+func (m *meter) readBody(size int64) {
+	if m != nil {
+		m.body = size
+	}
+}
+
+// answer is called when the oldest answer is there.
+func (m *meter) answer() {
+	if m == nil {
+		return
+	}
+	m.answered = m.taken.Pop()
+	m.answered.Handle = m.answered.lap()
+}
+
+// post is called when it has been posted, with its size.
+func (m *meter) post(kind rpcKind, answer RPCResponse, size int) {
+	if m == nil {
+		return
+	}
+	m.answered.ResponseBytes = int64(size)
+	m.end(m.answered, answerError(kind, answer))
+	m.answered = serving{}
+}
+
+// abandon is called when the connection has ended because of err.
+func (m *meter) abandon(err error) {
+	if m == nil {
+		return
+	}
+	m.end(m.answered, err)
+	for m.taken.Len() > 0 {
+		m.end(m.taken.Pop(), err)
+	}
+	m.end(m.offered, err)
+}
+
+func (m *meter) end(s serving, err error) {
+	if s.Kind == "" {
+		return
+	}
+	s.RequestBytes += m.body
+	m.body = 0
+	s.Err = err
+	m.done(s.ServeEvent)
+}
+
+// lap returns the time since the last one.
+func (s *serving) lap() time.Duration {
+	now := sinceEpoch()
+	took := now - s.since
+	s.since = now
+	return took
+}

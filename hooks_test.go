@@ -1,0 +1,492 @@
+package raftwire_test
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/iotest"
+	"testing/synctest"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+	"github.com/raftwire/raftwire"
+	"github.com/raftwire/raftwire/faultnet"
+	"github.com/stretchr/testify/require"
+)
+
+// events records what hooks are told.
+type events struct {
+	mu       sync.Mutex // protects following
+	dialed   []raftwire.DialEvent
+	opened   []raftwire.ConnEvent
+	closed   []raftwire.ConnEvent
+	calls    []raftwire.CallEvent
+	served   []raftwire.ServeEvent
+	progress []raftwire.SnapshotEvent
+	refused  []raftwire.RefusalEvent
+}
+
+// record returns a function that appends to list.
+func record[E any](e *events, list *[]E) func(E) {
+	return func(event E) {
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		*list = append(*list, event)
+	}
+}
+
+func (e *events) hooks() raftwire.Hooks {
+	return raftwire.Hooks{
+		Dialed:           record(e, &e.dialed),
+		ConnOpened:       record(e, &e.opened),
+		ConnClosed:       record(e, &e.closed),
+		CallDone:         record(e, &e.calls),
+		ServeDone:        record(e, &e.served),
+		SnapshotProgress: record(e, &e.progress),
+		Refused:          record(e, &e.refused),
+	}
+}
+
+func withHooks(hooks raftwire.Hooks) option {
+	return func(c *raftwire.NetworkTransportConfig) { c.Hooks = hooks }
+}
+
+// observed returns two transports whose hooks are recorded.
+func observed(t *testing.T, net *faultnet.Network, options ...option) (a, b *raftwire.NetworkTransport, atA, atB *events) {
+	atA, atB = new(events), new(events)
+	a = listen(t, net, "a", append(options, withHooks(atA.hooks()))...)
+	b = listen(t, net, "b", append(options, withHooks(atB.hooks()))...)
+	return a, b, atA, atB
+}
+
+// acceptAfter accepts once a time has passed.
+func acceptAfter(d time.Duration) func(raftwire.RPC) {
+	return func(rpc raftwire.RPC) {
+		pause(d)
+		accept(rpc)
+	}
+}
+
+// Both ends tell of a call, with the same sizes, and these are what crosses the
+// network.
+func TestHooksTellOfEachCall(t *testing.T) {
+	for kind, call := range calls {
+		t.Run(kind, func(t *testing.T) {
+			onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
+				crossed := make(map[string]int64)
+				net.Tap(func(from, _ string, data []byte) { crossed[from] += int64(len(data)) })
+				a, b, atA, atB := observed(t, net)
+				serve(t, b, acceptAfter(300*time.Millisecond))
+				start := time.Now()
+				require.NoError(t, call(a, "b"))
+				synctest.Wait()
+
+				require.Len(t, atA.calls, 1)
+				done := atA.calls[0]
+				require.Equal(t, raftwire.CallEvent{
+					Kind: kind, Peer: "b", Start: start, Took: 300 * time.Millisecond, Entries: done.Entries,
+					RequestBytes: crossed["a"], ResponseBytes: crossed["b"],
+				}, done)
+				require.Equal(t, kind == "AppendEntries", done.Entries > 0)
+
+				require.Len(t, atB.served, 1)
+				served := atB.served[0]
+				require.Equal(t, raftwire.ServeEvent{
+					Kind: kind, Peer: served.Peer, Host: "a", Entries: done.Entries,
+					RequestBytes: crossed["a"], ResponseBytes: crossed["b"], Handle: 300 * time.Millisecond,
+				}, served)
+				require.True(t, strings.HasPrefix(string(served.Peer), "a:"), served.Peer)
+				require.Empty(t, atA.served)
+				require.Empty(t, atB.calls)
+			})
+		})
+	}
+}
+
+func TestHooksKnowAHeartbeat(t *testing.T) {
+	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
+		a, b, atA, atB := observed(t, net)
+		b.SetHeartbeatHandler(acceptAfter(100 * time.Millisecond))
+		require.NoError(t, heartbeat(a, "b"))
+		synctest.Wait()
+		require.True(t, atA.calls[0].Heartbeat)
+		require.True(t, atB.served[0].Heartbeat)
+		require.Equal(t, 100*time.Millisecond, atB.served[0].Enqueue, "the handler's time")
+	})
+}
+
+// The three stages of a request at the server.
+func TestServeDoneTimesTheStages(t *testing.T) {
+	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
+		_, b, _, atB := observed(t, net)
+		conn := dialRaw(t, net, "a")
+		say(t, conn, "\x03")
+		pause(100 * time.Millisecond)
+		say(t, conn, "\x80")
+		pause(200 * time.Millisecond)
+		rpc := <-b.Consumer()
+		pause(300 * time.Millisecond)
+		accept(rpc)
+		synctest.Wait()
+		served := atB.served[0]
+		require.Equal(t, [3]time.Duration{100 * time.Millisecond, 200 * time.Millisecond, 300 * time.Millisecond},
+			[3]time.Duration{served.Decode, served.Enqueue, served.Handle})
+	})
+}
+
+// A call that fails is told of with what its caller gets.
+func TestHooksTellOfFailure(t *testing.T) {
+	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
+		a, b, atA, atB := observed(t, net)
+		refusal := errors.New("not today")
+		serve(t, b, func(rpc raftwire.RPC) { rpc.Respond(nil, refusal) })
+		remote := appendOnce(a, "b")
+		unreachable := appendOnce(a, "nobody")
+		require.Error(t, unreachable)
+		synctest.Wait()
+		require.Equal(t, remote, atA.calls[0].Err)
+		require.NotZero(t, atA.calls[0].ResponseBytes)
+		require.Same(t, refusal, atB.served[0].Err)
+		require.Equal(t, unreachable, atA.calls[1].Err)
+		require.Zero(t, atA.calls[1].RequestBytes)
+
+		require.NoError(t, atA.dialed[0].Err)
+		require.Equal(t, raftwire.ServerAddress("nobody"), atA.dialed[1].Peer)
+		require.ErrorIs(t, unreachable, atA.dialed[1].Err)
+	})
+}
+
+// Whatever ends a pipeline, each of its requests is told of once.
+func TestHooksTellOfEachPipelinedRequest(t *testing.T) {
+	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
+		a, b, atA, atB := observed(t, net, withWindow(10))
+		answered := 0
+		serve(t, b, func(rpc raftwire.RPC) {
+			if answered++; answered <= 3 {
+				accept(rpc)
+			}
+		})
+		p := openPipeline(t, a, "b")
+		futures := send(t, p, 8)
+		pause(time.Second)
+		net.Reset("a", "b")
+		for range futures {
+			<-p.Consumer()
+		}
+		synctest.Wait()
+		require.Len(t, atA.calls, 8)
+		for i, done := range atA.calls {
+			require.Equal(t, futures[i].Error(), done.Err)
+			require.Equal(t, futures[i].Start(), done.Start)
+			require.True(t, done.Pipelined)
+			require.Equal(t, atB.served[i].RequestBytes, done.RequestBytes)
+			require.Equal(t, i < 3, done.ResponseBytes > 0)
+		}
+		require.Len(t, atB.served, 8)
+		for i, served := range atB.served {
+			require.Equal(t, i < 3, served.Err == nil)
+			require.Equal(t, i < 3, served.ResponseBytes > 0)
+		}
+	})
+}
+
+// The next request of a pipeline that was lost while it was idle fails, and is
+// told of.
+func TestHooksTellOfTheFutureOfALostPipeline(t *testing.T) {
+	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
+		a, _, atA, _ := observed(t, net)
+		p := openPipeline(t, a, "b")
+		synctest.Wait()
+		net.Reset("a", "b")
+		synctest.Wait()
+		future := send(t, p, 1)[0]
+		require.Error(t, future.Error())
+		require.Len(t, atA.calls, 1)
+		require.Equal(t, future.Error(), atA.calls[0].Err)
+	})
+}
+
+// Each connection is opened once and closed once, with a reason and its age.
+func TestHooksTellOfEachConnection(t *testing.T) {
+	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
+		a, b, atA, atB := observed(t, net, withPool(1), withLimits(-1, 5))
+		serve(t, b, accept)
+		require.NoError(t, appendOnce(a, "b"))
+		openPipeline(t, a, "b")
+		require.NoError(t, installSnapshot(a, "b", "body"))
+		for range 10 {
+			dialRaw(t, net, "stranger")
+		}
+		pause(time.Minute)
+		a.CloseStreams()
+		require.NoError(t, appendOnce(a, "b"))
+		require.NoError(t, a.Close())
+		require.NoError(t, b.Close())
+
+		require.Len(t, atA.opened, 3)
+		require.Len(t, atB.opened, 3+10)
+		for _, at := range []*events{atA, atB} {
+			require.Len(t, at.closed, len(at.opened))
+			for _, event := range at.opened {
+				require.NoError(t, event.Err)
+				require.Zero(t, event.Age)
+				require.Equal(t, at == atB, event.Inbound)
+				require.Equal(t, at == atB, event.Host != "")
+			}
+			for _, event := range at.closed {
+				require.Error(t, event.Err)
+			}
+		}
+		first := atA.closed[1] // the snapshot's was the first
+		require.ErrorContains(t, first.Err, "CloseStreams")
+		require.GreaterOrEqual(t, first.Age, time.Minute)
+	})
+}
+
+func TestHooksTellOfRefusals(t *testing.T) {
+	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
+		_, _, _, atB := observed(t, net, withLimits(-1, 1), withFirstByte(time.Second))
+		say(t, dialRaw(t, net, "a"), "GET /")
+		dialRaw(t, net, "silent")
+		dialRaw(t, net, "many")
+		dialRaw(t, net, "many")
+		pause(time.Minute)
+		synctest.Wait()
+		reasons := make(map[string]string)
+		for _, refused := range atB.refused {
+			require.Error(t, refused.Err)
+			reasons[refused.Host] += refused.Reason + " "
+		}
+		require.Equal(t, map[string]string{
+			"a": "Foreign ", "silent": "Silent ", "many": "TooManyConnsOfHost Silent ",
+		}, reasons)
+	})
+}
+
+// Progress is told of once a second at most while a snapshot travels, at both
+// ends, and once more when it is over.
+func TestSnapshotProgress(t *testing.T) {
+	const size = 1 << 20
+	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
+		net.SetBuffer(1000)
+		a, b, atA, atB := observed(t, net)
+		serve(t, b, func(rpc raftwire.RPC) { // 16 chunks in 8 seconds
+			_, _ = io.CopyBuffer(writerOnly{slowly(500 * time.Millisecond)}, readerOnly{rpc.Reader}, make([]byte, size/16))
+			accept(rpc)
+		})
+		_, err := install(a, size, bytes.NewReader(make([]byte, size)))
+		require.NoError(t, err)
+		synctest.Wait()
+		for _, at := range []*events{atA, atB} {
+			require.GreaterOrEqual(t, len(at.progress), 7)
+			require.LessOrEqual(t, len(at.progress), 1+9+1)
+			requireProgress(t, at.progress, size, size)
+			require.Equal(t, at == atB, at.progress[0].Inbound)
+		}
+	})
+}
+
+type (
+	readerOnly struct{ io.Reader }
+	writerOnly struct{ io.Writer }
+	slowly     time.Duration
+)
+
+func (s slowly) Write(p []byte) (int, error) {
+	pause(time.Duration(s) * time.Duration(len(p)) / (64 << 10))
+	return len(p), nil
+}
+
+// requireProgress checks that events go forward to done of total, and that the
+// last one says so.
+func requireProgress(t *testing.T, events []raftwire.SnapshotEvent, done, total int64) {
+	t.Helper()
+	var last int64
+	for i, event := range events {
+		require.GreaterOrEqual(t, event.Done, last)
+		require.Equal(t, total, event.Total)
+		require.Equal(t, i == len(events)-1, event.Over)
+		last = event.Done
+	}
+	require.Equal(t, done, last)
+}
+
+// A snapshot that fails is over as well, on both sides.
+func TestSnapshotProgressEndsWithTheSnapshot(t *testing.T) {
+	const size = 1 << 20
+	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
+		a, b, atA, atB := observed(t, net)
+		serve(t, b, func(rpc raftwire.RPC) {
+			_, err := io.ReadAll(rpc.Reader)
+			rpc.Respond(nil, err)
+		})
+		_, err := install(a, size, io.MultiReader(bytes.NewReader(make([]byte, size/2)), iotest.ErrReader(io.ErrClosedPipe)))
+		require.ErrorIs(t, err, io.ErrClosedPipe)
+		synctest.Wait()
+		requireProgress(t, atA.progress, size/2, size)
+		requireProgress(t, atB.progress, size/2, size)
+		require.Equal(t, atA.calls[0].RequestBytes, atB.served[0].RequestBytes)
+		require.Error(t, atB.served[0].Err)
+	})
+}
+
+// What the system moves between files is counted as well.
+func TestProgressAndBytesOfASnapshotBetweenFiles(t *testing.T) {
+	const size = 9 << 20
+	var atA, atB events
+	open := func(at *events) *raftwire.NetworkTransport {
+		c := config(withHooks(at.hooks()))
+		trans, err := raftwire.NewTCPTransportWithConfig("127.0.0.1:0", nil, c)
+		require.NoError(t, err)
+		t.Cleanup(func() { require.NoError(t, trans.Close()) })
+		return trans
+	}
+	a, b := open(&atA), open(&atB)
+	target := fileOf(t, nil)
+	serve(t, b, func(rpc raftwire.RPC) {
+		_, err := io.Copy(target, rpc.Reader)
+		rpc.Respond(&raftwire.InstallSnapshotResponse{Success: true}, err)
+	})
+	_, err := installAt(a, b, size, fileOf(t, make([]byte, size)))
+	require.NoError(t, err)
+	require.NoError(t, b.Close())
+	requireProgress(t, atA.progress, size, size)
+	requireProgress(t, atB.progress, size, size)
+	require.Equal(t, atA.calls[0].RequestBytes, atB.served[0].RequestBytes)
+	require.Equal(t, atA.calls[0].RequestBytes, int64(a.Stats().Peers[0].BytesOut))
+	require.Equal(t, atA.calls[0].RequestBytes, int64(b.Stats().InboundBytesIn))
+}
+
+// A hook may look at the transport, whatever it is told of.
+func TestHooksMayCallStats(t *testing.T) {
+	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
+		var a, b *raftwire.NetworkTransport
+		look := func() {
+			for _, trans := range []*raftwire.NetworkTransport{a, b} {
+				if trans != nil {
+					trans.Stats()
+				}
+			}
+		}
+		hooks := raftwire.Hooks{
+			Dialed:           func(raftwire.DialEvent) { look() },
+			ConnOpened:       func(raftwire.ConnEvent) { look() },
+			ConnClosed:       func(raftwire.ConnEvent) { look() },
+			CallDone:         func(raftwire.CallEvent) { look() },
+			ServeDone:        func(raftwire.ServeEvent) { look() },
+			SnapshotProgress: func(raftwire.SnapshotEvent) { look() },
+			Refused:          func(raftwire.RefusalEvent) { look() },
+		}
+		b = listen(t, net, "b", withHooks(hooks), withLimits(2, -1))
+		a = listen(t, net, "a", withHooks(hooks))
+		serve(t, b, accept)
+		for _, call := range calls {
+			require.NoError(t, call(a, "b"))
+		}
+		p := openPipeline(t, a, "b")
+		require.NoError(t, appendTo(p))
+		dialRaw(t, net, "stranger")
+		dialRaw(t, net, "stranger")
+		net.Reset("a", "b")
+		synctest.Wait()
+		send(t, p, 1)
+	})
+}
+
+func TestStats(t *testing.T) {
+	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
+		a, b := listen(t, net, "a", withWindow(5)), listen(t, net, "b")
+		require.Equal(t, raftwire.Stats{Peers: []raftwire.PeerStats{}, Inbound: []raftwire.HostStats{}}, a.Stats())
+
+		success := time.Now()
+		fillPool(t, a, b, 2)
+		pause(time.Second)
+		p := openPipeline(t, a, "b")
+		send(t, p, 1)
+		synctest.Wait()
+		accept(<-b.Consumer())
+		pause(time.Second)
+		go func() { _ = appendOnce(a, "b") }()
+		send(t, p, 2)
+		net.Link("a", "c").Cut()
+		go func() { _ = appendOnce(a, "c") }()
+		pause(testTimeout / 2)
+
+		stats := a.Stats()
+		require.Len(t, stats.Peers, 2)
+		peer := stats.Peers[0]
+		require.Equal(t, raftwire.PeerStats{
+			Peer: "b", Idle: 0, InUse: 2, InFlight: 3,
+			Pipelines:   []raftwire.PipelineStats{{InFlight: 2, Unconsumed: 1, OldestAge: testTimeout / 2}},
+			LastSuccess: success.Add(time.Second).Local(),
+			BytesIn:     peer.BytesIn, BytesOut: peer.BytesOut,
+		}, peer)
+		require.Equal(t, raftwire.PeerStats{Peer: "c", Dialing: 1}, stats.Peers[1])
+
+		inbound := b.Stats()
+		require.Empty(t, inbound.Peers)
+		require.Equal(t, []raftwire.HostStats{{Host: "a", Conns: 2}}, inbound.Inbound)
+		require.Equal(t, peer.BytesOut, inbound.InboundBytesIn)
+		require.Equal(t, peer.BytesIn, inbound.InboundBytesOut)
+		require.NotZero(t, peer.BytesIn)
+
+		say(t, dialRaw(t, net, "stranger"), "GET /")
+		synctest.Wait()
+		require.Equal(t, raftwire.Refusals{Foreign: 1}, b.Stats().Refusals)
+		require.NoError(t, a.Close())
+		synctest.Wait()
+		for _, peer := range a.Stats().Peers {
+			require.Equal(t, raftwire.PeerStats{
+				Peer: peer.Peer, LastSuccess: peer.LastSuccess, BytesIn: peer.BytesIn, BytesOut: peer.BytesOut,
+			}, peer)
+		}
+	})
+}
+
+// Addresses that change all the time do not fill the memory, and those in use
+// stay.
+func TestStatsForgetAddressesWithoutConnections(t *testing.T) {
+	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
+		a := listen(t, net, "a", withPool(1))
+		serve(t, listen(t, net, "b"), accept)
+		require.NoError(t, appendOnce(a, "b"))
+		for i := range 3000 {
+			require.Error(t, appendOnce(a, raftwire.ServerAddress(fmt.Sprintf("gone-%d", i))))
+		}
+		peers := a.Stats().Peers
+		require.LessOrEqual(t, len(peers), 1024)
+		require.Equal(t, raftwire.ServerAddress("b"), peers[0].Peer)
+		require.NotZero(t, peers[0].BytesIn)
+	})
+}
+
+// Hooks cost no allocation, set or not.
+func TestHooksDoNotAllocate(t *testing.T) {
+	var count atomic.Int64
+	hooks := raftwire.Hooks{
+		CallDone:  func(raftwire.CallEvent) { count.Add(1) },
+		ServeDone: func(raftwire.ServeEvent) { count.Add(1) },
+	}
+	unset, set := allocsPerHeartbeat(t, raftwire.Hooks{}), allocsPerHeartbeat(t, hooks)
+	require.GreaterOrEqual(t, count.Load(), int64(2*1000))
+	require.InDelta(t, unset, set, 1, "for two events")
+}
+
+func allocsPerHeartbeat(t *testing.T, hooks raftwire.Hooks) float64 {
+	open := func() *raftwire.NetworkTransport {
+		c := config(withHooks(hooks))
+		c.Logger = hclog.NewNullLogger()
+		trans, err := raftwire.NewTCPTransportWithConfig("127.0.0.1:0", nil, c)
+		require.NoError(t, err)
+		t.Cleanup(func() { require.NoError(t, trans.Close()) })
+		return trans
+	}
+	a, b := open(), open()
+	b.SetHeartbeatHandler(accept)
+	return testing.AllocsPerRun(1000, func() { require.NoError(t, heartbeat(a, b.LocalAddr())) })
+}

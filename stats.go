@@ -1,0 +1,231 @@
+package raftwire
+
+import (
+	"cmp"
+	"slices"
+	"sync/atomic"
+	"time"
+)
+
+// Stats is what a transport has open and under way, for metrics and for
+// debugging. Its parts are looked at one after the other, so they need not fit
+// together to the last request.
+type Stats struct {
+	// Peers are the addresses that were dialled, in order. Of those without a
+	// connection no more than about a thousand are remembered.
+	Peers []PeerStats
+	// Inbound are the hosts that inbound connections come from, in order.
+	Inbound []HostStats
+	// InboundBytesIn and InboundBytesOut were read from and written to all
+	// inbound connections so far.
+	InboundBytesIn, InboundBytesOut uint64
+	// Refusals counts what was refused.
+	Refusals Refusals
+}
+
+// PeerStats is about the connections to an address that was dialled.
+type PeerStats struct {
+	// Peer is the address.
+	Peer ServerAddress
+	// Idle is how many connections wait in the pool.
+	Idle int
+	// InUse is how many connections carry a call, a snapshot or a pipeline.
+	InUse int
+	// Dialing is how many are being made.
+	Dialing int
+	// InFlight is how many requests have been sent, or are being sent, and not
+	// been answered: calls, snapshots, and those in pipelines.
+	InFlight int
+	// Pipelines are those that are open, in no order.
+	Pipelines []PipelineStats
+	// LastSuccess is when the last request that was answered without an error
+	// was made; zero if none was.
+	LastSuccess time.Time
+	// BytesIn and BytesOut were read from and written to the address so far.
+	BytesIn, BytesOut uint64
+}
+
+// PipelineStats is about a pipeline.
+type PipelineStats struct {
+	// InFlight is how many requests have not been answered.
+	InFlight int
+	// Unconsumed is how many futures have settled and were not yet consumed.
+	Unconsumed int
+	// OldestAge is how long ago the oldest request in flight was made; 0 if
+	// there is none.
+	OldestAge time.Duration
+}
+
+// HostStats is about the inbound connections from a host.
+type HostStats struct {
+	// Host is what stands before the port in their remote addresses; "" if
+	// these have none.
+	Host string
+	// Conns is how many there are.
+	Conns int
+}
+
+// Stats returns a snapshot. It may be called at any time, also by a hook: it
+// waits for nothing but short locks. Its cost grows with the number of open
+// connections, so call it every few seconds, not for every request.
+func (n *NetworkTransport) Stats() Stats {
+	peers := n.pool.stats()
+	for _, p := range n.tasks.pipelines() {
+		if peer := find(peers, p.link.peer()); peer != nil {
+			p.addTo(peer)
+		}
+	}
+	for i := range peers {
+		peers[i].addCalls()
+	}
+	return Stats{
+		Peers:           peers,
+		Inbound:         n.gate.stats(),
+		InboundBytesIn:  n.inbound.in.Load(),
+		InboundBytesOut: n.inbound.out.Load(),
+		Refusals:        n.Refusals(),
+	}
+}
+
+// find returns the stats of addr in peers, which are in order, or nil.
+func find(peers []PeerStats, addr ServerAddress) *PeerStats {
+	i, found := slices.BinarySearchFunc(peers, addr, func(p PeerStats, addr ServerAddress) int {
+		return cmp.Compare(p.Peer, addr)
+	})
+	if !found {
+		return nil
+	}
+	return &peers[i]
+}
+
+// addCalls counts what is in flight outside of pipelines: a connection that is
+// in use and no pipeline's carries one request.
+func (p *PeerStats) addCalls() {
+	p.InFlight += max(0, p.InUse-len(p.Pipelines))
+}
+
+// addTo adds p to the stats of its peer, if it is open.
+func (p *pipeline) addTo(peer *PeerStats) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.err != nil {
+		return
+	}
+	s := PipelineStats{InFlight: p.inFlight, Unconsumed: p.futures.Len() - p.inFlight}
+	if p.inFlight > 0 {
+		s.OldestAge = time.Since(p.futures.At(s.Unconsumed).start)
+	}
+	peer.Pipelines = append(peer.Pipelines, s)
+	peer.InFlight += p.inFlight
+}
+
+// pipelines returns the pipelines that are attached.
+func (t *tasks) pipelines() []*pipeline {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	attached := make([]*pipeline, 0, len(t.attached))
+	for p := range t.attached {
+		attached = append(attached, p)
+	}
+	return attached
+}
+
+// stats returns the stats of every peer, in order, without those of pipelines.
+func (p *pool) stats() []PeerStats {
+	p.connPoolLock.Lock()
+	defer p.connPoolLock.Unlock()
+	peers := make([]PeerStats, 0, len(p.traffic))
+	for addr, t := range p.traffic {
+		s := t.stats(addr)
+		s.Idle = len(p.connPool[addr])
+		s.InUse = -s.Idle // of those that are open, counted next
+		peers = append(peers, s)
+	}
+	slices.SortFunc(peers, func(a, b PeerStats) int { return cmp.Compare(a.Peer, b.Peer) })
+	for c := range p.open {
+		if !c.inbound {
+			find(peers, c.peer).InUse++
+		}
+	}
+	return peers
+}
+
+// maxPeersKnown is how many addresses are remembered. More only come together
+// where addresses change all the time.
+const maxPeersKnown = 1024
+
+// beginDial returns the counters of an address that is being dialled, until
+// endDial.
+func (p *pool) beginDial(addr ServerAddress) *traffic {
+	p.connPoolLock.Lock()
+	defer p.connPoolLock.Unlock()
+	t := p.traffic[addr]
+	if t == nil {
+		t = p.meet(addr)
+	}
+	t.dialing.Add(1)
+	return t
+}
+
+func (t *traffic) endDial() { t.dialing.Add(-1) }
+
+// meet makes the counters of an address.
+func (p *pool) meet(addr ServerAddress) *traffic {
+	if p.traffic == nil {
+		p.traffic = make(map[ServerAddress]*traffic)
+	}
+	if len(p.traffic) >= maxPeersKnown {
+		p.forgetPeers()
+	}
+	t := new(traffic)
+	p.traffic[addr] = t
+	return t
+}
+
+// forgetPeers forgets the addresses to which there is no connection.
+func (p *pool) forgetPeers() {
+	known := make(map[ServerAddress]*traffic)
+	for c := range p.open {
+		if !c.inbound {
+			known[c.peer] = c.traffic
+		}
+	}
+	for addr, t := range p.traffic {
+		if t.dialing.Load() > 0 {
+			known[addr] = t
+		}
+	}
+	p.traffic = known
+}
+
+// traffic counts what goes to and comes from a peer, or all inbound
+// connections.
+type traffic struct {
+	in, out     atomic.Uint64 // bytes
+	lastSuccess atomic.Int64  // Unix time in ns; 0 for never
+	dialing     atomic.Int32
+}
+
+func (t *traffic) read(n int64)  { t.in.Add(uint64(n)) }
+func (t *traffic) wrote(n int64) { t.out.Add(uint64(n)) }
+
+// answered notes that a request that was made at start was answered without an
+// error. In memory there is no traffic, and t is nil.
+func (t *traffic) answered(start time.Time) {
+	if t != nil {
+		t.lastSuccess.Store(start.UnixNano())
+	}
+}
+
+func (t *traffic) stats(addr ServerAddress) PeerStats {
+	s := PeerStats{
+		Peer:     addr,
+		Dialing:  int(t.dialing.Load()),
+		BytesIn:  t.in.Load(),
+		BytesOut: t.out.Load(),
+	}
+	if last := t.lastSuccess.Load(); last != 0 {
+		s.LastSuccess = time.Unix(0, last)
+	}
+	return s
+}
