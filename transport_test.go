@@ -26,7 +26,18 @@ const testTimeout = time.Second
 // prompt is how soon something must happen that no deadline has to bring about.
 const prompt = 100 * time.Millisecond
 
+// longRun makes some tests larger than most machines like. It is switched on
+// by RAFTWIRE_LONG=1 in the environment.
+var longRun = os.Getenv("RAFTWIRE_LONG") != ""
+
 func TestMain(m *testing.M) {
+	if task := os.Getenv(crowdEnv); task != "" {
+		if err := beCrowd(task); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
 	code := m.Run()
 	if code == 0 {
 		code = checkLeaks()

@@ -23,9 +23,12 @@ const (
 	shortSize  = 128
 	shortChunk = 512
 
-	// slack is what a message may allocate beyond three times its bytes, and
-	// what is allocated for a byte string before any of it has arrived.
+	// slack is what a message may allocate beyond three times its bytes.
 	slack = 64 << 10
+
+	// firstSize is what is allocated at most for a byte string before any of
+	// it has arrived. It is what every half-sent message costs.
+	firstSize = 16 << 10
 
 	// emptyReads is how many reads may come back with neither bytes nor error.
 	emptyReads = 100
@@ -555,9 +558,9 @@ func (r *Reader) clone(b []byte) []byte {
 	return c
 }
 
-// large reads n bytes straight into their slice. That begins with at most slack
-// bytes and doubles whenever it was filled: a declared length costs at most
-// twice what has arrived of it. Halving n to find the first size makes the last
+// large reads n bytes straight into their slice. That begins with at most
+// firstSize bytes and doubles whenever it was filled: a declared length costs
+// at most twice what has arrived of it. Halving n to find the first size makes the last
 // one exact, so all of them are less than 2n. A source that has already sent as
 // long a string is believed at once, which spares half of the memory and the
 // copying.
@@ -567,7 +570,7 @@ func (r *Reader) large(n int) []byte {
 		return r.clone(r.buf[r.r-n : r.r])
 	}
 	size := n
-	for size > max(slack, r.longest) {
+	for size > max(firstSize, r.longest) {
 		size = (size + 1) / 2
 	}
 	b := make([]byte, size)
