@@ -132,7 +132,7 @@
 // # What it leaves out
 //
 // Consensus, storage and the discovery of members. Encryption and
-// authentication, which a StreamLayer can add. Compression. Metrics, but for
-// those of hashicorpraft: [Hooks] and [NetworkTransport.Stats] are what they are
-// made of.
+// authentication, which a StreamLayer can add. Compression. Metrics are
+// made from [Hooks] and [NetworkTransport.Stats] by modules of their own, in
+// the folder metrics.
 package raftwire

@@ -1,0 +1,61 @@
+package labels
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"syscall"
+	"testing"
+
+	"github.com/raftwire/raftwire"
+	"github.com/stretchr/testify/require"
+)
+
+func TestKind(t *testing.T) {
+	require.Equal(t, "AppendEntries", Kind("AppendEntries", false))
+	require.Equal(t, "Heartbeat", Kind("AppendEntries", true))
+}
+
+func TestDirection(t *testing.T) {
+	require.Equal(t, "inbound", Direction(true))
+	require.Equal(t, "outbound", Direction(false))
+}
+
+func TestSnapshotPeer(t *testing.T) {
+	require.Equal(t, "peer:1", SnapshotPeer(raftwire.SnapshotEvent{Peer: "peer:1"}))
+	require.Equal(t, "10.0.0.1", SnapshotPeer(raftwire.SnapshotEvent{Peer: "10.0.0.1:54321", Inbound: true}))
+	require.Equal(t, "@", SnapshotPeer(raftwire.SnapshotEvent{Peer: "@", Inbound: true}))
+}
+
+func TestOutcome(t *testing.T) {
+	for want, errs := range map[string][]error{
+		"ok":       {nil},
+		"refused":  {&raftwire.RemoteError{Text: "no"}},
+		"timeout":  {onTheWay(os.ErrDeadlineExceeded), os.ErrDeadlineExceeded},
+		"shutdown": {raftwire.ErrTransportShutdown, raftwire.ErrPipelineShutdown},
+		"failed":   {onTheWay(io.EOF), errors.New("anything")},
+	} {
+		for _, err := range errs {
+			require.Equal(t, want, Outcome(err), "%v", err)
+		}
+	}
+}
+
+func TestCloseReason(t *testing.T) {
+	for want, errs := range map[string][]error{
+		"peer":     {io.EOF},
+		"timeout":  {fmt.Errorf("read: %w", os.ErrDeadlineExceeded)},
+		"shutdown": {raftwire.ErrTransportShutdown},
+		"cut":      {fmt.Errorf("read: %w", syscall.ECONNRESET), fmt.Errorf("write: %w", syscall.EPIPE), io.ErrUnexpectedEOF},
+		"local":    {errors.New("the pool is full"), nil},
+	} {
+		for _, err := range errs {
+			require.Equal(t, want, CloseReason(err), "%v", err)
+		}
+	}
+}
+
+func onTheWay(cause error) error {
+	return &raftwire.OpError{Op: "AppendEntries", Peer: "peer:1", Err: cause}
+}

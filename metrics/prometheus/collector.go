@@ -1,0 +1,111 @@
+package prometheus
+
+import (
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/raftwire/raftwire"
+)
+
+// StatsSource is what [NewCollector] looks at; transports are sources.
+type StatsSource interface {
+	Stats() raftwire.Stats
+}
+
+var _ StatsSource = (*raftwire.NetworkTransport)(nil)
+
+// NewCollector returns a collector that calls source.Stats for each scrape. A
+// registry takes one; for several transports, register each with a label of its
+// own, see [New]. The collector may go on when the transport is closed.
+func NewCollector(source StatsSource) prometheus.Collector { return &collector{source} }
+
+type collector struct {
+	source StatsSource
+}
+
+var (
+	peerConns      = describe("peer_connections", "Open connections to a peer, and those being made.", "peer", "state")
+	peerInFlight   = describe("peer_requests_in_flight", "Requests to a peer that have not been answered.", "peer")
+	peerPipelines  = describe("peer_pipelines", "Open pipelines to a peer.", "peer")
+	peerUnconsumed = describe("peer_pipeline_unconsumed", "Answered requests on pipelines to a peer that the Raft core has not looked at yet.", "peer")
+	peerOldest     = describe("peer_pipeline_oldest_seconds", "Age of the oldest unanswered request on the pipelines to a peer; 0 without one.", "peer")
+	peerSuccess    = describe("peer_last_success_timestamp_seconds", "When the last request was made that a peer answered without an error.", "peer")
+	peerReceived   = describe("peer_received_bytes_total", "Bytes received on the connections that were dialled to a peer.", "peer")
+	peerSent       = describe("peer_sent_bytes_total", "Bytes sent on the connections that were dialled to a peer.", "peer")
+
+	inboundConns    = describe("inbound_connections", "Open inbound connections.")
+	inboundHosts    = describe("inbound_hosts", "Hosts that have inbound connections open.")
+	inboundReceived = describe("inbound_received_bytes_total", "Bytes received on inbound connections.")
+	inboundSent     = describe("inbound_sent_bytes_total", "Bytes sent on inbound connections.")
+)
+
+func describe(name, help string, labels ...string) *prometheus.Desc {
+	return prometheus.NewDesc(prometheus.BuildFQName(namespace, "", name), help, labels, nil)
+}
+
+// Describe implements [prometheus.Collector].
+func (c *collector) Describe(descriptions chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{
+		peerConns, peerInFlight, peerPipelines, peerUnconsumed, peerOldest, peerSuccess, peerReceived, peerSent,
+		inboundConns, inboundHosts, inboundReceived, inboundSent,
+	} {
+		descriptions <- d
+	}
+}
+
+// Collect implements [prometheus.Collector].
+func (c *collector) Collect(metrics chan<- prometheus.Metric) {
+	s := c.source.Stats()
+	out := output(metrics)
+	for i := range s.Peers {
+		out.peer(&s.Peers[i])
+	}
+	out.inbound(&s)
+}
+
+// output takes the figures of a scrape.
+type output chan<- prometheus.Metric
+
+func (out output) peer(p *raftwire.PeerStats) {
+	peer := string(p.Peer)
+	out.gauge(peerConns, float64(p.Idle), peer, "idle")
+	out.gauge(peerConns, float64(p.InUse), peer, "in_use")
+	out.gauge(peerConns, float64(p.Dialing), peer, "dialing")
+	out.gauge(peerInFlight, float64(p.InFlight), peer)
+	out.pipelines(peer, p.Pipelines)
+	if !p.LastSuccess.IsZero() {
+		out.gauge(peerSuccess, float64(p.LastSuccess.UnixNano())/1e9, peer)
+	}
+	out.counter(peerReceived, p.BytesIn, peer)
+	out.counter(peerSent, p.BytesOut, peer)
+}
+
+func (out output) pipelines(peer string, pipelines []raftwire.PipelineStats) {
+	unconsumed, oldest := 0, time.Duration(0)
+	for _, p := range pipelines {
+		unconsumed += p.Unconsumed
+		oldest = max(oldest, p.OldestAge)
+	}
+	out.gauge(peerPipelines, float64(len(pipelines)), peer)
+	out.gauge(peerUnconsumed, float64(unconsumed), peer)
+	out.gauge(peerOldest, oldest.Seconds(), peer)
+}
+
+func (out output) inbound(s *raftwire.Stats) {
+	conns := 0
+	for _, h := range s.Inbound {
+		conns += h.Conns
+	}
+	out.gauge(inboundConns, float64(conns))
+	out.gauge(inboundHosts, float64(len(s.Inbound)))
+	out.counter(inboundReceived, s.InboundBytesIn)
+	out.counter(inboundSent, s.InboundBytesOut)
+}
+
+func (out output) gauge(d *prometheus.Desc, v float64, labels ...string) {
+	out <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
+}
+
+func (out output) counter(d *prometheus.Desc, v uint64, labels ...string) {
+	out <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(v), labels...)
+}

@@ -1,0 +1,70 @@
+// Package prometheus gives the events and figures of raftwire's transports to
+// Prometheus, through client_golang:
+//
+//	config.Hooks, err = raftwireprom.New(prometheus.DefaultRegisterer, raftwireprom.Options{})
+//	...
+//	transport, err := raftwire.NewTCPTransportWithConfig("10.0.0.1:8300", nil, config)
+//	...
+//	err = prometheus.Register(raftwireprom.NewCollector(transport))
+//
+// (raftwireprom is this package, imported under a name that differs from
+// client_golang's.) dashboard.json, beside this file, shows the metrics in
+// Grafana.
+//
+// # Metrics
+//
+// What this node asks of its peers, from [New]:
+//
+//	raftwire_call_duration_seconds              histogram  kind, peer, pipelined, outcome
+//	raftwire_call_request_size_bytes            histogram  kind
+//	raftwire_call_entries                       histogram  log entries in an AppendEntries
+//
+// What peers ask of it:
+//
+//	raftwire_serve_phase_duration_seconds       histogram  kind, phase
+//	raftwire_serve_request_size_bytes           histogram  kind
+//	raftwire_serve_errors_total                 counter    kind
+//
+// Snapshots, while one is under way; the series go when it is over:
+//
+//	raftwire_snapshot_done_bytes                gauge      direction, peer
+//	raftwire_snapshot_size_bytes                gauge      direction, peer
+//
+// Connections:
+//
+//	raftwire_dial_duration_seconds              histogram  peer, outcome
+//	raftwire_connections_opened_total           counter    direction
+//	raftwire_connections_closed_total           counter    direction, reason
+//	raftwire_connections_refused_total          counter    reason
+//
+// What is open and under way, looked at when it is scraped, from [NewCollector]:
+//
+//	raftwire_peer_connections                   gauge      peer, state
+//	raftwire_peer_requests_in_flight            gauge      peer
+//	raftwire_peer_pipelines                     gauge      peer
+//	raftwire_peer_pipeline_unconsumed           gauge      peer
+//	raftwire_peer_pipeline_oldest_seconds       gauge      peer
+//	raftwire_peer_last_success_timestamp_seconds gauge     peer
+//	raftwire_peer_received_bytes_total          counter    peer
+//	raftwire_peer_sent_bytes_total              counter    peer
+//	raftwire_inbound_connections                gauge
+//	raftwire_inbound_hosts                      gauge
+//	raftwire_inbound_received_bytes_total       counter
+//	raftwire_inbound_sent_bytes_total           counter
+//
+// # Labels
+//
+//	kind       AppendEntries, Heartbeat, InstallSnapshot, RequestPreVote, RequestVote, TimeoutNow
+//	outcome    ok, refused (by the peer's answer), timeout, shutdown (of this transport), failed
+//	phase      decode, enqueue (until the Raft core takes it), handle (until it has answered)
+//	direction  inbound, outbound
+//	reason     of a closed connection: peer, cut, timeout, shutdown, local (the pool is full, for
+//	           example); of a refused one: a field of raftwire.Refusals
+//	state      idle, in_use, dialing
+//	peer       the address of a peer that this node calls; of an inbound snapshot, the host
+//
+// Label values come from this node's configuration and code. Of what strangers
+// send only the host of a snapshot that comes in becomes one, while it comes
+// in. Addresses of peers that have left stay until the process ends; where
+// addresses keep changing, set Options.OmitPeers.
+package prometheus

@@ -1,0 +1,303 @@
+package prometheus
+
+import (
+	"context"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"regexp"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
+	dto "github.com/prometheus/client_model/go"
+	"github.com/prometheus/common/expfmt"
+	"github.com/prometheus/common/model"
+	"github.com/raftwire/raftwire"
+	"github.com/raftwire/raftwire/internal/metricstest"
+	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// Each metric that the package names moves when what it is about happens, and
+// there are no others.
+func TestEveryMetricMoves(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		scrapes := newWatched(t).story(t)
+		require.Equal(t, namesIn(t, "doc.go"), moved(scrapes...))
+	})
+}
+
+// What is measured is what happened.
+func TestFiguresAreRight(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		scrapes := newWatched(t).story(t)
+		during, after := scrapes[1], scrapes[2]
+
+		calls := after["raftwire_call_duration_seconds"]
+		require.EqualValues(t, 1, one(t, calls, "node", "leader", "kind", "Heartbeat", "outcome", "ok").GetHistogram().GetSampleCount())
+		require.EqualValues(t, 1, one(t, calls, "kind", "RequestVote", "peer", "follower", "outcome", "refused").GetHistogram().GetSampleCount())
+		require.EqualValues(t, 1, one(t, calls, "kind", "RequestVote", "peer", "nobody", "outcome", "failed").GetHistogram().GetSampleCount())
+		require.EqualValues(t, 1, one(t, calls, "kind", "AppendEntries", "pipelined", "true").GetHistogram().GetSampleCount())
+		preVote := one(t, calls, "kind", "RequestPreVote").GetHistogram()
+		require.InDelta(t, (2*metricstest.Latency + metricstest.CoreTakes).Seconds(), preVote.GetSampleSum(), 1e-6, "there and back on an idle connection")
+
+		require.EqualValues(t, 3, one(t, after["raftwire_call_entries"], "node", "leader").GetHistogram().GetSampleSum())
+		snapshot := one(t, after["raftwire_call_request_size_bytes"], "kind", "InstallSnapshot").GetHistogram()
+		require.Greater(t, snapshot.GetSampleSum(), float64(metricstest.SnapshotSize))
+
+		served := after["raftwire_serve_phase_duration_seconds"]
+		require.EqualValues(t, 2, one(t, served, "node", "follower", "kind", "AppendEntries", "phase", "handle").GetHistogram().GetSampleCount())
+		handled := one(t, served, "kind", "TimeoutNow", "phase", "handle").GetHistogram()
+		require.InDelta(t, metricstest.CoreTakes.Seconds(), handled.GetSampleSum(), 1e-6)
+		require.EqualValues(t, 1, one(t, after["raftwire_serve_errors_total"], "kind", "RequestVote").GetCounter().GetValue())
+		require.EqualValues(t, 1, one(t, after["raftwire_connections_refused_total"], "node", "follower", "reason", "Foreign").GetCounter().GetValue())
+		require.Zero(t, one(t, after["raftwire_connections_refused_total"], "node", "follower", "reason", "Stalled").GetCounter().GetValue())
+
+		for _, direction := range []string{"inbound", "outbound"} {
+			done := one(t, during["raftwire_snapshot_done_bytes"], "direction", direction).GetGauge().GetValue()
+			require.Positive(t, done)
+			require.LessOrEqual(t, done, metricstest.SnapshotSize/2.0)
+			require.EqualValues(t, metricstest.SnapshotSize, one(t, during["raftwire_snapshot_size_bytes"], "direction", direction).GetGauge().GetValue())
+		}
+		require.NotContains(t, after, "raftwire_snapshot_done_bytes", "what is over is not shown")
+
+		require.EqualValues(t, 2, one(t, during["raftwire_peer_requests_in_flight"], "peer", "follower").GetGauge().GetValue(), "the snapshot, and one on the pipeline")
+		require.EqualValues(t, 1, one(t, during["raftwire_peer_pipeline_unconsumed"], "peer", "follower").GetGauge().GetValue())
+		require.Greater(t, one(t, during["raftwire_peer_pipeline_oldest_seconds"], "peer", "follower").GetGauge().GetValue(), 1.0)
+		sent := one(t, after["raftwire_peer_sent_bytes_total"], "peer", "follower").GetCounter().GetValue()
+		received := one(t, after["raftwire_inbound_received_bytes_total"], "node", "follower").GetCounter().GetValue()
+		require.InDelta(t, sent, received, float64(len(metricstest.Foreign)), "but for what the stranger sent")
+	})
+}
+
+// Names and units follow Prometheus' conventions.
+func TestNamesFollowTheConventions(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var all []*dto.MetricFamily
+		for _, scrape := range newWatched(t).story(t) {
+			for _, f := range scrape {
+				all = append(all, f)
+			}
+		}
+		problems, err := promlint.NewWithMetricFamilies(all).Lint()
+		require.NoError(t, err)
+		require.Empty(t, problems)
+	})
+}
+
+func TestARegistryTakesTheMetricsOnceUnlessLabelsDiffer(t *testing.T) {
+	reg := prometheus.NewRegistry()
+	_, err := New(reg, Options{})
+	require.NoError(t, err)
+	hooks, err := New(reg, Options{})
+	var already prometheus.AlreadyRegisteredError
+	require.ErrorAs(t, err, &already)
+	require.Zero(t, hooks)
+	_, err = New(prometheus.WrapRegistererWith(prometheus.Labels{"group": "7"}, prometheus.NewRegistry()), Options{})
+	require.NoError(t, err)
+}
+
+func TestPeersCanBeOmitted(t *testing.T) {
+	for omit, want := range map[bool]int{false: 2, true: 1} {
+		reg := prometheus.NewRegistry()
+		hooks, err := New(reg, Options{OmitPeers: omit})
+		require.NoError(t, err)
+		for _, peer := range []raftwire.ServerAddress{"a", "b"} {
+			hooks.CallDone(raftwire.CallEvent{Kind: "TimeoutNow", Peer: peer})
+			hooks.Dialed(raftwire.DialEvent{Peer: peer})
+		}
+		families, err := reg.Gather()
+		require.NoError(t, err)
+		for _, f := range families {
+			if name := f.GetName(); name == "raftwire_call_duration_seconds" || name == "raftwire_dial_duration_seconds" {
+				require.Len(t, f.GetMetric(), want, "%s, OmitPeers %v", name, omit)
+			}
+		}
+	}
+}
+
+// The address that an inbound connection comes from has a new port each time.
+func TestStrangersAddNoSeries(t *testing.T) {
+	reg := prometheus.NewRegistry()
+	hooks, err := New(reg, Options{})
+	require.NoError(t, err)
+	visit := func(peer raftwire.ServerAddress, host string) {
+		conn := raftwire.ConnEvent{Peer: peer, Host: host, Inbound: true, Err: io.EOF}
+		hooks.ConnOpened(conn)
+		hooks.ServeDone(raftwire.ServeEvent{Kind: "InstallSnapshot", Peer: peer, Host: host})
+		hooks.SnapshotProgress(raftwire.SnapshotEvent{Peer: peer, Inbound: true})
+		hooks.SnapshotProgress(raftwire.SnapshotEvent{Peer: peer, Inbound: true, Over: true})
+		hooks.Refused(raftwire.RefusalEvent{Reason: "Foreign", Peer: peer, Host: host})
+		hooks.ConnClosed(conn)
+	}
+	visit("10.0.0.1:1", "10.0.0.1")
+	before := series(t, reg)
+	visit("10.0.0.2:2", "10.0.0.2")
+	require.Equal(t, before, series(t, reg))
+}
+
+func TestTheBusyHooksAllocateNothing(t *testing.T) {
+	hooks, err := New(prometheus.NewRegistry(), Options{})
+	require.NoError(t, err)
+	require.Zero(t, testing.AllocsPerRun(100, func() {
+		hooks.CallDone(raftwire.CallEvent{Kind: "AppendEntries", Pipelined: true, Peer: "peer:1", RequestBytes: 300, Entries: 1})
+	}))
+	require.Zero(t, testing.AllocsPerRun(100, func() {
+		hooks.ServeDone(raftwire.ServeEvent{Kind: "AppendEntries", Peer: "peer:1", RequestBytes: 300})
+	}))
+}
+
+func BenchmarkHooks(b *testing.B) {
+	hooks, err := New(prometheus.NewRegistry(), Options{})
+	require.NoError(b, err)
+	call := raftwire.CallEvent{Kind: "AppendEntries", Pipelined: true, Peer: "10.0.0.1:8300", RequestBytes: 300, Entries: 1, Took: time.Millisecond}
+	serve := raftwire.ServeEvent{Kind: "AppendEntries", Peer: "10.0.0.1:8300", RequestBytes: 300, Handle: time.Millisecond}
+	b.Run("CallDone", func(b *testing.B) {
+		for b.Loop() {
+			hooks.CallDone(call)
+		}
+	})
+	b.Run("ServeDone", func(b *testing.B) {
+		for b.Loop() {
+			hooks.ServeDone(serve)
+		}
+	})
+}
+
+// watched is a pair of nodes, and a server with the metrics of both.
+type watched struct {
+	*metricstest.Pair
+	registry *prometheus.Registry
+	client   *http.Client
+}
+
+func newWatched(t *testing.T) *watched {
+	w := &watched{registry: prometheus.NewRegistry()}
+	w.Pair = metricstest.NewPair(t, func(node string) raftwire.Hooks {
+		hooks, err := New(w.labelled(node), Options{})
+		require.NoError(t, err)
+		return hooks
+	})
+	require.NoError(t, w.labelled("leader").Register(NewCollector(w.Leader)))
+	require.NoError(t, w.labelled("follower").Register(NewCollector(w.Follower)))
+	w.serveMetrics(t)
+	return w
+}
+
+func (w *watched) labelled(node string) prometheus.Registerer {
+	return prometheus.WrapRegistererWith(prometheus.Labels{"node": node}, w.registry)
+}
+
+// serveMetrics serves HTTP on the nodes' network, so that time stays fake.
+func (w *watched) serveMetrics(t *testing.T) {
+	server := httptest.NewUnstartedServer(promhttp.HandlerFor(w.registry, promhttp.HandlerOpts{ErrorHandling: promhttp.HTTPErrorOnError}))
+	server.Listener.Close()
+	server.Listener = w.Listen(t, "metrics")
+	server.Start()
+	t.Cleanup(server.Close)
+	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return w.Network.Host("prometheus").Dial(ctx, "metrics")
+	}
+	w.client = &http.Client{Transport: &http.Transport{DialContext: dial, DisableKeepAlives: true}}
+}
+
+type scrape map[string]*dto.MetricFamily
+
+// story lets everything happen that a metric is about, and returns what was
+// seen before, in the middle, and after.
+func (w *watched) story(t *testing.T) (scrapes []scrape) {
+	w.Story(t, func() { scrapes = append(scrapes, w.scrape(t)) })
+	return scrapes
+}
+
+func (w *watched) scrape(t *testing.T) scrape {
+	response, err := w.client.Get("http://metrics/metrics")
+	require.NoError(t, err)
+	defer response.Body.Close()
+	require.Equal(t, http.StatusOK, response.StatusCode)
+	parser := expfmt.NewTextParser(model.LegacyValidation)
+	families, err := parser.TextToMetricFamilies(response.Body)
+	require.NoError(t, err)
+	return families
+}
+
+// moved returns the names of metrics whose value is not the same in all
+// scrapes; without a series it is 0.
+func moved(scrapes ...scrape) (names []string) {
+	values := make(map[string][]float64)
+	for i, s := range scrapes {
+		for name, f := range s {
+			if values[name] == nil {
+				values[name] = make([]float64, len(scrapes))
+			}
+			values[name][i] = total(f)
+		}
+	}
+	for name, v := range values {
+		if slices.Min(v) != slices.Max(v) {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	return names
+}
+
+// total adds up every series; of a histogram what counts is the observations.
+func total(f *dto.MetricFamily) (sum float64) {
+	for _, m := range f.GetMetric() {
+		sum += m.GetGauge().GetValue() + m.GetCounter().GetValue() + float64(m.GetHistogram().GetSampleCount())
+	}
+	return sum
+}
+
+// one returns the only series that has the labels, given as names and values.
+func one(t *testing.T, f *dto.MetricFamily, labels ...string) *dto.Metric {
+	t.Helper()
+	var found []*dto.Metric
+	for _, m := range f.GetMetric() {
+		if hasLabels(m, labels) {
+			found = append(found, m)
+		}
+	}
+	require.Len(t, found, 1, "%s %v: %v", f.GetName(), labels, found)
+	return found[0]
+}
+
+func hasLabels(m *dto.Metric, labels []string) bool {
+	for pair := range slices.Chunk(labels, 2) {
+		if !slices.ContainsFunc(m.GetLabel(), func(l *dto.LabelPair) bool { return l.GetName() == pair[0] && l.GetValue() == pair[1] }) {
+			return false
+		}
+	}
+	return true
+}
+
+// series counts what a registry would show.
+func series(t *testing.T, reg *prometheus.Registry) (n int) {
+	families, err := reg.Gather()
+	require.NoError(t, err)
+	for _, f := range families {
+		n += len(f.GetMetric())
+	}
+	return n
+}
+
+var metricName = regexp.MustCompile(`\braftwire_[a-z_]+\b`)
+
+// namesIn returns the metrics that a file names.
+func namesIn(t *testing.T, file string) []string {
+	text, err := os.ReadFile(file)
+	require.NoError(t, err)
+	names := metricName.FindAllString(string(text), -1)
+	slices.Sort(names)
+	return slices.Compact(names)
+}
