@@ -81,7 +81,51 @@ func requireNothingLeft(t testing.TB, network *faultnet.Network) {
 	require.Zero(t, network.Bytes())
 }
 
+func TestTLSTransportConforms(t *testing.T) {
+	for name, slice := range map[string]int{"as it comes": 0, "in small pieces": 1000} {
+		t.Run(name, func(t *testing.T) {
+			transporttest.Run(t, transporttest.Maker{
+				New: func(t testing.TB, n int, o transporttest.Options) []raftwire.Transport {
+					network := faultnet.New(1)
+					network.Slice(slice)
+					t.Cleanup(func() { requireNothingLeft(t, network) })
+					return newTLSTransports(t, network, n, o)
+				},
+				FakeTime: true,
+			})
+		})
+	}
+}
+
+func newTLSTransports(t testing.TB, network *faultnet.Network, n int, o transporttest.Options) []raftwire.Transport {
+	ca := newAuthority(t)
+	var all []raftwire.Transport
+	for i := range n {
+		config := newConfig(o)
+		config.Stream = secureLayer(t, network, fmt.Sprintf("host-%d", i), secure(ca.issue(t), ca))
+		all = append(all, raftwire.NewNetworkTransportWithConfig(config))
+	}
+	return all
+}
+
+func TestTLSOverTCPConforms(t *testing.T) {
+	t.Parallel() // waits for real time
+	transporttest.Run(t, transporttest.Maker{
+		New: func(t testing.TB, n int, o transporttest.Options) []raftwire.Transport {
+			ca := newAuthority(t)
+			var all []raftwire.Transport
+			for range n {
+				transport, err := raftwire.NewTLSTransport("127.0.0.1:0", nil, secure(ca.issue(t), ca), newConfig(o))
+				require.NoError(t, err)
+				all = append(all, transport)
+			}
+			return all
+		},
+	})
+}
+
 func TestTCPTransportConforms(t *testing.T) {
+	t.Parallel() // waits for real time
 	transporttest.Run(t, transporttest.Maker{New: newTCPTransports})
 }
 

@@ -361,7 +361,7 @@ func (c *conn) close(err error) error {
 		return c.failure()
 	}
 	close(c.done)
-	closeRaw(c.raw) // not under mu: it may block for a moment
+	closeRaw(c.raw)
 	c.reportEnd(err)
 	return err
 }
@@ -374,16 +374,21 @@ func (c *conn) reportEnd(err error) {
 	}
 }
 
-// goodbyeWait is how long a TLS connection may take to say that it ends.
-// Otherwise that would be up to five seconds if the peer does not read.
-const goodbyeWait = 10 * time.Millisecond
-
+// closeRaw closes a connection, and its TLS without a goodbye: that would be
+// written first, for which five seconds are allowed to a peer that does not
+// read. Nothing is missed: where a message ends is not told by the connection's
+// end.
 func closeRaw(raw net.Conn) {
-	if secured, ok := raw.(*tls.Conn); ok {
-		timer := time.AfterFunc(goodbyeWait, func() { _ = secured.NetConn().Close() })
-		defer timer.Stop()
+	if secured, ok := raw.(tlsConn); ok {
+		_ = secured.NetConn().Close()
 	}
 	_ = raw.Close()
+}
+
+// tlsConn is a *tls.Conn, or what has one embedded.
+type tlsConn interface {
+	NetConn() net.Conn
+	ConnectionState() tls.ConnectionState
 }
 
 func (c *conn) fail(err error) (first bool) {

@@ -25,6 +25,15 @@
 //	...
 //	}
 //
+// With TLS, peers show each other certificates and verify them; for more than
+// files and a name, see [TLSConfig]:
+//
+//	security := raftwire.TLSConfig{
+//		CertFile: "node.pem", KeyFile: "node.key", CAFile: "ca.pem",
+//		ServerName: "server.dc1.consul", // who is a peer
+//	}
+//	transport, err := raftwire.NewTLSTransport("10.0.0.1:8300", nil, security, config)
+//
 // A [Mux] shares one port between groups, and with other services; a
 // [HandoffLayer] takes connections that a program accepts itself.
 //
@@ -40,7 +49,7 @@
 //	call        net_transport.go                AppendEntries and its siblings are thin over one call
 //	connection  pool.go, net_transport.go       an idle one that is alive; or else one is dialled
 //	encode      conn.go, wire.go, codec.go      kind and body are appended to the connection's output; one write
-//	travel      tcp_transport.go                or any other StreamLayer
+//	travel      tcp_, tls_transport.go          or any other StreamLayer
 //	decode      serve.go, wire.go, codec.go     read the kind, then the body into a fresh command
 //	dispatch    serve.go, internal/dispatch     to the heartbeat handler or to Consumer; wait for the answer
 //	answer      serve.go, wire.go, conn.go      error text and response are queued, and written before the next wait for input
@@ -65,9 +74,10 @@
 //	conn.watchPeer               a request that waits long for the core, to       its answer
 //	                             see whether the caller is still there
 //	snapshotSender.awaitAnswer   a snapshot being sent                            the answer
-//	reception.accept             a Mux                                            its Close
+//	reception.accept             a Mux or a TLSStreamLayer                        its Close
 //	reception.attend             a connection that has not said yet for which     its saying so, or MuxConfig.Timeout
 //	                             layer of a Mux it is
+//	reception.attend             an inbound TLS handshake                         its end, or HandshakeTimeout
 //	inmemLink.serve              a pipeline in memory, at the receiver            the pipeline
 //	inmemSnapshot.deliver        a snapshot in memory, at the sender              the answer
 //
@@ -103,6 +113,9 @@
 //   - Inbound connections are limited, in total and for each host, but those that
 //     never brought a request make room for others. What is refused is counted,
 //     see [Refusals], and logged, though not each time.
+//   - Over a [TLSStreamLayer], nothing is exchanged with a peer whose certificate
+//     was not verified by the CAs, the names and the rules that were in force
+//     when the connection was made.
 //   - Once Close has returned, nothing more is handed to Consumer, and every call
 //     returns [ErrTransportShutdown]. CloseStreams ends every connection, and the
 //     transport goes on with new ones.
@@ -131,8 +144,7 @@
 //
 // # What it leaves out
 //
-// Consensus, storage and the discovery of members. Encryption and
-// authentication, which a StreamLayer can add. Compression. Metrics are
+// Consensus, storage and the discovery of members. Compression. Metrics are
 // made from [Hooks] and [NetworkTransport.Stats] by modules of their own, in
 // the folder metrics.
 package raftwire

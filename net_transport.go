@@ -489,8 +489,9 @@ func (n *NetworkTransport) down() error {
 // it says so then.
 func (n *NetworkTransport) Close() error {
 	if n.beginShutdown() {
-		_ = n.stream.Close()
+		// First what the transport itself has: a layer's Close may wait.
 		n.reset(ErrTransportShutdown, true)
+		_ = n.stream.Close()
 	}
 	return n.tasks.wait()
 }

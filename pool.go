@@ -60,6 +60,9 @@ func (p *pool) put(c *conn) {
 	}
 	if !canPeek(c.raw) {
 		c.startWatching()
+	} else if !c.isDrained() {
+		p.discard(c, errors.New("the peer sent more than an answer, or has gone"))
+		return
 	}
 	if !p.push(c) {
 		p.discard(c, errors.New("the pool is full"))

@@ -27,6 +27,8 @@ type reception struct {
 	// ends as soon as the connection is closed.
 	sort func(net.Conn) (net.Conn, *HandoffLayer, error)
 
+	crowded, slow error // what connections end with that were sent away
+
 	refusals refusals
 	tasks    tasks
 	done     chan struct{} // closed by close
@@ -60,6 +62,9 @@ func (r *reception) setDefaults() {
 	if r.logger == nil {
 		r.logger = newLogger(nil)
 	}
+	if r.crowded == nil {
+		r.crowded, r.slow = errCrowded, errSlow
+	}
 	r.done = make(chan struct{})
 }
 
@@ -77,7 +82,7 @@ func (r *reception) receive(conn net.Conn) {
 func (r *reception) enter(v *visitor) bool {
 	oldest, open := r.register(v)
 	if oldest != nil {
-		r.sendAway(oldest, errCrowded)
+		r.sendAway(oldest, r.crowded)
 	}
 	return open
 }
@@ -98,7 +103,7 @@ func (r *reception) register(v *visitor) (oldest *visitor, open bool) {
 
 // attend finds v's layer and hands it over.
 func (r *reception) attend(v *visitor) {
-	timer := time.AfterFunc(r.timeout, func() { r.sendAway(v, errSlow) })
+	timer := time.AfterFunc(r.timeout, func() { r.sendAway(v, r.slow) })
 	conn, layer, err := r.sort(v.conn)
 	timer.Stop()
 	if why := r.leave(v); why != nil {
@@ -109,9 +114,14 @@ func (r *reception) attend(v *visitor) {
 	}
 	if err != nil {
 		_ = v.conn.Close()
-		gone := errors.Is(err, io.EOF) || errors.Is(err, net.ErrClosed)
-		r.refusals.report(r.logger, remoteAddress(v.conn), err, gone)
+		r.report(v.conn, err)
 	}
+}
+
+// report says why a connection was not handed over.
+func (r *reception) report(conn net.Conn, err error) {
+	gone := errors.Is(err, io.EOF) || errors.Is(err, net.ErrClosed)
+	r.refusals.report(r.logger, remoteAddress(conn), err, gone)
 }
 
 // leave makes v's connection its layer's, or returns why it was sent away.

@@ -3,6 +3,7 @@ package raftwire
 import (
 	"errors"
 	"io"
+	"maps"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -31,6 +32,10 @@ type Refusals struct {
 	// Foreign sent what begins no request: another protocol, or a request that
 	// only later versions know.
 	Foreign uint64
+	// Untrusted failed in their TLS handshake: a certificate that was missing,
+	// expired, of another CA or not authorized, or a version that is too old.
+	// Only a [TLSStreamLayer] counts them.
+	Untrusted uint64
 	// Malformed sent a request that cannot be decoded, or that would trip a
 	// Raft core up.
 	Malformed uint64
@@ -51,6 +56,7 @@ const (
 	stalled
 	tooLarge
 	foreign
+	untrusted
 	malformed
 	reasons // how many there are
 )
@@ -83,8 +89,11 @@ func judge(err error) reason {
 		own     *refusal
 		unknown *unknownKindError
 		message *msgpack.Error
+		secure  *handshakeError
 	)
 	switch {
+	case errors.As(err, &secure):
+		return secure.reason
 	case errors.As(err, &own):
 		return own.reason
 	case isTimeout(err):
@@ -121,6 +130,7 @@ func (r *refusals) counted() Refusals {
 		Stalled:            r.counts[stalled].Load(),
 		TooLarge:           r.counts[tooLarge].Load(),
 		Foreign:            r.counts[foreign].Load(),
+		Untrusted:          r.counts[untrusted].Load(),
 		Malformed:          r.counts[malformed].Load(),
 	}
 }
@@ -152,7 +162,10 @@ func (r *refusals) count(why reason, peer ServerAddress, err error) {
 // about such ends have in common. That a peer goes, or is cut off, is everyday
 // life.
 func news(why reason, err error, gone bool) (hclog.Level, topic) {
+	var secure *handshakeError
 	switch {
+	case errors.As(err, &secure):
+		return hclog.Warn, topic{why, secure.topic}
 	case why == foreign:
 		return hclog.Warn, topic{why, err.Error()}
 	case why != notRefused:
@@ -178,7 +191,11 @@ const (
 	maxLogPause = time.Hour
 )
 
-// topic is what log lines can have in common. There are few.
+// maxTopics is how many topics are told apart. Some name the host that a
+// connection came from.
+const maxTopics = 256
+
+// topic is what log lines can have in common.
 type topic struct {
 	reason reason
 	detail string
@@ -201,6 +218,12 @@ type logPause struct {
 func (l *logLimit) due(t topic, now time.Time) (skipped int, due bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if l.topics[t] == nil && len(l.topics) >= maxTopics {
+		l.forget(now)
+		if len(l.topics) >= maxTopics {
+			t.detail = ""
+		}
+	}
 	p := l.topics[t]
 	if p == nil {
 		if l.topics == nil {
@@ -210,6 +233,11 @@ func (l *logLimit) due(t topic, now time.Time) (skipped int, due bool) {
 		l.topics[t] = p
 	}
 	return p.end(now)
+}
+
+// forget makes room: what is due may as well be said as if it were new.
+func (l *logLimit) forget(now time.Time) {
+	maps.DeleteFunc(l.topics, func(_ topic, p *logPause) bool { return now.Sub(p.from) >= p.length })
 }
 
 func (p *logPause) end(now time.Time) (skipped int, ended bool) {

@@ -134,6 +134,16 @@ func NewTCPTransportWithConfig(bindAddr string, advertise net.Addr, config *Netw
 	if config == nil {
 		config = new(NetworkTransportConfig)
 	}
+	stream, err := listenFor(config, bindAddr, advertise)
+	if err != nil {
+		return nil, err
+	}
+	config.Stream = stream
+	return NewNetworkTransportWithConfig(config), nil
+}
+
+// listenFor makes the layer of a transport with this configuration.
+func listenFor(config *NetworkTransportConfig, bindAddr string, advertise net.Addr) (*TCPStreamLayer, error) {
 	stream := &TCPStreamLayer{advertise: advertise}
 	checked := *config
 	checked.Stream = stream
@@ -148,8 +158,7 @@ func NewTCPTransportWithConfig(bindAddr string, advertise net.Addr, config *Netw
 		_ = stream.Close()
 		return nil, err
 	}
-	config.Stream = stream
-	return NewNetworkTransportWithConfig(config), nil
+	return stream, nil
 }
 
 func listenOn(bind string) (net.Listener, error) {

@@ -1,6 +1,7 @@
 package raftwire
 
 import (
+	"crypto/tls"
 	"errors"
 	"os"
 	"sync"
@@ -59,6 +60,19 @@ func (c *conn) isSilent() bool {
 	}
 	c.stopWatching()
 	return c.failure() == nil && c.in.Buffered() == 0
+}
+
+// isDrained reports whether everything that was read from the socket has come
+// out of the connection. TLS reads ahead, and what it holds a look at the
+// socket would not find.
+func (c *conn) isDrained() bool {
+	if _, secured := c.raw.(*tls.Conn); !secured {
+		return true
+	}
+	_ = c.raw.SetReadDeadline(longAgo) // the socket is not read
+	err := c.in.Fill()
+	_ = c.raw.SetReadDeadline(time.Time{})
+	return isTimeout(err)
 }
 
 const (

@@ -1,0 +1,105 @@
+package raftwire_test
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
+	"fmt"
+	"io"
+	"log"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+	"github.com/raftwire/raftwire"
+)
+
+// A node of a cluster whose nodes all have the name "node" in their
+// certificates. Whoever has not, or does not speak TLS, is not a peer.
+func ExampleNewTLSTransport() {
+	dir := clusterFiles()
+	defer os.RemoveAll(dir)
+	security := raftwire.TLSConfig{
+		CertFile:   filepath.Join(dir, "node.pem"),
+		KeyFile:    filepath.Join(dir, "node.key"),
+		CAFile:     filepath.Join(dir, "ca.pem"),
+		ServerName: "node",
+	}
+	transport, err := raftwire.NewTLSTransport("127.0.0.1:0", nil, security, &raftwire.NetworkTransportConfig{
+		MaxPool: 3,
+		Timeout: 10 * time.Second,
+		Logger:  hclog.NewNullLogger(),
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer transport.Close()
+	go grantVotes(transport, 1)
+	fmt.Println("with TLS:", askForVote(transport, transport.LocalAddr()))
+
+	plain, err := raftwire.NewTCPTransport("127.0.0.1:0", nil, 3, 10*time.Second, io.Discard)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer plain.Close()
+	fmt.Println("without:", askForVote(plain, transport.LocalAddr()) == "granted")
+	// Output:
+	// with TLS: granted
+	// without: false
+}
+
+// Certificates from memory, over a layer of one's own choice; the certificates
+// of some peers were revoked. When that list changes, Reload the layer, and then
+// call CloseStreams on the transport: everybody has to authenticate again.
+func ExampleNewTLSStreamLayer() {
+	tcp, err := raftwire.NewTCPStreamLayer(raftwire.TCPConfig{Bind: "localhost:0"})
+	if err != nil {
+		log.Fatal(err)
+	}
+	identity := clusterTLS()                 // from wherever certificates are kept
+	revoked := map[string]bool{"4711": true} // by serial number
+	secured, err := raftwire.NewTLSStreamLayer(tcp, raftwire.TLSConfig{
+		Load: func() (*tls.Certificate, *x509.CertPool, error) {
+			return &identity.Certificates[0], identity.RootCAs, nil
+		},
+		ServerName: "node",
+		Authorize: func(peer *raftwire.TLSPeer) error {
+			if serial := peer.Certificate().SerialNumber.String(); revoked[serial] {
+				return fmt.Errorf("its certificate %s was revoked", serial)
+			}
+			return nil
+		},
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	transport := raftwire.NewNetworkTransport(secured, 3, 10*time.Second, io.Discard)
+	defer transport.Close()
+	go grantVotes(transport, 1)
+	fmt.Println(askForVote(transport, transport.LocalAddr()))
+	// Output: granted
+}
+
+// clusterFiles makes files such as a CA would.
+func clusterFiles() (dir string) {
+	dir, err := os.MkdirTemp("", "raftwire")
+	if err != nil {
+		log.Fatal(err)
+	}
+	own := clusterTLS().Certificates[0]
+	key, err := x509.MarshalPKCS8PrivateKey(own.PrivateKey)
+	if err != nil {
+		log.Fatal(err)
+	}
+	for name, block := range map[string]*pem.Block{
+		"node.pem": {Type: "CERTIFICATE", Bytes: own.Certificate[0]},
+		"node.key": {Type: "PRIVATE KEY", Bytes: key},
+		"ca.pem":   {Type: "CERTIFICATE", Bytes: own.Certificate[0]},
+	} {
+		if err := os.WriteFile(filepath.Join(dir, name), pem.EncodeToMemory(block), 0o600); err != nil {
+			log.Fatal(err)
+		}
+	}
+	return dir
+}

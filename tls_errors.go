@@ -1,0 +1,126 @@
+package raftwire
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"slices"
+	"strings"
+	"syscall"
+)
+
+// handshakeError says why an inbound connection was refused. Its text may quote
+// the peer, who can say something else each time; topic may not, and is what
+// such errors have in common.
+type handshakeError struct {
+	reason reason
+	topic  string
+	err    error
+}
+
+func (e *handshakeError) Error() string { return e.err.Error() }
+
+func (e *handshakeError) Unwrap() error { return e.err }
+
+// explainAccepted tells what the end of a handshake with a peer at address
+// means, which the peer began.
+func explainAccepted(address ServerAddress, err error) error {
+	refused := func(class, format string, args ...any) error {
+		return &handshakeError{untrusted, class + " from " + hostOf(address), fmt.Errorf(format, args...)}
+	}
+	var (
+		header     tls.RecordHeaderError
+		unverified *tls.CertificateVerificationError
+		denied     *unauthorizedError
+	)
+	switch {
+	case isGone(err):
+		return err
+	case errors.As(err, &header):
+		guess := guessForeign(header.RecordHeader[0])
+		return &handshakeError{foreign, guess, fmt.Errorf("no TLS, and nothing else is spoken here: %s", guess)}
+	case errors.As(err, &unverified):
+		leaf := unverified.UnverifiedCertificates[0]
+		return refused(classOf(unverified.Err), "the certificate %s does not hold: %w", describe(leaf), unverified.Err)
+	case errors.As(err, &denied):
+		return refused("not authorized", "%w", err)
+	case isAlert(err):
+		return refused("alert", "the peer does not want this node: %w", err)
+	}
+	return refused("handshake", "TLS handshake: %w", err)
+}
+
+// isGone reports whether a connection ended before anything was wrong with it.
+func isGone(err error) bool {
+	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, net.ErrClosed) ||
+		errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
+}
+
+// guessForeign says what a connection looks like that does not begin with TLS.
+func guessForeign(first byte) string {
+	guess := foreignProtocol(first)
+	if first < byte(rpcKinds) {
+		guess = "a Raft peer without TLS"
+	}
+	if guess == "" {
+		return fmt.Sprintf("it begins with byte %#x", first)
+	}
+	return "this looks like " + guess
+}
+
+// classOf puts what is wrong with a certificate into one of a few words.
+func classOf(err error) string {
+	var (
+		unknown x509.UnknownAuthorityError
+		invalid x509.CertificateInvalidError
+	)
+	switch {
+	case errors.As(err, &unknown):
+		return "unknown CA"
+	case errors.As(err, &invalid):
+		return fmt.Sprint("invalid ", invalid.Reason)
+	}
+	return "certificate"
+}
+
+// isAlert reports whether the peer has ended the handshake with an alert.
+func isAlert(err error) bool {
+	var op *net.OpError
+	return errors.As(err, &op) && op.Op == "remote error"
+}
+
+// explainDialled tells what the end of a handshake means that we began.
+func explainDialled(err error) error {
+	var header tls.RecordHeaderError
+	switch {
+	case errors.As(err, &header):
+		return fmt.Errorf("the peer does not speak TLS: %s", guessForeign(header.RecordHeader[0]))
+	case isGone(err):
+		return fmt.Errorf("the peer closed the connection (does it accept TLS there?): %w", err)
+	}
+	return err
+}
+
+// describe names a certificate by its subject and a few of its names.
+func describe(certificate *x509.Certificate) string {
+	const shown = 3
+	names := append([]string{certificate.Subject.CommonName}, certificate.DNSNames...)
+	for _, ip := range certificate.IPAddresses {
+		names = append(names, ip.String())
+	}
+	for _, uri := range certificate.URIs {
+		names = append(names, uri.String())
+	}
+	if names[0] == "" {
+		names = names[1:]
+	}
+	names = slices.Compact(names)
+	more := ""
+	if len(names) > shown {
+		names, more = names[:shown], ", ..."
+	}
+	return fmt.Sprintf("%.200q", strings.Join(names, ", ")+more)
+}

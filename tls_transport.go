@@ -1,0 +1,335 @@
+package raftwire
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+)
+
+const (
+	defaultHandshakeTimeout = 10 * time.Second
+
+	defaultMaxHandshakes = 1024
+
+	defaultReloadInterval = time.Second
+
+	// partingWait is how long a refused peer is listened to, so that it reads
+	// why. A connection that is closed with input unread is reset, and then the
+	// reason may be lost on the way.
+	partingWait = time.Second
+)
+
+// TLSConfig configures a [TLSStreamLayer]. A constructor copies it.
+//
+// Either the three files are set, or Load. The certificate is used to dial and
+// to accept, so if it names extended key usages it must have both, serverAuth
+// and clientAuth.
+type TLSConfig struct {
+	// CertFile is a PEM file with the node's certificate, followed by the
+	// intermediate ones if there are any.
+	CertFile string
+
+	// KeyFile is a PEM file with the private key of CertFile's certificate. It
+	// may be the same file.
+	KeyFile string
+
+	// CAFile is a PEM file with the certificates of the CAs that peers are
+	// signed by; the system's CAs play no part. To move to another CA, have both
+	// in the file on every node first.
+	CAFile string
+
+	// Load returns certificate and CAs from elsewhere than files. It is called
+	// as files are looked at: see ReloadInterval. It is never called
+	// concurrently, and what it returns must not be changed any more.
+	Load func() (*tls.Certificate, *x509.CertPool, error)
+
+	// ReloadInterval is how old what was read from the files may be when a
+	// handshake begins: then they are read again, and used from then on if they
+	// have changed. If that fails, what is in use stays in use, and the log
+	// says why. Connections that stand are not touched. 0 means one second;
+	// negative means that only [TLSStreamLayer.Reload] reads them again.
+	ReloadInterval time.Duration
+
+	// ServerName is a name that the certificate of every peer must have, DNS
+	// name or IP address, whether the peer dials or is dialled, and whatever
+	// its address: "server.dc1.consul" or "server.global.nomad" for example.
+	// Empty means the host in the address for a peer that is dialled, and any
+	// certificate of the CAs for one that dials: set ServerName or Authorize if
+	// the CAs sign for others than the peers as well.
+	ServerName string
+
+	// ServerNameFor returns the name that the certificate of the peer at an
+	// address must have, in place of ServerName and for peers that are dialled
+	// only; "" means no other. It is called before each dial and must not block.
+	ServerNameFor func(address ServerAddress) string
+
+	// Authorize decides, after all else was verified, whether a peer is let in;
+	// its error is why not. nil lets in everybody who got so far. It is called
+	// concurrently, once for each handshake and sometimes again, and must not
+	// block. [AllowNames] and [AllowRole] make such functions.
+	Authorize func(peer *TLSPeer) error
+
+	// MinVersion is the oldest version of TLS that is spoken. 0 means
+	// tls.VersionTLS13; the only other value allowed is tls.VersionTLS12.
+	MinVersion uint16
+
+	// NextProtos are the ALPN protocols that are offered to a peer, or accepted
+	// from one. nil means none: then whatever a peer offers is ignored.
+	NextProtos []string
+
+	// HandshakeTimeout bounds a handshake, on either side; on the dialling side
+	// the deadline of the dial does as well. 0 means 10 seconds; negative is an
+	// error.
+	HandshakeTimeout time.Duration
+
+	// MaxHandshakes is how many inbound handshakes may be under way. One more
+	// ends the oldest, so that a crowd of stalled ones keeps nobody out. 0 means
+	// 1024; negative is an error.
+	MaxHandshakes int
+
+	// Logger takes a line for inbound connections that are refused and for
+	// certificates that change or cannot be read. It does not take one each time
+	// where anybody on the network could bring that about. nil means standard
+	// error, level info.
+	Logger hclog.Logger
+}
+
+// check returns what is wrong with the configuration, and what to do about it.
+// What the files hold is another matter.
+func (c *TLSConfig) check() error {
+	switch {
+	case c.Load != nil && (c.CertFile != "" || c.KeyFile != "" || c.CAFile != ""):
+		return errors.New("raftwire: TLSConfig.Load is set, and so are files: use one or the other")
+	case c.Load == nil && c.CAFile == "":
+		return errors.New("raftwire: TLSConfig.CAFile is empty: set it to a PEM file with the CAs of your peers, without which none could be verified, or set Load")
+	case c.Load == nil && c.CertFile == "":
+		return errors.New("raftwire: TLSConfig.CertFile is empty: set it to a PEM file with this node's certificate, since peers verify each other, or set Load")
+	case c.Load == nil && c.KeyFile == "":
+		return errors.New("raftwire: TLSConfig.KeyFile is empty: set it to the PEM file with the private key of CertFile's certificate; if that is in CertFile, name it again")
+	case c.MinVersion != 0 && c.MinVersion != tls.VersionTLS12 && c.MinVersion != tls.VersionTLS13:
+		return fmt.Errorf("raftwire: TLSConfig.MinVersion is %s: use 0 for TLS 1.3, or tls.VersionTLS12", tls.VersionName(c.MinVersion))
+	case c.HandshakeTimeout < 0:
+		return fmt.Errorf("raftwire: TLSConfig.HandshakeTimeout is %v: use 0 for the default, or a positive duration", c.HandshakeTimeout)
+	case c.MaxHandshakes < 0:
+		return fmt.Errorf("raftwire: TLSConfig.MaxHandshakes is %d: use 0 for the default, or a positive number", c.MaxHandshakes)
+	}
+	return nil
+}
+
+func (c *TLSConfig) setDefaults() {
+	if c.ReloadInterval == 0 {
+		c.ReloadInterval = defaultReloadInterval
+	}
+	if c.MinVersion == 0 {
+		c.MinVersion = tls.VersionTLS13
+	}
+	if c.HandshakeTimeout == 0 {
+		c.HandshakeTimeout = defaultHandshakeTimeout
+	}
+	if c.MaxHandshakes == 0 {
+		c.MaxHandshakes = defaultMaxHandshakes
+	}
+	if c.Logger == nil {
+		c.Logger = newLogger(nil)
+	}
+}
+
+// TLSStreamLayer is a [StreamLayer] that secures another one: both ends of a
+// connection show a certificate, verify each other's, and nothing else is
+// spoken. All methods may be called by several goroutines.
+//
+// Every connection that it returns is a *tls.Conn whose handshake is over.
+// There is no resumption of earlier sessions, so each was verified by the
+// certificates, CAs and rules of its own time.
+//
+// A certificate is verified when its connection is made, and not again. To cut
+// off a peer whose certificate was revoked or whose CA was dropped, change what
+// would refuse it (the files, or what Authorize answers), call Reload, and then
+// the transport's CloseStreams: everybody has to authenticate again. That costs
+// the requests under way, and no more.
+type TLSStreamLayer struct {
+	inner     StreamLayer
+	identity  *tlsIdentity
+	timeout   time.Duration
+	start     sync.Once
+	reception reception
+	done      *HandoffLayer // takes the connections whose handshake is over
+}
+
+var _ StreamLayer = (*TLSStreamLayer)(nil)
+
+// NewTLSTransport listens on bindAddr and returns a transport over TLS over
+// TCP. bindAddr, advertise and config are those of [NewTCPTransportWithConfig],
+// but config.Stream is set to the [TLSStreamLayer] made here. A nil
+// security.Logger means config.Logger. For host names and Unix sockets, put
+// [NewTLSStreamLayer] over [NewTCPStreamLayer].
+func NewTLSTransport(bindAddr string, advertise net.Addr, security TLSConfig, config *NetworkTransportConfig) (*NetworkTransport, error) {
+	if config == nil {
+		config = new(NetworkTransportConfig)
+	}
+	if security.Logger == nil {
+		security.Logger = config.Logger
+	}
+	tcp, err := listenFor(config, bindAddr, advertise)
+	if err != nil {
+		return nil, err
+	}
+	layer, err := NewTLSStreamLayer(tcp, security)
+	if err != nil {
+		_ = tcp.Close()
+		return nil, err
+	}
+	config.Stream = layer
+	return NewNetworkTransportWithConfig(config), nil
+}
+
+// NewTLSStreamLayer returns a layer that secures the connections of inner,
+// which it closes when it is closed. It reads the files, or calls Load. If it
+// returns an error, inner stays as it is.
+func NewTLSStreamLayer(inner StreamLayer, config TLSConfig) (*TLSStreamLayer, error) {
+	if inner == nil {
+		return nil, errors.New("raftwire: the StreamLayer under TLS is nil: use NewTLSTransport for TCP")
+	}
+	if err := config.check(); err != nil {
+		return nil, err
+	}
+	config.setDefaults()
+	identity, err := newTLSIdentity(&config)
+	if err != nil {
+		return nil, fmt.Errorf("raftwire: TLS: %w", err)
+	}
+	l := &TLSStreamLayer{inner: inner, identity: identity, timeout: config.HandshakeTimeout}
+	l.done = NewHandoffLayer(inner.Addr(), l.DialContext)
+	l.reception = reception{
+		listener: inner,
+		logger:   config.Logger,
+		timeout:  config.HandshakeTimeout,
+		limit:    config.MaxHandshakes,
+		sort:     l.shake,
+		crowded:  errHandshakesCrowded,
+		slow:     errHandshakeSlow,
+	}
+	l.reception.setDefaults()
+	return l, nil
+}
+
+var (
+	errHandshakesCrowded = &refusal{tooManyConns, "too many other connections came before its TLS handshake was over: raise MaxHandshakes if that is what you want"}
+	errHandshakeSlow     = &refusal{silent, "its TLS handshake was not over in time"}
+)
+
+// DialContext connects to address until ctx ends, and verifies who is there.
+// Note that a peer which does not want this node says so only when the
+// connection is used.
+func (l *TLSStreamLayer) DialContext(ctx context.Context, address ServerAddress) (net.Conn, error) {
+	config, err := l.identity.clientConfig(address)
+	if err != nil {
+		return nil, err
+	}
+	raw, err := dialStream(ctx, l.inner, address)
+	if err != nil {
+		return nil, err
+	}
+	conn := tls.Client(raw, config)
+	if err := l.shakeHands(ctx, conn); err != nil {
+		_ = raw.Close()
+		return nil, fmt.Errorf("TLS handshake: %w", explainDialled(err))
+	}
+	return conn, nil
+}
+
+func (l *TLSStreamLayer) shakeHands(ctx context.Context, conn *tls.Conn) error {
+	ctx, cancel := context.WithTimeout(ctx, l.timeout)
+	defer cancel()
+	err := conn.HandshakeContext(ctx)
+	if err != nil && ctx.Err() != nil {
+		return contextError(ctx, err)
+	}
+	return err
+}
+
+// Dial is [TLSStreamLayer.DialContext] with a limit of its own; 0 means no
+// limit but HandshakeTimeout.
+func (l *TLSStreamLayer) Dial(address ServerAddress, timeout time.Duration) (net.Conn, error) {
+	return dialWithin(l.DialContext, address, timeout)
+}
+
+// Accept returns the next connection whose handshake is over; it waits for
+// nobody else's. It returns net.ErrClosed once the layer is closed.
+func (l *TLSStreamLayer) Accept() (net.Conn, error) {
+	l.start.Do(func() { l.reception.tasks.start(l.reception.accept) })
+	for {
+		conn, err := l.done.Accept()
+		if err != nil {
+			return nil, err
+		}
+		v := conn.(*vouched)
+		if err := l.identity.verifyAgain(v); err != nil {
+			_ = v.Close()
+			l.reception.report(v, explainAccepted(remoteAddress(v), err))
+			continue
+		}
+		return v.Conn, nil
+	}
+}
+
+// vouched is a connection whose peer was verified, with what it was verified by.
+type vouched struct {
+	*tls.Conn
+	by *tlsMaterial
+}
+
+// Close closes the connection without a goodbye that would wait for the peer.
+func (v *vouched) Close() error { closeRaw(v.Conn); return nil }
+
+// shake does the handshake for an inbound connection.
+func (l *TLSStreamLayer) shake(raw net.Conn) (net.Conn, *HandoffLayer, error) {
+	material := l.identity.current()
+	conn := tls.Server(raw, l.identity.serverConfig(material, remoteAddress(raw)))
+	if err := conn.Handshake(); err != nil {
+		part(raw)
+		return nil, nil, explainAccepted(remoteAddress(raw), err)
+	}
+	return &vouched{conn, material}, l.done, nil
+}
+
+// part lets a refused peer read what it was told.
+func part(raw net.Conn) {
+	half, ok := raw.(interface{ CloseWrite() error })
+	if !ok || half.CloseWrite() != nil {
+		return
+	}
+	_ = raw.SetReadDeadline(time.Now().Add(partingWait))
+	_, _ = io.Copy(io.Discard, raw)
+}
+
+// Reload reads the files, or calls Load, now. If that fails, what is in use
+// stays in use. From its return on, whoever is accepted or dialled is verified
+// anew: see [TLSStreamLayer] for how to cut off the others.
+func (l *TLSStreamLayer) Reload() error {
+	if err := l.identity.reload(); err != nil {
+		return fmt.Errorf("raftwire: TLS: %w", err)
+	}
+	return nil
+}
+
+// Refusals returns how many inbound connections were refused since the layer
+// was made. It does not block.
+func (l *TLSStreamLayer) Refusals() Refusals { return l.reception.refusals.counted() }
+
+// Close closes the layer under this one, ends handshakes under way, and waits
+// for them. Connections that were accepted or dialled stay open.
+func (l *TLSStreamLayer) Close() error {
+	return errors.Join(l.reception.close(), l.done.Close())
+}
+
+// Addr implements net.Listener: the address of the layer under this one.
+func (l *TLSStreamLayer) Addr() net.Addr { return l.inner.Addr() }
