@@ -164,6 +164,28 @@ func TestAppendEntriesReturnsWithinTheTimeoutThoughNobodyAnswers(t *testing.T) {
 	})
 }
 
+// P2: a request whose sender got an error has no future, and the
+// consumer gets none.
+func TestARequestThatFailedHasNoFuture(t *testing.T) {
+	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
+		a, b := listen(t, net, "a", withWindow(3)), listen(t, net, "b")
+		serve(t, b, never)
+		p := openPipeline(t, a, "b")
+		futures := send(t, p, 2)
+		_, err := p.AppendEntries(appendRequest(3), new(raftwire.AppendEntriesResponse))
+		requireTimeout(t, err)
+		for _, f := range futures {
+			require.Same(t, f, <-p.Consumer())
+		}
+		synctest.Wait()
+		select {
+		case f := <-p.Consumer():
+			t.Errorf("a future that nobody has: %+v", f)
+		default:
+		}
+	})
+}
+
 // P2: a peer that stops answering fails what is in flight one timeout after
 // its last answer.
 func TestAPeerThatStopsAnsweringFailsThePipeline(t *testing.T) {
