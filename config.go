@@ -115,6 +115,12 @@ type NetworkTransportConfig struct {
 	// negative no limit.
 	FirstByteTimeout time.Duration
 
+	// MaxSnapshotBytesPerSecond is how fast snapshots are sent, all of a
+	// transport together; those under way at the same time take turns. A
+	// receiver gives one up that brings nothing for its Timeout, so each needs
+	// its share of what is allowed. 0 means no limit; negative is an error.
+	MaxSnapshotBytesPerSecond int64
+
 	// Hooks are called when something has happened. The zero value calls
 	// nothing.
 	Hooks Hooks
@@ -137,6 +143,8 @@ func (c *NetworkTransportConfig) check() error {
 		return fmt.Errorf("raftwire: NetworkTransportConfig.RestoreTimeout is %v: use 0 for the default, or a positive duration", c.RestoreTimeout)
 	case c.MaxDispatchAhead < 0:
 		return fmt.Errorf("raftwire: NetworkTransportConfig.MaxDispatchAhead is %d: use 0 for the default, or 1 for one request at a time", c.MaxDispatchAhead)
+	case c.MaxSnapshotBytesPerSecond < 0:
+		return fmt.Errorf("raftwire: NetworkTransportConfig.MaxSnapshotBytesPerSecond is %d: use 0 for no limit, or a number of bytes", c.MaxSnapshotBytesPerSecond)
 	case c.MaxMessageBytes < 0:
 		return fmt.Errorf("raftwire: NetworkTransportConfig.MaxMessageBytes is %d: use 0 for no limit, or the largest request to accept", c.MaxMessageBytes)
 	}

@@ -319,6 +319,101 @@ func requireProgress(t *testing.T, events []raftwire.SnapshotEvent, done, total 
 	require.Equal(t, done, last)
 }
 
+func withSnapshotRate(bytesPerSecond int64) option {
+	return func(c *raftwire.NetworkTransportConfig) { c.MaxSnapshotBytesPerSecond = bytesPerSecond }
+}
+
+// All snapshots of a transport together keep to the rate, at any time, and
+// none is starved.
+func TestSnapshotsKeepToTheirRate(t *testing.T) {
+	const size, rate = 1 << 20, 100 << 10
+	for _, count := range []int{1, 3} {
+		t.Run(fmt.Sprintf("%d at once", count), func(t *testing.T) {
+			onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
+				a, b := listen(t, net, "a", withSnapshotRate(rate)), listen(t, net, "b")
+				for range count {
+					serve(t, b, accept)
+				}
+				start := time.Now()
+				ends := make(chan error, count)
+				for range count {
+					go func() {
+						_, err := install(a, size, bytes.NewReader(make([]byte, size)))
+						ends <- err
+					}()
+				}
+				pause(5 * time.Second)
+				synctest.Wait()
+				require.InDelta(t, 5*rate, float64(a.Stats().Peers[0].BytesOut), 0.15*rate)
+				for range count {
+					require.NoError(t, <-ends)
+				}
+				require.InDelta(t, float64(count*size)/rate, time.Since(start).Seconds(), 0.2)
+			})
+		})
+	}
+}
+
+// A rate below a byte for each tenth of a second still sends bytes.
+func TestASnapshotMayBeVerySlow(t *testing.T) {
+	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
+		a, b := listen(t, net, "a", withSnapshotRate(2)), listen(t, net, "b")
+		serve(t, b, accept)
+		took := elapsed(func() { require.NoError(t, installSnapshot(a, "b", "ten bytes.")) })
+		require.Equal(t, 9*time.Second/2, took)
+	})
+}
+
+// While a snapshot waits for its turn, nothing holds up its end.
+func TestASnapshotThatWaitsEndsAtOnce(t *testing.T) {
+	for name, end := range map[string]func(a, b *raftwire.NetworkTransport, net *faultnet.Network){
+		"with Close":          func(a, _ *raftwire.NetworkTransport, _ *faultnet.Network) { _ = a.Close() },
+		"with CloseStreams":   func(a, _ *raftwire.NetworkTransport, _ *faultnet.Network) { a.CloseStreams() },
+		"with its connection": func(_, _ *raftwire.NetworkTransport, net *faultnet.Network) { net.Reset("a", "b") },
+		"with an early answer": func(_, b *raftwire.NetworkTransport, _ *faultnet.Network) {
+			rpc := <-b.Consumer()
+			rpc.Respond(nil, errors.New("no"))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
+				a, b := listen(t, net, "a", withSnapshotRate(1)), listen(t, net, "b")
+				ended := make(chan error)
+				go func() { ended <- installSnapshot(a, "b", "body") }()
+				pause(testTimeout / 4)
+				start := time.Now()
+				end(a, b, net)
+				require.Error(t, <-ended)
+				require.LessOrEqual(t, time.Since(start), 100*time.Millisecond)
+			})
+		})
+	}
+}
+
+// Pieces that the system moves keep to the rate as well.
+func TestASnapshotFileKeepsToItsRate(t *testing.T) {
+	const size, rate = 4 << 20, 16 << 20
+	open := func() *raftwire.NetworkTransport {
+		trans, err := raftwire.NewTCPTransportWithConfig("127.0.0.1:0", nil, config(withSnapshotRate(rate)))
+		require.NoError(t, err)
+		t.Cleanup(func() { require.NoError(t, trans.Close()) })
+		return trans
+	}
+	a, b := open(), open()
+	start := time.Now()
+	var most time.Duration // for three quarters
+	serve(t, b, func(rpc raftwire.RPC) {
+		_, _ = io.CopyN(io.Discard, rpc.Reader, 3*size/4)
+		most = time.Since(start)
+		accept(rpc)
+	})
+	_, err := installAt(a, b, size, fileOf(t, make([]byte, size)))
+	require.NoError(t, err)
+	// The first piece, of a tenth of a second, goes at once.
+	require.GreaterOrEqual(t, most, 80*time.Millisecond)
+	require.GreaterOrEqual(t, time.Since(start), 140*time.Millisecond)
+}
+
 // A snapshot that fails is over as well, on both sides.
 func TestSnapshotProgressEndsWithTheSnapshot(t *testing.T) {
 	const size = 1 << 20

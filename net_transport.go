@@ -53,6 +53,7 @@ type NetworkTransport struct {
 	provider         ServerAddressProvider
 	timeout          time.Duration
 	restoreTimeout   time.Duration
+	snapshotPace     pacer
 	maxInFlight      int
 	maxDispatchAhead int
 	maxMessageBytes  int64
@@ -142,6 +143,7 @@ func newNetworkTransport(config *NetworkTransportConfig) *NetworkTransport {
 		provider:         config.ServerAddressProvider,
 		timeout:          config.Timeout,
 		restoreTimeout:   config.RestoreTimeout,
+		snapshotPace:     pacer{rate: config.MaxSnapshotBytesPerSecond},
 		maxInFlight:      config.maxRPCsInFlight(),
 		maxDispatchAhead: config.maxDispatchAhead(),
 		maxMessageBytes:  config.MaxMessageBytes,

@@ -47,7 +47,7 @@ func (n *NetworkTransport) sendSnapshot(addr ServerAddress, start time.Time, arg
 		return sizes{}, err
 	}
 	defer n.discard(c, errors.New("snapshot sent"))
-	s := snapshotSender{conn: c, answered: make(chan struct{}), progress: newProgress(c, args.Size)}
+	s := snapshotSender{conn: c, answered: make(chan struct{}), pacer: &n.snapshotPace, progress: newProgress(c, args.Size)}
 	if err := c.send(deadline, rpcInstallSnapshot, n.newTime, args); err != nil {
 		return c.last, c.close(err)
 	}
@@ -80,7 +80,8 @@ func (n *NetworkTransport) restoreLimit(size int64) time.Duration {
 // snapshotSender sends one snapshot. The caller's goroutine writes, since it
 // owns the reader; another waits for the answer, which may come early.
 type snapshotSender struct {
-	conn *conn
+	conn  *conn
+	pacer *pacer
 
 	// Set by awaitAnswer before it closes answered.
 	answered chan struct{}
@@ -158,19 +159,22 @@ func checkBody(err error, got, size int64) error {
 // write writes a chunk, unless the peer has answered. A write that is slow but
 // not stalled goes on where its deadline interrupted it.
 func (s *snapshotSender) write(chunk []byte) error {
-	for s.mayWrite() {
-		n, err := s.conn.raw.Write(chunk)
+	for len(chunk) > 0 {
+		piece := s.pacer.piece(int64(len(chunk)))
+		if !s.mayWrite(piece) {
+			return errSendingOver
+		}
+		n, err := s.conn.raw.Write(chunk[:piece])
 		s.sent(int64(n))
 		switch chunk = chunk[n:]; {
 		case err == nil:
-			return nil
 		case !isTimeout(err):
 			return s.leaveToAnswer()
 		case s.isStalled(int64(n), err):
 			return errStalled(err)
 		}
 	}
-	return errSendingOver
+	return nil
 }
 
 func (s *snapshotSender) sent(n int64) {
@@ -178,14 +182,29 @@ func (s *snapshotSender) sent(n int64) {
 	s.progress.add(n)
 }
 
-// mayWrite sets the deadline of the next write; false means that the peer has
-// answered. The deadline comes first: awaitAnswer overrides it, once answered
-// is closed.
-func (s *snapshotSender) mayWrite() bool {
+// mayWrite waits for the turn of the next n bytes, and sets the deadline for
+// writing them; false means that the peer has answered. The deadline comes
+// before the look at that: awaitAnswer overrides it, once answered is closed.
+func (s *snapshotSender) mayWrite(n int64) bool {
+	s.awaitTurn(n)
 	if s.conn.timeout > 0 {
 		_ = s.conn.raw.SetWriteDeadline(time.Now().Add(s.conn.timeout))
 	}
 	return !s.isAnswered()
+}
+
+// awaitTurn waits no longer than the connection lasts.
+func (s *snapshotSender) awaitTurn(n int64) {
+	wait := s.pacer.reserve(n)
+	if wait <= 0 {
+		return
+	}
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-s.answered:
+	}
 }
 
 // isStalled judges a write of n bytes that ended with err.
@@ -233,6 +252,40 @@ func (s *snapshotSender) finish(limit time.Duration, resp *InstallSnapshotRespon
 // sizes is called after finish.
 func (s *snapshotSender) sizes() sizes {
 	return sizes{request: s.conn.last.request + s.progress.event.Done, response: s.conn.in.Consumed()}
+}
+
+// pacer spreads what is sent evenly over time, in the order of its calls.
+type pacer struct {
+	rate int64 // bytes per second; 0 means no limit
+
+	mu   sync.Mutex // protects following
+	free time.Time  // when all that was reserved has had its time
+}
+
+// piece returns how much of n bytes may be sent at once: not more than a tenth
+// of a second has time for, so that the receiver sees progress.
+func (p *pacer) piece(n int64) int64 {
+	if p.rate <= 0 {
+		return n
+	}
+	return min(n, max(p.rate/10, 1))
+}
+
+// reserve takes the time for n bytes, and returns how long it is until then.
+// Time that nobody took is lost, so there are no bursts.
+func (p *pacer) reserve(n int64) time.Duration {
+	if p.rate <= 0 {
+		return 0
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	now := time.Now()
+	if p.free.Before(now) {
+		p.free = now
+	}
+	wait := p.free.Sub(now)
+	p.free = p.free.Add(time.Duration(float64(n) / float64(p.rate) * float64(time.Second)))
+	return wait
 }
 
 // progressPause is the shortest time between two calls of SnapshotProgress,

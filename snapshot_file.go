@@ -25,8 +25,11 @@ func (s *snapshotSender) sendFile(data io.Reader, size int64) (sent int64, err e
 	if !isTCP || file == nil {
 		return 0, nil
 	}
-	for sent < size-snapshotChunk && s.mayWrite() {
-		want := min(size-snapshotChunk-sent, filePiece)
+	for sent < size-snapshotChunk {
+		want := s.pacer.piece(min(size-snapshotChunk-sent, filePiece))
+		if !s.mayWrite(want) {
+			return sent, nil
+		}
 		n, err := raw.ReadFrom(&io.LimitedReader{R: file, N: want})
 		s.sent(n)
 		if sent += n; n == want {
