@@ -35,7 +35,9 @@ const (
 // a call names.
 type ServerAddressProvider interface {
 	// ServerAddr returns the address of the server with the given ID. It is
-	// called for every request, so it must be quick and must not block.
+	// called about once a second for each server that requests go to, and by one
+	// goroutine at a time for each. It should be quick: while it does not know
+	// better, a request waits for it, no longer than its Timeout.
 	ServerAddr(id ServerID) (ServerAddress, error)
 }
 
@@ -45,8 +47,10 @@ type ServerAddressProvider interface {
 // else is changed, so one config may serve several transports.
 type NetworkTransportConfig struct {
 	// ServerAddressProvider overrides the target address of calls; nil means
-	// that the address in the call is used. If it returns an error, the
-	// address in the call is used and a warning is logged.
+	// that the address in the call is used. An answer is used for one to two
+	// seconds, or until a dial fails; when it is another than before, idle
+	// connections to the old address are closed. If there is an error, or an
+	// empty address, the one in the call is used and a warning is logged.
 	ServerAddressProvider ServerAddressProvider
 
 	// Logger takes the transport's log; nil means standard error, level info.
@@ -124,6 +128,11 @@ type NetworkTransportConfig struct {
 	// Hooks are called when something has happened. The zero value calls
 	// nothing.
 	Hooks Hooks
+
+	// NoAddressFallback makes a call fail if the ServerAddressProvider gives no
+	// address, unless a connection to the server stands already: the address in
+	// the call may be another server's by now.
+	NoAddressFallback bool
 }
 
 // defaultMaxDispatchAhead hides the time that a core takes to pick a request

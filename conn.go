@@ -56,6 +56,8 @@ type conn struct {
 	usedAt time.Time     // when the last call on it began
 	last   sizes         // of the last call on it
 
+	retired bool // protected by pool.connPoolLock: not to be kept any more
+
 	done chan struct{} // closed by close
 
 	mu         sync.Mutex // protects following

@@ -47,7 +47,7 @@
 //
 //	step        where                           what happens
 //	call        net_transport.go                AppendEntries and its siblings are thin over one call
-//	connection  pool.go, net_transport.go       an idle one that is alive; or else one is dialled
+//	connection  addresses.go, pool.go           where to; an idle one that is alive, or else one is dialled
 //	encode      conn.go, wire.go, codec.go      kind and body are appended to the connection's output; one write
 //	travel      tcp_, tls_transport.go          or any other StreamLayer
 //	decode      serve.go, wire.go, codec.go     read the kind, then the body into a fresh command
@@ -66,6 +66,7 @@
 //	goroutine                    one for                                          ends with
 //	listen                       a NetworkTransport                               Close
 //	session.run                  an inbound connection                            the connection
+//	addressBook.ask              a server whose address is being looked up        the provider's answer
 //	pipeline.decodeResponses     a pipeline                                       its connection
 //	pipeline.deliver             settled futures that nobody has taken yet        the last one taken, or the pipeline's Close
 //	conn.flushQueued             output left behind while its sender went on      nothing more being queued
@@ -81,10 +82,11 @@
 //	inmemLink.serve              a pipeline in memory, at the receiver            the pipeline
 //	inmemSnapshot.deliver        a snapshot in memory, at the sender              the answer
 //
-// Close waits no longer than a second for a heartbeat handler or an Accept that
-// does not return, and then reports it. It does not wait for a dial by a
-// StreamLayer without DialContext, whose goroutine ends when Dial returns, nor
-// for functions of timers, which end what has taken too long.
+// Close waits no longer than a second for a heartbeat handler, an address
+// provider or an Accept that does not return, and then reports it. It does not
+// wait for a dial by a StreamLayer without DialContext, whose goroutine ends
+// when Dial returns, nor for functions of timers, which end what has taken too
+// long.
 //
 // # Guarantees
 //

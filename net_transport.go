@@ -50,7 +50,6 @@ type NetworkTransport struct {
 
 	logger           hclog.Logger
 	stream           StreamLayer
-	provider         ServerAddressProvider
 	timeout          time.Duration
 	restoreTimeout   time.Duration
 	snapshotPace     pacer
@@ -64,6 +63,7 @@ type NetworkTransport struct {
 	desk *dispatch.Desk[RPC, RPCResponse]
 	open atomic.Pointer[openDispatcher]
 
+	addresses addressBook
 	pool
 	gate    *gate
 	tasks   tasks
@@ -140,7 +140,6 @@ func newNetworkTransport(config *NetworkTransportConfig) *NetworkTransport {
 		TimeoutScale:     DefaultTimeoutScale,
 		logger:           config.Logger,
 		stream:           config.Stream,
-		provider:         config.ServerAddressProvider,
 		timeout:          config.Timeout,
 		restoreTimeout:   config.RestoreTimeout,
 		snapshotPace:     pacer{rate: config.MaxSnapshotBytesPerSecond},
@@ -155,6 +154,13 @@ func newNetworkTransport(config *NetworkTransportConfig) *NetworkTransport {
 		gate:             newGate(config.maxConns(), config.maxConnsPerHost()),
 		refusals:         refusals{hook: config.Hooks.Refused},
 		shutdownCh:       make(chan struct{}),
+	}
+	n.addresses = addressBook{
+		provider:   config.ServerAddressProvider,
+		noFallback: config.NoAddressFallback,
+		logger:     config.Logger,
+		tasks:      &n.tasks,
+		left:       n.retire,
 	}
 	n.life, n.end = context.WithCancel(context.Background())
 	n.SetDispatcher(func(done <-chan struct{}) Dispatcher { return n.desk.Open(done) })
@@ -192,9 +198,12 @@ func (n *NetworkTransport) SetDispatcher(open func(done <-chan struct{}) Dispatc
 }
 
 // EncodePeer implements [Transport]: the address that the provider gives for
-// id, or else addr, as it is.
+// id, or else addr, as it is. It waits for the provider's first answer about
+// id, no longer than Timeout.
 func (n *NetworkTransport) EncodePeer(id ServerID, addr ServerAddress) []byte {
-	return []byte(n.address(id, addr))
+	return []byte(n.addresses.recall(id, addr, func() (context.Context, context.CancelFunc) {
+		return n.dialContext(n.deadline(time.Now()))
+	}))
 }
 
 // DecodePeer implements [Transport].
@@ -231,8 +240,12 @@ func (n *NetworkTransport) AppendEntriesPipelineTo(id ServerID, target ServerAdd
 	if n.maxInFlight < minInFlightForPipelining {
 		return nil, ErrPipelineReplicationNotSupported
 	}
-	addr := n.address(id, target)
-	c, _, err := n.connect(addr, n.deadline(time.Now()), time.Time{})
+	deadline := n.deadline(time.Now())
+	addr, err := n.address(id, target, deadline)
+	if err != nil {
+		return nil, n.explain(rpcAppendEntries, addr, err)
+	}
+	c, _, err := n.connect(addr, deadline, time.Time{})
 	if err != nil {
 		return nil, n.explain(rpcAppendEntries, addr, err)
 	}
@@ -248,9 +261,12 @@ func (n *NetworkTransport) AppendEntriesPipelineTo(id ServerID, target ServerAdd
 // there is one, else on a new one.
 func (n *NetworkTransport) call(id ServerID, target ServerAddress, kind rpcKind, args, resp any) error {
 	clearResponse(resp)
-	addr, start := n.address(id, target), time.Now()
+	start := time.Now()
+	addr, err := n.address(id, target, n.deadline(start))
+	if err == nil {
+		err = checkRequest(args)
+	}
 	var size sizes
-	err := checkRequest(args)
 	if err == nil {
 		size, err = n.callAt(addr, start, kind, args, resp)
 	}
@@ -269,7 +285,7 @@ func (n *NetworkTransport) callAt(addr ServerAddress, start time.Time, kind rpcK
 	answered, err := c.call(deadline, kind, n.newTime, args, resp)
 	if err != nil && reused && !answered && lostWhileIdle(err) {
 		n.discard(c, err)
-		n.drop(addr)
+		n.drop(addr, errors.New("another connection to the peer was dead"))
 		if c, err = n.dial(addr, deadline); err != nil {
 			return sizes{}, err
 		}
@@ -336,17 +352,9 @@ func (n *NetworkTransport) deadline(start time.Time) time.Time {
 	return start.Add(n.timeout)
 }
 
-// address returns where to reach a server.
-func (n *NetworkTransport) address(id ServerID, target ServerAddress) ServerAddress {
-	if n.provider == nil {
-		return target
-	}
-	addr, err := n.provider.ServerAddr(id)
-	if err != nil {
-		n.logger.Warn("unable to get address for server, using fallback address", "id", id, "fallback", target, "error", err)
-		return target
-	}
-	return addr
+// address returns where to reach a server, or target and an error.
+func (n *NetworkTransport) address(id ServerID, target ServerAddress, deadline time.Time) (ServerAddress, error) {
+	return n.addresses.find(id, target, func() (context.Context, context.CancelFunc) { return n.dialContext(deadline) })
 }
 
 // connect returns a connection to addr for the caller's sole use. For now see
@@ -365,12 +373,16 @@ func (n *NetworkTransport) connect(addr ServerAddress, deadline, now time.Time) 
 // dial opens a new connection. One that CloseStreams overtook while it was
 // being made is not used, and made again.
 func (n *NetworkTransport) dial(addr ServerAddress, deadline time.Time) (*conn, error) {
+	if err := n.addresses.mayDial(addr); err != nil {
+		return nil, err
+	}
 	t := n.beginDial(addr)
 	defer t.endDial()
 	for {
 		generation := n.current()
 		raw, err := n.dialAndReport(addr, deadline)
 		if err != nil {
+			n.addresses.doubt(addr)
 			return nil, fmt.Errorf("dial: %w", err)
 		}
 		c := newConn(raw, addr, n.timeout, &n.tasks)

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"net"
 	"runtime"
@@ -474,28 +473,6 @@ func largeHeartbeat(t *testing.T, net *faultnet.Network) []byte {
 	require.NoError(t, sender.Close())
 	synctest.Wait()
 	return request
-}
-
-// A provider of addresses is asked, and its failure is survived.
-func TestServerAddressProvider(t *testing.T) {
-	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
-		provider := &addressBook{"b": "b"}
-		a := listen(t, net, "a", func(c *raftwire.NetworkTransportConfig) { c.ServerAddressProvider = provider })
-		serve(t, listen(t, net, "b"), accept)
-		require.NoError(t, appendOnce(a, "moved"))
-		require.Equal(t, []byte("b"), a.EncodePeer("b", "moved"))
-		require.Equal(t, []byte("x"), a.EncodePeer("unknown", "x"))
-		require.Equal(t, raftwire.ServerAddress("b"), a.DecodePeer([]byte("b")))
-	})
-}
-
-type addressBook map[raftwire.ServerID]raftwire.ServerAddress
-
-func (b addressBook) ServerAddr(id raftwire.ServerID) (raftwire.ServerAddress, error) {
-	if addr, ok := b[id]; ok {
-		return addr, nil
-	}
-	return "", fmt.Errorf("no address of %q", id)
 }
 
 // The other constructors lead to the same transport.

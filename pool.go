@@ -65,14 +65,14 @@ func (p *pool) put(c *conn) {
 		return
 	}
 	if !p.push(c) {
-		p.discard(c, errors.New("the pool is full"))
+		p.discard(c, errors.New("the pool is full, or the peer has a new address"))
 	}
 }
 
 func (p *pool) push(c *conn) bool {
 	p.connPoolLock.Lock()
 	defer p.connPoolLock.Unlock()
-	if _, open := p.open[c]; !open || len(p.connPool[c.peer]) >= p.maxPool {
+	if _, open := p.open[c]; !open || c.retired || len(p.connPool[c.peer]) >= p.maxPool {
 		return false
 	}
 	p.connPool[c.peer] = append(p.connPool[c.peer], c)
@@ -87,10 +87,25 @@ func (p *pool) discard(c *conn, why error) {
 	delete(p.open, c)
 }
 
-// drop closes the idle connections to addr: one of them was found dead.
-func (p *pool) drop(addr ServerAddress) {
+// drop closes the idle connections to addr.
+func (p *pool) drop(addr ServerAddress, why error) {
 	for c := p.pop(addr); c != nil; c = p.pop(addr) {
-		p.discard(c, errors.New("another connection to the peer was dead"))
+		p.discard(c, why)
+	}
+}
+
+// retire closes the idle connections to addr, and those in use once they are
+// given back: nobody will ask for them again.
+func (p *pool) retire(addr ServerAddress) {
+	p.markRetired(addr)
+	p.drop(addr, errors.New("the peer has a new address"))
+}
+
+func (p *pool) markRetired(addr ServerAddress) {
+	p.connPoolLock.Lock()
+	defer p.connPoolLock.Unlock()
+	for c := range p.open {
+		c.retired = c.retired || c.peer == addr
 	}
 }
 

@@ -26,9 +26,12 @@ const (
 // before it has got everything, sending stops and that answer is returned.
 func (n *NetworkTransport) InstallSnapshot(id ServerID, target ServerAddress, args *InstallSnapshotRequest, resp *InstallSnapshotResponse, data io.Reader) error {
 	clearResponse(resp)
-	addr, start := n.address(id, target), time.Now()
+	start := time.Now()
+	addr, err := n.address(id, target, n.deadline(start))
+	if err == nil {
+		err = checkRequest(args)
+	}
 	var size sizes
-	err := checkRequest(args)
 	if err == nil {
 		size, err = n.sendSnapshot(addr, start, args, resp, data)
 	}

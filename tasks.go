@@ -89,7 +89,7 @@ func (t *tasks) wait() error {
 	case <-idle:
 		return nil
 	case <-patience.C:
-		return fmt.Errorf("raftwire: closed, but %d goroutines have not ended: a heartbeat handler or a StreamLayer's Accept does not return", t.count())
+		return fmt.Errorf("raftwire: closed, but %d goroutines have not ended: a heartbeat handler, a ServerAddressProvider or a StreamLayer's Accept does not return", t.count())
 	}
 }
 
