@@ -1,0 +1,153 @@
+package main
+
+import (
+	"context"
+	"io"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// A node in the test's own process: what the API answers, and what the program
+// says when it cannot start.
+
+// running is a node that runs.
+type running struct {
+	t     *testing.T
+	url   string
+	stop  func()
+	ended chan error
+}
+
+// start returns when the node says that it listens.
+func start(t *testing.T, args ...string) *running {
+	http := freeAddress(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	r := &running{t: t, url: "http://" + http, stop: cancel, ended: make(chan error, 1)}
+	said, out := io.Pipe()
+	go func() {
+		err := run(ctx, append(args, "-id", "a", "-http", http), out, io.Discard)
+		_ = out.CloseWithError(err)
+		r.ended <- err
+	}()
+	_, err := said.Read(make([]byte, 1000))
+	require.NoError(t, err)
+	return r
+}
+
+// alone are the flags of a cluster of one.
+func alone(t *testing.T) []string {
+	return []string{"-peers", "a=" + freeAddress(t) + "/127.0.0.1:0", "-data", t.TempDir(), "-bootstrap"}
+}
+
+func (r *running) shutdown() {
+	r.t.Helper()
+	r.stop()
+	require.NoError(r.t, <-r.ended)
+}
+
+// do sends a request and returns status and body.
+func (r *running) do(method, path, body string) (int, string) {
+	r.t.Helper()
+	request, err := http.NewRequest(method, r.url+path, strings.NewReader(body))
+	require.NoError(r.t, err)
+	answer, err := http.DefaultClient.Do(request)
+	require.NoError(r.t, err)
+	defer answer.Body.Close()
+	text, err := io.ReadAll(answer.Body)
+	require.NoError(r.t, err)
+	return answer.StatusCode, string(text)
+}
+
+// lead waits until the node is the leader.
+func (r *running) lead() {
+	r.t.Helper()
+	require.Eventually(r.t, func() bool {
+		_, status := r.do("GET", "/status", "")
+		return strings.Contains(status, `"Leader"`)
+	}, testPatience, 20*time.Millisecond)
+}
+
+func TestTheAPI(t *testing.T) {
+	t.Parallel()
+	r := start(t, alone(t)...)
+	defer r.shutdown()
+	r.lead()
+	for _, c := range []struct {
+		method, path, body string
+		status             int
+		answer             string
+	}{
+		{"GET", "/kv/x", "", http.StatusNotFound, "no such key\n"},
+		{"PUT", "/kv/x", "1", http.StatusNoContent, ""},
+		{"GET", "/kv/x", "", http.StatusOK, "1"},
+		{"GET", "/local/x", "", http.StatusOK, "1"},
+		{"PUT", "/kv/x", "", http.StatusNoContent, ""},
+		{"GET", "/kv/x", "", http.StatusOK, ""},
+		{"PUT", "/kv/a/b%2Fc", "\x00\xff", http.StatusNoContent, ""},
+		{"GET", "/kv/a/b/c", "", http.StatusOK, "\x00\xff"},
+		{"GET", "/local", "", http.StatusOK, `{"a/b/c":"AP8=","x":""}` + "\n"},
+		{"DELETE", "/kv/x", "", http.StatusNoContent, ""},
+		{"DELETE", "/kv/x", "", http.StatusNoContent, ""},
+		{"GET", "/kv/x", "", http.StatusNotFound, "no such key\n"},
+		{"PUT", "/kv/x", strings.Repeat("x", maxValue), http.StatusNoContent, ""},
+		{"PUT", "/kv/x", strings.Repeat("x", maxValue+1), http.StatusRequestEntityTooLarge, "a value may have 1 MiB\n"},
+	} {
+		status, answer := r.do(c.method, c.path, c.body)
+		require.Equal(t, c.status, status, "%s %s", c.method, c.path)
+		require.Equal(t, c.answer, answer, "%s %s", c.method, c.path)
+	}
+}
+
+func TestANodeKeepsItsDataOverARestart(t *testing.T) {
+	t.Parallel()
+	flags := alone(t)
+	for i, key := range []string{"/kv/1", "/kv/2"} {
+		r := start(t, flags...)
+		r.lead()
+		status, _ := r.do("PUT", key, key)
+		require.Equal(t, http.StatusNoContent, status)
+		_, all := r.do("GET", "/local", "")
+		require.Equal(t, i+1, strings.Count(all, ":"), all)
+		r.shutdown()
+	}
+}
+
+func TestWithoutALeaderRequestsAreRefused(t *testing.T) {
+	t.Parallel()
+	r := start(t, "-peers", "a="+freeAddress(t)+"/127.0.0.1:0", "-data", t.TempDir()) // and no -bootstrap
+	defer r.shutdown()
+	for _, method := range []string{"PUT", "DELETE", "GET"} {
+		status, answer := r.do(method, "/kv/x", "")
+		require.Equal(t, http.StatusServiceUnavailable, status)
+		require.Contains(t, answer, "no leader is known")
+	}
+}
+
+func TestWhatCannotStartSaysWhy(t *testing.T) {
+	t.Parallel()
+	taken := start(t, alone(t)...)
+	defer taken.shutdown()
+	busy := strings.TrimPrefix(taken.url, "http://")
+	for name, c := range map[string]struct{ flags, says string }{
+		"nothing":        {"", "-peers is missing"},
+		"no id":          {"-peers a=127.0.0.1:1/127.0.0.1:2", "-id is missing"},
+		"wrong id":       {"-id b -peers a=127.0.0.1:1/127.0.0.1:2", "-id b is not one of -peers"},
+		"no HTTP port":   {"-id a -peers a=127.0.0.1:1", `"a=127.0.0.1:1" is not of the form name=host:port/host:port`},
+		"no ports":       {"-id a -peers a=x/y", `"a=x/y" is not of the form`},
+		"twice":          {"-id a -peers a=x:1/x:2,a=x:3/x:4", `two nodes "a"`},
+		"transport":      {"-id a -peers a=x:1/x:2 -transport tcp", "-transport tcp: it is raftwire or hashicorp"},
+		"surplus":        {"-id a -peers a=x:1/x:2 b", `"b" is not a flag`},
+		"HTTP port":      {"-id a -peers a=127.0.0.1:0/" + busy, "HTTP: listen tcp " + busy},
+		"Raft port":      {"-id a -peers a=" + busy + "/127.0.0.1:0", "transport: raftwire: cannot bind to "},
+		"not the folder": {"-id a -peers a=" + freeAddress(t) + "/127.0.0.1:0 -data node_test.go", "snapshots: "},
+	} {
+		t.Run(name, func(t *testing.T) {
+			err := run(t.Context(), strings.Fields(c.flags), io.Discard, io.Discard)
+			require.ErrorContains(t, err, c.says)
+		})
+	}
+}
