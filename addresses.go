@@ -138,7 +138,7 @@ func (b *addressBook) ask(id ServerID) {
 		err = errNoAddress
 	}
 	if before := b.note(id, addr, err); before != "" {
-		b.logger.Info("a server has a new address", "id", id, "address", addr, "before", before)
+		b.logger.Info("a server has a new address", keyID, id, keyPeer, addr, keyBefore, before)
 		b.left(before)
 	}
 }
@@ -162,7 +162,7 @@ func (b *addressBook) note(id ServerID, addr ServerAddress, err error) (before S
 // it may be another server's by now.
 func (b *addressBook) warn(id ServerID, target ServerAddress, err error) {
 	if skipped, due := b.limit.due(topic{detail: string(id)}, time.Now()); due {
-		b.logger.Warn("unable to get address for server, using fallback address", "id", id, "fallback", target, "error", err, "similar-before", skipped)
+		b.logger.Warn("unable to get address for server, using fallback address", keyID, id, keyPeer, target, keyError, err, keySimilar, skipped)
 	}
 }
 

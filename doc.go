@@ -127,6 +127,23 @@
 // the peer and the cause; a timeout is one that is a net.Error and matches
 // os.ErrDeadlineExceeded. The three sentinels are returned unwrapped.
 //
+// # Logs
+//
+// A logger is hashicorp's go-hclog; [NewSlogLogger] makes one of a slog.Logger.
+// A line is an error if this node cannot do its work, a warning if somebody has
+// to be looked at, and level info if it is news. Peers that go and come are
+// everyday life, and level debug. Lines that anybody on the network can bring
+// about are not written each time: after one, those like it are level debug,
+// for a minute at first and for an hour at last. The keys are everywhere the
+// same:
+//
+//	peer            an address: of a server, or where a connection comes from
+//	local           the transport's own address
+//	id              the ID of a server
+//	error           why
+//	before          what was before, where something has changed
+//	similar-before  how many lines like this one were left out since the last
+//
 // # Ownership
 //
 //   - args stay the caller's: they are read during the call and neither changed

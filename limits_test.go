@@ -315,7 +315,7 @@ func requireOneLine(t *testing.T, log, level, text string) {
 		}
 	}
 	require.Contains(t, with, "["+level+"]", log)
-	require.Contains(t, with, "remote-address=a:", log)
+	require.Contains(t, with, "peer=a:", log)
 	if level == "DEBUG" {
 		require.Zero(t, loud, log)
 	} else {

@@ -313,7 +313,7 @@ func TestAnUnknownKeyIsRefusedVisibly(t *testing.T) {
 				require.Equal(t, raftwire.Refusals{Foreign: 1}, there.Refusals())
 			})
 			require.Equal(t, 1, strings.Count(log.String(), "\n"), log.String())
-			require.Contains(t, log.String(), `[WARN]  connection refused: remote-address=client:40001 error="`+line)
+			require.Contains(t, log.String(), `[WARN]  connection refused: peer=client:40001 error="`+line)
 		})
 	}
 }

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"os"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -127,13 +126,6 @@ func NewNetworkTransportWithConfig(config *NetworkTransportConfig) *NetworkTrans
 	return n
 }
 
-func newLogger(output io.Writer) hclog.Logger {
-	if output == nil {
-		output = os.Stderr
-	}
-	return hclog.New(&hclog.LoggerOptions{Name: "raft-net", Output: output, Level: hclog.DefaultLevel})
-}
-
 func newNetworkTransport(config *NetworkTransportConfig) *NetworkTransport {
 	consumer := make(chan RPC)
 	n := &NetworkTransport{
@@ -173,7 +165,7 @@ func newRPC(command any, body io.Reader, answers chan<- RPCResponse) RPC {
 
 // refuse makes a transport that nothing can be done with.
 func (n *NetworkTransport) refuse(err error) {
-	n.logger.Error("transport not started", "error", err)
+	n.logger.Error("transport not started", keyError, err)
 	n.refusal = err
 	n.beginShutdown()
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"maps"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -68,6 +69,7 @@ var reasonNames = [reasons]string{
 	stalled:            "Stalled",
 	tooLarge:           "TooLarge",
 	foreign:            "Foreign",
+	untrusted:          "Untrusted",
 	malformed:          "Malformed",
 }
 
@@ -96,6 +98,8 @@ func judge(err error) reason {
 		return secure.reason
 	case errors.As(err, &own):
 		return own.reason
+	case isUnreachable(err):
+		return notRefused
 	case isTimeout(err):
 		return stalled
 	case errors.As(err, &unknown):
@@ -144,11 +148,7 @@ func (r *refusals) report(logger hclog.Logger, peer ServerAddress, err error, go
 	}
 	r.count(why, peer, err)
 	level, about := news(why, err, gone)
-	unlogged, due := r.limit.due(about, time.Now())
-	if !due {
-		level = hclog.Debug
-	}
-	logger.Log(level, text, "remote-address", peer, "error", err, "similar-before", unlogged)
+	r.limit.log(logger, level, about, text, keyPeer, peer, keyError, err)
 }
 
 func (r *refusals) count(why reason, peer ServerAddress, err error) {
@@ -167,7 +167,7 @@ func news(why reason, err error, gone bool) (hclog.Level, topic) {
 	case errors.As(err, &secure):
 		return hclog.Warn, topic{why, secure.topic}
 	case why == foreign:
-		return hclog.Warn, topic{why, err.Error()}
+		return hclog.Warn, topic{why, likeness(err)}
 	case why != notRefused:
 		return hclog.Warn, topic{why, ""}
 	case gone:
@@ -178,10 +178,23 @@ func news(why reason, err error, gone bool) (hclog.Level, topic) {
 	return hclog.Warn, topic{why, ""}
 }
 
+// likeness returns what the error says that something foreign looks like, or
+// "" if that is nothing known: one who tries every byte there is has one topic.
+func likeness(err error) string {
+	_, guess, _ := strings.Cut(err.Error(), ": this looks like ")
+	return guess
+}
+
 // isCut reports whether a connection was cut off, by its peer or on the way.
 func isCut(err error) bool {
-	return errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE) ||
+	return errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE) || isUnreachable(err) ||
 		errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, errBodyUnread)
+}
+
+// isUnreachable reports whether the system has given a peer up that does not
+// answer any more.
+func isUnreachable(err error) bool {
+	return errors.Is(err, syscall.ETIMEDOUT) || errors.Is(err, syscall.EHOSTUNREACH) || errors.Is(err, syscall.ENETUNREACH)
 }
 
 const (
@@ -211,6 +224,16 @@ type logPause struct {
 	from    time.Time // when the last line was written
 	length  time.Duration
 	skipped int // lines since
+}
+
+// log writes a line about t, at level debug if it is not due. What was left out
+// since the last one is added as keySimilar.
+func (l *logLimit) log(logger hclog.Logger, level hclog.Level, t topic, text string, args ...any) {
+	skipped, due := l.due(t, time.Now())
+	if !due {
+		level = hclog.Debug
+	}
+	logger.Log(level, text, append(args, keySimilar, skipped)...)
 }
 
 // due reports whether a line about t may be written now, and how many were not

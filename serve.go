@@ -27,7 +27,10 @@ func (n *NetworkTransport) listen() { acceptAll(n.stream, n.shutdownCh, n.logger
 // acceptAll accepts connections until done is closed. After an error it tries
 // again, ever more slowly.
 func acceptAll(listener net.Listener, done <-chan struct{}, logger hclog.Logger, accept func(net.Conn)) {
-	var pause time.Duration
+	var (
+		pause time.Duration
+		limit logLimit
+	)
 	for {
 		raw, err := listener.Accept()
 		if err == nil {
@@ -38,7 +41,7 @@ func acceptAll(listener net.Listener, done <-chan struct{}, logger hclog.Logger,
 		if isClosed(done) {
 			return
 		}
-		logger.Error("failed to accept connection", "error", err)
+		limit.log(logger, hclog.Error, topic{}, "failed to accept connection", keyError, err)
 		pause = min(max(2*pause, minAcceptPause), maxAcceptPause)
 		if !pauseFor(pause, done) {
 			return
@@ -77,7 +80,7 @@ func (n *NetworkTransport) accept(raw net.Conn) {
 		n.logEnd(c, c.close(err))
 		return
 	}
-	n.logger.Debug("accepted connection", "local-address", n.LocalAddr(), "remote-address", c.peer)
+	n.logger.Debug("accepted connection", keyLocal, n.LocalAddr(), keyPeer, c.peer)
 	s := &session{transport: n, conn: c, place: p, meter: newMeter(n.hooks.ServeDone, p)}
 	if !n.tasks.start(s.run) {
 		n.letOut(p, ErrTransportShutdown)

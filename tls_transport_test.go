@@ -193,7 +193,7 @@ func (w *tlsWorld) requireOneWarning(t *testing.T, text string) {
 	require.Equal(t, 1, strings.Count(w.log.String(), "[WARN]"), w.log)
 	require.NotContains(t, w.log.String(), "[ERROR]")
 	require.Contains(t, w.log.String(), text)
-	require.Contains(t, w.log.String(), "remote-address=a:")
+	require.Contains(t, w.log.String(), "peer=a:")
 }
 
 // A node that is not to be let in is refused each time, is told why, and the

@@ -1,0 +1,26 @@
+package raftwire
+
+import (
+	"io"
+	"os"
+
+	"github.com/hashicorp/go-hclog"
+)
+
+// The keys of log lines, everywhere the same; the package doc explains them.
+const (
+	keyPeer    = "peer"           // an address: what was dialled, or where a connection comes from
+	keyLocal   = "local"          // the transport's own address
+	keyID      = "id"             // a ServerID
+	keyError   = "error"          // why
+	keyBefore  = "before"         // what was, where something has changed
+	keySimilar = "similar-before" // lines like this one that were left out since the last
+)
+
+// newLogger returns the logger of a transport that was given none.
+func newLogger(output io.Writer) hclog.Logger {
+	if output == nil {
+		output = os.Stderr
+	}
+	return hclog.New(&hclog.LoggerOptions{Name: "raft-net", Output: output, Level: hclog.DefaultLevel})
+}
