@@ -381,6 +381,9 @@ func (c *conn) reportEnd(err error) {
 // read. Nothing is missed: where a message ends is not told by the connection's
 // end.
 func closeRaw(raw net.Conn) {
+	if returned, ok := raw.(*unreadConn); ok {
+		raw = returned.Conn
+	}
 	if secured, ok := raw.(tlsConn); ok {
 		_ = secured.NetConn().Close()
 	}

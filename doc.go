@@ -34,8 +34,9 @@
 //	}
 //	transport, err := raftwire.NewTLSTransport("10.0.0.1:8300", nil, security, config)
 //
-// A [Mux] shares one port between groups, and with other services; a
-// [HandoffLayer] takes connections that a program accepts itself.
+// A [Mux] shares one port between groups, and with other services, with a
+// [TLSStreamLayer] under it or over one of its layers; a [HandoffLayer] takes
+// connections that a program accepts itself.
 //
 // Programs built on hashicorp/raft use package hashicorpraft, a module of its
 // own, which gives these transports that library's types. For tests there are

@@ -81,6 +81,89 @@ func ExampleNewTLSStreamLayer() {
 	// Output: granted
 }
 
+// One port for several groups, all over TLS: each peer is verified once, by one
+// configuration, and then says which group it means, by ALPN here. Reload and
+// the rest of the layer are at hand.
+func ExampleMux_overTLS() {
+	dir := clusterFiles()
+	defer os.RemoveAll(dir)
+	tcp, err := raftwire.NewTCPStreamLayer(raftwire.TCPConfig{Bind: "localhost:0"})
+	if err != nil {
+		log.Fatal(err)
+	}
+	secured, err := raftwire.NewTLSStreamLayer(tcp, nodeFiles(dir))
+	if err != nil {
+		log.Fatal(err)
+	}
+	mux, err := raftwire.NewMux(raftwire.MuxConfig{Listener: secured})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer mux.Close()
+
+	for _, name := range []string{"orders", "invoices"} {
+		layer, err := mux.Layer(raftwire.ALPN("raft/" + name)) // or FirstByte: it comes inside TLS
+		if err != nil {
+			log.Fatal(err)
+		}
+		transport := raftwire.NewNetworkTransport(layer, 3, 10*time.Second, io.Discard)
+		defer transport.Close()
+		go grantVotes(transport, 1)
+		fmt.Println(name+":", askForVote(transport, transport.LocalAddr()))
+	}
+	// Output:
+	// orders: granted
+	// invoices: granted
+}
+
+// TLS for one group of a port, with a CA of its own, while another group on the
+// same port does without.
+func ExampleMux_underTLS() {
+	dir := clusterFiles()
+	defer os.RemoveAll(dir)
+	tcp, err := raftwire.NewTCPStreamLayer(raftwire.TCPConfig{Bind: "localhost:0"})
+	if err != nil {
+		log.Fatal(err)
+	}
+	mux, err := raftwire.NewMux(raftwire.MuxConfig{Listener: tcp})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer mux.Close()
+
+	orders, err := mux.Layer(raftwire.FirstByte(11))
+	if err != nil {
+		log.Fatal(err)
+	}
+	secured, err := raftwire.NewTLSStreamLayer(orders, nodeFiles(dir))
+	if err != nil {
+		log.Fatal(err)
+	}
+	cache, err := mux.Layer(raftwire.FirstByte(12))
+	if err != nil {
+		log.Fatal(err)
+	}
+	for _, layer := range []raftwire.StreamLayer{secured, cache} {
+		transport := raftwire.NewNetworkTransport(layer, 3, 10*time.Second, io.Discard)
+		defer transport.Close()
+		go grantVotes(transport, 1)
+		fmt.Println(askForVote(transport, transport.LocalAddr()))
+	}
+	// Output:
+	// granted
+	// granted
+}
+
+// nodeFiles is the configuration of a node of such a cluster.
+func nodeFiles(dir string) raftwire.TLSConfig {
+	return raftwire.TLSConfig{
+		CertFile:   filepath.Join(dir, "node.pem"),
+		KeyFile:    filepath.Join(dir, "node.key"),
+		CAFile:     filepath.Join(dir, "ca.pem"),
+		ServerName: "node",
+	}
+}
+
 // clusterFiles makes files such as a CA would.
 func clusterFiles() (dir string) {
 	dir, err := os.MkdirTemp("", "raftwire")

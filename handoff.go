@@ -24,6 +24,10 @@ type HandoffLayer struct {
 	dial    DialFunc
 	release func() // called by Close, once; may be nil
 
+	// admit is called by Accept, and returns what it is to return, or nil if the
+	// connection was closed. It may be nil.
+	admit func(net.Conn) net.Conn
+
 	conns chan net.Conn
 	done  chan struct{} // closed by Close
 
@@ -77,6 +81,19 @@ func (l *HandoffLayer) enqueue(conn net.Conn) error {
 // Accept returns the next connection. It blocks until there is one or until
 // the layer is closed, and then returns net.ErrClosed in a *net.OpError.
 func (l *HandoffLayer) Accept() (net.Conn, error) {
+	for {
+		conn, err := l.take()
+		if err != nil || l.admit == nil {
+			return conn, err
+		}
+		if conn = l.admit(conn); conn != nil {
+			return conn, nil
+		}
+	}
+}
+
+// take is Accept without admit.
+func (l *HandoffLayer) take() (net.Conn, error) {
 	select {
 	case conn := <-l.conns:
 		return conn, nil

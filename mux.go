@@ -27,7 +27,10 @@ const (
 type MuxConfig struct {
 	// Listener accepts the connections. Required. It belongs to the Mux, whose
 	// Close closes it. It may yield connections of any kind, *tls.Conn too; a
-	// layer of another Mux will do, for keys of two bytes.
+	// layer of another Mux will do, for keys of two bytes. Over a
+	// *TLSStreamLayer every layer is as secure as that one: it verifies each
+	// peer, and the Mux adds the protocols of layers with an ALPN key to its
+	// NextProtos.
 	Listener net.Listener
 
 	// Dial connects to the port of a peer; the Mux then says which layer is
@@ -65,12 +68,19 @@ func (c *MuxConfig) check() error {
 	switch {
 	case c.Listener == nil:
 		return errors.New("raftwire: MuxConfig.Listener is nil: set it, or use NewHandoffLayer for connections that are accepted elsewhere")
+	case c.TLS != nil && isSecured(c.Listener):
+		return errors.New("raftwire: MuxConfig.TLS is set, and Listener is a TLSStreamLayer, which has a configuration of its own: use one or the other")
 	case c.Timeout < 0:
 		return fmt.Errorf("raftwire: MuxConfig.Timeout is %v: use 0 for the default, or a positive duration", c.Timeout)
 	case c.MaxUnsorted < 0:
 		return fmt.Errorf("raftwire: MuxConfig.MaxUnsorted is %d: use 0 for the default, or a positive number", c.MaxUnsorted)
 	}
 	return nil
+}
+
+func isSecured(listener net.Listener) bool {
+	_, ok := listener.(*TLSStreamLayer)
+	return ok
 }
 
 // dialFunc returns what the layers dial with.
@@ -136,9 +146,11 @@ func (k MuxKey) String() string {
 // key of no layer is closed, with a line in the log that says what it looks
 // like; a service that speaks first cannot share the port.
 type Mux struct {
-	dial DialFunc
-	addr net.Addr
-	tls  *tls.Config
+	dial    DialFunc
+	secured *TLSStreamLayer // what dial dials with, if that is one
+	addr    net.Addr
+	tls     *tls.Config
+	admit   func(net.Conn) net.Conn // of the layers
 
 	reception reception
 	start     sync.Once
@@ -162,7 +174,7 @@ func NewMux(config MuxConfig) (*Mux, error) {
 		m.addr = config.Listener.Addr()
 	}
 	m.reception = reception{
-		listener: config.Listener,
+		listener: m.entrance(&config),
 		logger:   config.Logger,
 		timeout:  config.Timeout,
 		limit:    config.MaxUnsorted,
@@ -171,6 +183,32 @@ func NewMux(config MuxConfig) (*Mux, error) {
 	m.reception.setDefaults()
 	return m, nil
 }
+
+// entrance returns what to accept from. Where peers are verified, that is done
+// once more when a layer is accepted from: who is slow to show a key must not
+// carry an old verdict past a Reload.
+func (m *Mux) entrance(config *MuxConfig) net.Listener {
+	switch l := config.Listener.(type) {
+	case *TLSStreamLayer:
+		l.layers, m.admit = m.protocols, l.admit
+		if config.Dial == nil {
+			m.secured = l
+		}
+		return unadmitted{l, l.take}
+	case *HandoffLayer:
+		m.admit = l.admit
+		return unadmitted{l, l.take}
+	}
+	return config.Listener
+}
+
+// unadmitted is a listener whose connections are admitted by somebody else.
+type unadmitted struct {
+	net.Listener
+	take func() (net.Conn, error)
+}
+
+func (l unadmitted) Accept() (net.Conn, error) { return l.take() }
 
 // Layer returns the layer of connections that show one of the keys. It dials
 // with the first: a group can be moved from one key to another, one node at a
@@ -203,6 +241,7 @@ func (m *Mux) register(keys []MuxKey) (*HandoffLayer, error) {
 	}
 	layer := NewHandoffLayer(m.addr, m.dialer(keys[0]))
 	layer.release = func() { m.unregister(keys) }
+	layer.admit = m.admit
 	for _, key := range keys {
 		m.layers[key] = layer
 	}
@@ -275,8 +314,11 @@ func (m *Mux) layer(key MuxKey) *HandoffLayer {
 // sort finds the layer for an inbound connection. TLS comes first, if it is
 // TLS: its protocol decides, or else the first byte inside.
 func (m *Mux) sort(conn net.Conn) (net.Conn, *HandoffLayer, error) {
-	if secured, ok := conn.(*tls.Conn); ok {
-		return m.sortTLS(secured)
+	switch c := conn.(type) {
+	case *vouched:
+		return m.sortVouched(c)
+	case *tls.Conn:
+		return m.sortTLS(c)
 	}
 	first, err := readByte(conn)
 	if err != nil {
@@ -286,6 +328,14 @@ func (m *Mux) sort(conn net.Conn) (net.Conn, *HandoffLayer, error) {
 		return m.sortTLS(tls.Server(unread(conn, first), m.serverTLS()))
 	}
 	return m.sortFirst(conn, first)
+}
+
+func (m *Mux) sortVouched(v *vouched) (net.Conn, *HandoffLayer, error) {
+	conn, layer, err := m.sort(v.Conn)
+	if err != nil {
+		return nil, nil, err
+	}
+	return &vouched{conn, v.secured, v.by}, layer, nil
 }
 
 func (m *Mux) sortTLS(conn *tls.Conn) (net.Conn, *HandoffLayer, error) {
@@ -429,7 +479,7 @@ func writeByte(ctx context.Context, conn net.Conn, b byte) error {
 }
 
 func (m *Mux) dialALPN(ctx context.Context, address ServerAddress, protocol string) (net.Conn, error) {
-	raw, err := m.dial(ctx, address)
+	raw, err := m.dialFor(ctx, address, protocol)
 	if err != nil {
 		return raw, err
 	}
@@ -441,6 +491,13 @@ func (m *Mux) dialALPN(ctx context.Context, address ServerAddress, protocol stri
 		conn = tls.Client(raw, m.clientTLS(address, protocol))
 	}
 	return conn, negotiate(ctx, conn, protocol)
+}
+
+func (m *Mux) dialFor(ctx context.Context, address ServerAddress, protocol string) (net.Conn, error) {
+	if m.secured != nil {
+		return m.secured.dial(ctx, address, []string{protocol})
+	}
+	return m.dial(ctx, address)
 }
 
 func negotiate(ctx context.Context, conn *tls.Conn, protocol string) error {

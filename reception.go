@@ -113,7 +113,7 @@ func (r *reception) attend(v *visitor) {
 		err = layer.Handoff(conn)
 	}
 	if err != nil {
-		_ = v.conn.Close()
+		closeRaw(v.conn)
 		r.report(v.conn, err)
 	}
 }
@@ -135,7 +135,7 @@ func (r *reception) leave(v *visitor) error {
 // sendAway closes v's connection, which ends sort, unless v has left.
 func (r *reception) sendAway(v *visitor, why error) {
 	if r.dismiss(v, why) {
-		_ = v.conn.Close()
+		closeRaw(v.conn)
 	}
 }
 

@@ -267,13 +267,13 @@ func (m *tlsMaterial) equal(other *tlsMaterial) bool {
 }
 
 // clientConfig returns the configuration for dialling address.
-func (i *tlsIdentity) clientConfig(address ServerAddress) (*tls.Config, error) {
+func (i *tlsIdentity) clientConfig(address ServerAddress, protocols []string) (*tls.Config, error) {
 	name := i.nameOf(address)
 	if name == "" {
 		return nil, fmt.Errorf("no name to verify in the address %q: set TLSConfig.ServerName", address)
 	}
 	material := i.current()
-	config := i.newConfig()
+	config := i.newConfig(protocols)
 	config.ServerName = name
 	config.RootCAs = material.cas
 	// Not Certificates: of those, one would be shown only if it is of a CA that
@@ -309,8 +309,8 @@ func (i *tlsIdentity) nameOf(address ServerAddress) string {
 }
 
 // serverConfig returns the configuration for a connection from address.
-func (i *tlsIdentity) serverConfig(material *tlsMaterial, address ServerAddress) *tls.Config {
-	config := i.newConfig()
+func (i *tlsIdentity) serverConfig(material *tlsMaterial, address ServerAddress, protocols []string) *tls.Config {
+	config := i.newConfig(protocols)
 	config.Certificates = []tls.Certificate{*material.certificate}
 	config.ClientAuth = tls.RequireAndVerifyClientCert
 	config.ClientCAs = material.cas
@@ -320,10 +320,10 @@ func (i *tlsIdentity) serverConfig(material *tlsMaterial, address ServerAddress)
 	return config
 }
 
-func (i *tlsIdentity) newConfig() *tls.Config {
+func (i *tlsIdentity) newConfig(protocols []string) *tls.Config {
 	return &tls.Config{
 		MinVersion: i.config.MinVersion,
-		NextProtos: i.config.NextProtos,
+		NextProtos: protocols,
 		// A resumed session would be let in by what was verified before.
 		SessionTicketsDisabled: true,
 		// Small records would only help a browser to begin with half a page.
@@ -366,7 +366,7 @@ func (i *tlsIdentity) verifyAgain(v *vouched) error {
 	if v.by == material {
 		return nil
 	}
-	certificates := v.ConnectionState().PeerCertificates
+	certificates := v.secured.ConnectionState().PeerCertificates
 	options := x509.VerifyOptions{
 		Roots:         material.cas,
 		Intermediates: x509.NewCertPool(),

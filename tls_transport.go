@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"slices"
 	"sync"
 	"time"
 
@@ -161,7 +162,8 @@ type TLSStreamLayer struct {
 	timeout   time.Duration
 	start     sync.Once
 	reception reception
-	done      *HandoffLayer // takes the connections whose handshake is over
+	done      *HandoffLayer   // takes the connections whose handshake is over
+	layers    func() []string // protocols of a Mux over this layer, or nil
 }
 
 var _ StreamLayer = (*TLSStreamLayer)(nil)
@@ -208,6 +210,7 @@ func NewTLSStreamLayer(inner StreamLayer, config TLSConfig) (*TLSStreamLayer, er
 	}
 	l := &TLSStreamLayer{inner: inner, identity: identity, timeout: config.HandshakeTimeout}
 	l.done = NewHandoffLayer(inner.Addr(), l.DialContext)
+	l.done.admit = l.admit
 	l.reception = reception{
 		listener: inner,
 		logger:   config.Logger,
@@ -230,7 +233,11 @@ var (
 // Note that a peer which does not want this node says so only when the
 // connection is used.
 func (l *TLSStreamLayer) DialContext(ctx context.Context, address ServerAddress) (net.Conn, error) {
-	config, err := l.identity.clientConfig(address)
+	return l.dial(ctx, address, l.identity.config.NextProtos)
+}
+
+func (l *TLSStreamLayer) dial(ctx context.Context, address ServerAddress, protocols []string) (net.Conn, error) {
+	config, err := l.identity.clientConfig(address, protocols)
 	if err != nil {
 		return nil, err
 	}
@@ -265,40 +272,59 @@ func (l *TLSStreamLayer) Dial(address ServerAddress, timeout time.Duration) (net
 // Accept returns the next connection whose handshake is over; it waits for
 // nobody else's. It returns net.ErrClosed once the layer is closed.
 func (l *TLSStreamLayer) Accept() (net.Conn, error) {
+	l.open()
+	return l.done.Accept()
+}
+
+// take is Accept without admit.
+func (l *TLSStreamLayer) take() (net.Conn, error) {
+	l.open()
+	return l.done.take()
+}
+
+func (l *TLSStreamLayer) open() {
 	l.start.Do(func() { l.reception.tasks.start(l.reception.accept) })
-	for {
-		conn, err := l.done.Accept()
-		if err != nil {
-			return nil, err
-		}
-		v := conn.(*vouched)
-		if err := l.identity.verifyAgain(v); err != nil {
-			_ = v.Close()
-			l.reception.report(v, explainAccepted(remoteAddress(v), err))
-			continue
-		}
-		return v.Conn, nil
+}
+
+// admit returns what conn vouches for, if that still holds.
+func (l *TLSStreamLayer) admit(conn net.Conn) net.Conn {
+	v := conn.(*vouched)
+	if err := l.identity.verifyAgain(v); err != nil {
+		_ = v.Close()
+		l.reception.report(v, explainAccepted(remoteAddress(v), err))
+		return nil
 	}
+	return v.Conn
 }
 
 // vouched is a connection whose peer was verified, with what it was verified by.
 type vouched struct {
-	*tls.Conn
-	by *tlsMaterial
+	net.Conn // secured, or what a Mux has made of it
+	secured  *tls.Conn
+	by       *tlsMaterial
 }
 
 // Close closes the connection without a goodbye that would wait for the peer.
-func (v *vouched) Close() error { closeRaw(v.Conn); return nil }
+func (v *vouched) Close() error { closeRaw(v.secured); return nil }
 
 // shake does the handshake for an inbound connection.
 func (l *TLSStreamLayer) shake(raw net.Conn) (net.Conn, *HandoffLayer, error) {
 	material := l.identity.current()
-	conn := tls.Server(raw, l.identity.serverConfig(material, remoteAddress(raw)))
+	conn := tls.Server(raw, l.identity.serverConfig(material, remoteAddress(raw), l.protocols()))
 	if err := conn.Handshake(); err != nil {
 		part(raw)
 		return nil, nil, explainAccepted(remoteAddress(raw), err)
 	}
-	return &vouched{conn, material}, l.done, nil
+	return &vouched{conn, conn, material}, l.done, nil
+}
+
+// protocols returns those that an inbound connection may choose from.
+func (l *TLSStreamLayer) protocols() []string {
+	own := l.identity.config.NextProtos
+	if l.layers == nil {
+		return own
+	}
+	return slices.Concat(own, l.layers())
 }
 
 // part lets a refused peer read what it was told.

@@ -1,0 +1,190 @@
+package raftwire_test
+
+import (
+	"crypto/tls"
+	"errors"
+	"io"
+	"strings"
+	"testing"
+	"testing/synctest"
+
+	"github.com/hashicorp/go-hclog"
+	"github.com/raftwire/raftwire"
+	"github.com/raftwire/raftwire/faultnet"
+	"github.com/stretchr/testify/require"
+)
+
+// One port and TLS, in either order: a Mux over a TLSStreamLayer, whose layers
+// are all as secure as that one, and a TLSStreamLayer over one layer of a Mux.
+
+// muxOver starts a mux over a layer; it is closed when the test ends.
+func muxOver(t testing.TB, layer raftwire.StreamLayer) *raftwire.Mux {
+	t.Helper()
+	mux, err := raftwire.NewMux(raftwire.MuxConfig{Listener: layer, Logger: hclog.NewNullLogger()})
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, mux.Close()) })
+	return mux
+}
+
+// secureMux starts a mux over TLS on a host of net.
+func secureMux(t testing.TB, net *faultnet.Network, host string, security raftwire.TLSConfig) *raftwire.Mux {
+	t.Helper()
+	return muxOver(t, secureLayer(t, net, host, security))
+}
+
+// Every kind of key works inside TLS, with peers verified as they are without a
+// mux, and requests reach the group that they are for.
+func TestMuxOverATLSStreamLayer(t *testing.T) {
+	keys := []raftwire.MuxKey{raftwire.ALPN("a"), raftwire.ALPN("b"), raftwire.FirstByte(7), raftwire.FirstByte(8), raftwire.Unprefixed()}
+	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
+		ca := newAuthority(t)
+		own := secure(ca.issue(t), ca)
+		own.NextProtos = []string{"of no layer"} // and so of no consequence
+		here, there := secureMux(t, net, "here", own), secureMux(t, net, "there", own)
+		wrongRole := secureMux(t, net, "client", secure(ca.issue(t, named("client.dc1.consul")), ca))
+		delivered := make(chan raftwire.MuxKey, 1)
+		for _, key := range keys {
+			serve(t, group(t, there, key), func(rpc raftwire.RPC) { delivered <- key; accept(rpc) })
+		}
+		for _, key := range keys {
+			trans, refused := group(t, here, key), group(t, wrongRole, key)
+			for kind, call := range calls {
+				require.NoError(t, call(trans, "there"), kind)
+				require.Equal(t, key, <-delivered)
+				require.Error(t, call(refused, "there"), kind)
+			}
+		}
+		require.Empty(t, delivered)
+	})
+}
+
+// The protocols that are accepted are those of the layers there are.
+func TestAProtocolGoesWithItsLayer(t *testing.T) {
+	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
+		ca := newAuthority(t)
+		here := secureMux(t, net, "here", secure(ca.issue(t), ca))
+		there := secureMux(t, net, "there", secure(ca.issue(t), ca))
+		trans := group(t, here, raftwire.ALPN("a"))
+		layerOf(t, there, raftwire.FirstByte(7))
+		require.ErrorContains(t, appendOnce(trans, "there"), `negotiated the protocol "" instead of "a": it has no such layer`)
+		layerOf(t, there, raftwire.ALPN("b"))
+		require.ErrorContains(t, appendOnce(trans, "there"), "no application protocol")
+		server := group(t, there, raftwire.ALPN("a"))
+		serve(t, server, accept)
+		require.NoError(t, appendOnce(trans, "there"))
+		require.NoError(t, server.Close())
+		require.ErrorContains(t, appendOnce(trans, "there"), "no application protocol")
+	})
+}
+
+// Each group on a port may have a CA of its own, beside groups without TLS.
+func TestTLSOverALayerOfAMux(t *testing.T) {
+	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
+		here, there := share(t, net, "here"), share(t, net, "there")
+		cas := map[byte]*authority{7: newAuthority(t), 8: newAuthority(t)}
+		securedGroup := func(mux *raftwire.Mux, key byte, ca *authority) *raftwire.NetworkTransport {
+			layer, err := raftwire.NewTLSStreamLayer(layerOf(t, mux, raftwire.FirstByte(key)), secure(ca.issue(t), ca))
+			require.NoError(t, err)
+			return transport(t, withStream(layer))
+		}
+		for key, ca := range cas {
+			serve(t, securedGroup(there, key, ca), accept)
+		}
+		serve(t, group(t, there, raftwire.Unprefixed()), accept)
+
+		of7 := securedGroup(here, 7, cas[7])
+		for kind, call := range calls {
+			require.NoError(t, call(of7, "there"), kind)
+			require.NoError(t, call(group(t, share(t, net, "x"+kind), raftwire.Unprefixed()), "there"), kind)
+		}
+		require.ErrorContains(t, appendOnce(securedGroup(here, 8, cas[7]), "there"), "unknown authority")
+		require.NoError(t, of7.Close()) // and frees the key
+		require.NoError(t, appendOnce(securedGroup(here, 7, cas[7]), "there"))
+	})
+}
+
+// Whoever was verified and then keeps a mux waiting, for its key or for its
+// layer to be accepted from, does not slip past a revocation.
+func TestWaitingForALayerDoesNotOutlastARevocation(t *testing.T) {
+	const request = "\x03\x80" // TimeoutNow
+	nested := func(t *testing.T, mux *raftwire.Mux) *raftwire.Mux {
+		return muxOver(t, layerOf(t, mux, raftwire.FirstByte(1)))
+	}
+	itself := func(_ *testing.T, mux *raftwire.Mux) *raftwire.Mux { return mux }
+	for name, c := range map[string]struct {
+		key    raftwire.MuxKey
+		mux    func(*testing.T, *raftwire.Mux) *raftwire.Mux
+		before string // what is sent before the revocation
+		after  string
+	}{
+		"before its first byte":      {raftwire.FirstByte(7), itself, "", "\x07" + request},
+		"after its first byte":       {raftwire.FirstByte(7), itself, "\x07", request},
+		"before any byte":            {raftwire.Unprefixed(), itself, "", request},
+		"after a byte of a request":  {raftwire.Unprefixed(), itself, request[:1], request[1:]},
+		"after its handshake":        {raftwire.ALPN("a"), itself, "", request},
+		"between two bytes of a key": {raftwire.FirstByte(7), nested, "\x01", "\x07" + request},
+	} {
+		t.Run(name, func(t *testing.T) {
+			onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
+				w := newRevocation(t)
+				secured := secureLayer(t, net, "b", w.secure(t))
+				layer := layerOf(t, c.mux(t, muxOver(t, secured)), c.key)
+				knock := func(from string, ca *authority, number int64) *tls.Conn {
+					client := tls.Client(dialRaw(t, net, from), &tls.Config{
+						RootCAs: pool(w.ours), ServerName: role, NextProtos: []string{"a"},
+						Certificates: []tls.Certificate{*ca.issue(t, serial(number))},
+					})
+					require.NoError(t, client.Handshake())
+					say(t, client, c.before)
+					return client
+				}
+				bad, good := knock("bad", w.theirs, 666), knock("good", w.ours, 1)
+				synctest.Wait()
+				w.denied = true
+				require.NoError(t, secured.Reload())
+
+				trans := transport(t, withStream(layer))
+				serve(t, trans, accept)
+				_, _ = io.WriteString(bad, c.after)
+				say(t, good, c.after)
+				_, err := good.Read(make([]byte, 1))
+				require.NoError(t, err)
+				_, err = bad.Read(make([]byte, 1))
+				require.Error(t, err)
+				require.NoError(t, bad.NetConn().Close())
+				require.EqualValues(t, 1, secured.Refusals().Untrusted)
+			})
+		})
+	}
+}
+
+// P4: what a mux has taken a byte from, and given back, is closed without a
+// goodbye as well.
+func TestTLSPeersOfAMuxThatDoNotReadDoNotDelayTheEnd(t *testing.T) {
+	const buffer = 1000
+	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
+		ca := newAuthority(t)
+		trans := group(t, secureMux(t, net, "b", secure(ca.issue(t), ca)), raftwire.Unprefixed())
+		serve(t, trans, func(rpc raftwire.RPC) { rpc.Respond(nil, errors.New(strings.Repeat("x", buffer-40))) })
+		net.SetBuffer(buffer)
+		for range 10 {
+			stuck := tls.Client(dialRaw(t, net, "a"), &tls.Config{
+				RootCAs: pool(ca), ServerName: role, Certificates: []tls.Certificate{*ca.issue(t)},
+			})
+			require.NoError(t, stuck.Handshake())
+			say(t, stuck, "\x03\x80") // and does not read the answer
+		}
+		synctest.Wait()
+		require.LessOrEqual(t, elapsed(func() { require.NoError(t, trans.Close()) }), prompt)
+	})
+}
+
+func TestAMuxOverTLSNeedsNoOtherTLS(t *testing.T) {
+	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
+		ca := newAuthority(t)
+		layer := secureLayer(t, net, "a", secure(ca.issue(t), ca))
+		defer func() { require.NoError(t, layer.Close()) }()
+		_, err := raftwire.NewMux(raftwire.MuxConfig{Listener: layer, TLS: newTLS(t)})
+		require.ErrorContains(t, err, "MuxConfig.TLS is set, and Listener is a TLSStreamLayer, which has a configuration of its own: use one or the other")
+	})
+}
