@@ -12,8 +12,30 @@ var barRatios = map[window][]float64{
 	130:      {9, 8, 15, 4.5, 1.6, 2.2},
 }
 
-// bar returns the bar of a cell, or 0 if it has none.
-func bar(c cell) float64 {
+// bar returns what the ratio in a cell should be at least, or 0 for nothing.
+// Hooks that do nothing have no bar: they are told by a clock that is not read
+// for hooks that are not set.
+func (p comparison) bar(c cell) float64 {
+	switch p {
+	case comparison{nameRaftwire, nameHashicorp}:
+		return peerBar(c)
+	case comparison{nameAdapter, nameRaftwire}:
+		return 0.9
+	case comparison{namePrometheus, nameRaftwire}:
+		return prometheusBar(c)
+	}
+	return 0
+}
+
+// prometheusBar is for small messages: in large ones it costs nothing.
+func prometheusBar(c cell) float64 {
+	if c.workload.payload() > 1<<10 {
+		return 0
+	}
+	return 0.95
+}
+
+func peerBar(c cell) float64 {
 	if c.followers != 1 {
 		return 0
 	}

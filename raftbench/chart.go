@@ -114,7 +114,7 @@ func (p *panel) add(r *Report, c cell) {
 		p.rates[series] = append(p.rates[series], value)
 	}
 	label := ""
-	if ratio := r.ratio(c); ratio != nil {
+	if ratio := r.ratio(c, comparison{nameRaftwire, nameHashicorp}); ratio != nil {
 		label = fmt.Sprintf("%.1fx", ratio.Median)
 	}
 	p.ratios = append(p.ratios, label)

@@ -46,16 +46,19 @@ func writeComparison(out io.Writer, before, after *Report, rows [][]string) {
 
 // comparisonRows has a row for each result that both reports have, after the head.
 func comparisonRows(before, after *Report) [][]string {
-	rows := [][]string{{"workload", "window", "rival", "old RPC/s", "new RPC/s", "change",
-		"old p99 µs", "new p99 µs", "old allocs", "new allocs", "old ratio", "new ratio"}}
+	rows := [][]string{{"workload", "window", "rival", "old RPC/s", "spread", "new RPC/s", "spread", "change",
+		"old p99 µs", "new p99 µs", "old allocs", "new allocs", "old B/RPC", "new B/RPC", "old CPU s/M", "new CPU s/M",
+		"old ratio", "95%", "new ratio", "95%", "to"}}
 	for _, now := range after.Results {
-		if then := before.find(now.cell(), now.Rival); then != nil {
-			row := comparisonRow(then, now)
-			if now.Rival == nameRaftwire {
-				row = append(row, ratioText(before, now.cell(), false), ratioText(after, now.cell(), false))
-			}
-			rows = append(rows, row)
+		then := before.find(now.cell(), now.Rival)
+		if then == nil {
+			continue
 		}
+		row := comparisonRow(then, now)
+		if ratio := after.mainRatio(now.cell(), now.Rival); ratio != nil {
+			row = append(row, oldAndNew(before.ratio(now.cell(), ratio.pair()), ratio)...)
+		}
+		rows = append(rows, row)
 	}
 	return rows
 }
@@ -64,10 +67,21 @@ func comparisonRow(then, now *Result) []string {
 	a, b := then.Median, now.Median
 	return []string{
 		now.Workload.String(), now.cell().lane(), now.Rival,
-		grouped(a.RPCsPerSecond), grouped(b.RPCsPerSecond), change(then, now),
+		grouped(a.RPCsPerSecond), percent(then.spread()), grouped(b.RPCsPerSecond), percent(now.spread()), change(then, now),
 		short(a.P99Micros), short(b.P99Micros),
 		fmt.Sprintf("%.1f", a.AllocsPerRPC), fmt.Sprintf("%.1f", b.AllocsPerRPC),
+		grouped(a.AllocBytesPerRPC), grouped(b.AllocBytesPerRPC),
+		short(a.CPUSecsPerMRPC), short(b.CPUSecsPerMRPC),
 	}
+}
+
+// oldAndNew returns the columns of a ratio that the old report may lack.
+func oldAndNew(then, now *Ratio) []string {
+	old := []string{"-", ""}
+	if then != nil {
+		old = then.columns()
+	}
+	return append(append(old, now.columns()...), now.pair().to)
 }
 
 // change returns the change of RPC/s, in brackets if it may well be chance.

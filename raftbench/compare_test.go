@@ -27,9 +27,9 @@ func TestCompare(t *testing.T) {
 	var out bytes.Buffer
 	require.NoError(t, compare(t.Context(), []string{writeSample(t, before), writeSample(t, after)}, &out))
 	require.Contains(t, out.String(), `
-workload  window  rival           old RPC/s  new RPC/s    change  old p99 µs  new p99 µs  old allocs  new allocs  old ratio  new ratio
-1x128     sync    hashicorp/raft      2,000      2,200  (+10.0%)       2,000       1,818        28.0        28.0
-1x128     sync    raftwire            4,500      9,000   +100.0%         900         444        28.0        28.0       3.25       6.55
+workload  window  rival           old RPC/s  spread  new RPC/s  spread    change  old p99 µs  new p99 µs  old allocs  new allocs  old B/RPC  new B/RPC  old CPU s/M  new CPU s/M  old ratio  95%  new ratio  95%              to
+1x128     sync    hashicorp/raft      2,000    100%      2,200     91%  (+10.0%)       2,000       1,818        28.0        28.0      1,152      1,152         31.9         31.9
+1x128     sync    raftwire            4,500     22%      9,000      0%   +100.0%         900         444        28.0        28.0      1,152      1,152         31.9         31.9       3.25            6.55       hashicorp/raft
 `)
 }
 

@@ -14,19 +14,27 @@
 // A cell is a workload (entries of a size, "64x1K"; or "heartbeat", which the
 // heartbeat handler answers) at a window ("sync": one call at a time; a number:
 // that many requests in flight; "stream": no window, plain TCP only), sent to
-// one follower or by one leader to several at once. A rival is something that can be measured in a cell. A
-// round measures every cell once, with each of its rivals in turn, and the
-// order of rivals rotates from round to round, so that a machine which gets
-// slower or faster meanwhile does so for all. Figures are medians over rounds;
-// a ratio is the median of the ratios within each round.
+// one follower or by one leader to several at once. A rival is something that
+// can be measured in a cell.
+//
+// A round measures every cell once, each of its rivals for a short slice right
+// after the other, in an order that the next round reverses (A B, B A) and the
+// one after that begins elsewhere. So a machine that gets slower or faster does
+// so for all. Figures are medians over rounds. A ratio is the median of the
+// ratios within each round, with the interval in which it lies with 95 %
+// confidence by the sign test, which assumes nothing of how rounds are
+// distributed but that they are independent. The garbage collector has run
+// before each slice: slices have to be so long that what it does within them
+// counts. For a close call take more rounds, not longer slices.
 //
 // What every rival has in common: both ends live in this process, connected
-// over loopback TCP (unless -target names a receiver elsewhere); one goroutine reads the receiver's requests and answers
-// each at once with Success and a last log index that counts up; the request is made before
-// the clock starts and is the same for every call; the response is a fresh one
-// for each call; a pipeline has one goroutine that sends and one that reads
-// the answers; and there is a live heap of log entries, because a Raft node
-// has one and the garbage collector's share of the time depends on it.
+// over loopback TCP (unless -target names a receiver elsewhere); one goroutine
+// reads the receiver's requests and answers each at once with Success and a
+// last log index that counts up; the request is made before the clock starts
+// and is the same for every call; the response is a fresh one for each call; a
+// pipeline has one goroutine that sends and one that reads the answers; and
+// there is a live heap of log entries, because a Raft node has one and the
+// garbage collector's share of the time depends on it.
 // Each answer of a transport is checked for errors, success and order, each
 // request for its length and the first in full; plain TCP's answers are
 // compared or, in a stream, counted. Any failure ends the run.
@@ -34,6 +42,7 @@
 // The files, in the order of a run: main and options, cell and rival (what is
 // measured), content (what is sent), hashicorp, raftwire and raw (the rivals),
 // loop (the measured loops), measure (one rival in one cell), rounds (all of
-// them), report, table, bars, compare, chart and draw (what comes out). snapshot, idle and
-// serve are commands of their own, with the same transports.
+// them), report, ratio, table, bars, summary, compare, chart and draw (what
+// comes out). snapshot, idle and serve are commands of their own, with the same
+// transports.
 package main

@@ -33,8 +33,8 @@ func fullOptions() options {
 		windows:   must(parseList("sync,2,16,130,stream", parseWindow)),
 		followers: []followers{1},
 		rivals:    slices.Clone(defaultRivals),
-		rounds:    5,
-		slice:     400 * time.Millisecond,
+		rounds:    9, // with which a 95 % interval leaves out the extremes
+		slice:     200 * time.Millisecond,
 		timeout:   10 * time.Second,
 		heap:      64,
 	}
@@ -44,8 +44,8 @@ func quickOptions() options {
 	opts := fullOptions()
 	opts.workloads = must(parseList("heartbeat,1x128,64x128,64x1K", parseWorkload))
 	opts.windows = must(parseList("sync,2,130,stream", parseWindow))
-	opts.rounds = 3
-	opts.slice = 300 * time.Millisecond
+	opts.rounds = 6 // the fewest that have a 95 % interval
+	opts.slice = 150 * time.Millisecond
 	return opts
 }
 
@@ -80,8 +80,8 @@ func newFlags(opts *options) *flag.FlagSet {
 	listFlag(flags, "workloads", "comma-separated `list` of workloads: entries x payload bytes of each, such as 1x0 or 64x16K; or heartbeat, at window sync only", &opts.workloads, parseWorkload)
 	listFlag(flags, "windows", "comma-separated `list` of windows: sync, requests in flight, stream (plain TCP without a window)", &opts.windows, parseWindow)
 	listFlag(flags, "followers", "comma-separated `list` of how many followers one leader sends to at once, such as 1,2,4,6; beyond 1 without plain TCP", &opts.followers, parseFollowers)
-	listFlag(flags, "rivals", "comma-separated `list` of rivals; hashicorpraft is the adapter, raftwire under hashicorp/raft's types", &opts.rivals, parseRival)
-	flags.IntVar(&opts.rounds, "rounds", opts.rounds, "`rounds` in which each cell is measured")
+	listFlag(flags, "rivals", "comma-separated `list` of rivals; besides the default there are hashicorpraft (the adapter, raftwire under hashicorp/raft's types), raftwire+hooks (that do nothing) and raftwire+prometheus", &opts.rivals, parseRival)
+	flags.IntVar(&opts.rounds, "rounds", opts.rounds, "`rounds` in which each cell is measured; a 95% interval needs 6")
 	flags.DurationVar(&opts.slice, "slice", opts.slice, "`time` for one rival in one cell and round")
 	flags.DurationVar(&opts.timeout, "timeout", opts.timeout, "`time` limit of a request")
 	flags.IntVar(&opts.heap, "heap", opts.heap, "`MiB` of live heap to measure with; 0 is an empty process")
@@ -103,10 +103,10 @@ func (o options) check() error {
 		return fmt.Errorf("-followers: there is one at a -target")
 	case o.target != "" && o.bars:
 		return fmt.Errorf("-bars: they compare both ends of one transport with both of another, a -target is always the same receiver")
-	case o.rounds < 1:
-		return fmt.Errorf("-rounds %d: at least 1 is needed", o.rounds)
+	case o.rounds < 1 || o.rounds > maxRounds:
+		return fmt.Errorf("-rounds %d: choose from 1 to %d", o.rounds, maxRounds)
 	case o.slice <= 0:
-		return fmt.Errorf("-slice %v: must be longer than 0, for example 300ms", o.slice)
+		return fmt.Errorf("-slice %v: must be longer than 0, for example 200ms", o.slice)
 	case o.timeout <= 0:
 		return fmt.Errorf("-timeout %v: must be longer than 0, for example 10s", o.timeout)
 	case o.heap < 0:

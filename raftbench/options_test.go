@@ -28,6 +28,9 @@ func TestQuickMeasuresLess(t *testing.T) {
 	require.Less(t, 3*runTime(quick), runTime(full))
 	require.Less(t, runTime(quick), 40*time.Second)
 	require.Less(t, runTime(full), 170*time.Second)
+	for _, opts := range []options{full, quick} {
+		require.NotNil(t, interval(make([]float64, opts.rounds)), "there are rounds enough")
+	}
 }
 
 // runTime is the time spent measuring.
@@ -53,8 +56,9 @@ func TestBadFlagsSayWhatToDo(t *testing.T) {
 		{[]string{"-windows", "many"}, "write sync"},
 		{[]string{"-rivals", "etcd"}, "choose from raw-ping-pong"},
 		{[]string{"-rivals", "raw-stream", "-windows", "sync"}, "plain TCP has sync and stream"},
-		{[]string{"-rounds", "0"}, "at least 1"},
-		{[]string{"-slice", "0s"}, "for example 300ms"},
+		{[]string{"-rounds", "0"}, "from 1 to 1000"},
+		{[]string{"-rounds", "1001"}, "from 1 to 1000"},
+		{[]string{"-slice", "0s"}, "for example 200ms"},
 		{[]string{"-slice", "fast"}, "-h lists the flags"},
 		{[]string{"-timeout", "-1s"}, "for example 10s"},
 		{[]string{"-heap", "-1"}, "0 or more"},

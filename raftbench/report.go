@@ -13,7 +13,7 @@ type Report struct {
 	Machine  Machine   `json:"machine"`
 	Settings Settings  `json:"settings"`
 	Results  []*Result `json:"results"`
-	Ratios   []Ratio   `json:"ratios"` // raftwire to hashicorp/raft
+	Ratios   []Ratio   `json:"ratios"` // see comparisons
 }
 
 // Settings are the options that figures depend on.
@@ -34,15 +34,6 @@ type Result struct {
 	Rival     string    `json:"rival"`
 	Median    Figures   `json:"median"` // of each figure over the rounds
 	Rounds    []Figures `json:"rounds"`
-}
-
-// A Ratio compares RPC/s of two rivals in a cell.
-type Ratio struct {
-	Workload  workload  `json:"workload"`
-	Window    window    `json:"window"`
-	Followers followers `json:"followers,omitempty"`
-	Median    float64   `json:"median"` // of Rounds
-	Rounds    []float64 `json:"rounds"` // within each round
 }
 
 func newReport(opts options) *Report {
@@ -84,38 +75,50 @@ func (r *Result) cell() cell { return cell{r.Workload, r.Window, max(1, r.Follow
 
 // summarize computes medians and ratios of what was added.
 func (r *Report) summarize() {
-	r.Ratios = nil
 	for _, result := range r.Results {
 		result.Median = medianFigures(result.Rounds)
-		if result.Rival != nameRaftwire {
-			continue
-		}
-		if peer := r.find(result.cell(), nameHashicorp); peer != nil {
-			r.Ratios = append(r.Ratios, newRatio(result, peer))
+	}
+	r.Ratios = nil
+	for _, pair := range comparisons {
+		for _, ours := range r.Results {
+			if ours.Rival != pair.rival {
+				continue
+			}
+			if theirs := r.find(ours.cell(), pair.to); theirs != nil {
+				r.Ratios = append(r.Ratios, newRatio(ours.cell(), pair, ours.Rounds, theirs.Rounds))
+			}
 		}
 	}
-}
-
-// newRatio compares within each round that has both.
-func newRatio(ours, peer *Result) Ratio {
-	ratio := Ratio{Workload: ours.Workload, Window: ours.Window, Followers: ours.Followers}
-	for i := range min(len(ours.Rounds), len(peer.Rounds)) {
-		ratio.Rounds = append(ratio.Rounds, ours.Rounds[i].RPCsPerSecond/peer.Rounds[i].RPCsPerSecond)
-	}
-	ratio.Median = median(ratio.Rounds)
-	return ratio
 }
 
 // ratio returns the ratio in a cell, or nil.
-func (r *Report) ratio(c cell) *Ratio {
-	i := slices.IndexFunc(r.Ratios, func(ratio Ratio) bool { return ratio.cell() == c })
+func (r *Report) ratio(c cell, pair comparison) *Ratio {
+	i := slices.IndexFunc(r.Ratios, func(ratio Ratio) bool { return ratio.cell() == c && ratio.pair() == pair })
 	if i < 0 {
 		return nil
 	}
 	return &r.Ratios[i]
 }
 
-func (r Ratio) cell() cell { return cell{r.Workload, r.Window, max(1, r.Followers)} }
+// mainRatio returns the ratio for a rival's row of the table, or nil.
+func (r *Report) mainRatio(c cell, rival string) *Ratio {
+	for _, pair := range comparisons {
+		if ratio := r.ratio(c, pair); ratio != nil && pair.rival == rival {
+			return ratio
+		}
+	}
+	return nil
+}
+
+// ratiosOf returns all ratios of a pair.
+func (r *Report) ratiosOf(pair comparison) (ratios []Ratio) {
+	for _, ratio := range r.Ratios {
+		if ratio.pair() == pair {
+			ratios = append(ratios, ratio)
+		}
+	}
+	return ratios
+}
 
 func medianFigures(rounds []Figures) Figures {
 	of := func(figure func(Figures) float64) float64 {
@@ -137,19 +140,6 @@ func medianFigures(rounds []Figures) Figures {
 		AllocBytesPerRPC: of(func(f Figures) float64 { return f.AllocBytesPerRPC }),
 		CPUSecsPerMRPC:   of(func(f Figures) float64 { return f.CPUSecsPerMRPC }),
 	}
-}
-
-// median returns the middle value, the mean of the middle two, or 0 of none.
-func median(values []float64) float64 {
-	sorted := slices.Sorted(slices.Values(values))
-	n := len(sorted)
-	switch {
-	case n == 0:
-		return 0
-	case n%2 == 0:
-		return (sorted[n/2-1] + sorted[n/2]) / 2
-	}
-	return sorted[n/2]
 }
 
 // spread returns how far RPC/s of the rounds lie apart, relative to their median.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -40,30 +41,46 @@ type exchange interface {
 }
 
 const (
-	nameHashicorp = "hashicorp/raft"
-	nameRaftwire  = "raftwire"
-	nameAdapter   = "hashicorpraft"
+	nameHandOver   = "raw-hand-over"
+	nameHashicorp  = "hashicorp/raft"
+	nameRaftwire   = "raftwire"
+	nameAdapter    = "hashicorpraft"
+	nameHooked     = "raftwire+hooks"
+	namePrometheus = "raftwire+prometheus"
 )
 
 // allRivals are in the order of the table.
 var allRivals = []rival{
 	{"raw-ping-pong", isCall, openPingPong},
-	{"raw-hand-over", isHandedOver, openHandOver},
+	{nameHandOver, isHandedOver, openHandOver},
 	{nameHashicorp, isTransports, hashicorpStack.open},
 	{nameRaftwire, isTransports, raftwireStack.open},
 	{"raw-stream", isStreaming, openStream},
 	{"raw-fresh-stream", isStreaming, openFreshStream},
 	{nameAdapter, isTransports, adapterStack.open},
+	{nameHooked, isTransports, hookedStack.open},
+	{namePrometheus, isTransports, prometheusStack.open},
 }
 
-// defaultRivals leave out the adapter, which is raftwire with hashicorp's types.
-var defaultRivals = allRivals[:len(allRivals)-1]
+// defaultRivals leave out what is raftwire with something added to it.
+var defaultRivals = slices.DeleteFunc(slices.Clone(allRivals), func(r rival) bool {
+	return r.name == nameAdapter || r.name == nameHooked || r.name == namePrometheus
+})
 
-// adapterStack is raftwire with hashicorp's type set.
-var adapterStack = hashicorpMaker(newAdapter).stack()
+var (
+	// adapterStack is raftwire with hashicorp's type set.
+	adapterStack = hashicorpMaker(newAdapter).stack()
+	// hookedStack is raftwire with hooks that do nothing.
+	hookedStack = raftwireMaker(newHooked).stack()
+	// prometheusStack is raftwire measured by its Prometheus module.
+	prometheusStack = raftwireMaker(newPrometheus).stack()
+)
 
 // stacks are the rivals that are transports.
-var stacks = map[string]stack{nameHashicorp: hashicorpStack, nameRaftwire: raftwireStack, nameAdapter: adapterStack}
+var stacks = map[string]stack{
+	nameHashicorp: hashicorpStack, nameRaftwire: raftwireStack,
+	nameAdapter: adapterStack, nameHooked: hookedStack, namePrometheus: prometheusStack,
+}
 
 func isCall(c cell) bool       { return c.window == oneByOne && c.followers == 1 }
 func isHandedOver(c cell) bool { return isCall(c) && c.workload != heartbeat }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"runtime"
+	"slices"
 )
 
 // A task is a cell with the rivals that can be measured in it.
@@ -63,13 +64,12 @@ func benchmark(ctx context.Context, opts options, status *progress) (*Report, er
 	return report, nil
 }
 
-// runTask measures the rivals of a task, each round beginning with another one.
+// runTask measures the rivals of a task, one after the other.
 func runTask(ctx context.Context, opts options, t task, s setup, round int, report *Report, status *progress) error {
-	for i := range t.rivals {
+	for _, r := range turn(t.rivals, round) {
 		if ctx.Err() != nil {
 			return fmt.Errorf("interrupted in round %d of %d", round+1, opts.rounds)
 		}
-		r := t.rivals[(i+round)%len(t.rivals)]
 		status.show(round, t.cell, r)
 		figures, err := measure(r, t.workload, s, opts.slice)
 		if err != nil {
@@ -79,4 +79,16 @@ func runTask(ctx context.Context, opts options, t task, s setup, round int, repo
 		status.measured(figures)
 	}
 	return nil
+}
+
+// turn returns rivals in the order of a round. The second of two rounds has
+// the order of the first reversed (A B, B A), so that everybody comes before and
+// after everybody else; the next two begin with another rival.
+func turn[T any](rivals []T, round int) []T {
+	first := round / 2 % len(rivals)
+	order := slices.Concat(rivals[first:], rivals[:first])
+	if round%2 == 1 {
+		slices.Reverse(order)
+	}
+	return order
 }

@@ -14,17 +14,21 @@ func writeTable(out io.Writer, r *Report, bars bool) {
 	fmt.Fprintln(out, r.Machine)
 	fmt.Fprintf(out, "medians over %d rounds of %vs; hashicorp/raft %s\n\n",
 		r.Settings.Rounds, r.Settings.SliceSecs, r.Machine.Libraries["github.com/hashicorp/raft"])
-	writeAligned(out, 3, figureRows(r, bars))
+	writeAligned(out, 3, figureRows(r))
 	fmt.Fprint(out, "\nspread: of RPC/s over the rounds, highest minus lowest, relative to the median.\n"+
-		"ratio: of RPC/s, raftwire / hashicorp/raft, the median of the rounds' ratios, and their range.\n"+
+		"ratio: of RPC/s, the median of the rounds' ratios, and the interval in which it lies with 95 % confidence\n"+
+		"(none below 6 rounds).\n"+
 		"latency: of a call; in a pipeline from Start() of a future until it is consumed.\n"+
-		"allocs, B/RPC and CPU: both ends together, or the sender if the receiver is elsewhere.\n"+
+		"allocs, B/RPC and CPU s per million RPCs: both ends together, or the sender if the receiver is elsewhere.\n"+
 		"Two allocations of a transport's RPC are the benchmark's: the response to fill and the answer.\n"+
 		"window \"16 to 4\": 16 in flight to each of 4 followers, from one leader; RPC/s of all together.\n")
-	if len(r.Ratios) > 0 {
-		fmt.Fprint(out, "\nRPC/s, raftwire / hashicorp/raft\n\n")
-		writeAligned(out, 1, ratioRows(r, bars))
+	for _, pair := range comparisons {
+		if ratios := r.ratiosOf(pair); len(ratios) > 0 {
+			fmt.Fprintf(out, "\n%s\n\n", pair)
+			writeAligned(out, 2, ratioRows(r, pair, ratios, bars))
+		}
 	}
+	writeSummary(out, r, bars)
 }
 
 // where tells what is between the ends.
@@ -35,86 +39,93 @@ func (s Settings) where() string {
 	return "over loopback TCP, both ends in one process"
 }
 
-func figureRows(r *Report, bars bool) [][]string {
-	head := []string{"workload", "window", "rival", "RPC/s", "spread", "entries/s", "MB/s",
-		"p50 µs", "p99 µs", "allocs/RPC", "B/RPC", "CPU s/M", "ratio", "of rounds"}
-	if bars {
-		head = append(head, "bar")
-	}
-	rows := [][]string{head}
+func figureRows(r *Report) [][]string {
+	rows := [][]string{{"workload", "window", "rival", "RPC/s", "spread", "entries/s", "MB/s",
+		"p50 µs", "p99 µs", "allocs/RPC", "B/RPC", "CPU s/M", "ratio", "95%", "to"}}
 	for i, result := range r.Results {
 		if i == 0 || result.Workload != r.Results[i-1].Workload {
 			rows = append(rows, nil)
 		}
-		rows = append(rows, figureRow(r, result, bars))
+		rows = append(rows, figureRow(r, result))
 	}
 	return rows
 }
 
-func figureRow(r *Report, result *Result, bars bool) []string {
+func figureRow(r *Report, result *Result) []string {
 	f := result.Median
 	row := []string{
 		result.Workload.String(), result.cell().lane(), result.Rival,
-		grouped(f.RPCsPerSecond), fmt.Sprintf("%.0f%%", 100*result.spread()),
+		grouped(f.RPCsPerSecond), percent(result.spread()),
 		grouped(f.EntriesPerSecond), short(f.MBPerSecond),
 		short(f.P50Micros), short(f.P99Micros),
 		fmt.Sprintf("%.1f", f.AllocsPerRPC), grouped(f.AllocBytesPerRPC), short(f.CPUSecsPerMRPC),
 	}
-	if ratio := r.ratio(result.cell()); ratio != nil && result.Rival == nameRaftwire {
-		row = append(row, fmt.Sprintf("%.2f", ratio.Median),
-			fmt.Sprintf("%.2f-%.2f", slices.Min(ratio.Rounds), slices.Max(ratio.Rounds)))
-		if bars {
-			row = append(row, barText(result.cell(), ratio.Median))
-		}
+	if ratio := r.mainRatio(result.cell(), result.Rival); ratio != nil {
+		row = append(append(row, ratio.columns()...), ratio.pair().to)
 	}
 	return row
 }
 
-// ratioRows makes a matrix, a row for each lane and a column for each workload.
-func ratioRows(r *Report, bars bool) [][]string {
+// ratioRows makes a matrix, a row for each lane of each kind of ratio and a
+// column for each workload.
+func ratioRows(r *Report, pair comparison, ratios []Ratio, bars bool) [][]string {
 	var workloads []workload
 	var lanes []cell // without workload
-	for _, ratio := range r.Ratios {
+	for _, ratio := range ratios {
 		workloads = appendNew(workloads, ratio.Workload)
 		lanes = appendNew(lanes, cell{window: ratio.Window, followers: ratio.cell().followers})
 	}
-	head := []string{"window"}
+	head := []string{"ratio of", "window"}
 	for _, w := range workloads {
 		head = append(head, w.String())
 	}
 	rows := [][]string{head}
-	for _, lane := range lanes {
-		row := []string{lane.lane()}
-		for _, w := range workloads {
-			row = append(row, ratioText(r, cell{w, lane.window, lane.followers}, bars))
+	for _, kind := range ratioKinds {
+		for _, lane := range lanes {
+			row := []string{kind.name, lane.lane()}
+			for _, w := range workloads {
+				row = append(row, kind.text(r.ratio(cell{w, lane.window, lane.followers}, pair), bars))
+			}
+			if slices.ContainsFunc(row[2:], func(text string) bool { return text != "-" }) {
+				rows = append(rows, row)
+			}
 		}
-		rows = append(rows, row)
 	}
 	return rows
 }
 
-func ratioText(r *Report, c cell, bars bool) string {
-	ratio := r.ratio(c)
-	if ratio == nil {
+// A ratioKind is a figure that ratios are made of.
+type ratioKind struct {
+	name string
+	of   func(*Ratio) *Quotient
+}
+
+var ratioKinds = []ratioKind{
+	{"RPC/s", func(r *Ratio) *Quotient { return &r.Quotient }},
+	{"CPU per RPC", func(r *Ratio) *Quotient { return r.CPU }},
+	{"p99", func(r *Ratio) *Quotient { return r.P99 }},
+}
+
+// text returns a ratio, and how it stands to its bar if bars are asked for:
+// they are for RPC/s.
+func (k ratioKind) text(r *Ratio, bars bool) string {
+	if r == nil || k.of(r) == nil {
 		return "-"
 	}
-	text := fmt.Sprintf("%.2f", ratio.Median)
-	if bars {
-		text += " " + barText(c, ratio.Median)
+	q := k.of(r)
+	text := fmt.Sprintf("%.2f", q.Median)
+	if goal := r.pair().bar(r.cell()); bars && goal > 0 && q == &r.Quotient {
+		text += " " + barText(goal, q.Median)
 	}
 	return text
 }
 
-// barText says how a ratio stands to the bar of its cell.
-func barText(c cell, ratio float64) string {
-	goal := bar(c)
-	switch {
-	case goal == 0:
-		return "no bar"
-	case ratio < goal:
-		return fmt.Sprintf("< %.1f", goal)
+// barText says how a ratio stands to a bar.
+func barText(goal, ratio float64) string {
+	if ratio < goal {
+		return fmt.Sprintf("< %g", goal)
 	}
-	return fmt.Sprintf(">= %.1f", goal)
+	return fmt.Sprintf(">= %g", goal)
 }
 
 func appendNew[T comparable](list []T, item T) []T {
@@ -174,6 +185,8 @@ func short(f float64) string {
 	}
 	return grouped(f)
 }
+
+func percent(f float64) string { return fmt.Sprintf("%.0f%%", 100*f) }
 
 // rangeText returns the lowest and the highest of some numbers.
 func rangeText(values []float64) string {

@@ -2,8 +2,10 @@ package main
 
 import (
 	hashicorp "github.com/hashicorp/raft"
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/raftwire/raftwire"
 	"github.com/raftwire/raftwire/hashicorpraft"
+	metrics "github.com/raftwire/raftwire/metrics/prometheus"
 )
 
 // The transports under measurement, where their constructors differ in more
@@ -20,7 +22,7 @@ func newHashicorp(listen string, s setup) (hashicorpTransport, error) {
 
 // newAdapter makes raftwire's transport with hashicorp's type set.
 func newAdapter(listen string, s setup) (hashicorpTransport, error) {
-	transport, err := wired(listen, s)
+	transport, err := wired(listen, s, raftwire.Hooks{})
 	if err != nil {
 		return nil, err
 	}
@@ -28,10 +30,35 @@ func newAdapter(listen string, s setup) (hashicorpTransport, error) {
 }
 
 func newRaftwire(listen string, s setup) (raftwireTransport, error) {
-	return wired(listen, s)
+	return wired(listen, s, raftwire.Hooks{})
 }
 
-func wired(listen string, s setup) (*raftwire.NetworkTransport, error) {
+func newHooked(listen string, s setup) (raftwireTransport, error) {
+	return wired(listen, s, idleHooks)
+}
+
+// idleHooks are all set and do nothing: what they cost is what raftwire does
+// in order to call them.
+var idleHooks = raftwire.Hooks{
+	Dialed:           func(raftwire.DialEvent) {},
+	ConnOpened:       func(raftwire.ConnEvent) {},
+	ConnClosed:       func(raftwire.ConnEvent) {},
+	CallDone:         func(raftwire.CallEvent) {},
+	ServeDone:        func(raftwire.ServeEvent) {},
+	SnapshotProgress: func(raftwire.SnapshotEvent) {},
+	Refused:          func(raftwire.RefusalEvent) {},
+}
+
+// newPrometheus gives each transport a registry of its own, as each is a node.
+func newPrometheus(listen string, s setup) (raftwireTransport, error) {
+	hooks, err := metrics.New(prometheus.NewRegistry(), metrics.Options{})
+	if err != nil {
+		return nil, err
+	}
+	return wired(listen, s, hooks)
+}
+
+func wired(listen string, s setup, hooks raftwire.Hooks) (*raftwire.NetworkTransport, error) {
 	return raftwire.NewTCPTransportWithConfig(listen, advertised(listen), &raftwire.NetworkTransportConfig{
 		Logger:          silence,
 		MaxPool:         maxPool,
@@ -39,5 +66,6 @@ func wired(listen string, s setup) (*raftwire.NetworkTransport, error) {
 		Timeout:         s.timeout,
 		MaxConns:        -1, // measured with any number, all from one host
 		MaxConnsPerHost: -1,
+		Hooks:           hooks,
 	})
 }
