@@ -29,7 +29,7 @@ func chart(_ context.Context, args []string, out io.Writer) error {
 	if flags.NArg() != 1 || len(files) == 0 {
 		return errors.New("chart needs a file written by -json and -o: go run ./raftbench chart figures.json -o chart.svg")
 	}
-	report, err := readJSON(flags.Arg(0))
+	report, err := readReport(flags.Arg(0))
 	if err != nil {
 		return err
 	}
@@ -59,9 +59,9 @@ func writeChart(file string, r *Report) error {
 		r.Machine.String(),
 		fmt.Sprintf("medians over %d rounds of %vs, %d MiB of live heap, hashicorp/raft %s; workloads are entries x payload bytes of each;",
 			r.Settings.Rounds, r.Settings.SliceSecs, r.Settings.LiveHeapMiB, r.Machine.Libraries["github.com/hashicorp/raft"]),
-		"above the bars: raftwire / hashicorp/raft; TCP alone: a ping-pong of the same bytes for sync, a stream of them for pipelines",
+		"above the bars: raftwire / hashicorp/raft; " + wire(r.Settings.TLS) + " alone: a ping-pong of the same bytes for sync, a stream of them for pipelines",
 	}
-	return errors.Join(drawChart(f, filepath.Ext(file), caption, panels), f.Close())
+	return errors.Join(drawChart(f, filepath.Ext(file), caption, seriesNames(r.Settings.TLS), panels), f.Close())
 }
 
 // The series of a chart, in the order of the bars of a group.
@@ -72,7 +72,9 @@ const (
 	seriesCount
 )
 
-var seriesNames = [seriesCount]string{"TCP alone", nameHashicorp, nameRaftwire}
+func seriesNames(secured bool) [seriesCount]string {
+	return [seriesCount]string{wire(secured) + " alone", nameHashicorp, nameRaftwire}
+}
 
 // A panel shows one lane.
 type panel struct {
@@ -120,7 +122,7 @@ func (p *panel) add(r *Report, c cell) {
 	p.ratios = append(p.ratios, label)
 }
 
-// floorRate returns what TCP alone does with the cell's bytes: waiting for
+// floorRate returns what TCP, or TLS, alone does with the cell's bytes: waiting for
 // each answer if the cell does, or else in a stream into fresh memory.
 func floorRate(r *Report, c cell) float64 {
 	switch {

@@ -2,23 +2,25 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"math"
 )
 
 const aboutCompare = `Usage: go run ./raftbench compare OLD.json NEW.json
-Prints what changed between two files that run -json has written. It has no flags.
+Prints what changed between two files that -json of run, snapshot or idle has written.
+It has no flags.
 `
 
-// compare prints what changed from one report to another.
+// compare prints what changed from one file to another.
 func compare(_ context.Context, args []string, out io.Writer) error {
 	flags := newFlagSet("compare")
 	if err := parseAll(flags, args, aboutCompare, out); err != nil {
 		return err
 	}
 	if args = flags.Args(); len(args) != 2 {
-		return fmt.Errorf("compare needs two files written by -json: go run ./raftbench compare old.json new.json")
+		return errors.New("compare needs two files written by -json: go run ./raftbench compare old.json new.json")
 	}
 	before, err := readJSON(args[0])
 	if err != nil {
@@ -28,20 +30,43 @@ func compare(_ context.Context, args []string, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	rows := comparisonRows(before, after)
-	if len(rows) == 1 {
-		return fmt.Errorf("%s and %s have no cell in common", args[0], args[1])
+	if err := writeChanges(out, before, after); err != nil {
+		return fmt.Errorf("%s and %s: %w", args[0], args[1], err)
 	}
-	writeComparison(out, before, after, rows)
+	return nil
+}
+
+// writeChanges compares what readJSON returned.
+func writeChanges(out io.Writer, before, after any) error {
+	switch after := after.(type) {
+	case *Report:
+		if before, ok := before.(*Report); ok {
+			return after.writeChanges(out, before)
+		}
+	case *Trials:
+		if before, ok := before.(*Trials); ok && before.Command == after.Command {
+			return after.writeChanges(out, before)
+		}
+	}
+	return errors.New("they are of different commands")
+}
+
+// writeChanges writes what changed since an older report.
+func (r *Report) writeChanges(out io.Writer, older *Report) error {
+	rows := comparisonRows(older, r)
+	if len(rows) == 1 {
+		return errors.New("no cell is in both")
+	}
+	writeComparison(out, older, r, rows)
 	return nil
 }
 
 func writeComparison(out io.Writer, before, after *Report, rows [][]string) {
-	fmt.Fprintf(out, "old: %s, %d MiB of live heap\n", before.Machine, before.Settings.LiveHeapMiB)
-	fmt.Fprintf(out, "new: %s, %d MiB of live heap\n\n", after.Machine, after.Settings.LiveHeapMiB)
+	fmt.Fprintf(out, "old: %s\n     %s\nnew: %s\n     %s\n\n", before.about(), before.Machine, after.about(), after.Machine)
 	writeAligned(out, 3, rows)
 	fmt.Fprint(out, "\nA change of RPC/s in brackets is smaller than the spread of the rounds of either run.\n"+
-		"Ratios to hashicorp/raft in the same run are less sensitive to the machine than RPC/s.\n")
+		"Ratios within a run are less sensitive to the machine than RPC/s. 95%: the interval in which a\n"+
+		"ratio lies with that confidence (none below 6 rounds).\n")
 }
 
 // comparisonRows has a row for each result that both reports have, after the head.
@@ -67,7 +92,7 @@ func comparisonRow(then, now *Result) []string {
 	a, b := then.Median, now.Median
 	return []string{
 		now.Workload.String(), now.cell().lane(), now.Rival,
-		grouped(a.RPCsPerSecond), percent(then.spread()), grouped(b.RPCsPerSecond), percent(now.spread()), change(then, now),
+		grouped(a.RPCsPerSecond), percent(spread(then.rates())), grouped(b.RPCsPerSecond), percent(spread(now.rates())), change(then.rates(), now.rates()),
 		short(a.P99Micros), short(b.P99Micros),
 		fmt.Sprintf("%.1f", a.AllocsPerRPC), fmt.Sprintf("%.1f", b.AllocsPerRPC),
 		grouped(a.AllocBytesPerRPC), grouped(b.AllocBytesPerRPC),
@@ -84,11 +109,14 @@ func oldAndNew(then, now *Ratio) []string {
 	return append(append(old, now.columns()...), now.pair().to)
 }
 
-// change returns the change of RPC/s, in brackets if it may well be chance.
-func change(then, now *Result) string {
-	relative := now.Median.RPCsPerSecond/then.Median.RPCsPerSecond - 1
+// change returns how a figure changed, in brackets if that may well be chance.
+func change(then, now []float64) string {
+	if median(then) == 0 {
+		return "-"
+	}
+	relative := median(now)/median(then) - 1
 	text := fmt.Sprintf("%+.1f%%", 100*relative)
-	if math.Abs(relative) < max(then.spread(), now.spread()) {
+	if math.Abs(relative) < max(spread(then), spread(now)) {
 		return "(" + text + ")"
 	}
 	return text

@@ -10,7 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func writeSample(t *testing.T, r *Report) string {
+func writeSample(t *testing.T, r any) string {
 	file := filepath.Join(t.TempDir(), "report.json")
 	require.NoError(t, writeJSON(file, r))
 	return file
@@ -39,5 +39,5 @@ func TestCompareSaysWhatItNeeds(t *testing.T) {
 	require.ErrorIs(t, compare(t.Context(), []string{"-h"}, io.Discard), flag.ErrHelp)
 	require.ErrorContains(t, compare(t.Context(), []string{full, "missing.json"}, nil), "missing.json")
 	require.ErrorContains(t, compare(t.Context(), []string{full, "compare_test.go"}, nil), "not a report")
-	require.ErrorContains(t, compare(t.Context(), []string{full, empty}, nil), "no cell in common")
+	require.ErrorContains(t, compare(t.Context(), []string{full, empty}, nil), "no cell is in both")
 }

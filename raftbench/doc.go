@@ -3,12 +3,13 @@
 //
 //	go run ./raftbench            about three minutes
 //	go run ./raftbench -quick     under one minute
+//	go run ./raftbench -tls       over TLS
 //	go run ./raftbench -h         all flags
 //	go run ./raftbench snapshot   InstallSnapshot from a file to a file
 //	go run ./raftbench idle       memory of idle inbound connections
 //	go run ./raftbench serve -listen HOST:PORT      on one machine, and on another:
 //	go run ./raftbench run -target HOST:PORT        AppendEntries between them
-//	go run ./raftbench compare old.json new.json    what changed between runs with -json
+//	go run ./raftbench compare old.json new.json    what changed between two files of -json
 //	go run ./raftbench chart new.json -o new.svg    draws a run with -json
 //
 // A cell is a workload (entries of a size, "64x1K"; or "heartbeat", which the
@@ -28,21 +29,22 @@
 // counts. For a close call take more rounds, not longer slices.
 //
 // What every rival has in common: both ends live in this process, connected
-// over loopback TCP (unless -target names a receiver elsewhere); one goroutine
-// reads the receiver's requests and answers each at once with Success and a
-// last log index that counts up; the request is made before the clock starts
-// and is the same for every call; the response is a fresh one for each call; a
-// pipeline has one goroutine that sends and one that reads the answers; and
-// there is a live heap of log entries, because a Raft node has one and the
-// garbage collector's share of the time depends on it.
+// over loopback TCP (or TLS, with the same layer under each transport; unless
+// -target names a receiver elsewhere); one goroutine reads the receiver's
+// requests and answers each at once with Success and a last log index that
+// counts up; the request is made before the clock starts and is the same for
+// every call; the response is a fresh one for each call; a pipeline has one
+// goroutine that sends and one that reads the answers; and there is a live heap
+// of log entries, because a Raft node has one and the garbage collector's share
+// of the time depends on it.
 // Each answer of a transport is checked for errors, success and order, each
 // request for its length and the first in full; plain TCP's answers are
 // compared or, in a stream, counted. Any failure ends the run.
 //
 // The files, in the order of a run: main and options, cell and rival (what is
-// measured), content (what is sent), hashicorp, raftwire and raw (the rivals),
-// loop (the measured loops), measure (one rival in one cell), rounds (all of
-// them), report, ratio, table, bars, summary, compare, chart and draw (what
-// comes out). snapshot, idle and serve are commands of their own, with the same
-// transports.
+// measured), content (what is sent), transports, tls, hashicorp, raftwire and
+// raw (the rivals), loop (the measured loops), measure (one rival in one cell),
+// rounds (all of them), report, ratio, table, bars, summary, compare, chart and
+// draw (what comes out). snapshot and idle, whose figures are trials, and serve
+// are commands of their own, with the same transports.
 package main

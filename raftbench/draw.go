@@ -44,18 +44,18 @@ var seriesColors = [seriesCount]color.Color{
 }
 
 // drawChart writes panels two abreast, below the caption, as .svg or .png.
-func drawChart(out io.Writer, format string, caption []string, panels []*panel) error {
+func drawChart(out io.Writer, format string, caption []string, names [seriesCount]string, panels []*panel) error {
 	columns := min(2, len(panels))
 	rows := (len(panels) + 1) / 2
 	width, height := max(2, vg.Length(columns))*panelWidth, vg.Length(rows)*panelHeight+captionHeight
 	if format == ".png" {
 		canvas := vgimg.NewWith(vgimg.UseWH(width, height), vgimg.UseDPI(110))
-		drawOn(draw.New(canvas), caption, panels, columns, rows)
+		drawOn(draw.New(canvas), caption, names, panels, columns, rows)
 		_, err := vgimg.PngCanvas{Canvas: canvas}.WriteTo(out)
 		return err
 	}
 	canvas := vgsvg.New(width, height)
-	drawOn(draw.New(canvas), caption, panels, columns, rows)
+	drawOn(draw.New(canvas), caption, names, panels, columns, rows)
 	var svg bytes.Buffer
 	if _, err := canvas.WriteTo(&svg); err != nil {
 		return err
@@ -71,12 +71,12 @@ func withFallbackFonts(svg []byte) []byte {
 		[]byte("font-family:'Liberation Sans',Arial,Helvetica,sans-serif;"))
 }
 
-func drawOn(c draw.Canvas, caption []string, panels []*panel, columns, rows int) {
+func drawOn(c draw.Canvas, caption []string, names [seriesCount]string, panels []*panel, columns, rows int) {
 	c.SetColor(color.White)
 	c.Fill(c.Rectangle.Path())
 	drawCaption(c, caption)
 	shown := seriesIn(panels)
-	drawLegend(c, shown)
+	drawLegend(c, names, shown)
 	tiles := draw.Tiles{
 		Cols: columns, Rows: rows,
 		PadTop: captionHeight, PadBottom: margin, PadLeft: margin, PadRight: margin,
@@ -112,14 +112,14 @@ func drawCaption(c draw.Canvas, lines []string) {
 }
 
 // drawLegend names the series at the right of the caption's first line.
-func drawLegend(c draw.Canvas, shown []int) {
+func drawLegend(c draw.Canvas, names [seriesCount]string, shown []int) {
 	const swatch = 11 * vg.Length(1)
 	style := textStyle(12, draw.XLeft)
 	style.YAlign = draw.YTop
 	x, y := c.Max.X-margin, c.Max.Y-margin
 	for _, series := range slices.Backward(shown) {
-		x -= style.Width(seriesNames[series])
-		c.FillText(style, vg.Point{X: x, Y: y}, seriesNames[series])
+		x -= style.Width(names[series])
+		c.FillText(style, vg.Point{X: x, Y: y}, names[series])
 		x -= swatch * 1.5
 		fillBar(c, seriesColors[series], x, y-swatch, x+swatch, y)
 		x -= swatch * 1.5

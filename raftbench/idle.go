@@ -16,6 +16,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -27,7 +28,9 @@ of its own, has a heartbeat answered on each, and asks the receiver for its memo
 // idleOptions are what the command line asks for.
 type idleOptions struct {
 	conns   int
+	rounds  int
 	timeout time.Duration
+	json    string
 	serve   string
 }
 
@@ -35,7 +38,9 @@ func parseIdleOptions(args []string, help io.Writer) (idleOptions, error) {
 	var o idleOptions
 	flags := newFlagSet("idle")
 	flags.IntVar(&o.conns, "conns", 10_000, "`connections` to each rival; fewer if the system allows fewer open files")
+	flags.IntVar(&o.rounds, "rounds", 3, "`rounds` in which each rival is measured once, in a new process")
 	flags.DurationVar(&o.timeout, "timeout", 10*time.Second, "`time` limit of connecting, and of a heartbeat")
+	flags.StringVar(&o.json, "json", "", "write all figures of all rounds to `file`")
 	flags.StringVar(&o.serve, "serve", "", "be the process in which this `rival` receives, spoken to through standard input; the program starts itself so")
 	if err := parseFlags(flags, args, aboutIdle, help); err != nil {
 		return o, err
@@ -43,10 +48,12 @@ func parseIdleOptions(args []string, help io.Writer) (idleOptions, error) {
 	switch {
 	case o.conns < 1:
 		return o, fmt.Errorf("-conns %d: at least 1 is needed", o.conns)
+	case o.rounds < 1 || o.rounds > maxRounds:
+		return o, fmt.Errorf("-rounds %d: choose from 1 to %d", o.rounds, maxRounds)
 	case o.timeout <= 0:
 		return o, fmt.Errorf("-timeout %v: must be longer than 0, for example 10s", o.timeout)
 	}
-	return o, nil
+	return o, ensureWritable(o.json)
 }
 
 // An idleRival is something that connections can be made to.
@@ -75,28 +82,44 @@ func measureIdle(ctx context.Context, args []string, out io.Writer) error {
 	return idleWith(ctx, o, startSelf, out)
 }
 
+// A starter starts a process in which a rival receives.
+type starter func(ctx context.Context, o idleOptions, rival string) (*idleProcess, error)
+
 // idleWith measures all rivals, each in a process that start starts.
-func idleWith(ctx context.Context, o idleOptions, start func(context.Context, string) (*idleProcess, error), out io.Writer) error {
+func idleWith(ctx context.Context, o idleOptions, start starter, out io.Writer) error {
 	if n := connsAllowed(o.conns); n < o.conns {
 		fmt.Fprintf(out, "The system allows %d connections, not %d: raise the limit of open files (ulimit -n).\n\n", n, o.conns)
 		o.conns = n
 	}
-	rows := [][]string{{"rival", "heap B", "stack B", "RSS B", "goroutines"}}
-	for _, r := range idleRivals {
-		p, err := start(ctx, r.name)
-		if err != nil {
-			return err
-		}
-		cost, err := measureIdleRival(ctx, o, p)
-		if err = errors.Join(err, p.end()); err != nil {
-			return fmt.Errorf("%s: %w", r.name, err)
-		}
-		rows = append(rows, cost.row(r.name, o.conns))
+	trials := &Trials{
+		Command: "idle",
+		About:   fmt.Sprintf("what an idle inbound connection costs its receiver, with %s of them", grouped(float64(o.conns))),
+		Machine: thisMachine(),
+		Figures: []string{figureHeap, figureStack, figureRSS, figureGoroutines},
+		To:      nameHashicorp,
 	}
-	fmt.Fprintf(out, "what an idle inbound connection costs its receiver, with %s of them\n%s\n\n", grouped(float64(o.conns)), thisMachine())
-	writeAligned(out, 1, rows)
-	fmt.Fprint(out, "\nheap: live after a collection. RSS: of the whole process, after unused memory went back to\n"+
+	err := o.measureInto(ctx, trials, start)
+	if err := errors.Join(err, trials.publish(out, o.json)); err != nil {
+		return err
+	}
+	fmt.Fprint(out, "heap: live after a collection. RSS: of the whole process, after unused memory went back to\n"+
 		"the system, which has memory for each socket besides; \"-\" where it is not known (Linux only).\n")
+	return nil
+}
+
+func (o idleOptions) measureInto(ctx context.Context, trials *Trials, start starter) error {
+	for round := range o.rounds {
+		for _, r := range turn(idleRivals, round) {
+			m, err := measureIdleRival(ctx, o, start, r.name)
+			if ctx.Err() != nil {
+				return fmt.Errorf("interrupted in round %d of %d", round+1, o.rounds)
+			}
+			if err != nil {
+				return fmt.Errorf("%s: %w", r.name, err)
+			}
+			trials.add(r.name, m.each(o.conns))
+		}
+	}
 	return nil
 }
 
@@ -107,8 +130,17 @@ func connsAllowed(n int) int {
 	return max(1, min(n, raiseOpenFiles(n+others)-others))
 }
 
-// measureIdleRival returns what a receiver's memory grows by.
-func measureIdleRival(ctx context.Context, o idleOptions, p *idleProcess) (memory, error) {
+func measureIdleRival(ctx context.Context, o idleOptions, start starter, rival string) (memory, error) {
+	p, err := start(ctx, o, rival)
+	if err != nil {
+		return memory{}, err
+	}
+	m, err := measureIdleProcess(ctx, o, p)
+	return m, errors.Join(err, p.end())
+}
+
+// measureIdleProcess returns what a receiver's memory grows by.
+func measureIdleProcess(ctx context.Context, o idleOptions, p *idleProcess) (memory, error) {
 	address, err := p.line()
 	if err != nil {
 		return memory{}, err
@@ -130,28 +162,28 @@ func measureIdleRival(ctx context.Context, o idleOptions, p *idleProcess) (memor
 
 // connectIdle calls then while it has n connections.
 func connectIdle(ctx context.Context, o idleOptions, address string, n int, then func() error) error {
-	beat := newContent(heartbeat).requestFrame()
-	answer := make([]byte, len(answerFrame()))
-	for range n {
+	for i := range n {
 		if ctx.Err() != nil {
-			return errors.New("interrupted")
+			return ctx.Err()
 		}
-		conn, err := net.DialTimeout("tcp", address, o.timeout)
+		conn, err := greet(address, nil, o.timeout)
 		if err != nil {
-			return err
+			return fmt.Errorf("connection %d of %d: %w%s", i+1, n, err, advice(err))
 		}
 		defer conn.Close()
-		if err := conn.SetDeadline(time.Now().Add(o.timeout)); err != nil {
-			return err
-		}
-		if _, err := conn.Write(beat); err != nil {
-			return err
-		}
-		if _, err := io.ReadFull(conn, answer); err != nil {
-			return fmt.Errorf("answer to a heartbeat: %w", err)
-		}
 	}
 	return then()
+}
+
+// advice says what to do where the system's error does not.
+func advice(err error) string {
+	switch {
+	case errors.Is(err, syscall.EADDRNOTAVAIL):
+		return " (one address has no more local ports: choose fewer -conns, or widen net.ipv4.ip_local_port_range)"
+	case errors.Is(err, syscall.EMFILE), errors.Is(err, syscall.ENFILE):
+		return " (choose fewer -conns, or raise the limit of open files)"
+	}
+	return ""
 }
 
 // An idleProcess is where a receiver is.
@@ -162,12 +194,12 @@ type idleProcess struct {
 }
 
 // startSelf starts this program again.
-func startSelf(ctx context.Context, rival string) (*idleProcess, error) {
+func startSelf(ctx context.Context, o idleOptions, rival string) (*idleProcess, error) {
 	self, err := os.Executable()
 	if err != nil {
 		return nil, err
 	}
-	c := exec.CommandContext(ctx, self, "idle", "-serve", rival)
+	c := exec.CommandContext(ctx, self, "idle", "-serve", rival, "-conns", strconv.Itoa(o.conns), "-timeout", o.timeout.String())
 	c.Stderr = os.Stderr
 	in, inErr := c.StdinPipe()
 	out, outErr := c.StdoutPipe()
@@ -251,14 +283,22 @@ func (m memory) minus(o memory) memory {
 	return memory{m.Heap - o.Heap, m.Stack - o.Stack, m.RSS - o.RSS, m.Goroutines - o.Goroutines}
 }
 
-// row returns the memory for each of n connections.
-func (m memory) row(name string, n int) []string {
+// The figures of an idle connection.
+const (
+	figureHeap       = "heap B"
+	figureStack      = "stack B"
+	figureRSS        = "RSS B"
+	figureGoroutines = "goroutines"
+)
+
+// each returns the memory for each of n connections.
+func (m memory) each(n int) sample {
 	each := func(total int64) float64 { return float64(total) / float64(n) }
-	rss := "-"
+	s := sample{figureHeap: each(m.Heap), figureStack: each(m.Stack), figureGoroutines: each(m.Goroutines)}
 	if m.RSS != 0 {
-		rss = grouped(each(m.RSS))
+		s[figureRSS] = each(m.RSS)
 	}
-	return []string{name, grouped(each(m.Heap)), grouped(each(m.Stack)), rss, fmt.Sprintf("%.2f", each(m.Goroutines))}
+	return s
 }
 
 // A rawReceiver has a goroutine for each connection, which waits for a

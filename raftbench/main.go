@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"flag"
@@ -10,6 +11,8 @@ import (
 	"os"
 	"os/signal"
 	"strings"
+	"syscall"
+	"time"
 )
 
 const manual = `Usage: go run ./raftbench [run] [flags]           AppendEntries, both ends in this process
@@ -17,9 +20,9 @@ const manual = `Usage: go run ./raftbench [run] [flags]           AppendEntries,
        go run ./raftbench idle [flags]            memory of idle inbound connections
        go run ./raftbench serve -listen HOST:PORT [flags]    the receiving machine for:
        go run ./raftbench run -target HOST:PORT [flags]      AppendEntries between two machines
-       go run ./raftbench compare OLD NEW         what changed between two files of run -json
+       go run ./raftbench compare OLD NEW         what changed between two files of -json
        go run ./raftbench chart FIGURES -o FILE   draws a file of run -json
-Each command has a -h of its own.
+Each command has a -h of its own. Flags of run:
 `
 
 // A command is the first argument; run is meant if that is a flag.
@@ -35,10 +38,13 @@ var commands = []command{
 	{"serve", serve},
 	{"compare", compare},
 	{"chart", chart},
+	{"help", help},
 }
 
+func help(ctx context.Context, _ []string, out io.Writer) error { return run(ctx, []string{"-h"}, out) }
+
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop) // a second interrupt ends the program at once
 	err := dispatch(ctx, os.Args[1:], os.Stdout)
 	if err != nil && !errors.Is(err, flag.ErrHelp) {
@@ -80,16 +86,51 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	return errors.Join(err, publish(report, opts, out))
 }
 
-// checkTarget looks whether somebody listens at the target, before a run.
+// checkTarget has a heartbeat answered at the target, before a run.
 func checkTarget(o options) error {
 	if o.target == "" {
 		return nil
 	}
-	conn, err := net.DialTimeout("tcp", o.target, o.timeout)
+	conn, err := greet(o.target, o.credentials, o.timeout)
 	if err != nil {
-		return fmt.Errorf("-target: %w (is \"raftbench serve -listen HOST:PORT\" running there?)", err)
+		return fmt.Errorf("-target %s: %w (is \"raftbench serve -listen HOST:PORT\" running there, with -tls if it is here?)", o.target, err)
 	}
 	return conn.Close()
+}
+
+// greet connects and has a heartbeat answered.
+func greet(address string, c *credentials, timeout time.Duration) (net.Conn, error) {
+	conn, err := net.DialTimeout("tcp", address, timeout)
+	if err != nil {
+		return nil, err
+	}
+	conn = c.client(conn)
+	if err := beat(conn, timeout); err != nil {
+		return nil, errors.Join(err, conn.Close())
+	}
+	return conn, nil
+}
+
+func beat(conn net.Conn, timeout time.Duration) error {
+	if err := shakeHands(conn, timeout); err != nil {
+		return err
+	}
+	if err := conn.SetDeadline(time.Now().Add(timeout)); err != nil {
+		return err
+	}
+	if _, err := conn.Write(newContent(heartbeat).requestFrame()); err != nil {
+		return err
+	}
+	want := answerFrame()
+	got := make([]byte, len(want))
+	if _, err := io.ReadFull(conn, got); err != nil {
+		return fmt.Errorf("answer to a heartbeat: %w", err)
+	}
+	want, _, _ = bytes.Cut(want, []byte("LastLog")) // from there on it depends on earlier ones
+	if !bytes.HasPrefix(got, want) {
+		return fmt.Errorf("answer to a heartbeat: %q is none", got)
+	}
+	return nil
 }
 
 func publish(report *Report, opts options, out io.Writer) error {

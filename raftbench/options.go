@@ -21,9 +21,13 @@ type options struct {
 	timeout   time.Duration // of a request
 	heap      int           // MiB of live heap
 	target    string        // of a receiver elsewhere; "" means both ends in this process
+	tls       bool
+	secret    string // of the receiver elsewhere
 	bars      bool
 	json      string
 	charts    []string
+
+	credentials *credentials // nil for plain TCP
 }
 
 // fullOptions fill about three minutes, quickOptions less than one.
@@ -55,10 +59,20 @@ func parseOptions(args []string, help io.Writer) (options, error) {
 	if asksQuick(args) {
 		opts = quickOptions()
 	}
-	if err := parseFlags(newFlags(&opts), args, manual+"Flags of run:\n", help); err != nil {
+	if err := parseFlags(newFlags(&opts), args, manual, help); err != nil {
 		return opts, err
 	}
-	return opts, opts.check()
+	if err := opts.check(); err != nil {
+		return opts, err
+	}
+	var err error
+	switch {
+	case opts.secret != "":
+		opts.credentials, err = newCredentials(opts.secret)
+	case opts.tls:
+		opts.credentials, err = newCredentials(newSecret())
+	}
+	return opts, err
 }
 
 // asksQuick looks for -quick before the flags are parsed, because it changes
@@ -86,6 +100,8 @@ func newFlags(opts *options) *flag.FlagSet {
 	flags.DurationVar(&opts.timeout, "timeout", opts.timeout, "`time` limit of a request")
 	flags.IntVar(&opts.heap, "heap", opts.heap, "`MiB` of live heap to measure with; 0 is an empty process")
 	flags.StringVar(&opts.target, "target", opts.target, "`HOST:PORT` of a \"raftbench serve\" to send to, from both transports in turn; plain TCP is left out")
+	flags.BoolVar(&opts.tls, "tls", opts.tls, "over TLS, both ends with certificates that are made for the run; plain TCP is then plain TLS")
+	flags.StringVar(&opts.secret, "tls-secret", opts.secret, "over TLS to a -target, with the `secret` that \"raftbench serve -tls\" prints")
 	flags.BoolVar(&opts.bars, "bars", opts.bars, "compare the ratios with the project's bars")
 	flags.StringVar(&opts.json, "json", opts.json, "write all figures of all rounds to `file`")
 	chartFlag(flags, "chart", &opts.charts)
@@ -103,6 +119,12 @@ func (o options) check() error {
 		return fmt.Errorf("-followers: there is one at a -target")
 	case o.target != "" && o.bars:
 		return fmt.Errorf("-bars: they compare both ends of one transport with both of another, a -target is always the same receiver")
+	case o.target == "" && o.secret != "":
+		return fmt.Errorf("-tls-secret: it is for a -target; for both ends in this process, -tls alone will do")
+	case o.target != "" && o.tls && o.secret == "":
+		return fmt.Errorf("-tls: a -target needs -tls-secret, which \"raftbench serve -tls\" prints there")
+	case o.bars && o.tls:
+		return fmt.Errorf("-bars: they are for plain TCP, not for -tls")
 	case o.rounds < 1 || o.rounds > maxRounds:
 		return fmt.Errorf("-rounds %d: choose from 1 to %d", o.rounds, maxRounds)
 	case o.slice <= 0:

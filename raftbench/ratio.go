@@ -92,13 +92,22 @@ func (r Ratio) pair() comparison {
 	return comparison{r.Rival, r.To}
 }
 
-// columns returns the quotient and its interval, which is "" if there is none.
-func (q Quotient) columns() []string {
-	middle, bounds := fmt.Sprintf("%.2f", q.Median), ""
-	if len(q.Interval) == 2 {
-		bounds = fmt.Sprintf("%.2f-%.2f", q.Interval[0], q.Interval[1])
+// columns returns the quotient and its interval, as far as there are any.
+func (q *Quotient) columns() []string {
+	switch {
+	case q == nil:
+		return []string{"-", ""}
+	case len(q.Interval) != 2:
+		return []string{quotientText(q.Median), ""}
 	}
-	return []string{middle, bounds}
+	return []string{quotientText(q.Median), quotientText(q.Interval[0]) + "-" + quotientText(q.Interval[1])}
+}
+
+func quotientText(f float64) string {
+	if f < 0.1 {
+		return fmt.Sprintf("%.3f", f)
+	}
+	return fmt.Sprintf("%.2f", f)
 }
 
 // median returns the middle value, the mean of the middle two, or 0 of none.
@@ -112,6 +121,14 @@ func median(values []float64) float64 {
 		return (sorted[n/2-1] + sorted[n/2]) / 2
 	}
 	return sorted[n/2]
+}
+
+// spread returns how far values lie apart, relative to their median.
+func spread(values []float64) float64 {
+	if middle := median(values); middle != 0 {
+		return math.Abs((slices.Max(values) - slices.Min(values)) / middle)
+	}
+	return 0
 }
 
 // maxRounds is what interval can count in a float64.

@@ -1,8 +1,8 @@
 package main
 
 import (
-	"cmp"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"slices"
@@ -24,6 +24,7 @@ type Settings struct {
 	LiveHeapMiB int     `json:"live_heap_mib"`
 	MaxPool     int     `json:"max_pool"`
 	Target      string  `json:"target,omitempty"` // in another process, perhaps on another machine
+	TLS         bool    `json:"tls,omitempty"`    // plain TCP otherwise
 }
 
 // A Result is a rival in a cell.
@@ -46,6 +47,7 @@ func newReport(opts options) *Report {
 			LiveHeapMiB: opts.heap,
 			MaxPool:     maxPool,
 			Target:      opts.target,
+			TLS:         opts.credentials != nil,
 		},
 	}
 }
@@ -142,44 +144,69 @@ func medianFigures(rounds []Figures) Figures {
 	}
 }
 
-// spread returns how far RPC/s of the rounds lie apart, relative to their median.
-func (r *Result) spread() float64 {
-	if len(r.Rounds) == 0 {
-		return 0
+// rates returns RPC/s of the rounds.
+func (r *Result) rates() []float64 {
+	rates := make([]float64, len(r.Rounds))
+	for i, f := range r.Rounds {
+		rates[i] = f.RPCsPerSecond
 	}
-	byRate := func(a, b Figures) int { return cmp.Compare(a.RPCsPerSecond, b.RPCsPerSecond) }
-	lowest, highest := slices.MinFunc(r.Rounds, byRate), slices.MaxFunc(r.Rounds, byRate)
-	return (highest.RPCsPerSecond - lowest.RPCsPerSecond) / r.Median.RPCsPerSecond
+	return rates
 }
 
-// ensureWritable creates file, unless it exists or no file is wanted.
+// ensureWritable makes sure that file can be written, unless no file is wanted.
+// It leaves behind what was there before.
 func ensureWritable(file string) error {
 	if file == "" {
 		return nil
 	}
+	_, missing := os.Stat(file)
 	f, err := os.OpenFile(file, os.O_CREATE|os.O_WRONLY, 0o644)
 	if err != nil {
 		return err
 	}
-	return f.Close()
+	err = f.Close()
+	if missing != nil {
+		err = errors.Join(err, os.Remove(file))
+	}
+	return err
 }
 
-func writeJSON(file string, r *Report) error {
-	text, err := json.MarshalIndent(r, "", "  ")
+func writeJSON(file string, report any) error {
+	text, err := json.MarshalIndent(report, "", "  ")
 	if err != nil {
 		return err
 	}
 	return os.WriteFile(file, append(text, '\n'), 0o644)
 }
 
-func readJSON(file string) (*Report, error) {
+// readReport reads what run -json has written.
+func readReport(file string) (*Report, error) {
+	switch saved, err := readJSON(file); r := saved.(type) {
+	case *Report:
+		return r, err
+	case *Trials:
+		return nil, fmt.Errorf("%s is of %s: a file written by run -json is needed", file, r.Command)
+	default:
+		return nil, err
+	}
+}
+
+// readJSON returns what -json has written, a *Report or *Trials.
+func readJSON(file string) (any, error) {
 	text, err := os.ReadFile(file)
 	if err != nil {
 		return nil, err
 	}
-	r := new(Report)
-	if err := json.Unmarshal(text, r); err != nil {
+	var kind struct{ Command string }
+	if err := json.Unmarshal(text, &kind); err != nil {
 		return nil, fmt.Errorf("%s is not a report of this program: %w", file, err)
 	}
-	return r, nil
+	var saved any = new(Report)
+	if kind.Command != "" {
+		saved = new(Trials)
+	}
+	if err := json.Unmarshal(text, saved); err != nil {
+		return nil, fmt.Errorf("%s is not a report of this program: %w", file, err)
+	}
+	return saved, nil
 }

@@ -52,7 +52,7 @@ func TestRatiosAreOfTheSameRound(t *testing.T) {
 	require.Equal(t, []float64{4, 2.5}, r.Ratios[0].Rounds)
 	require.Equal(t, 3.25, r.Ratios[0].Median)
 	require.Equal(t, 2000.0, r.Results[0].Median.RPCsPerSecond)
-	require.Equal(t, 1.0, r.Results[0].spread())
+	require.Equal(t, 1.0, spread(r.Results[0].rates()))
 }
 
 func TestTable(t *testing.T) {
@@ -87,10 +87,12 @@ p99          sync           0.33
 func TestJSONRoundTrip(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "report.json")
 	require.NoError(t, ensureWritable(file))
+	require.NoFileExists(t, file, "nothing is left of a run that measures nothing")
 	require.NoError(t, ensureWritable(""))
 	require.Error(t, ensureWritable(t.TempDir()))
 	want := sampleReport()
 	require.NoError(t, writeJSON(file, want))
+	require.NoError(t, ensureWritable(file))
 	got, err := readJSON(file)
 	require.NoError(t, err)
 	require.Equal(t, want, got)

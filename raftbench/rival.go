@@ -27,6 +27,8 @@ type setup struct {
 	timeout   time.Duration
 	target    string // a receiver in another process; "" opens one in this
 	saveTo    string // file for the snapshots that a receiver gets; "" refuses them
+
+	credentials *credentials // for TLS; nil means plain TCP
 }
 
 // An exchange is a sender and a receiver, connected and ready.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"crypto/tls"
 	"fmt"
 	"io"
 	"net"
@@ -40,6 +41,46 @@ func TestEveryRivalMeasuresWithoutError(t *testing.T) {
 				require.Positive(t, f.AllocBytesPerRPC)
 			})
 		}
+	}
+}
+
+func TestEveryRivalSpeaksTLS(t *testing.T) {
+	credentials, err := newCredentials(newSecret())
+	require.NoError(t, err)
+	for _, r := range allRivals {
+		for _, window := range []window{oneByOne, 2, streaming} {
+			if r.takes(cell{tinyWorkload, window, 1}) {
+				s := tinySetup(window)
+				s.credentials = credentials
+				f, err := measure(r, tinyWorkload, s, 2*time.Millisecond)
+				require.NoError(t, err, "%s at window %s", r, window)
+				require.Positive(t, f.RPCs)
+			}
+		}
+	}
+}
+
+// What is called TLS is: none of it is in the clear, and others are kept out.
+func TestTLSIsWhatItSays(t *testing.T) {
+	ours, err := newCredentials("secret")
+	require.NoError(t, err)
+	same, err := newCredentials("secret")
+	require.NoError(t, err)
+	require.Equal(t, ours.certificate.Certificate, same.certificate.Certificate, "it has to be the same on both machines")
+	other, err := newCredentials("other")
+	require.NoError(t, err)
+	for name, stack := range stacks {
+		r, err := stack.listen(loopback, setup{timeout: 10 * time.Second, credentials: ours})
+		require.NoError(t, err, name)
+		for credentials, fits := range map[*credentials]bool{ours: true, same: true, other: false, nil: false} {
+			conn, err := greet(r.address(), credentials, 10*time.Second)
+			require.Equal(t, fits, err == nil, "%s: %v", name, err)
+			if err == nil {
+				require.IsType(t, new(tls.Conn), conn)
+				require.NoError(t, conn.Close())
+			}
+		}
+		require.NoError(t, r.Close())
 	}
 }
 

@@ -55,7 +55,10 @@ func benchmark(ctx context.Context, opts options, status *progress) (*Report, er
 	defer status.end()
 	for round := range opts.rounds {
 		for _, t := range tasks {
-			s := setup{content: contents[t.workload], window: t.window, followers: t.followers, timeout: opts.timeout, target: opts.target}
+			s := setup{
+				content: contents[t.workload], window: t.window, followers: t.followers, timeout: opts.timeout,
+				target: opts.target, credentials: opts.credentials,
+			}
 			if err := runTask(ctx, opts, t, s, round, report, status); err != nil {
 				return report, err
 			}

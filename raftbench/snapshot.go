@@ -11,19 +11,22 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"sync"
 	"time"
 )
 
-const aboutSnapshot = `Measures InstallSnapshot from a file to a file over loopback TCP, and what a plain
-copy of the same file to a file does in the same rounds. Flags:
+const aboutSnapshot = `Measures InstallSnapshot from a file to a file over loopback, and what a plain copy of
+the same file to a file does in the same rounds. Flags:
 `
 
 // snapshotOptions are what the command line asks for.
 type snapshotOptions struct {
-	mib     int
-	rounds  int
-	timeout time.Duration
-	dir     string
+	mib         int
+	rounds      int
+	timeout     time.Duration
+	dir         string
+	json        string
+	credentials *credentials // nil for plain TCP
 }
 
 func parseSnapshotOptions(args []string, help io.Writer) (snapshotOptions, error) {
@@ -33,25 +36,33 @@ func parseSnapshotOptions(args []string, help io.Writer) (snapshotOptions, error
 	flags.IntVar(&o.rounds, "rounds", 5, "`rounds` in which each rival is measured once")
 	flags.DurationVar(&o.timeout, "timeout", 10*time.Second, "`time` limit of the transports")
 	flags.StringVar(&o.dir, "dir", "", "`directory` for both files, for example on another disk or in memory (default the system's for temporary files)")
+	flags.StringVar(&o.json, "json", "", "write all figures of all rounds to `file`")
+	secure := flags.Bool("tls", false, "over TLS, with certificates that are made for the run")
 	if err := parseFlags(flags, args, aboutSnapshot, help); err != nil {
 		return o, err
 	}
 	switch {
 	case o.mib < 1:
 		return o, fmt.Errorf("-size %d: at least 1 MiB is needed", o.mib)
-	case o.rounds < 1:
-		return o, fmt.Errorf("-rounds %d: at least 1 is needed", o.rounds)
+	case o.rounds < 1 || o.rounds > maxRounds:
+		return o, fmt.Errorf("-rounds %d: choose from 1 to %d", o.rounds, maxRounds)
 	case o.timeout <= 0:
 		return o, fmt.Errorf("-timeout %v: must be longer than 0, for example 10s", o.timeout)
 	}
-	return o, nil
+	if *secure {
+		var err error
+		if o.credentials, err = newCredentials(newSecret()); err != nil {
+			return o, err
+		}
+	}
+	return o, ensureWritable(o.json)
 }
 
 // A snapshotRival carries the file from to the file to, and tells how long it
-// took once both ends were there.
+// took once both ends were there. It ends early when ctx is done.
 type snapshotRival struct {
 	name  string
-	carry func(from, to string, timeout time.Duration) (time.Duration, error)
+	carry func(ctx context.Context, from, to string, o snapshotOptions) (time.Duration, error)
 }
 
 const nameRawCopy = "raw-copy"
@@ -62,71 +73,87 @@ var snapshotRivals = []snapshotRival{
 	{nameRaftwire, raftwireStack.carry},
 }
 
-// A transfer is what one snapshot took.
-type transfer struct {
-	mbPerSecond float64
-	cpuPerGB    float64 // seconds, both ends
-}
+// The figures of a snapshot, which cost both ends CPU time.
+const (
+	figureRate = "MB/s"
+	figureCPU  = "CPU s/GB"
+)
 
 // measureSnapshots is the command snapshot.
-func measureSnapshots(ctx context.Context, args []string, out io.Writer) (err error) {
+func measureSnapshots(ctx context.Context, args []string, out io.Writer) error {
 	o, err := parseSnapshotOptions(args, out)
 	if err != nil {
 		return err
 	}
+	trials := &Trials{
+		Command: "snapshot",
+		About: fmt.Sprintf("InstallSnapshot of %d MiB over loopback %s, from a file to a file, both ends in one process",
+			o.mib, wire(o.credentials != nil)),
+		Machine: thisMachine(),
+		Figures: []string{figureRate, figureCPU},
+		To:      nameRawCopy,
+	}
+	err = o.measureInto(ctx, trials)
+	return errors.Join(err, trials.publish(out, o.json))
+}
+
+// measureInto leaves nothing behind in the directory.
+func (o snapshotOptions) measureInto(ctx context.Context, trials *Trials) (err error) {
 	dir, err := os.MkdirTemp(o.dir, "raftbench-")
 	if err != nil {
 		return fmt.Errorf("-dir: %w", err)
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 	from, to := filepath.Join(dir, "snapshot"), filepath.Join(dir, "installed")
-	if err := writeRandom(from, o.mib); err != nil {
+	if err := writeRandom(ctx, from, o.mib); err != nil {
 		return err
 	}
-	transfers := make(map[string][]transfer)
 	for round := range o.rounds {
-		for i := range snapshotRivals {
+		for _, r := range turn(snapshotRivals, round) {
+			s, err := measureSnapshot(ctx, r, from, to, o)
 			if ctx.Err() != nil {
 				return fmt.Errorf("interrupted in round %d of %d", round+1, o.rounds)
 			}
-			r := snapshotRivals[(i+round)%len(snapshotRivals)]
-			t, err := measureSnapshot(r, from, to, o.timeout)
 			if err != nil {
 				return fmt.Errorf("%s: %w", r.name, err)
 			}
-			transfers[r.name] = append(transfers[r.name], t)
+			trials.add(r.name, s)
 		}
 	}
-	writeSnapshots(out, o, transfers)
 	return nil
 }
 
 // writeRandom writes a file that cannot be compressed on its way to the disk.
-func writeRandom(file string, mib int) error {
+func writeRandom(ctx context.Context, file string, mib int) error {
 	f, err := os.Create(file)
 	if err != nil {
 		return err
 	}
-	_, err = io.CopyN(f, rand.NewChaCha8([32]byte{}), int64(mib)<<20)
+	random := rand.NewChaCha8([32]byte{})
+	for range mib {
+		if err == nil && ctx.Err() == nil {
+			_, err = io.CopyN(f, random, 1<<20)
+		}
+	}
 	return errors.Join(err, f.Close())
 }
 
 // measureSnapshot leaves no file behind at to.
-func measureSnapshot(r snapshotRival, from, to string, timeout time.Duration) (transfer, error) {
+func measureSnapshot(ctx context.Context, r snapshotRival, from, to string, o snapshotOptions) (sample, error) {
 	runtime.GC()
 	cpu := cpuTime()
-	took, err := r.carry(from, to, timeout)
+	took, err := r.carry(ctx, from, to, o)
 	if err != nil {
-		return transfer{}, err
+		return nil, err
 	}
 	cpu = cpuTime() - cpu
 	size, err := compareFiles(from, to)
 	if err != nil {
-		return transfer{}, err
+		return nil, err
 	}
-	return transfer{
-		mbPerSecond: float64(size) / 1e6 / took.Seconds(),
-		cpuPerGB:    cpu.Seconds() / float64(size) * 1e9,
+	return sample{
+		figureRate: float64(size) / 1e6 / took.Seconds(),
+		figureCPU:  cpu.Seconds() / float64(size) * 1e9,
 	}, os.Remove(to)
 }
 
@@ -157,8 +184,8 @@ func compareFiles(from, to string) (size int64, err error) {
 }
 
 // carry is a snapshotRival's carry.
-func (t stack) carry(from, to string, timeout time.Duration) (took time.Duration, err error) {
-	s := setup{timeout: timeout, saveTo: to}
+func (t stack) carry(ctx context.Context, from, to string, o snapshotOptions) (took time.Duration, err error) {
+	s := setup{timeout: o.timeout, saveTo: to, credentials: o.credentials}
 	r, err := t.listen(loopback, s)
 	if err != nil {
 		return 0, err
@@ -168,7 +195,9 @@ func (t stack) carry(from, to string, timeout time.Duration) (took time.Duration
 	if err != nil {
 		return 0, err
 	}
-	defer func() { err = errors.Join(err, x.Close()) }()
+	end := sync.OnceValue(x.Close)
+	defer func() { err = errors.Join(err, end()) }()
+	defer context.AfterFunc(ctx, func() { _ = end() })()
 	l := x.link(r.address(), s)
 	return carryFile(from, l.snapshot)
 }
@@ -191,13 +220,14 @@ func carryFile(from string, send func(body io.Reader, size int64) error) (time.D
 
 // carryRaw copies with io.Copy on both ends, so that the system may move the
 // bytes by itself where it can.
-func carryRaw(from, to string, timeout time.Duration) (time.Duration, error) {
-	client, server, err := connect()
+func carryRaw(ctx context.Context, from, to string, o snapshotOptions) (time.Duration, error) {
+	client, server, err := connect(o.credentials, o.timeout)
 	if err != nil {
 		return 0, err
 	}
 	defer client.Close()
 	defer server.Close()
+	defer context.AfterFunc(ctx, func() { _ = client.Close() })()
 	return carryFile(from, func(body io.Reader, _ int64) error { return copyRaw(client, server, body, to) })
 }
 
@@ -216,25 +246,4 @@ func save(file string, body io.Reader) error {
 	}
 	_, err = io.Copy(f, body)
 	return errors.Join(err, f.Close())
-}
-
-func writeSnapshots(out io.Writer, o snapshotOptions, transfers map[string][]transfer) {
-	fmt.Fprintf(out, "InstallSnapshot of %d MiB over loopback TCP, from a file to a file, both ends in one process\n", o.mib)
-	fmt.Fprintf(out, "%s\nmedians over %d rounds\n\n", thisMachine(), o.rounds)
-	rows := [][]string{{"rival", "MB/s", "of rounds", "CPU s/GB", "ratio to raw"}}
-	for _, r := range snapshotRivals {
-		rows = append(rows, snapshotRow(r.name, transfers[r.name], transfers[nameRawCopy]))
-	}
-	writeAligned(out, 1, rows)
-	fmt.Fprint(out, "\nratio to raw: of MB/s, the median of the rounds' ratios. CPU: both ends, user and system.\n")
-}
-
-func snapshotRow(name string, transfers, raw []transfer) []string {
-	var rates, cpu, ratios []float64
-	for i, t := range transfers {
-		rates = append(rates, t.mbPerSecond)
-		cpu = append(cpu, t.cpuPerGB)
-		ratios = append(ratios, t.mbPerSecond/raw[i].mbPerSecond)
-	}
-	return []string{name, short(median(rates)), rangeText(rates), short(median(cpu)), fmt.Sprintf("%.2f", median(ratios))}
 }

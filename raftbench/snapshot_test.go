@@ -7,19 +7,52 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 )
 
 func TestSnapshotsAreMeasuredAndLeaveNothing(t *testing.T) {
-	dir := t.TempDir()
-	var out bytes.Buffer
-	require.NoError(t, dispatch(t.Context(), []string{"snapshot", "-size", "1", "-rounds", "2", "-dir", dir}, &out))
-	require.Contains(t, out.String(), "InstallSnapshot of 1 MiB")
-	for _, r := range snapshotRivals {
-		require.Contains(t, out.String(), "\n"+r.name+" ")
+	for _, secure := range []string{"-tls=false", "-tls"} {
+		dir := t.TempDir()
+		figures := filepath.Join(t.TempDir(), "snapshot.json")
+		var out bytes.Buffer
+		require.NoError(t, dispatch(t.Context(), []string{"snapshot", "-size", "1", "-rounds", "2", "-dir", dir, "-json", figures, secure}, &out))
+		require.Contains(t, out.String(), "InstallSnapshot of 1 MiB over loopback T")
+		require.Equal(t, secure == "-tls", strings.Contains(out.String(), "loopback TLS"))
+		for _, r := range snapshotRivals {
+			require.Contains(t, out.String(), "\n"+r.name+" ")
+		}
+		left, err := os.ReadDir(dir)
+		require.NoError(t, err)
+		require.Empty(t, left)
+
+		out.Reset()
+		require.NoError(t, compare(t.Context(), []string{figures, figures}, &out))
+		require.Regexp(t, `(?m)^raftwire +MB/s .* raw-copy$`, out.String())
 	}
+}
+
+// What was measured before an interrupt is shown, and no file stays.
+func TestAnInterruptedSnapshotShowsWhatThereIs(t *testing.T) {
+	ctx, interrupt := context.WithCancel(t.Context())
+	defer interrupt()
+	dir := t.TempDir()
+	o := snapshotOptions{mib: 1, rounds: 3, timeout: 10 * time.Second, dir: dir}
+	trials := &Trials{Figures: []string{figureRate, figureCPU}, To: nameRawCopy}
+	carry := snapshotRivals[1].carry
+	defer func() { snapshotRivals[1].carry = carry }()
+	snapshotRivals[1].carry = func(ctx context.Context, from, to string, o snapshotOptions) (time.Duration, error) {
+		interrupt()
+		return carry(ctx, from, to, o)
+	}
+	require.EqualError(t, o.measureInto(ctx, trials), "interrupted in round 1 of 3")
+	var out bytes.Buffer
+	require.NoError(t, trials.publish(&out, ""))
+	require.Contains(t, out.String(), nameRawCopy)
+	require.NotContains(t, out.String(), nameHashicorp)
 	left, err := os.ReadDir(dir)
 	require.NoError(t, err)
 	require.Empty(t, left)
@@ -27,12 +60,12 @@ func TestSnapshotsAreMeasuredAndLeaveNothing(t *testing.T) {
 
 func TestSnapshotErrorsSayWhatToDo(t *testing.T) {
 	for want, args := range map[string][]string{
-		"at least 1 MiB":       {"-size", "0"},
-		"at least 1 is needed": {"-rounds", "0"},
-		"for example 10s":      {"-timeout", "0s"},
-		"-h lists the flags":   {"-speed"},
-		"unexpected argument":  {"file"},
-		"-dir":                 {"-size", "1", "-dir", filepath.Join(t.TempDir(), "missing")},
+		"at least 1 MiB":      {"-size", "0"},
+		"from 1 to 1000":      {"-rounds", "0"},
+		"for example 10s":     {"-timeout", "0s"},
+		"-h lists the flags":  {"-speed"},
+		"unexpected argument": {"file"},
+		"-dir":                {"-size", "1", "-dir", filepath.Join(t.TempDir(), "missing")},
 	} {
 		require.ErrorContains(t, measureSnapshots(t.Context(), args, io.Discard), want)
 	}
@@ -62,5 +95,7 @@ func TestAlteredSnapshotsAreFound(t *testing.T) {
 
 func TestUnknownCommandNamesTheOthers(t *testing.T) {
 	require.ErrorContains(t, dispatch(t.Context(), []string{"quick"}, io.Discard), "choose from run, snapshot")
-	require.ErrorIs(t, dispatch(t.Context(), []string{"-h"}, io.Discard), flag.ErrHelp)
+	for _, word := range []string{"-h", "help"} {
+		require.ErrorIs(t, dispatch(t.Context(), []string{word}, io.Discard), flag.ErrHelp)
+	}
 }

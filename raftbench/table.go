@@ -10,8 +10,7 @@ import (
 
 // writeTable prints a report for people.
 func writeTable(out io.Writer, r *Report, bars bool) {
-	fmt.Fprintf(out, "AppendEntries %s, %d MiB of live heap\n", r.Settings.where(), r.Settings.LiveHeapMiB)
-	fmt.Fprintln(out, r.Machine)
+	fmt.Fprintf(out, "%s\n%s\n", r.about(), r.Machine)
 	fmt.Fprintf(out, "medians over %d rounds of %vs; hashicorp/raft %s\n\n",
 		r.Settings.Rounds, r.Settings.SliceSecs, r.Machine.Libraries["github.com/hashicorp/raft"])
 	writeAligned(out, 3, figureRows(r))
@@ -31,12 +30,28 @@ func writeTable(out io.Writer, r *Report, bars bool) {
 	writeSummary(out, r, bars)
 }
 
+// about says what was measured.
+func (r *Report) about() string {
+	return fmt.Sprintf("AppendEntries %s, %d MiB of live heap", r.Settings.where(), r.Settings.LiveHeapMiB)
+}
+
 // where tells what is between the ends.
 func (s Settings) where() string {
-	if s.Target != "" {
+	switch {
+	case s.Target != "" && s.TLS:
+		return "over TLS to " + s.Target
+	case s.Target != "":
 		return "to " + s.Target
 	}
-	return "over loopback TCP, both ends in one process"
+	return "over loopback " + wire(s.TLS) + ", both ends in one process"
+}
+
+// wire names what carries the bytes.
+func wire(secured bool) string {
+	if secured {
+		return "TLS"
+	}
+	return "TCP"
 }
 
 func figureRows(r *Report) [][]string {
@@ -55,7 +70,7 @@ func figureRow(r *Report, result *Result) []string {
 	f := result.Median
 	row := []string{
 		result.Workload.String(), result.cell().lane(), result.Rival,
-		grouped(f.RPCsPerSecond), percent(result.spread()),
+		grouped(f.RPCsPerSecond), percent(spread(result.rates())),
 		grouped(f.EntriesPerSecond), short(f.MBPerSecond),
 		short(f.P50Micros), short(f.P99Micros),
 		fmt.Sprintf("%.1f", f.AllocsPerRPC), grouped(f.AllocBytesPerRPC), short(f.CPUSecsPerMRPC),
@@ -113,7 +128,7 @@ func (k ratioKind) text(r *Ratio, bars bool) string {
 		return "-"
 	}
 	q := k.of(r)
-	text := fmt.Sprintf("%.2f", q.Median)
+	text := quotientText(q.Median)
 	if goal := r.pair().bar(r.cell()); bars && goal > 0 && q == &r.Quotient {
 		text += " " + barText(goal, q.Median)
 	}
@@ -187,8 +202,3 @@ func short(f float64) string {
 }
 
 func percent(f float64) string { return fmt.Sprintf("%.0f%%", 100*f) }
-
-// rangeText returns the lowest and the highest of some numbers.
-func rangeText(values []float64) string {
-	return short(slices.Min(values)) + "-" + short(slices.Max(values))
-}

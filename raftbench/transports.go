@@ -12,12 +12,21 @@ import (
 // than names.
 
 func newHashicorp(listen string, s setup) (hashicorpTransport, error) {
-	return hashicorp.NewTCPTransportWithConfig(listen, advertised(listen), &hashicorp.NetworkTransportConfig{
+	config := &hashicorp.NetworkTransportConfig{
 		Logger:          silence,
 		MaxPool:         maxPool,
 		MaxRPCsInFlight: int(s.window),
 		Timeout:         s.timeout,
-	})
+	}
+	if s.credentials == nil {
+		return hashicorp.NewTCPTransportWithConfig(listen, advertised(listen), config)
+	}
+	layer, err := s.credentials.layer(listen)
+	if err != nil {
+		return nil, err
+	}
+	config.Stream = hashicorpStream{layer}
+	return hashicorp.NewNetworkTransportWithConfig(config), nil
 }
 
 // newAdapter makes raftwire's transport with hashicorp's type set.
@@ -59,7 +68,7 @@ func newPrometheus(listen string, s setup) (raftwireTransport, error) {
 }
 
 func wired(listen string, s setup, hooks raftwire.Hooks) (*raftwire.NetworkTransport, error) {
-	return raftwire.NewTCPTransportWithConfig(listen, advertised(listen), &raftwire.NetworkTransportConfig{
+	config := &raftwire.NetworkTransportConfig{
 		Logger:          silence,
 		MaxPool:         maxPool,
 		MaxRPCsInFlight: int(s.window),
@@ -67,5 +76,14 @@ func wired(listen string, s setup, hooks raftwire.Hooks) (*raftwire.NetworkTrans
 		MaxConns:        -1, // measured with any number, all from one host
 		MaxConnsPerHost: -1,
 		Hooks:           hooks,
-	})
+	}
+	if s.credentials == nil {
+		return raftwire.NewTCPTransportWithConfig(listen, advertised(listen), config)
+	}
+	layer, err := s.credentials.layer(listen)
+	if err != nil {
+		return nil, err
+	}
+	config.Stream = layer
+	return raftwire.NewNetworkTransportWithConfig(config), nil
 }
