@@ -262,22 +262,22 @@ func readAppendEntriesRequest(r *msgpack.Reader, m *AppendEntriesRequest) {
 // readAfterEntriesInOrder is a short cut for the rest of the request. If it
 // returns false, nothing was read.
 func readAfterEntriesInOrder(r *msgpack.Reader, m *AppendEntriesRequest) bool {
-	c := r.Cursor()
-	c.Literal("\xa2ID")
-	id := c.Bytes()
-	c.Literal("\xa6Leader")
-	leader := c.Bytes()
-	c.Literal("\xb1LeaderCommitIndex")
-	leaderCommitIndex := c.Uint()
-	c.Literal("\xacPrevLogEntry")
-	prevLogEntry := c.Uint()
-	c.Literal("\xabPrevLogTerm")
-	prevLogTerm := c.Uint()
-	c.Literal("\xafProtocolVersion")
-	protocolVersion := c.Uint()
-	c.Literal("\xa4Term")
-	term := c.Uint()
-	if !r.Consume(&c) {
+	b := r.Peek()
+	b = msgpack.ParseLiteral(b, "\xa2ID")
+	id, b := msgpack.ParseBytes(b)
+	b = msgpack.ParseLiteral(b, "\xa6Leader")
+	leader, b := msgpack.ParseBytes(b)
+	b = msgpack.ParseLiteral(b, "\xb1LeaderCommitIndex")
+	leaderCommitIndex, b := msgpack.ParseUint(b)
+	b = msgpack.ParseLiteral(b, "\xacPrevLogEntry")
+	prevLogEntry, b := msgpack.ParseUint(b)
+	b = msgpack.ParseLiteral(b, "\xabPrevLogTerm")
+	prevLogTerm, b := msgpack.ParseUint(b)
+	b = msgpack.ParseLiteral(b, "\xafProtocolVersion")
+	protocolVersion, b := msgpack.ParseUint(b)
+	b = msgpack.ParseLiteral(b, "\xa4Term")
+	term, b := msgpack.ParseUint(b)
+	if !r.Consume(b) {
 		return false
 	}
 	m.ID, m.Leader = r.KeepShort(id), r.KeepShort(leader)
@@ -389,20 +389,20 @@ func readAppendEntriesResponse(r *msgpack.Reader, m *AppendEntriesResponse) {
 // in order, none of them large. If it returns false, nothing was read. It makes
 // decoding 64 entries of 128 B more than twice as fast.
 func readLogInOrder(r *msgpack.Reader, m *Log, payloads *msgpack.Arena, about int) bool {
-	c := r.Cursor()
-	c.Literal("\x86\xaaAppendedAt")
-	appendedAt := c.Time()
-	c.Literal("\xa4Data")
-	data := c.Bytes()
-	c.Literal("\xaaExtensions")
-	extensions := c.Bytes()
-	c.Literal("\xa5Index")
-	index := c.Uint()
-	c.Literal("\xa4Term")
-	term := c.Uint()
-	c.Literal("\xa4Type")
-	logType := c.Uint()
-	if logType > math.MaxUint8 || !r.Consume(&c) {
+	b := r.Peek()
+	b = msgpack.ParseLiteral(b, "\x86\xaaAppendedAt")
+	appendedAt, b := r.ParseTime(b)
+	b = msgpack.ParseLiteral(b, "\xa4Data")
+	data, b := msgpack.ParseBytes(b)
+	b = msgpack.ParseLiteral(b, "\xaaExtensions")
+	extensions, b := msgpack.ParseBytes(b)
+	b = msgpack.ParseLiteral(b, "\xa5Index")
+	index, b := msgpack.ParseUint(b)
+	b = msgpack.ParseLiteral(b, "\xa4Term")
+	term, b := msgpack.ParseUint(b)
+	b = msgpack.ParseLiteral(b, "\xa4Type")
+	logType, b := msgpack.ParseUint(b)
+	if logType > math.MaxUint8 || !r.Consume(b) {
 		return false
 	}
 	m.Index, m.Term, m.Type, m.AppendedAt = index, term, LogType(logType), appendedAt
@@ -413,22 +413,22 @@ func readLogInOrder(r *msgpack.Reader, m *Log, payloads *msgpack.Arena, about in
 
 // readAppendEntriesResponseInOrder is a short cut like readLogInOrder.
 func readAppendEntriesResponseInOrder(r *msgpack.Reader, m *AppendEntriesResponse) bool {
-	c := r.Cursor()
-	c.Literal("\x87\xa4Addr")
-	addr := c.Bytes()
-	c.Literal("\xa2ID")
-	id := c.Bytes()
-	c.Literal("\xa7LastLog")
-	lastLog := c.Uint()
-	c.Literal("\xaeNoRetryBackoff")
-	noRetryBackoff := c.Bool()
-	c.Literal("\xafProtocolVersion")
-	protocolVersion := c.Uint()
-	c.Literal("\xa7Success")
-	success := c.Bool()
-	c.Literal("\xa4Term")
-	term := c.Uint()
-	if !r.Consume(&c) {
+	b := r.Peek()
+	b = msgpack.ParseLiteral(b, "\x87\xa4Addr")
+	addr, b := msgpack.ParseBytes(b)
+	b = msgpack.ParseLiteral(b, "\xa2ID")
+	id, b := msgpack.ParseBytes(b)
+	b = msgpack.ParseLiteral(b, "\xa7LastLog")
+	lastLog, b := msgpack.ParseUint(b)
+	b = msgpack.ParseLiteral(b, "\xaeNoRetryBackoff")
+	noRetryBackoff, b := msgpack.ParseBool(b)
+	b = msgpack.ParseLiteral(b, "\xafProtocolVersion")
+	protocolVersion, b := msgpack.ParseUint(b)
+	b = msgpack.ParseLiteral(b, "\xa7Success")
+	success, b := msgpack.ParseBool(b)
+	b = msgpack.ParseLiteral(b, "\xa4Term")
+	term, b := msgpack.ParseUint(b)
+	if !r.Consume(b) {
 		return false
 	}
 	m.Addr, m.ID = r.KeepShort(addr), r.KeepShort(id)

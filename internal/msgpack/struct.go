@@ -90,7 +90,7 @@ func (s *Struct) Next() bool {
 }
 
 // Rest reports whether what is to come may be the fields after the present one,
-// each once and in order, so that a Cursor can be tried on them. If that works,
+// each once and in order, so that the parse functions can be tried on them. If that works,
 // Finish must follow.
 func (s *Struct) Rest() bool {
 	return !s.array && s.r.err == nil &&
