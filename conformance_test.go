@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/hashicorp/go-hclog"
+	"github.com/raftwire/raftwire/internal/testca"
 	"github.com/stretchr/testify/require"
 
 	"github.com/raftwire/raftwire"
@@ -98,11 +99,11 @@ func TestTLSTransportConforms(t *testing.T) {
 }
 
 func newTLSTransports(t testing.TB, network *faultnet.Network, n int, o transporttest.Options) []raftwire.Transport {
-	ca := newAuthority(t)
+	ca := testca.New()
 	var all []raftwire.Transport
 	for i := range n {
 		config := newConfig(o)
-		config.Stream = secureLayer(t, network, fmt.Sprintf("host-%d", i), secure(ca.issue(t), ca))
+		config.Stream = secureLayer(t, network, fmt.Sprintf("host-%d", i), secure(ca.Issue(), ca))
 		all = append(all, raftwire.NewNetworkTransportWithConfig(config))
 	}
 	return all
@@ -112,10 +113,10 @@ func TestTLSOverTCPConforms(t *testing.T) {
 	t.Parallel() // waits for real time
 	transporttest.Run(t, transporttest.Maker{
 		New: func(t testing.TB, n int, o transporttest.Options) []raftwire.Transport {
-			ca := newAuthority(t)
+			ca := testca.New()
 			var all []raftwire.Transport
 			for range n {
-				transport, err := raftwire.NewTLSTransport("127.0.0.1:0", nil, secure(ca.issue(t), ca), newConfig(o))
+				transport, err := raftwire.NewTLSTransport("127.0.0.1:0", nil, secure(ca.Issue(), ca), newConfig(o))
 				require.NoError(t, err)
 				all = append(all, transport)
 			}

@@ -2,7 +2,6 @@ package raftwire_test
 
 import (
 	"context"
-	"crypto/tls"
 	"fmt"
 	"io"
 	"log"
@@ -68,7 +67,7 @@ func ExampleALPN() {
 	}
 	mux, err := raftwire.NewMux(raftwire.MuxConfig{
 		Listener: listener,
-		TLS:      clusterTLS(), // certificates; mutual
+		TLS:      newTLS(), // certificates; mutual
 	})
 	if err != nil {
 		log.Fatal(err)
@@ -188,12 +187,4 @@ func askForVote(transport *raftwire.NetworkTransport, address raftwire.ServerAdd
 		return "granted"
 	}
 	return "refused"
-}
-
-func clusterTLS() *tls.Config {
-	config, err := makeTLS()
-	if err != nil {
-		log.Fatal(err)
-	}
-	return config
 }

@@ -3,7 +3,6 @@ package raftwire_test
 import (
 	"crypto/tls"
 	"crypto/x509"
-	"encoding/pem"
 	"fmt"
 	"io"
 	"log"
@@ -13,6 +12,7 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 	"github.com/raftwire/raftwire"
+	"github.com/raftwire/raftwire/internal/testca"
 )
 
 // A node of a cluster whose nodes all have the name "node" in their
@@ -20,13 +20,7 @@ import (
 func ExampleNewTLSTransport() {
 	dir := clusterFiles()
 	defer os.RemoveAll(dir)
-	security := raftwire.TLSConfig{
-		CertFile:   filepath.Join(dir, "node.pem"),
-		KeyFile:    filepath.Join(dir, "node.key"),
-		CAFile:     filepath.Join(dir, "ca.pem"),
-		ServerName: "node",
-	}
-	transport, err := raftwire.NewTLSTransport("127.0.0.1:0", nil, security, &raftwire.NetworkTransportConfig{
+	transport, err := raftwire.NewTLSTransport("127.0.0.1:0", nil, nodeFiles(dir), &raftwire.NetworkTransportConfig{
 		MaxPool: 3,
 		Timeout: 10 * time.Second,
 		Logger:  hclog.NewNullLogger(),
@@ -57,7 +51,7 @@ func ExampleNewTLSStreamLayer() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	identity := clusterTLS()                 // from wherever certificates are kept
+	identity := newTLS()                     // from wherever certificates are kept
 	revoked := map[string]bool{"4711": true} // by serial number
 	secured, err := raftwire.NewTLSStreamLayer(tcp, raftwire.TLSConfig{
 		Load: func() (*tls.Certificate, *x509.CertPool, error) {
@@ -157,8 +151,8 @@ func ExampleMux_underTLS() {
 // nodeFiles is the configuration of a node of such a cluster.
 func nodeFiles(dir string) raftwire.TLSConfig {
 	return raftwire.TLSConfig{
-		CertFile:   filepath.Join(dir, "node.pem"),
-		KeyFile:    filepath.Join(dir, "node.key"),
+		CertFile:   filepath.Join(dir, "cert.pem"),
+		KeyFile:    filepath.Join(dir, "key.pem"),
 		CAFile:     filepath.Join(dir, "ca.pem"),
 		ServerName: "node",
 	}
@@ -170,19 +164,7 @@ func clusterFiles() (dir string) {
 	if err != nil {
 		log.Fatal(err)
 	}
-	own := clusterTLS().Certificates[0]
-	key, err := x509.MarshalPKCS8PrivateKey(own.PrivateKey)
-	if err != nil {
-		log.Fatal(err)
-	}
-	for name, block := range map[string]*pem.Block{
-		"node.pem": {Type: "CERTIFICATE", Bytes: own.Certificate[0]},
-		"node.key": {Type: "PRIVATE KEY", Bytes: key},
-		"ca.pem":   {Type: "CERTIFICATE", Bytes: own.Certificate[0]},
-	} {
-		if err := os.WriteFile(filepath.Join(dir, name), pem.EncodeToMemory(block), 0o600); err != nil {
-			log.Fatal(err)
-		}
-	}
+	ca := testca.New()
+	testca.WriteFiles(dir, ca.Issue(named("node")), ca)
 	return dir
 }

@@ -3,14 +3,10 @@ package raftwire_test
 import (
 	"bytes"
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"io"
-	"math/big"
 	"net"
 	"strings"
 	"testing"
@@ -20,6 +16,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 	"github.com/raftwire/raftwire"
 	"github.com/raftwire/raftwire/faultnet"
+	"github.com/raftwire/raftwire/internal/testca"
 	"github.com/raftwire/raftwire/transporttest"
 	"github.com/stretchr/testify/require"
 )
@@ -95,7 +92,7 @@ func TestMuxedTransportConforms(t *testing.T) {
 			network := faultnet.New(1)
 			network.Slice(1000)
 			t.Cleanup(func() { requireNothingLeft(t, network) })
-			secured := withTLS(newTLS(t))
+			secured := withTLS(newTLS())
 			var all []raftwire.Transport
 			for i := range n {
 				config := newConfig(o)
@@ -108,55 +105,25 @@ func TestMuxedTransportConforms(t *testing.T) {
 	})
 }
 
-func newTLS(t testing.TB) *tls.Config {
-	t.Helper()
-	config, err := makeTLS()
-	require.NoError(t, err)
-	return config
-}
-
-// makeTLS makes a certificate, and the configuration of a cluster where it is
-// everybody's: mutual, and called "node".
-func makeTLS() (*tls.Config, error) {
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		return nil, err
-	}
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1),
-		DNSNames:     []string{"node"},
-		NotBefore:    time.Now().Add(-time.Hour),
-		NotAfter:     time.Now().Add(10 * 365 * 24 * time.Hour),
-		ExtKeyUsage:  []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
-
-		BasicConstraintsValid: true,
-		IsCA:                  true,
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
-	if err != nil {
-		return nil, err
-	}
-	own, err := x509.ParseCertificate(der)
-	if err != nil {
-		return nil, err
-	}
-	roots := x509.NewCertPool()
-	roots.AddCert(own)
+// newTLS makes the configuration of a cluster: mutual, and every node is called
+// "node".
+func newTLS() *tls.Config {
+	ca := testca.New()
 	return &tls.Config{
-		Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}},
-		RootCAs:      roots,
-		ClientCAs:    roots,
+		Certificates: []tls.Certificate{*ca.Issue(named("node"))},
+		RootCAs:      testca.Pool(ca),
+		ClientCAs:    testca.Pool(ca),
 		ClientAuth:   tls.RequireAndVerifyClientCert,
 		ServerName:   "node",
 		MinVersion:   tls.VersionTLS13,
-	}, nil
+	}
 }
 
 // Requests reach the group that they are for, over one port.
 func TestMuxKeepsGroupsApart(t *testing.T) {
 	keys := []raftwire.MuxKey{raftwire.FirstByte(7), raftwire.FirstByte(8), raftwire.ALPN("a"), raftwire.ALPN("b"), raftwire.Unprefixed()}
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
-		secured := newTLS(t)
+		secured := newTLS()
 		here, there := share(t, net, "here", withTLS(secured)), share(t, net, "there", withTLS(secured))
 		delivered := make(chan raftwire.MuxKey, 1)
 		for _, key := range keys {
@@ -224,7 +191,7 @@ func TestStalledClientsHoldUpNobody(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
-				secured := withTLS(newTLS(t))
+				secured := withTLS(newTLS())
 				there := share(t, net, "there", secured, func(c *raftwire.MuxConfig) { c.Timeout = 3 * time.Second })
 				serve(t, group(t, there, raftwire.FirstByte(7)), accept)
 				serve(t, group(t, there, raftwire.ALPN("a")), accept)
@@ -345,13 +312,13 @@ func TestMuxRefusesWhomTLSRefuses(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			var log bytes.Buffer
 			onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
-				secured := newTLS(t)
+				secured := newTLS()
 				there := share(t, net, "there", withTLS(secured), withMuxLog(&log))
 				trans := group(t, there, raftwire.ALPN("a"))
 				serve(t, trans, func(raftwire.RPC) { t.Error("a request got through") })
 				strange := secured.Clone()
 				if c.change(strange); name == "another authority" {
-					strange.Certificates = newTLS(t).Certificates
+					strange.Certificates = newTLS().Certificates
 				}
 				require.Error(t, appendOnce(group(t, share(t, net, "here", withTLS(strange)), raftwire.ALPN("a")), "there"))
 				synctest.Wait()
@@ -363,7 +330,7 @@ func TestMuxRefusesWhomTLSRefuses(t *testing.T) {
 	}
 	t.Run("another protocol", func(t *testing.T) {
 		onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
-			secured := withTLS(newTLS(t))
+			secured := withTLS(newTLS())
 			layerOf(t, share(t, net, "there", secured), raftwire.ALPN("a"))
 			err := appendOnce(group(t, share(t, net, "here", secured), raftwire.ALPN("b")), "there")
 			require.ErrorContains(t, err, "no application protocol")
@@ -371,7 +338,7 @@ func TestMuxRefusesWhomTLSRefuses(t *testing.T) {
 	})
 	t.Run("no protocol", func(t *testing.T) {
 		onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
-			secured := withTLS(newTLS(t))
+			secured := withTLS(newTLS())
 			layerOf(t, share(t, net, "there", secured), raftwire.FirstByte(7))
 			err := appendOnce(group(t, share(t, net, "here", secured), raftwire.ALPN("b")), "there")
 			require.ErrorContains(t, err, `negotiated the protocol "" instead of "b": it has no such layer`)
@@ -382,7 +349,7 @@ func TestMuxRefusesWhomTLSRefuses(t *testing.T) {
 // A configuration that is fetched for each connection keeps its say.
 func TestMuxAsksForTheConfigurationOfEachConnection(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
-		secured := newTLS(t)
+		secured := newTLS()
 		asked := 0
 		fetched := &tls.Config{GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) {
 			asked++
@@ -398,7 +365,7 @@ func TestMuxAsksForTheConfigurationOfEachConnection(t *testing.T) {
 // A listener may bring TLS along: then keys are looked for inside.
 func TestMuxOverATLSListener(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, network *faultnet.Network) {
-		secured := newTLS(t)
+		secured := newTLS()
 		secured.NextProtos = []string{"a"}
 		over := func(host string) *raftwire.Mux {
 			layer, err := network.Host(host).Listen()
@@ -481,7 +448,7 @@ func TestSortingTakesNoByteTooMany(t *testing.T) {
 // Keys that could be confused are refused, with what to do about it.
 func TestMuxRefusesKeysThatClash(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
-		mux := share(t, net, "a", withTLS(newTLS(t)))
+		mux := share(t, net, "a", withTLS(newTLS()))
 		refused := func(text string, keys ...raftwire.MuxKey) {
 			t.Helper()
 			_, err := mux.Layer(keys...)
@@ -536,7 +503,7 @@ func TestADialThroughAMuxEndsInTime(t *testing.T) {
 						return conn, err
 					}
 				}
-				here := layerOf(t, share(t, net, "here", withTLS(newTLS(t)), nested), key)
+				here := layerOf(t, share(t, net, "here", withTLS(newTLS()), nested), key)
 				require.Equal(t, time.Second, elapsed(func() {
 					_, err = here.Dial("there", time.Second)
 					requireTimeout(t, err)

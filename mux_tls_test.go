@@ -11,6 +11,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 	"github.com/raftwire/raftwire"
 	"github.com/raftwire/raftwire/faultnet"
+	"github.com/raftwire/raftwire/internal/testca"
 	"github.com/stretchr/testify/require"
 )
 
@@ -37,11 +38,11 @@ func secureMux(t testing.TB, net *faultnet.Network, host string, security raftwi
 func TestMuxOverATLSStreamLayer(t *testing.T) {
 	keys := []raftwire.MuxKey{raftwire.ALPN("a"), raftwire.ALPN("b"), raftwire.FirstByte(7), raftwire.FirstByte(8), raftwire.Unprefixed()}
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
-		ca := newAuthority(t)
-		own := secure(ca.issue(t), ca)
+		ca := testca.New()
+		own := secure(ca.Issue(), ca)
 		own.NextProtos = []string{"of no layer"} // and so of no consequence
 		here, there := secureMux(t, net, "here", own), secureMux(t, net, "there", own)
-		wrongRole := secureMux(t, net, "client", secure(ca.issue(t, named("client.dc1.consul")), ca))
+		wrongRole := secureMux(t, net, "client", secure(ca.Issue(named("client.dc1.consul")), ca))
 		delivered := make(chan raftwire.MuxKey, 1)
 		for _, key := range keys {
 			serve(t, group(t, there, key), func(rpc raftwire.RPC) { delivered <- key; accept(rpc) })
@@ -61,9 +62,9 @@ func TestMuxOverATLSStreamLayer(t *testing.T) {
 // The protocols that are accepted are those of the layers there are.
 func TestAProtocolGoesWithItsLayer(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
-		ca := newAuthority(t)
-		here := secureMux(t, net, "here", secure(ca.issue(t), ca))
-		there := secureMux(t, net, "there", secure(ca.issue(t), ca))
+		ca := testca.New()
+		here := secureMux(t, net, "here", secure(ca.Issue(), ca))
+		there := secureMux(t, net, "there", secure(ca.Issue(), ca))
 		trans := group(t, here, raftwire.ALPN("a"))
 		layerOf(t, there, raftwire.FirstByte(7))
 		require.ErrorContains(t, appendOnce(trans, "there"), `negotiated the protocol "" instead of "a": it has no such layer`)
@@ -81,9 +82,9 @@ func TestAProtocolGoesWithItsLayer(t *testing.T) {
 func TestTLSOverALayerOfAMux(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		here, there := share(t, net, "here"), share(t, net, "there")
-		cas := map[byte]*authority{7: newAuthority(t), 8: newAuthority(t)}
-		securedGroup := func(mux *raftwire.Mux, key byte, ca *authority) *raftwire.NetworkTransport {
-			layer, err := raftwire.NewTLSStreamLayer(layerOf(t, mux, raftwire.FirstByte(key)), secure(ca.issue(t), ca))
+		cas := map[byte]*testca.Authority{7: testca.New(), 8: testca.New()}
+		securedGroup := func(mux *raftwire.Mux, key byte, ca *testca.Authority) *raftwire.NetworkTransport {
+			layer, err := raftwire.NewTLSStreamLayer(layerOf(t, mux, raftwire.FirstByte(key)), secure(ca.Issue(), ca))
 			require.NoError(t, err)
 			return transport(t, withStream(layer))
 		}
@@ -129,10 +130,10 @@ func TestWaitingForALayerDoesNotOutlastARevocation(t *testing.T) {
 				w := newRevocation(t)
 				secured := secureLayer(t, net, "b", w.secure(t))
 				layer := layerOf(t, c.mux(t, muxOver(t, secured)), c.key)
-				knock := func(from string, ca *authority, number int64) *tls.Conn {
+				knock := func(from string, ca *testca.Authority, number int64) *tls.Conn {
 					client := tls.Client(dialRaw(t, net, from), &tls.Config{
-						RootCAs: pool(w.ours), ServerName: role, NextProtos: []string{"a"},
-						Certificates: []tls.Certificate{*ca.issue(t, serial(number))},
+						RootCAs: testca.Pool(w.ours), ServerName: role, NextProtos: []string{"a"},
+						Certificates: []tls.Certificate{*ca.Issue(serial(number))},
 					})
 					require.NoError(t, client.Handshake())
 					say(t, client, c.before)
@@ -163,13 +164,13 @@ func TestWaitingForALayerDoesNotOutlastARevocation(t *testing.T) {
 func TestTLSPeersOfAMuxThatDoNotReadDoNotDelayTheEnd(t *testing.T) {
 	const buffer = 1000
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
-		ca := newAuthority(t)
-		trans := group(t, secureMux(t, net, "b", secure(ca.issue(t), ca)), raftwire.Unprefixed())
+		ca := testca.New()
+		trans := group(t, secureMux(t, net, "b", secure(ca.Issue(), ca)), raftwire.Unprefixed())
 		serve(t, trans, func(rpc raftwire.RPC) { rpc.Respond(nil, errors.New(strings.Repeat("x", buffer-40))) })
 		net.SetBuffer(buffer)
 		for range 10 {
 			stuck := tls.Client(dialRaw(t, net, "a"), &tls.Config{
-				RootCAs: pool(ca), ServerName: role, Certificates: []tls.Certificate{*ca.issue(t)},
+				RootCAs: testca.Pool(ca), ServerName: role, Certificates: []tls.Certificate{*ca.Issue()},
 			})
 			require.NoError(t, stuck.Handshake())
 			say(t, stuck, "\x03\x80") // and does not read the answer
@@ -181,10 +182,10 @@ func TestTLSPeersOfAMuxThatDoNotReadDoNotDelayTheEnd(t *testing.T) {
 
 func TestAMuxOverTLSNeedsNoOtherTLS(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
-		ca := newAuthority(t)
-		layer := secureLayer(t, net, "a", secure(ca.issue(t), ca))
+		ca := testca.New()
+		layer := secureLayer(t, net, "a", secure(ca.Issue(), ca))
 		defer func() { require.NoError(t, layer.Close()) }()
-		_, err := raftwire.NewMux(raftwire.MuxConfig{Listener: layer, TLS: newTLS(t)})
+		_, err := raftwire.NewMux(raftwire.MuxConfig{Listener: layer, TLS: newTLS()})
 		require.ErrorContains(t, err, "MuxConfig.TLS is set, and Listener is a TLSStreamLayer, which has a configuration of its own: use one or the other")
 	})
 }

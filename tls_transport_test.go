@@ -2,14 +2,8 @@ package raftwire_test
 
 import (
 	"bytes"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/pem"
-
 	"errors"
 	"fmt"
 	"io"
@@ -17,7 +11,6 @@ import (
 	"net"
 	"net/url"
 	"os"
-	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -28,71 +21,13 @@ import (
 	"github.com/hashicorp/go-hclog"
 	"github.com/raftwire/raftwire"
 	"github.com/raftwire/raftwire/faultnet"
+	"github.com/raftwire/raftwire/internal/testca"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
 
 // role is the name of every node in these tests, wherever it runs.
-const role = "server.dc1.consul"
-
-// authority is a CA.
-type authority struct {
-	certificate *x509.Certificate
-	key         *ecdsa.PrivateKey
-}
-
-func newAuthority(t testing.TB) *authority {
-	t.Helper()
-	key := newKey(t)
-	template := &x509.Certificate{
-		SerialNumber:          newSerial(t),
-		Subject:               pkix.Name{CommonName: "test CA"},
-		NotBefore:             time.Now().Add(-time.Hour),
-		NotAfter:              time.Now().AddDate(10, 0, 0),
-		IsCA:                  true,
-		BasicConstraintsValid: true,
-		KeyUsage:              x509.KeyUsageCertSign,
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
-	require.NoError(t, err)
-	certificate, err := x509.ParseCertificate(der)
-	require.NoError(t, err)
-	return &authority{certificate, key}
-}
-
-// issue signs a certificate of a node, or of what changes make of one.
-func (a *authority) issue(t testing.TB, changes ...func(*x509.Certificate)) *tls.Certificate {
-	t.Helper()
-	key := newKey(t)
-	template := &x509.Certificate{
-		SerialNumber: newSerial(t),
-		NotBefore:    time.Now().Add(-time.Hour),
-		NotAfter:     time.Now().AddDate(1, 0, 0),
-		DNSNames:     []string{role},
-		KeyUsage:     x509.KeyUsageDigitalSignature,
-		ExtKeyUsage:  []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
-	}
-	for _, change := range changes {
-		change(template)
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, a.certificate, key.Public(), a.key)
-	require.NoError(t, err)
-	return &tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
-}
-
-func newKey(t testing.TB) *ecdsa.PrivateKey {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	require.NoError(t, err)
-	return key
-}
-
-func newSerial(t testing.TB) *big.Int {
-	t.Helper()
-	serial, err := rand.Int(rand.Reader, big.NewInt(1<<62))
-	require.NoError(t, err)
-	return serial
-}
+const role = testca.Name
 
 func named(names ...string) func(*x509.Certificate) {
 	return func(c *x509.Certificate) { c.DNSNames = names }
@@ -106,19 +41,11 @@ func usedFor(usages ...x509.ExtKeyUsage) func(*x509.Certificate) {
 	return func(c *x509.Certificate) { c.ExtKeyUsage = usages }
 }
 
-func pool(authorities ...*authority) *x509.CertPool {
-	p := x509.NewCertPool()
-	for _, a := range authorities {
-		p.AddCert(a.certificate)
-	}
-	return p
-}
-
 // secure returns the configuration of a node that shows certificate and trusts
 // the authorities.
-func secure(certificate *tls.Certificate, trusted ...*authority) raftwire.TLSConfig {
+func secure(certificate *tls.Certificate, trusted ...*testca.Authority) raftwire.TLSConfig {
 	return raftwire.TLSConfig{
-		Load:       func() (*tls.Certificate, *x509.CertPool, error) { return certificate, pool(trusted...), nil },
+		Load:       func() (*tls.Certificate, *x509.CertPool, error) { return certificate, testca.Pool(trusted...), nil },
 		ServerName: role,
 		Logger:     hclog.NewNullLogger(),
 	}
@@ -162,8 +89,8 @@ func onFakeTLS(t *testing.T, test func(t *testing.T, w *tlsWorld)) *tlsWorld {
 	t.Helper()
 	w := &tlsWorld{log: new(bytes.Buffer)}
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
-		w.net, w.ca = net, newAuthority(t)
-		security := secure(w.ca.issue(t), w.ca)
+		w.net, w.ca = net, testca.New()
+		security := secure(w.ca.Issue(), w.ca)
 		security.Logger = hclog.New(&hclog.LoggerOptions{Output: w.log, Level: hclog.Debug})
 		w.b, w.layer = listenTLS(t, net, "b", security)
 		serve(t, w.b, accept)
@@ -174,7 +101,7 @@ func onFakeTLS(t *testing.T, test func(t *testing.T, w *tlsWorld)) *tlsWorld {
 
 type tlsWorld struct {
 	net   *faultnet.Network
-	ca    *authority
+	ca    *testca.Authority
 	b     *raftwire.NetworkTransport
 	layer *raftwire.TLSStreamLayer // of b
 	log   *bytes.Buffer            // to be read after the test
@@ -183,7 +110,7 @@ type tlsWorld struct {
 // node starts another node, with a certificate of the CA.
 func (w *tlsWorld) node(t *testing.T, host string, changes ...func(*x509.Certificate)) *raftwire.NetworkTransport {
 	t.Helper()
-	node, _ := listenTLS(t, w.net, host, secure(w.ca.issue(t, changes...), w.ca))
+	node, _ := listenTLS(t, w.net, host, secure(w.ca.Issue(changes...), w.ca))
 	return node
 }
 
@@ -200,24 +127,24 @@ func (w *tlsWorld) requireOneWarning(t *testing.T, text string) {
 // log says so, once for many.
 func TestAnUnwantedNodeIsRefusedVisibly(t *testing.T) {
 	for name, c := range map[string]struct {
-		security  func(t *testing.T, ca *authority) raftwire.TLSConfig
+		security  func(t *testing.T, ca *testca.Authority) raftwire.TLSConfig
 		log, told string
 	}{
 		"of another CA": {
-			func(t *testing.T, ca *authority) raftwire.TLSConfig { return secure(newAuthority(t).issue(t), ca) },
+			func(t *testing.T, ca *testca.Authority) raftwire.TLSConfig { return secure(testca.New().Issue(), ca) },
 			`the certificate \"server.dc1.consul\" does not hold: x509: certificate signed by unknown authority`,
 			"tls: unknown certificate authority",
 		},
 		"with another role": {
-			func(t *testing.T, ca *authority) raftwire.TLSConfig {
-				return secure(ca.issue(t, named("client.dc1.consul")), ca)
+			func(t *testing.T, ca *testca.Authority) raftwire.TLSConfig {
+				return secure(ca.Issue(named("client.dc1.consul")), ca)
 			},
 			`the peer with the certificate \"client.dc1.consul\" is not authorized: its certificate must have the name server.dc1.consul`,
 			"tls: bad certificate",
 		},
 		"with a certificate that has expired": {
-			func(t *testing.T, ca *authority) raftwire.TLSConfig {
-				return secure(ca.issue(t, expiringIn(time.Minute)), ca)
+			func(t *testing.T, ca *testca.Authority) raftwire.TLSConfig {
+				return secure(ca.Issue(expiringIn(time.Minute)), ca)
 			},
 			"x509: certificate has expired",
 			"tls: expired certificate",
@@ -257,7 +184,7 @@ func TestAnUnwantedClientIsRefusedVisibly(t *testing.T) {
 		},
 		"a client without a certificate": {
 			func(t *testing.T, w *tlsWorld, conn net_) {
-				client := tls.Client(conn, &tls.Config{RootCAs: pool(w.ca), ServerName: role})
+				client := tls.Client(conn, &tls.Config{RootCAs: testca.Pool(w.ca), ServerName: role})
 				_, err := client.Read(make([]byte, 1))
 				require.ErrorContains(t, err, "certificate required")
 			},
@@ -266,7 +193,7 @@ func TestAnUnwantedClientIsRefusedVisibly(t *testing.T) {
 		},
 		"a client that speaks TLS 1.2": {
 			func(t *testing.T, w *tlsWorld, conn net_) {
-				client := tls.Client(conn, &tls.Config{RootCAs: pool(w.ca), ServerName: role, MaxVersion: tls.VersionTLS12})
+				client := tls.Client(conn, &tls.Config{RootCAs: testca.Pool(w.ca), ServerName: role, MaxVersion: tls.VersionTLS12})
 				require.ErrorContains(t, client.Handshake(), "protocol version not supported")
 			},
 			"TLS handshake: tls: client offered only unsupported versions",
@@ -274,7 +201,7 @@ func TestAnUnwantedClientIsRefusedVisibly(t *testing.T) {
 		},
 		"a client that does not trust this node": {
 			func(t *testing.T, w *tlsWorld, conn net_) {
-				client := tls.Client(conn, &tls.Config{RootCAs: pool(newAuthority(t)), ServerName: role})
+				client := tls.Client(conn, &tls.Config{RootCAs: testca.Pool(testca.New()), ServerName: role})
 				require.ErrorContains(t, client.Handshake(), "unknown authority")
 			},
 			"the peer does not want this node: remote error: tls: bad certificate",
@@ -326,7 +253,7 @@ func TestRefusalsOfManyHostsAreLoggedWithinReason(t *testing.T) {
 	w := onFakeTLS(t, func(t *testing.T, w *tlsWorld) {
 		for i := range 1000 {
 			conn := dialRaw(t, w.net, fmt.Sprintf("10.0.%d.%d", i/256, i%256))
-			client := tls.Client(conn, &tls.Config{RootCAs: pool(w.ca), ServerName: role})
+			client := tls.Client(conn, &tls.Config{RootCAs: testca.Pool(w.ca), ServerName: role})
 			_, err := client.Read(make([]byte, 1))
 			require.ErrorContains(t, err, "certificate required")
 			require.NoError(t, conn.Close())
@@ -339,22 +266,22 @@ func TestRefusalsOfManyHostsAreLoggedWithinReason(t *testing.T) {
 // The dialling side verifies as well, and its error says what is wrong.
 func TestDiallingVerifiesThePeer(t *testing.T) {
 	for name, c := range map[string]struct {
-		security func(t *testing.T, ca *authority) raftwire.TLSConfig // of the peer
+		security func(t *testing.T, ca *testca.Authority) raftwire.TLSConfig // of the peer
 		text     string
 	}{
 		"of another CA": {
-			func(t *testing.T, ca *authority) raftwire.TLSConfig { return secure(newAuthority(t).issue(t), ca) },
+			func(t *testing.T, ca *testca.Authority) raftwire.TLSConfig { return secure(testca.New().Issue(), ca) },
 			"AppendEntries to c: dial: TLS handshake: tls: failed to verify certificate: x509: certificate signed by unknown authority",
 		},
 		"with another role": {
-			func(t *testing.T, ca *authority) raftwire.TLSConfig {
-				return secure(ca.issue(t, named("client.dc1.consul")), ca)
+			func(t *testing.T, ca *testca.Authority) raftwire.TLSConfig {
+				return secure(ca.Issue(named("client.dc1.consul")), ca)
 			},
 			"certificate is valid for client.dc1.consul, not server.dc1.consul",
 		},
 		"with a certificate that has expired": {
-			func(t *testing.T, ca *authority) raftwire.TLSConfig {
-				return secure(ca.issue(t, expiringIn(time.Minute)), ca)
+			func(t *testing.T, ca *testca.Authority) raftwire.TLSConfig {
+				return secure(ca.Issue(expiringIn(time.Minute)), ca)
 			},
 			"certificate has expired",
 		},
@@ -420,12 +347,12 @@ func TestTheNameExpectedOfAPeer(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
-				ca := newAuthority(t)
-				anybody := secure(ca.issue(t, c.certificate), ca)
+				ca := testca.New()
+				anybody := secure(ca.Issue(c.certificate), ca)
 				anybody.ServerName = ""
 				peer, _ := listenTLS(t, net, address, anybody)
 				serve(t, peer, accept)
-				security := secure(ca.issue(t), ca)
+				security := secure(ca.Issue(), ca)
 				c.dialling(&security)
 				a, _ := listenTLS(t, net, "a", security)
 				if err := appendOnce(a, address); c.text == "" {
@@ -440,7 +367,7 @@ func TestTheNameExpectedOfAPeer(t *testing.T) {
 
 func TestAnAddressWithoutAHostNeedsAServerName(t *testing.T) {
 	onFakeTLS(t, func(t *testing.T, w *tlsWorld) {
-		security := secure(w.ca.issue(t), w.ca)
+		security := secure(w.ca.Issue(), w.ca)
 		security.ServerName = ""
 		a, _ := listenTLS(t, w.net, "a", security)
 		for _, address := range []raftwire.ServerAddress{":8300", "unix:/run/raft.sock"} {
@@ -472,19 +399,19 @@ func TestAuthorize(t *testing.T) {
 		for _, side := range []string{"inbound", "dialled"} {
 			t.Run(name+" "+side, func(t *testing.T) {
 				onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
-					ca := newAuthority(t)
+					ca := testca.New()
 					var seen []string
-					strict := secure(ca.issue(t), ca)
+					strict := secure(ca.Issue(), ca)
 					strict.ServerName = ""
 					strict.ServerNameFor = func(raftwire.ServerAddress) string { return role }
 					strict.Authorize = func(p *raftwire.TLSPeer) error {
 						host, _, _ := strings.Cut(string(p.Address), ":")
 						seen = append(seen, fmt.Sprint(host, " inbound ", p.Inbound))
-						require.Equal(t, ca.certificate.Raw, p.Chains[0][1].Raw)
+						require.Equal(t, ca.Certificate.Raw, p.Chains[0][1].Raw)
 						return c.authorize(p)
 					}
 					a, _ := listenTLS(t, net, "a", strict)
-					b, _ := listenTLS(t, net, "b", secure(ca.issue(t, c.certificate, both(role)), ca))
+					b, _ := listenTLS(t, net, "b", secure(ca.Issue(c.certificate, both(role)), ca))
 					serve(t, a, accept)
 					serve(t, b, accept)
 					from, to, text := a, raftwire.ServerAddress("b"), c.text
@@ -552,7 +479,7 @@ func TestAStalledHandshakeEndsTheDial(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			onFakeTLS(t, func(t *testing.T, w *tlsWorld) {
-				security := secure(w.ca.issue(t), w.ca)
+				security := secure(w.ca.Issue(), w.ca)
 				security.HandshakeTimeout = c.handshake
 				a, _ := listenTLS(t, w.net, "a", security, withTimeout(c.timeout))
 				silent, err := w.net.Host("silent").Listen()
@@ -588,9 +515,9 @@ func TestCloseEndsHandshakes(t *testing.T) {
 // P4: calls in flight do not wait for an Authorize that hangs.
 func TestCloseDoesNotWaitForAuthorize(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
-		ca := newAuthority(t)
+		ca := testca.New()
 		hang := make(chan struct{})
-		security := secure(ca.issue(t), ca)
+		security := secure(ca.Issue(), ca)
 		security.Authorize = func(p *raftwire.TLSPeer) error {
 			if p.Inbound {
 				<-hang
@@ -598,7 +525,7 @@ func TestCloseDoesNotWaitForAuthorize(t *testing.T) {
 			return nil
 		}
 		b, _ := listenTLS(t, net, "b", security)
-		c, _ := listenTLS(t, net, "c", secure(ca.issue(t), ca))
+		c, _ := listenTLS(t, net, "c", secure(ca.Issue(), ca))
 		serve(t, c, never)
 		inFlight, refused := make(chan error, 1), make(chan error, 1)
 		go func() { inFlight <- appendOnce(b, "c") }()
@@ -616,8 +543,8 @@ func TestCloseDoesNotWaitForAuthorize(t *testing.T) {
 // A crowd of stalled handshakes is bounded, and keeps nobody out.
 func TestTheOldestHandshakeMakesRoom(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
-		ca := newAuthority(t)
-		security := secure(ca.issue(t), ca)
+		ca := testca.New()
+		security := secure(ca.Issue(), ca)
 		security.MaxHandshakes = 3
 		b, layer := listenTLS(t, net, "b", security)
 		serve(t, b, accept)
@@ -629,56 +556,28 @@ func TestTheOldestHandshakeMakesRoom(t *testing.T) {
 		for i, conn := range crowd {
 			require.Equal(t, i >= 2, isOpen(conn), i)
 		}
-		c, _ := listenTLS(t, net, "c", secure(ca.issue(t), ca))
+		c, _ := listenTLS(t, net, "c", secure(ca.Issue(), ca))
 		require.NoError(t, appendOnce(c, "b"))
+		synctest.Wait()
 		require.EqualValues(t, 3, layer.Refusals().TooManyConns)
 	})
 }
 
 // files are a node's certificate, key and CAs on disk.
-type files struct{ dir string }
+type files struct{ testca.Files }
 
-func newFiles(t testing.TB, certificate *tls.Certificate, trusted ...*authority) files {
-	f := files{t.TempDir()}
-	f.certify(t, certificate)
-	f.trust(t, trusted...)
-	return f
+func newFiles(t testing.TB, certificate *tls.Certificate, trusted ...*testca.Authority) files {
+	return files{testca.WriteFiles(t.TempDir(), certificate, trusted...)}
 }
 
-func (f files) certify(t testing.TB, certificate *tls.Certificate) {
+func spoil(t testing.TB, path string, content []byte) {
 	t.Helper()
-	key, err := x509.MarshalPKCS8PrivateKey(certificate.PrivateKey)
-	require.NoError(t, err)
-	f.write(t, "key.pem", encode("PRIVATE KEY", key))
-	f.write(t, "cert.pem", encode("CERTIFICATE", certificate.Certificate...))
+	require.NoError(t, os.WriteFile(path, content, 0o600))
 }
-
-func (f files) trust(t testing.TB, trusted ...*authority) {
-	t.Helper()
-	var all [][]byte
-	for _, a := range trusted {
-		all = append(all, a.certificate.Raw)
-	}
-	f.write(t, "ca.pem", encode("CERTIFICATE", all...))
-}
-
-func encode(kind string, blocks ...[]byte) (all []byte) {
-	for _, block := range blocks {
-		all = append(all, pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: block})...)
-	}
-	return all
-}
-
-func (f files) write(t testing.TB, name string, content []byte) {
-	t.Helper()
-	require.NoError(t, os.WriteFile(f.path(name), content, 0o600))
-}
-
-func (f files) path(name string) string { return filepath.Join(f.dir, name) }
 
 func (f files) secure() raftwire.TLSConfig {
 	return raftwire.TLSConfig{
-		CertFile: f.path("cert.pem"), KeyFile: f.path("key.pem"), CAFile: f.path("ca.pem"),
+		CertFile: f.Cert(), KeyFile: f.Key(), CAFile: f.CA(),
 		ServerName: role, Logger: hclog.NewNullLogger(),
 	}
 }
@@ -690,15 +589,15 @@ func TestCertificateFilesAreReloaded(t *testing.T) {
 		t.Run(fmt.Sprint(interval), func(t *testing.T) {
 			var log bytes.Buffer
 			onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
-				ca := newAuthority(t)
-				f := newFiles(t, ca.issue(t, serial(1)), ca)
+				ca := testca.New()
+				f := newFiles(t, ca.Issue(serial(1)), ca)
 				security := f.secure()
 				security.ReloadInterval, security.Logger = interval, logTo(&log)
 				_, b := listenTLS(t, net, "b", security)
 				sees := func() int64 { return serialOf(t, net, ca, "b") }
 
 				require.EqualValues(t, 1, sees())
-				f.certify(t, ca.issue(t, serial(2)))
+				f.Certify(ca.Issue(serial(2)))
 				pause(expected - 1)
 				require.EqualValues(t, 1, sees())
 				if interval < 0 {
@@ -722,11 +621,11 @@ func serial(n int64) func(*x509.Certificate) {
 }
 
 // serialOf returns the serial number of the certificate that a host shows.
-func serialOf(t *testing.T, net *faultnet.Network, ca *authority, host string) int64 {
+func serialOf(t *testing.T, net *faultnet.Network, ca *testca.Authority, host string) int64 {
 	t.Helper()
 	raw, err := net.Host("peer").Dial(t.Context(), host)
 	require.NoError(t, err)
-	conn := tls.Client(raw, &tls.Config{RootCAs: pool(ca), ServerName: role, Certificates: []tls.Certificate{*ca.issue(t)}})
+	conn := tls.Client(raw, &tls.Config{RootCAs: testca.Pool(ca), ServerName: role, Certificates: []tls.Certificate{*ca.Issue()}})
 	require.NoError(t, conn.Handshake())
 	require.NoError(t, conn.Close())
 	return conn.ConnectionState().PeerCertificates[0].SerialNumber.Int64()
@@ -736,31 +635,31 @@ func serialOf(t *testing.T, net *faultnet.Network, ca *authority, host string) i
 // it is mended it is used.
 func TestBrokenFilesChangeNothing(t *testing.T) {
 	for name, c := range map[string]struct {
-		spoil func(t *testing.T, f files, ca *authority)
+		spoil func(t *testing.T, f files, ca *testca.Authority)
 		text  string
 	}{
-		"a key of another certificate": {func(t *testing.T, f files, ca *authority) {
-			f.write(t, "cert.pem", encode("CERTIFICATE", ca.issue(t).Certificate...))
+		"a key of another certificate": {func(t *testing.T, f files, ca *testca.Authority) {
+			spoil(t, f.Cert(), testca.PEM("CERTIFICATE", ca.Issue().Certificate...))
 		}, "private key does not match public key"},
-		"a certificate that has expired": {func(t *testing.T, f files, ca *authority) {
-			f.certify(t, ca.issue(t, expiringIn(-time.Minute)))
+		"a certificate that has expired": {func(t *testing.T, f files, ca *testca.Authority) {
+			f.Certify(ca.Issue(expiringIn(-time.Minute)))
 		}, "expired at"},
-		"half a list of CAs": {func(t *testing.T, f files, ca *authority) {
-			all := encode("CERTIFICATE", ca.certificate.Raw, newAuthority(t).certificate.Raw)
-			f.write(t, "ca.pem", all[:len(all)-100])
+		"half a list of CAs": {func(t *testing.T, f files, ca *testca.Authority) {
+			all := testca.PEM("CERTIFICATE", ca.Certificate.Raw, testca.New().Certificate.Raw)
+			spoil(t, f.CA(), all[:len(all)-100])
 		}, "damaged or cut off after 1 certificates"},
-		"no CA": {func(t *testing.T, f files, ca *authority) {
-			f.write(t, "ca.pem", nil)
+		"no CA": {func(t *testing.T, f files, ca *testca.Authority) {
+			spoil(t, f.CA(), nil)
 		}, "holds no certificate"},
-		"no file": {func(t *testing.T, f files, ca *authority) {
-			require.NoError(t, os.Remove(f.path("cert.pem")))
+		"no file": {func(t *testing.T, f files, ca *testca.Authority) {
+			require.NoError(t, os.Remove(f.Cert()))
 		}, "no such file"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var log bytes.Buffer
 			onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
-				ca := newAuthority(t)
-				f := newFiles(t, ca.issue(t, serial(1)), ca)
+				ca := testca.New()
+				f := newFiles(t, ca.Issue(serial(1)), ca)
 				security := f.secure()
 				security.Logger = logTo(&log)
 				b, layer := listenTLS(t, net, "b", security)
@@ -772,8 +671,8 @@ func TestBrokenFilesChangeNothing(t *testing.T) {
 				}
 				require.ErrorContains(t, layer.Reload(), c.text)
 				require.EqualValues(t, 1, serialOf(t, net, ca, "b"))
-				f.certify(t, ca.issue(t, serial(2)))
-				f.trust(t, ca)
+				f.Certify(ca.Issue(serial(2)))
+				f.Trust(ca)
 				pause(time.Second)
 				require.EqualValues(t, 2, serialOf(t, net, ca, "b"))
 			})
@@ -788,12 +687,12 @@ func TestBrokenFilesChangeNothing(t *testing.T) {
 // connection is dropped.
 func TestRotationOfTheCAFailsNoRequest(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
-		before, after := newAuthority(t), newAuthority(t)
+		before, after := testca.New(), testca.New()
 		hosts := []string{"a", "b", "c"}
 		var nodes []*raftwire.NetworkTransport
 		var disks []files
 		for _, host := range hosts {
-			f := newFiles(t, before.issue(t), before)
+			f := newFiles(t, before.Issue(), before)
 			disks = append(disks, f)
 			node, _ := listenTLS(t, net, host, f.secure(), withPool(1))
 			serve(t, node, accept)
@@ -806,9 +705,9 @@ func TestRotationOfTheCAFailsNoRequest(t *testing.T) {
 		load := startLoad(nodes, hosts)
 
 		steps := []func(f files){
-			func(f files) { f.trust(t, before, after) },
-			func(f files) { f.certify(t, after.issue(t)) },
-			func(f files) { f.trust(t, after) },
+			func(f files) { f.Trust(before, after) },
+			func(f files) { f.Certify(after.Issue()) },
+			func(f files) { f.Trust(after) },
 		}
 		for _, step := range steps {
 			for _, f := range disks {
@@ -819,7 +718,7 @@ func TestRotationOfTheCAFailsNoRequest(t *testing.T) {
 		load.stop(t)
 		send(t, p, 1)
 		require.NoError(t, (<-p.Consumer()).Error())
-		stranger, _ := listenTLS(t, net, "d", secure(before.issue(t), before, after))
+		stranger, _ := listenTLS(t, net, "d", secure(before.Issue(), before, after))
 		require.Error(t, appendOnce(stranger, "b"), "the old CA is still trusted")
 	})
 }
@@ -880,7 +779,7 @@ func (l *load) stop(t *testing.T) {
 // open, and it does not come back. The others do, at once.
 func TestARevokedNodeIsCutOff(t *testing.T) {
 	for name, revoke := range map[string]func(w *revocation){
-		"its CA was dropped": func(w *revocation) { w.trusted = []*authority{w.ours} },
+		"its CA was dropped": func(w *revocation) { w.trusted = []*testca.Authority{w.ours} },
 		"Authorize says no":  func(w *revocation) { w.denied = true },
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -888,8 +787,8 @@ func TestARevokedNodeIsCutOff(t *testing.T) {
 				w := newRevocation(t)
 				b, layer := listenTLS(t, net, "b", w.secure(t))
 				serve(t, b, accept)
-				bad, _ := listenTLS(t, net, "bad", secure(w.theirs.issue(t, serial(666)), w.ours, w.theirs))
-				good, _ := listenTLS(t, net, "good", secure(w.ours.issue(t), w.ours, w.theirs))
+				bad, _ := listenTLS(t, net, "bad", secure(w.theirs.Issue(serial(666)), w.ours, w.theirs))
+				good, _ := listenTLS(t, net, "good", secure(w.ours.Issue(), w.ours, w.theirs))
 				require.NoError(t, appendOnce(bad, "b"))
 				p := openPipeline(t, bad, "b")
 				require.NoError(t, appendOnce(bad, "b"))
@@ -917,21 +816,21 @@ func TestARevokedNodeIsCutOff(t *testing.T) {
 
 // revocation is what a node trusts, while that changes.
 type revocation struct {
-	ours, theirs *authority
-	trusted      []*authority
+	ours, theirs *testca.Authority
+	trusted      []*testca.Authority
 	denied       bool // the node with the serial number 666
 }
 
 func newRevocation(t *testing.T) *revocation {
-	w := &revocation{ours: newAuthority(t), theirs: newAuthority(t)}
-	w.trusted = []*authority{w.ours, w.theirs}
+	w := &revocation{ours: testca.New(), theirs: testca.New()}
+	w.trusted = []*testca.Authority{w.ours, w.theirs}
 	return w
 }
 
 func (w *revocation) secure(t *testing.T) raftwire.TLSConfig {
-	own := w.ours.issue(t)
+	own := w.ours.Issue()
 	return raftwire.TLSConfig{
-		Load:           func() (*tls.Certificate, *x509.CertPool, error) { return own, pool(w.trusted...), nil },
+		Load:           func() (*tls.Certificate, *x509.CertPool, error) { return own, testca.Pool(w.trusted...), nil },
 		ReloadInterval: -1,
 		ServerName:     role,
 		Authorize: func(p *raftwire.TLSPeer) error {
@@ -949,7 +848,7 @@ func (w *revocation) secure(t *testing.T) raftwire.TLSConfig {
 func TestAHandshakeDoesNotOutlastARevocation(t *testing.T) {
 	for _, progress := range []string{"begun", "over"} {
 		for name, revoke := range map[string]func(w *revocation){
-			"its CA was dropped": func(w *revocation) { w.trusted = []*authority{w.ours} },
+			"its CA was dropped": func(w *revocation) { w.trusted = []*testca.Authority{w.ours} },
 			"Authorize says no":  func(w *revocation) { w.denied = true },
 		} {
 			t.Run(progress+" when "+name, func(t *testing.T) {
@@ -963,11 +862,11 @@ func TestAHandshakeDoesNotOutlastARevocation(t *testing.T) {
 							accepted <- conn
 						}
 					}
-					connect := func(from string, ca *authority, serialNumber int64) *tls.Conn {
+					connect := func(from string, ca *testca.Authority, serialNumber int64) *tls.Conn {
 						conn := dialRaw(t, net, from)
 						return tls.Client(conn, &tls.Config{
-							RootCAs: pool(w.ours), ServerName: role,
-							Certificates: []tls.Certificate{*ca.issue(t, serial(serialNumber))},
+							RootCAs: testca.Pool(w.ours), ServerName: role,
+							Certificates: []tls.Certificate{*ca.Issue(serial(serialNumber))},
 						})
 					}
 					first := connect("good", w.ours, 1)
@@ -1012,7 +911,7 @@ func TestAHandshakeDoesNotOutlastARevocation(t *testing.T) {
 func TestSessionsAreNotResumed(t *testing.T) {
 	onFakeTLS(t, func(t *testing.T, w *tlsWorld) {
 		config := &tls.Config{
-			RootCAs: pool(w.ca), ServerName: role, Certificates: []tls.Certificate{*w.ca.issue(t)},
+			RootCAs: testca.Pool(w.ca), ServerName: role, Certificates: []tls.Certificate{*w.ca.Issue()},
 			ClientSessionCache: tls.NewLRUClientSessionCache(10),
 		}
 		for range 3 {
@@ -1033,9 +932,9 @@ func TestAFlippedBitIsAlwaysDetected(t *testing.T) {
 	for _, direction := range [][2]string{{"a", "b"}, {"b", "a"}} {
 		t.Run(direction[0]+" to "+direction[1], func(t *testing.T) {
 			onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
-				ca := newAuthority(t)
-				a, _ := listenTLS(t, net, "a", secure(ca.issue(t), ca), withPool(0))
-				b, _ := listenTLS(t, net, "b", secure(ca.issue(t), ca))
+				ca := testca.New()
+				a, _ := listenTLS(t, net, "a", secure(ca.Issue(), ca), withPool(0))
+				b, _ := listenTLS(t, net, "b", secure(ca.Issue(), ca))
 				serve(t, b, func(rpc raftwire.RPC) {
 					assert.Equal(t, appendRequest(1), rpc.Command)
 					accept(rpc)
@@ -1095,15 +994,15 @@ func TestTLSPeersThatDoNotReadDoNotDelayTheEnd(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
-				ca := newAuthority(t)
-				b, _ := listenTLS(t, net, "b", secure(ca.issue(t), ca))
+				ca := testca.New()
+				b, _ := listenTLS(t, net, "b", secure(ca.Issue(), ca))
 				serve(t, b, func(rpc raftwire.RPC) {
 					rpc.Respond(nil, errors.New(strings.Repeat("x", buffer-overhead-goodbye/2)))
 				})
 				net.SetBuffer(buffer)
 				for range 100 {
 					stuck := tls.Client(dialRaw(t, net, "a"), &tls.Config{
-						RootCAs: pool(ca), ServerName: role, Certificates: []tls.Certificate{*ca.issue(t)},
+						RootCAs: testca.Pool(ca), ServerName: role, Certificates: []tls.Certificate{*ca.Issue()},
 					})
 					require.NoError(t, stuck.Handshake())
 					say(t, stuck, "\x03\x80") // and does not read the answer
@@ -1119,21 +1018,21 @@ func TestTLSPeersThatDoNotReadDoNotDelayTheEnd(t *testing.T) {
 // system's socket is looked at, other connections are watched, and a layer of
 // somebody else may resume sessions, so that bytes arrive which belong to no
 // answer.
-var tlsLayers = map[string]func(t *testing.T, addr string, ca *authority) raftwire.StreamLayer{
-	"over sockets": func(t *testing.T, addr string, ca *authority) raftwire.StreamLayer {
-		layer, err := raftwire.NewTLSStreamLayer(listenSocket(t, addr), secure(ca.issue(t), ca))
+var tlsLayers = map[string]func(t *testing.T, addr string, ca *testca.Authority) raftwire.StreamLayer{
+	"over sockets": func(t *testing.T, addr string, ca *testca.Authority) raftwire.StreamLayer {
+		layer, err := raftwire.NewTLSStreamLayer(listenSocket(t, addr), secure(ca.Issue(), ca))
 		require.NoError(t, err)
 		return layer
 	},
-	"over something else": func(t *testing.T, addr string, ca *authority) raftwire.StreamLayer {
-		layer, err := raftwire.NewTLSStreamLayer(unknownLayer{listenSocket(t, addr)}, secure(ca.issue(t), ca))
+	"over something else": func(t *testing.T, addr string, ca *testca.Authority) raftwire.StreamLayer {
+		layer, err := raftwire.NewTLSStreamLayer(unknownLayer{listenSocket(t, addr)}, secure(ca.Issue(), ca))
 		require.NoError(t, err)
 		return layer
 	},
-	"with tickets": func(t *testing.T, addr string, ca *authority) raftwire.StreamLayer {
+	"with tickets": func(t *testing.T, addr string, ca *testca.Authority) raftwire.StreamLayer {
 		return ticketLayer{listenSocket(t, addr), &tls.Config{
-			Certificates: []tls.Certificate{*ca.issue(t)}, ServerName: role, RootCAs: pool(ca),
-			ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: pool(ca),
+			Certificates: []tls.Certificate{*ca.Issue()}, ServerName: role, RootCAs: testca.Pool(ca),
+			ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: testca.Pool(ca),
 			ClientSessionCache: tls.NewLRUClientSessionCache(10),
 		}}
 	},
@@ -1200,7 +1099,7 @@ func (l *countedLayer) Dial(address raftwire.ServerAddress, timeout time.Duratio
 func TestIdleTLSConnectionsAreReusedWhileTheyAreAlive(t *testing.T) {
 	for name, newLayer := range tlsLayers {
 		t.Run(name, func(t *testing.T) {
-			ca := newAuthority(t)
+			ca := testca.New()
 			counted := &countedLayer{StreamLayer: newLayer(t, "127.0.0.1:0", ca)}
 			a := transport(t, withStream(counted), withTimeout(10*time.Second))
 			b := transport(t, withStream(newLayer(t, "127.0.0.1:0", ca)))
@@ -1227,12 +1126,12 @@ func TestIdleTLSConnectionsAreReusedWhileTheyAreAlive(t *testing.T) {
 // P9 over TLS, which reads ahead: what comes with an answer, but in a record of
 // its own, is in neither the socket nor the buffer.
 func TestASurplusRecordIsNeverTakenForAnAnswer(t *testing.T) {
-	ca := newAuthority(t)
+	ca := testca.New()
 	counted := &countedLayer{StreamLayer: tlsLayers["over sockets"](t, "127.0.0.1:0", ca)}
 	a := transport(t, withStream(counted))
 	listener := listenSocket(t, "127.0.0.1:0")
 	defer func() { require.NoError(t, listener.Close()) }()
-	config := &tls.Config{Certificates: []tls.Certificate{*ca.issue(t)}, ClientAuth: tls.RequireAnyClientCert}
+	config := &tls.Config{Certificates: []tls.Certificate{*ca.Issue()}, ClientAuth: tls.RequireAnyClientCert}
 	answered := make(chan struct{})
 	go func() {
 		for range 2 {
@@ -1281,15 +1180,15 @@ func (c *gatheringConn) Write(p []byte) (int, error) {
 
 // Bad input ends in an error that says what is wrong and what to do.
 func TestBadTLSConfigurationSaysWhatToDo(t *testing.T) {
-	ca := newAuthority(t)
-	good := newFiles(t, ca.issue(t), ca)
+	ca := testca.New()
+	good := newFiles(t, ca.Issue(), ca)
 	with := func(change func(*raftwire.TLSConfig)) raftwire.TLSConfig {
 		c := good.secure()
 		change(&c)
 		return c
 	}
 	issued := func(changes ...func(*x509.Certificate)) raftwire.TLSConfig {
-		return newFiles(t, ca.issue(t, changes...), ca).secure()
+		return newFiles(t, ca.Issue(changes...), ca).secure()
 	}
 	loading := func(certificate *tls.Certificate, cas *x509.CertPool, err error) raftwire.TLSConfig {
 		return raftwire.TLSConfig{Load: func() (*tls.Certificate, *x509.CertPool, error) { return certificate, cas, err }}
@@ -1311,12 +1210,12 @@ func TestBadTLSConfigurationSaysWhatToDo(t *testing.T) {
 		"lacks the extended key usage clientAuth: a node accepts and dials": issued(usedFor(x509.ExtKeyUsageServerAuth)),
 		"lacks the extended key usage serverAuth: a node accepts and dials": issued(usedFor(x509.ExtKeyUsageClientAuth)),
 		"TLSConfig.Load: no vault": loading(nil, nil, errors.New("no vault")),
-		"what TLSConfig.Load returned: no certificate: peers verify each other":       loading(nil, pool(ca), nil),
-		"what TLSConfig.Load returned: no CAs: without one no peer could be verified": loading(ca.issue(t), nil, nil),
-		"what TLSConfig.Load returned: no CAs: ":                                      loading(ca.issue(t), pool(), nil),
-		"what TLSConfig.Load returned: no private key for the certificate":            loading(&tls.Certificate{Certificate: ca.issue(t).Certificate}, pool(ca), nil),
-		"what TLSConfig.Load returned: the private key is of another certificate":     loading(&tls.Certificate{Certificate: ca.issue(t).Certificate, PrivateKey: newKey(t)}, pool(ca), nil),
-		"what TLSConfig.Load returned: x509: malformed":                               loading(&tls.Certificate{Certificate: [][]byte{{1}}, PrivateKey: newKey(t)}, pool(ca), nil),
+		"what TLSConfig.Load returned: no certificate: peers verify each other":       loading(nil, testca.Pool(ca), nil),
+		"what TLSConfig.Load returned: no CAs: without one no peer could be verified": loading(ca.Issue(), nil, nil),
+		"what TLSConfig.Load returned: no CAs: ":                                      loading(ca.Issue(), testca.Pool(), nil),
+		"what TLSConfig.Load returned: no private key for the certificate":            loading(&tls.Certificate{Certificate: ca.Issue().Certificate}, testca.Pool(ca), nil),
+		"what TLSConfig.Load returned: the private key is of another certificate":     loading(&tls.Certificate{Certificate: ca.Issue().Certificate, PrivateKey: testca.NewKey()}, testca.Pool(ca), nil),
+		"what TLSConfig.Load returned: x509: malformed":                               loading(&tls.Certificate{Certificate: [][]byte{{1}}, PrivateKey: testca.NewKey()}, testca.Pool(ca), nil),
 	} {
 		t.Run(text, func(t *testing.T) {
 			_, err := raftwire.NewTLSTransport("127.0.0.1:0", nil, c, config())
@@ -1334,13 +1233,13 @@ func TestBadTLSConfigurationSaysWhatToDo(t *testing.T) {
 
 // A certificate and its key may be in one file, and need not name key usages.
 func TestUnusualFilesThatAreFine(t *testing.T) {
-	ca := newAuthority(t)
-	f := newFiles(t, ca.issue(t, usedFor()), ca)
-	key, err := os.ReadFile(f.path("key.pem"))
+	ca := testca.New()
+	f := newFiles(t, ca.Issue(usedFor()), ca)
+	key, err := os.ReadFile(f.Key())
 	require.NoError(t, err)
-	certificate, err := os.ReadFile(f.path("cert.pem"))
+	certificate, err := os.ReadFile(f.Cert())
 	require.NoError(t, err)
-	f.write(t, "cert.pem", append(key, certificate...))
+	spoil(t, f.Cert(), append(key, certificate...))
 	c := f.secure()
 	c.KeyFile = c.CertFile
 	trans, err := raftwire.NewTLSTransport("127.0.0.1:0", nil, c, config())
@@ -1351,13 +1250,13 @@ func TestUnusualFilesThatAreFine(t *testing.T) {
 // Two nodes that have to speak TLS 1.2, and a protocol of their own.
 func TestOldVersionsAndProtocolsByConfiguration(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
-		ca := newAuthority(t)
-		c := secure(ca.issue(t), ca)
+		ca := testca.New()
+		c := secure(ca.Issue(), ca)
 		c.MinVersion, c.NextProtos = tls.VersionTLS12, []string{"raft"}
 		listenTLS(t, net, "b", c)
 		_, a := listenTLS(t, net, "a", c)
 		old := tls.Client(dialRaw(t, net, "c"), &tls.Config{
-			RootCAs: pool(ca), ServerName: role, Certificates: []tls.Certificate{*ca.issue(t)},
+			RootCAs: testca.Pool(ca), ServerName: role, Certificates: []tls.Certificate{*ca.Issue()},
 			MaxVersion: tls.VersionTLS12,
 		})
 		require.NoError(t, old.Handshake())

@@ -16,12 +16,21 @@
 //
 // # Options of raftwire
 //
-// What only raftwire's configuration has is reached by making the transport
-// there and wrapping it, with [WrapNetwork], [WrapInmem], or [Wrap] for a
-// transport of your own:
+// What only raftwire's configuration has is added to the one that a program has
+// already; the transport is made by raftwire, and wrapped:
 //
-//	network, err := raftwire.NewTCPTransportWithConfig(addr, advertise, &raftwire.NetworkTransportConfig{ ... })
+//	config := hashicorpraft.WireConfig(&raft.NetworkTransportConfig{ ... })
+//	config.Hooks = hooks
+//	network, err := raftwire.NewTCPTransportWithConfig(addr, advertise, config)
 //	transport := hashicorpraft.WrapNetwork(network)
+//
+// [WrapInmem] is for transports in memory, and [Wrap] for one of your own.
+//
+// # Stream layers
+//
+// [NewTLSTransport] runs over TLS. [RaftStream] makes any layer of raftwire (TLS,
+// a layer of a Mux, a HandoffLayer) one that hashicorp/raft's transport can run
+// over as well, [WireStream] the other way round.
 //
 // # Cost
 //

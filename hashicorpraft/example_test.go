@@ -4,11 +4,13 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
 	"time"
 
 	"github.com/hashicorp/raft"
 	"github.com/raftwire/raftwire"
 	"github.com/raftwire/raftwire/hashicorpraft"
+	"github.com/raftwire/raftwire/internal/testca"
 )
 
 // The switch, as a diff of the program below:
@@ -43,22 +45,76 @@ func Example() {
 	// stops: true
 }
 
-// Options that only raftwire has are set there; the result is wrapped.
+// Options that only raftwire has are added to the configuration that a program
+// has, and the transport that raftwire makes of it is wrapped.
 func ExampleWrapNetwork() {
-	network, err := raftwire.NewTCPTransportWithConfig("127.0.0.1:0", nil, &raftwire.NetworkTransportConfig{
-		MaxPool:          3,
-		Timeout:          10 * time.Second,
-		MaxRPCsInFlight:  130,
-		MaxDispatchAhead: 32,
+	config := hashicorpraft.WireConfig(&raft.NetworkTransportConfig{
+		MaxPool:         3,
+		MaxRPCsInFlight: 130,
+		Timeout:         10 * time.Second,
 	})
+	config.RestoreTimeout = time.Hour
+	config.Hooks.Dialed = func(d raftwire.DialEvent) { fmt.Println("dialled", d.Peer, "failed:", d.Err != nil) }
+
+	network, err := raftwire.NewTCPTransportWithConfig("127.0.0.1:0", nil, config)
 	if err != nil {
 		fmt.Println(err)
 		return
 	}
 	transport := hashicorpraft.WrapNetwork(network)
 	defer transport.Close()
-	fmt.Println(transport.LocalAddr() == raft.ServerAddress(network.LocalAddr()))
-	// Output: true
+	_ = transport.TimeoutNow("nobody", "127.0.0.1:1", &raft.TimeoutNowRequest{}, &raft.TimeoutNowResponse{})
+	// Output: dialled 127.0.0.1:1 failed: true
+}
+
+// Over TLS: the same configuration, and who the peers are.
+func ExampleNewTLSTransport() {
+	dir, err := os.MkdirTemp("", "hashicorpraft")
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer os.RemoveAll(dir)
+	ca := testca.New() // whoever issues your certificates
+	files := testca.WriteFiles(dir, ca.Issue(), ca)
+
+	transport, err := hashicorpraft.NewTLSTransport("127.0.0.1:0", nil, raftwire.TLSConfig{
+		CertFile:   files.Cert(),
+		KeyFile:    files.Key(),
+		CAFile:     files.CA(),
+		ServerName: "server.dc1.consul", // every peer has this name in its certificate
+	}, &raft.NetworkTransportConfig{MaxPool: 3, Timeout: 10 * time.Second})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	fmt.Println(transport.Close())
+	// Output: <nil>
+}
+
+// A layer of raftwire under hashicorp/raft's own transport. A cluster takes this
+// step first, and the transport itself changes in another.
+func ExampleRaftStream() {
+	tcp, err := raftwire.NewTCPStreamLayer(raftwire.TCPConfig{Bind: "localhost:0"})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	mux, err := raftwire.NewMux(raftwire.MuxConfig{Listener: tcp})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer mux.Close()
+	layer, err := mux.Layer(raftwire.FirstByte(11))
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	transport := raft.NewNetworkTransport(hashicorpraft.RaftStream(layer), 3, 10*time.Second, io.Discard)
+	// later: hashicorpraft.NewNetworkTransport(hashicorpraft.RaftStream(layer), ...
+	fmt.Println(transport.LocalAddr() == raft.ServerAddress(tcp.Addr().String()), transport.Close())
+	// Output: true <nil>
 }
 
 // Nodes in one process need no sockets.

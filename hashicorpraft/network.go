@@ -40,32 +40,48 @@ func NewTCPTransportWithLogger(bindAddr string, advertise net.Addr, maxPool int,
 // stores the stream layer that it makes in config.Stream, and the default
 // logger in config.Logger if that is nil.
 func NewTCPTransportWithConfig(bindAddr string, advertise net.Addr, config *raft.NetworkTransportConfig) (*NetworkTransport, error) {
-	wire := wireConfig(config)
+	wire := WireConfig(config)
 	wire.Stream = nil
 	network, err := raftwire.NewTCPTransportWithConfig(bindAddr, advertise, wire)
 	if err != nil {
 		return nil, err
 	}
 	config.Logger = wire.Logger
-	config.Stream = raftStream{wire.Stream}
+	config.Stream = RaftStream(wire.Stream)
+	return WrapNetwork(network), nil
+}
+
+// NewTLSTransport is [NewTCPTransportWithConfig] over TLS: see
+// [raftwire.NewTLSTransport]. What it stores in config.Stream, a
+// *raft.NetworkTransport can run over as well; [WireStream] gives the
+// [raftwire.TLSStreamLayer] in it, for Reload.
+func NewTLSTransport(bindAddr string, advertise net.Addr, security raftwire.TLSConfig, config *raft.NetworkTransportConfig) (*NetworkTransport, error) {
+	wire := WireConfig(config)
+	wire.Stream = nil
+	network, err := raftwire.NewTLSTransport(bindAddr, advertise, security, wire)
+	if err != nil {
+		return nil, err
+	}
+	config.Logger = wire.Logger
+	config.Stream = RaftStream(wire.Stream)
 	return WrapNetwork(network), nil
 }
 
 // NewNetworkTransport returns a transport over stream. It is
 // [raft.NewNetworkTransport] with raftwire underneath.
 func NewNetworkTransport(stream raft.StreamLayer, maxPool int, timeout time.Duration, logOutput io.Writer) *NetworkTransport {
-	return WrapNetwork(raftwire.NewNetworkTransport(wireStreamOf(stream), maxPool, timeout, logOutput))
+	return WrapNetwork(raftwire.NewNetworkTransport(WireStream(stream), maxPool, timeout, logOutput))
 }
 
 // NewNetworkTransportWithLogger is [NewNetworkTransport] with a logger.
 func NewNetworkTransportWithLogger(stream raft.StreamLayer, maxPool int, timeout time.Duration, logger hclog.Logger) *NetworkTransport {
-	return WrapNetwork(raftwire.NewNetworkTransportWithLogger(wireStreamOf(stream), maxPool, timeout, logger))
+	return WrapNetwork(raftwire.NewNetworkTransportWithLogger(WireStream(stream), maxPool, timeout, logger))
 }
 
 // NewNetworkTransportWithConfig is [NewNetworkTransport] with a configuration.
 // It stores the default logger in config.Logger if that is nil.
 func NewNetworkTransportWithConfig(config *raft.NetworkTransportConfig) *NetworkTransport {
-	wire := wireConfig(config)
+	wire := WireConfig(config)
 	network := raftwire.NewNetworkTransportWithConfig(wire)
 	config.Logger = wire.Logger
 	return WrapNetwork(network)
@@ -107,45 +123,26 @@ func (n *NetworkTransport) CloseStreams() { n.network.CloseStreams() }
 // Refusals returns what was refused of what came in.
 func (n *NetworkTransport) Refusals() raftwire.Refusals { return n.network.Refusals() }
 
+// Stats returns what is open and under way.
+func (n *NetworkTransport) Stats() raftwire.Stats { return n.network.Stats() }
+
 // IsShutdown reports whether the transport was closed.
 func (n *NetworkTransport) IsShutdown() bool { return n.network.IsShutdown() }
 
-// wireConfig returns config with raftwire's types.
-func wireConfig(config *raft.NetworkTransportConfig) *raftwire.NetworkTransportConfig {
+// WireConfig returns config with raftwire's types, for a transport with options
+// that only raftwire has: add them, call one of raftwire's constructors, and
+// [WrapNetwork] what it returns. The bytes on the wire do not depend on who
+// reads the configuration.
+func WireConfig(config *raft.NetworkTransportConfig) *raftwire.NetworkTransportConfig {
 	return &raftwire.NetworkTransportConfig{
 		ServerAddressProvider:   wireProviderOf(config.ServerAddressProvider),
 		Logger:                  config.Logger,
-		Stream:                  wireStreamOf(config.Stream),
+		Stream:                  WireStream(config.Stream),
 		MaxPool:                 config.MaxPool,
 		MaxRPCsInFlight:         config.MaxRPCsInFlight,
 		Timeout:                 config.Timeout,
 		MsgpackUseNewTimeFormat: config.MsgpackUseNewTimeFormat,
 	}
-}
-
-// wireStream is a stream layer of hashicorp/raft's type, given to raftwire.
-type wireStream struct{ raft.StreamLayer }
-
-func (s wireStream) Dial(address raftwire.ServerAddress, timeout time.Duration) (net.Conn, error) {
-	return s.StreamLayer.Dial(raft.ServerAddress(address), timeout)
-}
-
-func wireStreamOf(stream raft.StreamLayer) raftwire.StreamLayer {
-	switch s := stream.(type) {
-	case nil:
-		return nil
-	case raftStream:
-		return s.StreamLayer
-	default:
-		return wireStream{s}
-	}
-}
-
-// raftStream is a stream layer of raftwire's type, given to an application.
-type raftStream struct{ raftwire.StreamLayer }
-
-func (s raftStream) Dial(address raft.ServerAddress, timeout time.Duration) (net.Conn, error) {
-	return s.StreamLayer.Dial(raftwire.ServerAddress(address), timeout)
 }
 
 // wireProvider is an address provider of hashicorp/raft's type, given to raftwire.

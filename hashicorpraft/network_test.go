@@ -112,18 +112,6 @@ func TestConfigCanBeUsedAgain(t *testing.T) {
 	require.NoError(t, second.Close())
 }
 
-func TestStreamsGoToAndFro(t *testing.T) {
-	config := networkConfig()
-	transport, err := NewTCPTransportWithConfig("127.0.0.1:0", nil, config)
-	require.NoError(t, err)
-	defer transport.Close()
-	require.IsType(t, new(raftwire.TCPStreamLayer), wireStreamOf(config.Stream), "wrapped twice")
-	conn, err := config.Stream.Dial(transport.LocalAddr(), rpcTimeout)
-	require.NoError(t, err)
-	require.NoError(t, conn.Close())
-	require.Nil(t, wireStreamOf(nil))
-}
-
 // provider knows the address of one server.
 type provider struct {
 	id   raft.ServerID

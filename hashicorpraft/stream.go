@@ -1,0 +1,75 @@
+package hashicorpraft
+
+import (
+	"context"
+	"net"
+	"time"
+
+	"github.com/hashicorp/raft"
+	"github.com/raftwire/raftwire"
+)
+
+// RaftStream returns a stream layer of raftwire with hashicorp/raft's type: a
+// [raftwire.TLSStreamLayer], a layer of a [raftwire.Mux], a
+// [raftwire.HandoffLayer], or whatever implements the interface. Either kind of
+// transport can run over it, [raft.NetworkTransport] too, so that nodes of a
+// cluster whose transports differ have all else in common. nil stays nil.
+func RaftStream(stream raftwire.StreamLayer) raft.StreamLayer {
+	switch s := stream.(type) {
+	case nil:
+		return nil
+	case wireStream:
+		return s.StreamLayer
+	case wireContextStream:
+		return s.StreamLayer
+	}
+	return raftStream{stream}
+}
+
+// WireStream returns a stream layer of hashicorp/raft's type with raftwire's, to
+// put a [raftwire.TLSStreamLayer] or a [raftwire.Mux] over an application's own
+// layer, for example. If the layer has a method
+//
+//	DialContext(ctx context.Context, address raft.ServerAddress) (net.Conn, error)
+//
+// raftwire dials with that, so that Close ends a dial under way. WireStream
+// undoes [RaftStream]. nil stays nil.
+func WireStream(stream raft.StreamLayer) raftwire.StreamLayer {
+	switch s := stream.(type) {
+	case nil:
+		return nil
+	case raftStream:
+		return s.StreamLayer
+	case contextDialer:
+		return wireContextStream{wireStream{stream}, s}
+	}
+	return wireStream{stream}
+}
+
+// raftStream is a stream layer of raftwire's type, given to an application.
+type raftStream struct{ raftwire.StreamLayer }
+
+func (s raftStream) Dial(address raft.ServerAddress, timeout time.Duration) (net.Conn, error) {
+	return s.StreamLayer.Dial(raftwire.ServerAddress(address), timeout)
+}
+
+// wireStream is a stream layer of hashicorp/raft's type, given to raftwire.
+type wireStream struct{ raft.StreamLayer }
+
+func (s wireStream) Dial(address raftwire.ServerAddress, timeout time.Duration) (net.Conn, error) {
+	return s.StreamLayer.Dial(raft.ServerAddress(address), timeout)
+}
+
+type contextDialer interface {
+	DialContext(ctx context.Context, address raft.ServerAddress) (net.Conn, error)
+}
+
+// wireContextStream is a wireStream whose dials can be ended.
+type wireContextStream struct {
+	wireStream
+	dialer contextDialer
+}
+
+func (s wireContextStream) DialContext(ctx context.Context, address raftwire.ServerAddress) (net.Conn, error) {
+	return s.dialer.DialContext(ctx, raft.ServerAddress(address))
+}
