@@ -57,8 +57,8 @@ func writeChart(file string, r *Report) error {
 	caption := []string{
 		"AppendEntries per second " + r.Settings.where() + " (log scale)",
 		r.Machine.String(),
-		fmt.Sprintf("medians over %d rounds of %vs, %d MiB of live heap, hashicorp/raft %s; workloads are entries x payload bytes of each;",
-			r.Settings.Rounds, r.Settings.SliceSecs, r.Settings.LiveHeapMiB, r.Machine.Libraries["github.com/hashicorp/raft"]),
+		fmt.Sprintf("medians over %s of %vs, %d MiB of live heap, hashicorp/raft %s; workloads are entries x payload bytes of each;",
+			r.rounds(), r.Settings.SliceSecs, r.Settings.LiveHeapMiB, r.Machine.Libraries["github.com/hashicorp/raft"]),
 		"above the bars: raftwire / hashicorp/raft; " + wire(r.Settings.TLS) + " alone: a ping-pong of the same bytes for sync, a stream of them for pipelines",
 	}
 	return errors.Join(drawChart(f, filepath.Ext(file), caption, seriesNames(r.Settings.TLS), panels), f.Close())

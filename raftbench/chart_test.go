@@ -76,14 +76,14 @@ func TestDecadesHoldAllRates(t *testing.T) {
 }
 
 func TestChartErrorsSayWhatToDo(t *testing.T) {
-	full, empty := writeSample(t, chartReport()), writeSample(t, &Report{})
+	full, plain := writeSample(t, chartReport()), writeSample(t, plainReport())
 	for want, args := range map[string][]string{
 		"chart needs":          {},
 		"and -o":               {full},
 		"missing.json":         {"missing.json", "-o", "c.svg"},
 		"not a report":         {"chart_test.go", "-o", "c.svg"},
 		"end in .svg or .png":  {full, "-o", "c.gif"},
-		"no figure of a trans": {empty, "-o", "c.svg"},
+		"no figure of a trans": {plain, "-o", "c.svg"},
 	} {
 		require.ErrorContains(t, chart(t.Context(), args, io.Discard), want)
 	}

@@ -37,7 +37,7 @@ func compare(_ context.Context, args []string, out io.Writer) error {
 }
 
 // writeChanges compares what readJSON returned.
-func writeChanges(out io.Writer, before, after any) error {
+func writeChanges(out io.Writer, before, after saved) error {
 	switch after := after.(type) {
 	case *Report:
 		if before, ok := before.(*Report); ok {

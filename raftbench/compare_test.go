@@ -33,11 +33,23 @@ workload  window  rival           old RPC/s  spread  new RPC/s  spread    change
 `)
 }
 
+// plainReport has no transport.
+func plainReport() *Report {
+	r := sampleReport()
+	r.Results = r.Results[2:]
+	r.summarize()
+	return r
+}
+
 func TestCompareSaysWhatItNeeds(t *testing.T) {
-	full, empty := writeSample(t, sampleReport()), writeSample(t, &Report{})
+	full, plain := writeSample(t, sampleReport()), writeSample(t, plainReport())
+	short := sampleReport()
+	short.Results = short.Results[:2]
 	require.ErrorContains(t, compare(t.Context(), []string{full}, nil), "needs two files")
 	require.ErrorIs(t, compare(t.Context(), []string{"-h"}, io.Discard), flag.ErrHelp)
 	require.ErrorContains(t, compare(t.Context(), []string{full, "missing.json"}, nil), "missing.json")
 	require.ErrorContains(t, compare(t.Context(), []string{full, "compare_test.go"}, nil), "not a report")
-	require.ErrorContains(t, compare(t.Context(), []string{full, empty}, nil), "no cell is in both")
+	require.ErrorContains(t, compare(t.Context(), []string{writeSample(t, short), plain}, nil), "no cell is in both")
+	idle := &Trials{Command: "idle", Figures: []string{figureHeap}, Results: []*Trial{{Rival: nameRaw, Rounds: []sample{{figureHeap: 1}}}}}
+	require.ErrorContains(t, compare(t.Context(), []string{full, writeSample(t, idle)}, nil), "different commands")
 }

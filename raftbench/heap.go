@@ -1,6 +1,19 @@
 package main
 
-import hashicorp "github.com/hashicorp/raft"
+import (
+	"fmt"
+
+	hashicorp "github.com/hashicorp/raft"
+)
+
+// checkHeap returns what is wrong with the flag -heap.
+func checkHeap(mib int) error {
+	const most = 64 << 10
+	if mib < 0 || mib > most {
+		return fmt.Errorf("-heap %d: choose from 0 to %d MiB", mib, most)
+	}
+	return nil
+}
 
 // liveHeap returns that many MiB of log entries, which live as long as the
 // result: the cache that a Raft node keeps of the end of its log, and most of

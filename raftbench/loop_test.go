@@ -117,6 +117,6 @@ func (s stuck) Close() error                                             { retur
 func TestStuckRivalIsReported(t *testing.T) {
 	x := make(stuck)
 	defer close(x)
-	_, err := runFor(x, time.Millisecond, time.Millisecond, nil)
+	_, err := runFor(t.Context(), x, time.Millisecond, time.Millisecond, nil)
 	require.ErrorIs(t, err, errStuck)
 }

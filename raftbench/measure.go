@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"runtime"
@@ -26,8 +27,8 @@ type Figures struct {
 }
 
 // measure opens an exchange, warms it up for an eighth of the slice, and
-// measures it for the slice.
-func measure(r rival, w workload, s setup, slice time.Duration) (figures Figures, err error) {
+// measures it for the slice. It ends early, without figures, when ctx is done.
+func measure(ctx context.Context, r rival, w workload, s setup, slice time.Duration) (figures Figures, err error) {
 	runtime.GC()
 	x, err := r.open(s)
 	if err != nil {
@@ -39,12 +40,12 @@ func measure(r rival, w workload, s setup, slice time.Duration) (figures Figures
 		}
 	}()
 	latency := newHistogram()
-	if _, err := runFor(x, slice/8, s.timeout, latency); err != nil {
+	if _, err := runFor(ctx, x, slice/8, s.timeout, latency); err != nil {
 		return Figures{}, fmt.Errorf("warming up: %w", err)
 	}
 	latency.Reset()
 	before := readUsage()
-	n, err := runFor(x, slice, s.timeout, latency)
+	n, err := runFor(ctx, x, slice, s.timeout, latency)
 	if err != nil {
 		return Figures{}, err
 	}
@@ -57,9 +58,10 @@ func newHistogram() *hdrhistogram.Histogram {
 }
 
 // runFor runs an exchange for a time.
-func runFor(x exchange, d, timeout time.Duration, latency *hdrhistogram.Histogram) (int64, error) {
+func runFor(ctx context.Context, x exchange, d, timeout time.Duration, latency *hdrhistogram.Histogram) (int64, error) {
 	var stop atomic.Bool
 	defer time.AfterFunc(d, func() { stop.Store(true) }).Stop()
+	defer context.AfterFunc(ctx, func() { stop.Store(true) })()
 	var n int64
 	err := within(d+2*timeout, "running", func() (err error) {
 		n, err = x.run(&stop, latency)
@@ -68,7 +70,7 @@ func runFor(x exchange, d, timeout time.Duration, latency *hdrhistogram.Histogra
 	if err != nil {
 		return 0, err // n may still be written
 	}
-	return n, nil
+	return n, ctx.Err()
 }
 
 var errStuck = errors.New("stuck although requests have a timeout")

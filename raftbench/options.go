@@ -131,12 +131,10 @@ func (o options) check() error {
 		return fmt.Errorf("-slice %v: must be longer than 0, for example 200ms", o.slice)
 	case o.timeout <= 0:
 		return fmt.Errorf("-timeout %v: must be longer than 0, for example 10s", o.timeout)
-	case o.heap < 0:
-		return fmt.Errorf("-heap %d: must be 0 or more MiB", o.heap)
 	case len(o.tasks()) == 0:
 		return fmt.Errorf("none of these -rivals can be measured at these -windows: plain TCP has sync and stream to 1 follower, a transport has all but stream, a heartbeat has sync, and a -target takes no plain TCP")
 	}
-	return nil
+	return checkHeap(o.heap)
 }
 
 // must is for values written into this program.

@@ -61,7 +61,7 @@ func TestBadFlagsSayWhatToDo(t *testing.T) {
 		{[]string{"-slice", "0s"}, "for example 200ms"},
 		{[]string{"-slice", "fast"}, "-h lists the flags"},
 		{[]string{"-timeout", "-1s"}, "for example 10s"},
-		{[]string{"-heap", "-1"}, "0 or more"},
+		{[]string{"-heap", "-1"}, "from 0 to"},
 		{[]string{"-fast"}, "-h lists the flags"},
 		{[]string{"quick"}, "unexpected argument"},
 	} {

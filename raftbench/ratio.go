@@ -27,8 +27,8 @@ type Ratio struct {
 	Workload  workload  `json:"workload"`
 	Window    window    `json:"window"`
 	Followers followers `json:"followers,omitempty"`
-	Rival     string    `json:"rival,omitempty"` // raftwire in older reports
-	To        string    `json:"to,omitempty"`    // hashicorp/raft in older reports
+	Rival     string    `json:"rival"`
+	To        string    `json:"to"`
 	Quotient            // of RPC/s
 
 	// CPU is of CPU time per RPC and P99 of the latency of calls, where there
@@ -85,12 +85,7 @@ func unlessNone(q Quotient) *Quotient {
 
 func (r Ratio) cell() cell { return cell{r.Workload, r.Window, max(1, r.Followers)} }
 
-func (r Ratio) pair() comparison {
-	if r.Rival == "" {
-		return comparison{nameRaftwire, nameHashicorp}
-	}
-	return comparison{r.Rival, r.To}
-}
+func (r Ratio) pair() comparison { return comparison{r.Rival, r.To} }
 
 // columns returns the quotient and its interval, as far as there are any.
 func (q *Quotient) columns() []string {

@@ -191,22 +191,59 @@ func readReport(file string) (*Report, error) {
 	}
 }
 
-// readJSON returns what -json has written, a *Report or *Trials.
-func readJSON(file string) (any, error) {
+// saved is what -json has written.
+type saved interface {
+	// check returns what is missing in a file that this program has written.
+	check() error
+	// summarize computes what an older version of it may not have written.
+	summarize()
+}
+
+var (
+	_ saved = (*Report)(nil)
+	_ saved = (*Trials)(nil)
+)
+
+// readJSON returns a *Report or *Trials.
+func readJSON(file string) (saved, error) {
 	text, err := os.ReadFile(file)
 	if err != nil {
 		return nil, err
 	}
+	r, err := parseSaved(text)
+	if err != nil {
+		return nil, fmt.Errorf("%s is not a report of this program: %w", file, err)
+	}
+	return r, nil
+}
+
+func parseSaved(text []byte) (saved, error) {
 	var kind struct{ Command string }
 	if err := json.Unmarshal(text, &kind); err != nil {
-		return nil, fmt.Errorf("%s is not a report of this program: %w", file, err)
+		return nil, err
 	}
-	var saved any = new(Report)
+	var r saved = new(Report)
 	if kind.Command != "" {
-		saved = new(Trials)
+		r = new(Trials)
 	}
-	if err := json.Unmarshal(text, saved); err != nil {
-		return nil, fmt.Errorf("%s is not a report of this program: %w", file, err)
+	if err := json.Unmarshal(text, r); err != nil {
+		return nil, err
 	}
-	return saved, nil
+	if err := r.check(); err != nil {
+		return nil, err
+	}
+	r.summarize()
+	return r, nil
+}
+
+func (r *Report) check() error {
+	if len(r.Results) == 0 {
+		return errors.New("it has no results")
+	}
+	for _, result := range r.Results {
+		if result == nil || len(result.Rounds) == 0 || slices.Min(result.rates()) <= 0 {
+			return errors.New("a result has no RPC/s")
+		}
+	}
+	return nil
 }

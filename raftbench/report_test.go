@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"io"
+	"os"
 	"path/filepath"
 	"runtime"
 	"strings"
@@ -98,6 +99,25 @@ func TestJSONRoundTrip(t *testing.T) {
 	require.Equal(t, want, got)
 }
 
+// What is read may come from anywhere.
+func TestOtherFilesAreNoReports(t *testing.T) {
+	for _, text := range []string{
+		"", "null", "7", "[]", "{}", `{"command": 7}`, `{"results": 7}`,
+		`{"results": [null]}`,
+		`{"results": [{"workload": "1x128", "window": "sync", "rival": "raftwire"}]}`,
+		`{"results": [{"workload": "1x128", "window": "sync", "rival": "raftwire", "rounds": [{}]}]}`,
+		`{"results": [{"workload": "much", "window": "sync", "rival": "raftwire", "rounds": [{"rpcs_per_second": 1}]}]}`,
+		`{"command": "idle"}`, `{"command": "idle", "figures": ["heap B"], "results": [null]}`,
+		`{"command": "idle", "results": [{"rival": "raw", "rounds": [{}]}]}`,
+		`{"command": "idle", "figures": ["heap B"], "results": [{"rival": "raw"}]}`,
+	} {
+		file := filepath.Join(t.TempDir(), "report.json")
+		require.NoError(t, os.WriteFile(file, []byte(text), 0o600))
+		_, err := readJSON(file)
+		require.ErrorContains(t, err, "is not a report", text)
+	}
+}
+
 func TestCPUModel(t *testing.T) {
 	require.Equal(t, "Some CPU", modelName("processor\t: 0\nmodel name\t: Some CPU\n"))
 	require.Equal(t, "unknown CPU", modelName("processor\t: 0\n"))
@@ -124,16 +144,36 @@ func TestInterruptKeepsWhatWasMeasured(t *testing.T) {
 	opts := tinyRun(t)
 	ctx, interrupt := context.WithCancel(context.Background())
 	defer interrupt()
+	opened := 0
 	for i, r := range opts.rivals {
 		opts.rivals[i].open = func(s setup) (exchange, error) {
-			interrupt()
+			if opened++; opened == 2 {
+				interrupt()
+			}
 			return r.open(s)
 		}
 	}
 	r, err := benchmark(ctx, opts, &progress{out: io.Discard})
 	require.ErrorContains(t, err, "interrupted in round 1 of 2")
+	require.Equal(t, 2, opened)
 	require.Len(t, r.Results, 1)
 	require.Positive(t, r.Results[0].Median.RPCsPerSecond)
+	var out bytes.Buffer
+	writeTable(&out, r, false)
+	require.Contains(t, out.String(), "medians over 1 of 2 rounds of 0.002s")
+}
+
+func TestAnInterruptEndsASlice(t *testing.T) {
+	ctx, interrupt := context.WithCancel(t.Context())
+	interrupt()
+	for _, r := range defaultRivals {
+		for _, window := range []window{oneByOne, 2, streaming} {
+			if r.takes(cell{tinyWorkload, window, 1}) {
+				_, err := measure(ctx, r, tinyWorkload, tinySetup(window), time.Hour)
+				require.ErrorIs(t, err, context.Canceled, "%s at window %s", r, window)
+			}
+		}
+	}
 }
 
 func TestLiveHeapHasItsSize(t *testing.T) {

@@ -6,11 +6,14 @@ import (
 	"io"
 	"net"
 	"os"
+	"reflect"
 	"regexp"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/raftwire/raftwire"
 	"github.com/stretchr/testify/require"
 )
 
@@ -27,7 +30,7 @@ func TestEveryRivalMeasuresWithoutError(t *testing.T) {
 				continue
 			}
 			t.Run(fmt.Sprintf("%s/%s", r, window), func(t *testing.T) {
-				f, err := measure(r, tinyWorkload, tinySetup(window), 8*time.Millisecond)
+				f, err := measure(t.Context(), r, tinyWorkload, tinySetup(window), 8*time.Millisecond)
 				require.NoError(t, err)
 				require.Positive(t, f.RPCs)
 				require.Positive(t, f.Seconds)
@@ -52,12 +55,31 @@ func TestEveryRivalSpeaksTLS(t *testing.T) {
 			if r.takes(cell{tinyWorkload, window, 1}) {
 				s := tinySetup(window)
 				s.credentials = credentials
-				f, err := measure(r, tinyWorkload, s, 2*time.Millisecond)
+				f, err := measure(t.Context(), r, tinyWorkload, s, 2*time.Millisecond)
 				require.NoError(t, err, "%s at window %s", r, window)
 				require.Positive(t, f.RPCs)
 			}
 		}
 	}
+}
+
+// Hooks that are not called would cost nothing.
+func TestHooksAreSetAndCalled(t *testing.T) {
+	hooks := reflect.ValueOf(idleHooks)
+	for i := range hooks.NumField() {
+		require.False(t, hooks.Field(i).IsNil(), hooks.Type().Field(i).Name)
+	}
+	var calls, serves atomic.Int64
+	hooked := raftwireMaker(func(listen string, s setup) (raftwireTransport, error) {
+		return wired(listen, s, raftwire.Hooks{
+			CallDone:  func(raftwire.CallEvent) { calls.Add(1) },
+			ServeDone: func(raftwire.ServeEvent) { serves.Add(1) },
+		})
+	})
+	f, err := measure(t.Context(), rival{open: hooked.stack().open}, tinyWorkload, tinySetup(2), 2*time.Millisecond)
+	require.NoError(t, err)
+	require.GreaterOrEqual(t, float64(calls.Load()), f.RPCs)
+	require.Equal(t, calls.Load(), serves.Load())
 }
 
 // What is called TLS is: none of it is in the clear, and others are kept out.
@@ -89,7 +111,7 @@ func TestEveryRivalTakesHeartbeatsAndEmptyEntries(t *testing.T) {
 		s := setup{content: newContent(w), window: oneByOne, followers: 1, timeout: 10 * time.Second}
 		for _, r := range allRivals {
 			if r.takes(cell{w, oneByOne, 1}) {
-				f, err := measure(r, w, s, 2*time.Millisecond)
+				f, err := measure(t.Context(), r, w, s, 2*time.Millisecond)
 				require.NoError(t, err, "%s at %s", r, w)
 				require.Positive(t, f.RPCs)
 				require.Zero(t, f.MBPerSecond)
@@ -104,7 +126,7 @@ func TestHeartbeatsAreAnsweredByTheirHandler(t *testing.T) {
 	x, err := hashicorpStack.open(s)
 	require.NoError(t, err)
 	defer x.Close()
-	n, err := runFor(x, time.Millisecond, s.timeout, newHistogram())
+	n, err := runFor(t.Context(), x, time.Millisecond, s.timeout, newHistogram())
 	require.NoError(t, err)
 	require.EqualValues(t, n, x.(*session).receivers[0].(*hashicorpReceiver).beats.Load())
 }
@@ -114,7 +136,7 @@ func TestManyFollowersAreCountedTogether(t *testing.T) {
 		for _, window := range []window{oneByOne, 16} {
 			s := tinySetup(window)
 			s.followers = 3
-			f, err := measure(rival{name: name, open: stack.open}, tinyWorkload, s, 8*time.Millisecond)
+			f, err := measure(t.Context(), rival{name: name, open: stack.open}, tinyWorkload, s, 8*time.Millisecond)
 			require.NoError(t, err, name)
 			require.Positive(t, f.P50Micros)
 		}

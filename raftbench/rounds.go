@@ -70,11 +70,11 @@ func benchmark(ctx context.Context, opts options, status *progress) (*Report, er
 // runTask measures the rivals of a task, one after the other.
 func runTask(ctx context.Context, opts options, t task, s setup, round int, report *Report, status *progress) error {
 	for _, r := range turn(t.rivals, round) {
+		status.show(round, t.cell, r)
+		figures, err := measure(ctx, r, t.workload, s, opts.slice)
 		if ctx.Err() != nil {
 			return fmt.Errorf("interrupted in round %d of %d", round+1, opts.rounds)
 		}
-		status.show(round, t.cell, r)
-		figures, err := measure(r, t.workload, s, opts.slice)
 		if err != nil {
 			return fmt.Errorf("%s at %s, window %s: %w", r, t.workload, t.lane(), err)
 		}

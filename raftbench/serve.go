@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -44,10 +45,8 @@ func parseServeOptions(args []string, help io.Writer) (serveOptions, error) {
 		return o, fmt.Errorf("-rival %q: choose from %s", o.rival, stackNames())
 	case o.timeout <= 0:
 		return o, fmt.Errorf("-timeout %v: must be longer than 0, for example 10s", o.timeout)
-	case o.heap < 0:
-		return o, fmt.Errorf("-heap %d: must be 0 or more MiB", o.heap)
 	}
-	return o, checkAddress("-listen", o.listen)
+	return o, errors.Join(checkHeap(o.heap), checkAddress("-listen", o.listen))
 }
 
 // checkAddress returns what is wrong with the address that a flag has.

@@ -97,7 +97,7 @@ func TestServeAndTargetErrorsSayWhatToDo(t *testing.T) {
 		"write HOST:PORT":          "serve",
 		`-listen "7000": write`:    "serve -listen 7000",
 		"choose from hashicorp/ra": "serve -listen :0 -rival raw",
-		"0 or more":                "serve -listen :0 -heap -1",
+		"from 0 to":                "serve -listen :0 -heap -1",
 		"-listen 192.0.2.1:0":      "serve -listen 192.0.2.1:0 -heap 1",
 		`-target "there": write`:   "run -target there",
 		"there is one":             "-target there:1 -followers 2",

@@ -11,8 +11,8 @@ import (
 // writeTable prints a report for people.
 func writeTable(out io.Writer, r *Report, bars bool) {
 	fmt.Fprintf(out, "%s\n%s\n", r.about(), r.Machine)
-	fmt.Fprintf(out, "medians over %d rounds of %vs; hashicorp/raft %s\n\n",
-		r.Settings.Rounds, r.Settings.SliceSecs, r.Machine.Libraries["github.com/hashicorp/raft"])
+	fmt.Fprintf(out, "medians over %s of %vs; hashicorp/raft %s\n\n",
+		r.rounds(), r.Settings.SliceSecs, r.Machine.Libraries["github.com/hashicorp/raft"])
 	writeAligned(out, 3, figureRows(r))
 	fmt.Fprint(out, "\nspread: of RPC/s over the rounds, highest minus lowest, relative to the median.\n"+
 		"ratio: of RPC/s, the median of the rounds' ratios, and the interval in which it lies with 95 % confidence\n"+
@@ -33,6 +33,14 @@ func writeTable(out io.Writer, r *Report, bars bool) {
 // about says what was measured.
 func (r *Report) about() string {
 	return fmt.Sprintf("AppendEntries %s, %d MiB of live heap", r.Settings.where(), r.Settings.LiveHeapMiB)
+}
+
+// rounds says how many there were of those that were to be.
+func (r *Report) rounds() string {
+	if done := len(r.Results[0].Rounds); done != r.Settings.Rounds {
+		return fmt.Sprintf("%d of %d rounds", done, r.Settings.Rounds)
+	}
+	return fmt.Sprintf("%d rounds", r.Settings.Rounds)
 }
 
 // where tells what is between the ends.

@@ -48,6 +48,18 @@ func (t *Trials) find(rival string) *Trial {
 	return t.Results[i]
 }
 
+func (t *Trials) check() error {
+	if len(t.Results) == 0 || len(t.Figures) == 0 {
+		return errors.New("it has no results")
+	}
+	for _, trial := range t.Results {
+		if trial == nil || len(trial.Rounds) == 0 {
+			return errors.New("a result has no rounds")
+		}
+	}
+	return nil
+}
+
 // publish prints and saves what was measured, also after an interrupt or a
 // failure. No file is wanted if its name is empty.
 func (t *Trials) publish(out io.Writer, file string) error {
