@@ -368,8 +368,11 @@ func (n *NetworkTransport) dial(addr ServerAddress, deadline time.Time) (*conn, 
 	if err := n.addresses.mayDial(addr); err != nil {
 		return nil, err
 	}
-	t := n.beginDial(addr)
+	t, isNew := n.beginDial(addr)
 	defer t.endDial()
+	if isNew {
+		n.sweep() // one address often takes the place of another
+	}
 	for {
 		generation := n.current()
 		raw, err := n.dialAndReport(addr, deadline)

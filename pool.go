@@ -2,12 +2,17 @@ package raftwire
 
 import (
 	"errors"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 )
 
 // errStreamsClosed is what connections end with that CloseStreams closed.
 var errStreamsClosed = errors.New("connection closed by CloseStreams")
+
+// errPeerGone is what idle connections end with whose peer has ended them.
+var errPeerGone = errors.New("the peer closed the idle connection")
 
 // pool knows every open connection of a transport, and keeps the idle outgoing
 // ones for each peer. It dials nothing and waits for nothing but a look at a
@@ -32,7 +37,7 @@ func (p *pool) get(addr ServerAddress, now time.Time) *conn {
 		if c == nil || c.isFresh(now) || c.isSilent() {
 			return c
 		}
-		p.discard(c, errors.New("the peer closed the idle connection"))
+		p.discard(c, errPeerGone)
 	}
 }
 
@@ -41,6 +46,7 @@ func (p *pool) pop(addr ServerAddress) *conn {
 	defer p.connPoolLock.Unlock()
 	idle := p.connPool[addr]
 	if len(idle) == 0 {
+		delete(p.connPool, addr) // perhaps nobody asks for it again
 		return nil
 	}
 	last := len(idle) - 1
@@ -107,6 +113,32 @@ func (p *pool) markRetired(addr ServerAddress) {
 	for c := range p.open {
 		c.retired = c.retired || c.peer == addr
 	}
+}
+
+// sweep closes the idle connections whose peers have gone. Their addresses may
+// have gone with them, and then nobody would ask for them again.
+func (p *pool) sweep() {
+	for _, c := range p.takeDead() {
+		p.discard(c, errPeerGone)
+	}
+}
+
+// takeDead takes the dead out of the pool. It waits for nothing: a look at a
+// socket does not, nor does a watch that found the end of its connection.
+func (p *pool) takeDead() (dead []*conn) {
+	p.connPoolLock.Lock()
+	defer p.connPoolLock.Unlock()
+	for addr, idle := range p.connPool {
+		p.connPool[addr] = slices.DeleteFunc(idle, func(c *conn) bool {
+			gone := c.isDead()
+			if gone {
+				dead = append(dead, c)
+			}
+			return gone
+		})
+	}
+	maps.DeleteFunc(p.connPool, func(_ ServerAddress, idle []*conn) bool { return len(idle) == 0 })
+	return dead
 }
 
 // current returns the generation that a connection begun now belongs to.

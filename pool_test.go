@@ -53,6 +53,40 @@ func TestARestartedPeerCostsNoFailedRequest(t *testing.T) {
 	}
 }
 
+// Peers that come back under new addresses leave nothing behind under the old
+// ones, which nobody asks for again.
+func TestAddressesThatWereLeftLeaveNothing(t *testing.T) {
+	const size, rounds = 3, 50
+	move := func(t *testing.T, a, b *raftwire.NetworkTransport) {
+		fillPool(t, a, b, size)
+		require.NoError(t, b.Close())
+	}
+	check := func(t *testing.T, a *raftwire.NetworkTransport) {
+		open := 0
+		for _, peer := range a.Stats().Peers {
+			open += peer.Idle + peer.InUse
+		}
+		require.LessOrEqual(t, open, 2*size)
+	}
+	t.Run("over TCP", func(t *testing.T) {
+		a := listenTCP(t, "127.0.0.1:0")
+		for range rounds {
+			move(t, a, listenTCP(t, "127.0.0.1:0"))
+		}
+		check(t, a)
+	})
+	t.Run("over connections that have no socket to look at", func(t *testing.T) {
+		onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
+			a := listen(t, net, "a", withPool(size))
+			for i := range rounds {
+				move(t, a, listen(t, net, fmt.Sprintf("b%d", i)))
+				synctest.Wait()
+			}
+			check(t, a)
+		})
+	})
+}
+
 // P7: and neither does one whose pipeline is opened on an idle connection.
 func TestAPipelineIsNotOpenedOnADeadConnection(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {

@@ -155,16 +155,16 @@ func (p *pool) stats() []PeerStats {
 const maxPeersKnown = 1024
 
 // beginDial returns the counters of an address that is being dialled, until
-// endDial.
-func (p *pool) beginDial(addr ServerAddress) *traffic {
+// endDial, and whether the address is new.
+func (p *pool) beginDial(addr ServerAddress) (t *traffic, isNew bool) {
 	p.connPoolLock.Lock()
 	defer p.connPoolLock.Unlock()
-	t := p.traffic[addr]
-	if t == nil {
+	t = p.traffic[addr]
+	if isNew = t == nil; isNew {
 		t = p.meet(addr)
 	}
 	t.dialing.Add(1)
-	return t
+	return t, isNew
 }
 
 func (t *traffic) endDial() { t.dialing.Add(-1) }

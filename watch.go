@@ -62,6 +62,15 @@ func (c *conn) isSilent() bool {
 	return c.failure() == nil && c.in.Buffered() == 0
 }
 
+// isDead reports whether an idle connection in the pool is known to be of no
+// use any more.
+func (c *conn) isDead() bool {
+	if c.watch == nil {
+		return !peekSilent(c.raw)
+	}
+	return c.failure() != nil
+}
+
 // isDrained reports whether everything that was read from the socket has come
 // out of the connection. TLS reads ahead, and what it holds a look at the
 // socket would not find.
