@@ -7,10 +7,10 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
+	"github.com/raftwire/raftwire/internal/errno"
 	"github.com/raftwire/raftwire/internal/msgpack"
 )
 
@@ -98,7 +98,7 @@ func judge(err error) reason {
 		return secure.reason
 	case errors.As(err, &own):
 		return own.reason
-	case isUnreachable(err):
+	case errno.IsUnreachable(err):
 		return notRefused
 	case isTimeout(err):
 		return stalled
@@ -187,14 +187,7 @@ func likeness(err error) string {
 
 // isCut reports whether a connection was cut off, by its peer or on the way.
 func isCut(err error) bool {
-	return errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE) || isUnreachable(err) ||
-		errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, errBodyUnread)
-}
-
-// isUnreachable reports whether the system has given a peer up that does not
-// answer any more.
-func isUnreachable(err error) bool {
-	return errors.Is(err, syscall.ETIMEDOUT) || errors.Is(err, syscall.EHOSTUNREACH) || errors.Is(err, syscall.ENETUNREACH)
+	return errno.IsCut(err) || errno.IsUnreachable(err) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, errBodyUnread)
 }
 
 const (

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"strings"
-	"syscall"
 	"testing"
 	"testing/iotest"
 	"testing/synctest"
@@ -14,6 +13,7 @@ import (
 
 	"github.com/raftwire/raftwire"
 	"github.com/raftwire/raftwire/faultnet"
+	"github.com/raftwire/raftwire/internal/errno"
 	"github.com/stretchr/testify/require"
 )
 
@@ -329,7 +329,7 @@ func TestASnapshotToAPeerThatGoesFailsAtOnce(t *testing.T) {
 		})
 		require.LessOrEqual(t, elapsed(func() {
 			_, err := install(a, 1<<20, io.LimitReader(zeros{}, 1<<20))
-			require.ErrorIs(t, err, syscall.ECONNRESET)
+			require.ErrorIs(t, err, errno.Reset)
 		}), testTimeout)
 	})
 }

@@ -11,10 +11,10 @@ import (
 	"os"
 	"strconv"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
+	"github.com/raftwire/raftwire/internal/errno"
 )
 
 var (
@@ -164,7 +164,7 @@ func listenFor(config *NetworkTransportConfig, bindAddr string, advertise net.Ad
 func listenOn(bind string) (net.Listener, error) {
 	network, address := networkOf(bind)
 	listener, err := net.Listen(network, address)
-	if network == "unix" && errors.Is(err, syscall.EADDRINUSE) && isAbandoned(address) {
+	if network == "unix" && errors.Is(err, errno.AddressInUse) && isAbandoned(address) {
 		_ = os.Remove(address)
 		listener, err = net.Listen(network, address)
 	}
@@ -192,7 +192,7 @@ func isAbandoned(path string) bool {
 	if err == nil {
 		_ = conn.Close()
 	}
-	return errors.Is(err, syscall.ECONNREFUSED)
+	return errors.Is(err, errno.Refused)
 }
 
 // advertised returns the address to tell peers.

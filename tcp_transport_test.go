@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/raftwire/raftwire"
+	"github.com/raftwire/raftwire/internal/errno"
 	"github.com/stretchr/testify/require"
 )
 
@@ -298,16 +299,16 @@ func TestAddressesThatPeersCannotDialAreRefused(t *testing.T) {
 // that of a process that lives is.
 func TestAnAbandonedUnixSocketIsReplaced(t *testing.T) {
 	path := unixSocket(t)
-	killed, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
+	killed, err := net.Listen("unix", path)
 	require.NoError(t, err)
-	killed.SetUnlinkOnClose(false)
+	killed.(interface{ SetUnlinkOnClose(bool) }).SetUnlinkOnClose(false) // which Plan 9 does not have
 	require.NoError(t, killed.Close())
 	require.FileExists(t, path)
 
 	alive := newLayer(t, raftwire.TCPConfig{Bind: "unix:" + path})
 	defer func() { require.NoError(t, alive.Close()) }()
 	_, err = raftwire.NewTCPStreamLayer(raftwire.TCPConfig{Bind: "unix:" + path})
-	require.ErrorContains(t, err, "address already in use")
+	require.ErrorIs(t, err, errno.AddressInUse)
 	conn, err := alive.Dial("unix:"+raftwire.ServerAddress(path), time.Minute)
 	require.NoError(t, err, "the living one was replaced")
 	require.NoError(t, conn.Close())

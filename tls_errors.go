@@ -9,7 +9,8 @@ import (
 	"net"
 	"slices"
 	"strings"
-	"syscall"
+
+	"github.com/raftwire/raftwire/internal/errno"
 )
 
 // handshakeError says why an inbound connection was refused. Its text may quote
@@ -56,7 +57,7 @@ func explainAccepted(address ServerAddress, err error) error {
 // isGone reports whether a connection ended before anything was wrong with it.
 func isGone(err error) bool {
 	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, net.ErrClosed) ||
-		errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
+		errno.IsCut(err)
 }
 
 // guessForeign says what a connection looks like that does not begin with TLS.

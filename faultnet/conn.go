@@ -7,6 +7,8 @@ import (
 	"os"
 	"sync"
 	"time"
+
+	"github.com/raftwire/raftwire/internal/errno"
 )
 
 // Conn is one end of a connection. Reads, writes and everything else may run
@@ -86,7 +88,7 @@ func (c *Conn) tryRead(b []byte) (int, error) {
 	case c.finished:
 		return 0, io.EOF
 	case c.reset:
-		return 0, errReset
+		return 0, errno.Reset
 	}
 	return 0, nil
 }
@@ -158,9 +160,9 @@ func (c *Conn) writeError() error {
 	case c.writeDeadline.passed():
 		return os.ErrDeadlineExceeded
 	case c.writeClosed, c.reset && c.finished:
-		return errBrokenPipe
+		return errno.BrokenPipe
 	case c.reset:
-		return errReset
+		return errno.Reset
 	}
 	return nil
 }
@@ -178,7 +180,7 @@ func (c *Conn) tryWrite(b []byte) (int, error) {
 	}
 	if blown {
 		c.breakOff()
-		return n, errReset
+		return n, errno.Reset
 	}
 	return n, nil
 }

@@ -8,14 +8,13 @@ import (
 	"net"
 	"os"
 	"sync"
-	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
 
-	"github.com/stretchr/testify/require"
-
 	"github.com/raftwire/raftwire/faultnet"
+	"github.com/raftwire/raftwire/internal/errno"
+	"github.com/stretchr/testify/require"
 )
 
 // inBubble runs a test on fake time over a network of its own.
@@ -190,7 +189,7 @@ func TestCloseWriteLeavesReadingOpen(t *testing.T) {
 		a, b := connect(t, n)
 		write(t, a, "bye")
 		require.NoError(t, a.CloseWrite())
-		require.ErrorIs(t, writeError(a), syscall.EPIPE)
+		require.ErrorIs(t, writeError(a), errno.BrokenPipe)
 		read(t, b, "bye")
 		require.Equal(t, io.EOF, readError(b))
 		write(t, b, "answer")
@@ -203,7 +202,7 @@ func TestTheSecondWriteAfterThePeersCloseFails(t *testing.T) {
 		a, b := connect(t, n)
 		require.NoError(t, b.Close())
 		write(t, a, "x")
-		require.ErrorIs(t, writeError(a), syscall.EPIPE)
+		require.ErrorIs(t, writeError(a), errno.BrokenPipe)
 		require.Equal(t, io.EOF, readError(a))
 	})
 }
@@ -215,8 +214,8 @@ func TestClosingWithUnreadBytesResetsThePeerAfterWhatItWasSent(t *testing.T) {
 		write(t, b, "answer")
 		require.NoError(t, b.Close())
 		read(t, a, "answer")
-		require.ErrorIs(t, readError(a), syscall.ECONNRESET)
-		require.ErrorIs(t, writeError(a), syscall.ECONNRESET)
+		require.ErrorIs(t, readError(a), errno.Reset)
+		require.ErrorIs(t, writeError(a), errno.Reset)
 	})
 }
 
@@ -291,14 +290,14 @@ func TestDialFailsAsASystemsDoes(t *testing.T) {
 	inBubble(t, func(t *testing.T, n *faultnet.Network) {
 		a, b := n.Host("a"), n.Host("b")
 		_, err := a.Dial(t.Context(), "b")
-		require.ErrorIs(t, err, syscall.ECONNREFUSED)
+		require.ErrorIs(t, err, errno.Refused)
 		layer, err := b.Listen()
 		require.NoError(t, err)
 		_, err = b.Listen()
-		require.ErrorIs(t, err, syscall.EADDRINUSE)
+		require.ErrorIs(t, err, errno.AddressInUse)
 		b.Refuse(true)
 		_, err = layer.Dial("b", 0)
-		require.ErrorIs(t, err, syscall.ECONNREFUSED)
+		require.ErrorIs(t, err, errno.Refused)
 		b.Refuse(false)
 		_, err = layer.Dial("b", 0)
 		require.NoError(t, err)
@@ -332,7 +331,7 @@ func TestCloseOfAListenerEndsAcceptAndResetsWhoWaits(t *testing.T) {
 		waiting, err := n.Host("a").Dial(t.Context(), "b")
 		require.NoError(t, err)
 		require.NoError(t, layer.Close())
-		require.ErrorIs(t, readError(waiting), syscall.ECONNRESET)
+		require.ErrorIs(t, readError(waiting), errno.Reset)
 		layer, err = n.Host("b").Listen()
 		require.NoError(t, err)
 		done := pending(t, func() error { _, err := layer.Accept(); return err })
@@ -347,10 +346,10 @@ func TestACrashResetsPeersAndRefusesDials(t *testing.T) {
 		a, b := connect(t, n)
 		done := pending(t, func() error { return readError(a) })
 		n.Host("b").Crash()
-		require.ErrorIs(t, <-done, syscall.ECONNRESET)
+		require.ErrorIs(t, <-done, errno.Reset)
 		require.ErrorIs(t, readError(b), net.ErrClosed)
 		_, err := n.Host("a").Dial(t.Context(), "b")
-		require.ErrorIs(t, err, syscall.ECONNREFUSED)
+		require.ErrorIs(t, err, errno.Refused)
 		_, err = n.Host("b").Listen()
 		require.ErrorIs(t, err, net.ErrClosed)
 		n.Host("b").Restart()
@@ -367,8 +366,8 @@ func TestAMachineWithoutPowerIsSilentAndResetsOnceItIsBack(t *testing.T) {
 		silent := pending(t, func() error { return readError(a) })
 		dial := pending(t, func() error { _, err := n.Host("a").Dial(t.Context(), "b"); return err })
 		n.Host("b").Restart()
-		require.ErrorIs(t, <-silent, syscall.ECONNRESET)
-		require.ErrorIs(t, <-dial, syscall.ECONNREFUSED)
+		require.ErrorIs(t, <-silent, errno.Reset)
+		require.ErrorIs(t, <-dial, errno.Refused)
 	})
 }
 
@@ -384,8 +383,8 @@ func TestResetBreaksBothEnds(t *testing.T) {
 				write(t, a, "before")
 				reset(n, a)
 				read(t, b, "before")
-				require.ErrorIs(t, readError(a), syscall.ECONNRESET)
-				require.ErrorIs(t, readError(b), syscall.ECONNRESET)
+				require.ErrorIs(t, readError(a), errno.Reset)
+				require.ErrorIs(t, readError(b), errno.Reset)
 				require.Equal(t, 2, n.OpenConns())
 			})
 		})
@@ -404,9 +403,9 @@ func TestAFuseLetsExactlyItsBytesThrough(t *testing.T) {
 				light(n, a)
 				sent, err := a.Write([]byte("12345"))
 				require.Equal(t, 3, sent)
-				require.ErrorIs(t, err, syscall.ECONNRESET)
+				require.ErrorIs(t, err, errno.Reset)
 				read(t, b, "123")
-				require.ErrorIs(t, readError(b), syscall.ECONNRESET)
+				require.ErrorIs(t, readError(b), errno.Reset)
 				a, b = connect(t, n)
 				write(t, a, "12345")
 				read(t, b, "12345")

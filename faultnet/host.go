@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/raftwire/raftwire"
+	"github.com/raftwire/raftwire/internal/errno"
 )
 
 // Host is a machine with one process on it, which may listen and dial.
@@ -55,7 +56,7 @@ func (h *Host) mayListen() error {
 	case h.state != hostUp:
 		return net.ErrClosed
 	case h.layer != nil:
-		return errAddressInUse
+		return errno.AddressInUse
 	}
 	return nil
 }
@@ -158,7 +159,7 @@ func (h *Host) connect(ctx context.Context, to *Host, life int) (*Conn, error) {
 		if err := h.travel(ctx, h.net.link(to, h), life, nil); err != nil {
 			return nil, err
 		}
-		return nil, errRefused
+		return nil, errno.Refused
 	}
 	client, server := h.pair(to)
 	to.layer.enqueue(server)
@@ -272,7 +273,7 @@ func (l *Layer) acceptError() error {
 	case l.closed:
 		return net.ErrClosed
 	case l.host.failing:
-		return errTooManyFiles
+		return errno.TooManyFiles
 	}
 	return nil
 }

@@ -5,14 +5,13 @@ import (
 	"io"
 	"math/bits"
 	"net"
-	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
 
-	"github.com/stretchr/testify/require"
-
 	"github.com/raftwire/raftwire/faultnet"
+	"github.com/raftwire/raftwire/internal/errno"
+	"github.com/stretchr/testify/require"
 )
 
 func TestJitterAddsAtMostItself(t *testing.T) {
@@ -223,12 +222,12 @@ func TestAHostThatFailsToAcceptLeavesConnectionsWaiting(t *testing.T) {
 		c, err := n.Host("a").Dial(t.Context(), "b")
 		require.NoError(t, err)
 		err = <-accept
-		require.ErrorIs(t, err, syscall.EMFILE)
+		require.ErrorIs(t, err, errno.TooManyFiles)
 		var temporary interface{ Temporary() bool }
 		require.ErrorAs(t, err, &temporary)
 		require.True(t, temporary.Temporary())
 		_, err = layer.Accept()
-		require.ErrorIs(t, err, syscall.EMFILE)
+		require.ErrorIs(t, err, errno.TooManyFiles)
 		n.Host("b").FailAccepts(false)
 		accepted, err := layer.Accept()
 		require.NoError(t, err)

@@ -6,9 +6,9 @@ import (
 	"errors"
 	"io"
 	"net"
-	"syscall"
 
 	"github.com/raftwire/raftwire"
+	"github.com/raftwire/raftwire/internal/errno"
 )
 
 // Kind returns the label for a request: bare heartbeats have one of their own.
@@ -83,5 +83,5 @@ func isShutdown(err error) bool {
 }
 
 func isCut(err error) bool {
-	return errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE) || errors.Is(err, io.ErrUnexpectedEOF)
+	return errno.IsCut(err) || errors.Is(err, io.ErrUnexpectedEOF)
 }

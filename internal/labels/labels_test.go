@@ -5,10 +5,10 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"syscall"
 	"testing"
 
 	"github.com/raftwire/raftwire"
+	"github.com/raftwire/raftwire/internal/errno"
 	"github.com/stretchr/testify/require"
 )
 
@@ -47,7 +47,7 @@ func TestCloseReason(t *testing.T) {
 		"peer":     {io.EOF},
 		"timeout":  {fmt.Errorf("read: %w", os.ErrDeadlineExceeded)},
 		"shutdown": {raftwire.ErrTransportShutdown},
-		"cut":      {fmt.Errorf("read: %w", syscall.ECONNRESET), fmt.Errorf("write: %w", syscall.EPIPE), io.ErrUnexpectedEOF},
+		"cut":      {fmt.Errorf("read: %w", errno.Reset), fmt.Errorf("write: %w", errno.BrokenPipe), io.ErrUnexpectedEOF},
 		"local":    {errors.New("the pool is full"), nil},
 	} {
 		for _, err := range errs {
