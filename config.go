@@ -72,8 +72,9 @@ type NetworkTransportConfig struct {
 	// Timeout bounds every request from dialling to its answer, and the time
 	// without progress wherever something is transferred: inside an inbound
 	// message, in a snapshot's body in either direction, in writing an answer.
-	// 0 means no limit: calls then end with an answer, an error or Close.
-	// Negative is an error.
+	// 0 means no limit: calls then end with an answer, an error or Close, and
+	// an inbound request that stalls keeps its connection until that is wanted
+	// for another; see MaxConns. Negative is an error.
 	Timeout time.Duration
 
 	// MsgpackUseNewTimeFormat encodes Log.AppendedAt as msgpack's timestamp

@@ -292,6 +292,32 @@ func TestRefusalsAreSeen(t *testing.T) {
 	}
 }
 
+// What cannot be decoded ends the connection, but the requests before it were
+// right: if the core answers them soon, the answers go out.
+func TestGarbageDoesNotCostTheAnswersToWhatCameBefore(t *testing.T) {
+	for _, late := range []time.Duration{0, 10 * time.Millisecond, time.Hour} {
+		t.Run(fmt.Sprintf("answers after %v", late), func(t *testing.T) {
+			onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
+				b := listen(t, net, "b")
+				serve(t, b, func(rpc raftwire.RPC) { go func() { pause(late); accept(rpc) }() })
+				conn := dialRaw(t, net, "a")
+				say(t, conn, "\x03\x80\x03\x80\x03\xc1")
+				var answers []byte
+				took := elapsed(func() { answers, _ = io.ReadAll(conn) })
+				if late < prompt {
+					require.Equal(t, late, took)
+					require.EqualValues(t, 2, countAnswers(t, answers))
+				} else {
+					require.LessOrEqual(t, took, prompt)
+				}
+				synctest.Wait()
+				require.Equal(t, raftwire.Refusals{Malformed: 1}, b.Refusals())
+				pause(late)
+			})
+		})
+	}
+}
+
 func closeNow(conn net_) { _ = conn.Close() }
 
 func hearAndClose(conn net_) {

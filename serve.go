@@ -147,6 +147,7 @@ func (s *session) run() {
 	s.watch.conn = s.conn
 	err := s.serve()
 	s.watch.stop()
+	s.conn.awaitWriter() // it takes the last answers along
 	err = s.conn.close(err)
 	s.meter.abandon(err)
 	s.transport.logEnd(s.conn, err)
@@ -161,6 +162,9 @@ func (s *session) serve() error {
 		}
 		kind, command := s.readRequest()
 		if err := s.conn.in.Err(); err != nil {
+			// Those before it were right. Answers that are given soon go out;
+			// then the watch, which finds the reader failed, ends the wait.
+			_ = s.settle()
 			return err
 		}
 		s.meter.decode(kind, command, s.conn.in.Consumed())
