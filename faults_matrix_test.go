@@ -1,6 +1,7 @@
 package raftwire_test
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -200,6 +201,9 @@ func (x *rig) repair() {
 	x.net.SetBuffer(faultnet.DefaultBuffer)
 	x.net.Link("a", "b").ResetAfter(-1)
 	x.net.Link("b", "a").ResetAfter(-1)
+	x.away(0)
+	x.net.Host("b").Refuse(false)
+	x.net.Host("b").FailAccepts(false)
 	x.net.Host("b").Restart()
 	x.net.Heal()
 	pause(10 * time.Minute)
@@ -258,6 +262,15 @@ var (
 			_, err = c.Conn.Write(p[n : n+1])
 		}
 		return n, err
+	}}
+)
+
+// garbage writes what is no answer, and stammer says everything twice.
+var (
+	garbage = &roughness{write: func(c *roughConn, p []byte) (int, error) { return c.Conn.Write(bytes.Repeat([]byte{0xc1}, len(p))) }}
+	stammer = &roughness{write: func(c *roughConn, p []byte) (int, error) {
+		_, err := c.Conn.Write(bytes.Repeat(p, 2))
+		return len(p), err
 	}}
 )
 
@@ -394,6 +407,20 @@ var (
 	lostUnlessOld      = wants{all: isLost, reusedCall: succeeds, reusedPipeline: isLost}
 )
 
+const (
+	half = testTimeout / 2
+	far  = testTimeout / 8
+
+	// acceptGrace is how long CloseStreams takes.
+	acceptGrace = 5 * time.Millisecond
+)
+
+// away puts b at a distance of d.
+func (x *rig) away(d time.Duration) {
+	toward(x).SetLatency(d)
+	from(x).SetLatency(d)
+}
+
 // toward and from are faults of the links.
 func toward(x *rig) *faultnet.Link { return x.net.Link("a", "b") }
 func from(x *rig) *faultnet.Link   { return x.net.Link("b", "a") }
@@ -412,6 +439,21 @@ var faults = []fault{
 	{name: "black hole for answers", want: wants{all: timesOut}, before: func(x *rig) { from(x).Cut() }},
 	{name: "black hole once the request is there", want: late, core: func(x *rig, rpc raftwire.RPC) { from(x).Cut(); accept(rpc) }},
 
+	{name: "black hole that heals", want: wants{all: succeedsAfter(half)}, before: func(x *rig) {
+		x.net.Partition("a", "b")
+		time.AfterFunc(half, x.net.Heal)
+	}},
+	{name: "black hole and Close", want: wants{all: outcome{is: shutDown.is, after: half}}, before: func(x *rig) {
+		x.net.Partition("a", "b")
+		time.AfterFunc(half, func() { _ = x.a.Close() })
+	}},
+	{name: "black hole and CloseStreams", before: func(x *rig) {
+		x.net.Partition("a", "b")
+		time.AfterFunc(half-acceptGrace, x.a.CloseStreams)
+	}, want: wants{all: timesOut, reusedCall: outcome{is: isLost.is, after: half}, reusedPipeline: outcome{is: isLost.is, after: half}}},
+	{name: "a long way", want: wants{all: succeedsAfter(4 * far), reusedCall: succeedsAfter(2 * far), reusedPipeline: succeedsAfter(2 * far)}, before: func(x *rig) { x.away(far) }},
+	{name: "too long a way", want: wants{all: timesOut}, before: func(x *rig) { x.away(testTimeout) }},
+
 	{name: "slow reader", want: wants{all: timesOut}, before: func(x *rig) { x.net.SetBuffer(16); x.wire.rough.Store(slowReader) }},
 	{name: "slow loris", want: late, before: func(x *rig) { x.wire.rough.Store(slowWriter) }},
 	{name: "half an answer and silence", want: late, before: func(x *rig) { x.wire.rough.Store(halfAnswer(func(*roughConn) {})) }},
@@ -419,6 +461,13 @@ var faults = []fault{
 		x.wire.rough.Store(halfAnswer(func(c *roughConn) { _ = c.Conn.Close() }))
 	}},
 
+	{name: "garbage for an answer", want: lost, before: func(x *rig) { x.wire.rough.Store(garbage) }},
+	{name: "more than an answer", want: wants{all: succeeds}, before: func(x *rig) { x.wire.rough.Store(stammer) }},
+
+	{name: "nobody there", want: lost, before: func(x *rig) { x.gone.Store(true); _ = x.b.Close(); synctest.Wait() }},
+	{name: "refused", want: wants{all: isLost, reusedCall: succeeds, reusedPipeline: succeeds}, before: func(x *rig) { x.net.Host("b").Refuse(true) }},
+	{name: "never accepted", before: func(x *rig) { x.net.Host("b").FailAccepts(true) },
+		want: wants{all: timesOut, snapshot: restoreTimesOut, reusedCall: succeeds, reusedPipeline: succeeds}},
 	{name: "restart while idle", want: wants{all: succeeds}, before: func(x *rig) { x.net.Host("b").Crash(); x.gone.Store(true); x.repair() }},
 	{name: "half-open", want: wants{all: timesOut}, before: func(x *rig) { x.net.Host("b").PowerOff(); x.gone.Store(true) }},
 	{name: "half-open and restarted", want: wants{all: succeeds, reusedPipeline: isLost}, before: func(x *rig) {
@@ -446,8 +495,13 @@ var faults = []fault{
 	{name: "two answers", want: wants{all: succeeds}, core: func(_ *rig, rpc raftwire.RPC) { accept(rpc); rpc.Respond(nil, errors.New("again")) }},
 }
 
+// succeedsAfter is what becomes of a request that takes a while on its way.
+func succeedsAfter(d time.Duration) outcome {
+	return outcome{is: succeeds.is, after: d, answer: true}
+}
+
 // succeedsLate is what becomes of a snapshot whose restore takes a while.
-var succeedsLate = outcome{is: succeeds.is, after: 2 * testTimeout, answer: true}
+var succeedsLate = succeedsAfter(2 * testTimeout)
 
 // withAnswer is an outcome with the right response all the same.
 func withAnswer(o outcome) outcome {

@@ -194,6 +194,51 @@ func askForEver(conn net_) {
 	}
 }
 
+// P10: an answer that does not end costs its sender the connection before it
+// costs much memory.
+func TestAnAnswerWithoutAnEndIsRefused(t *testing.T) {
+	const most = 64 << 20
+	for name, beginning := range map[string]string{
+		"a text":          "\xdb\x7f\xff\xff\xff",
+		"a field":         "\xa0\x81\xa5Peers\xdb\x7f\xff\xff\xff",
+		"unknown fields":  "\xa0\xdf\xff\xff\xff\xff",
+		"an unknown list": "\xa0\x81\xa1x\xdd\xff\xff\xff\xff",
+	} {
+		t.Run(name, func(t *testing.T) {
+			onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
+				layer, err := net.Host("b").Listen()
+				require.NoError(t, err)
+				defer func() { require.NoError(t, layer.Close()) }()
+				go func() {
+					conn, _ := layer.Accept()
+					_, _ = io.WriteString(conn, beginning)
+					_, _ = io.CopyN(conn, repeated("\xa1x"), most)
+					_, _ = conn.Read(make([]byte, 100))
+					_ = conn.Close()
+				}()
+				a := listen(t, net, "a")
+				var resp raftwire.RequestVoteResponse
+				grown := allocatedBytes(func() {
+					err = a.RequestVote("b", "b", &raftwire.RequestVoteRequest{Term: 7}, &resp)
+				})
+				require.ErrorContains(t, err, "over the limit of 16777216")
+				require.Less(t, grown, uint64(48<<20))
+				synctest.Wait()
+			})
+		})
+	}
+}
+
+// repeated is text without an end.
+type repeated string
+
+func (r repeated) Read(p []byte) (n int, err error) {
+	for n < len(p) {
+		n += copy(p[n:], r)
+	}
+	return n, nil
+}
+
 // P4: Close ends 10,000 inbound connections in every state they can be in.
 func TestCloseEndsTenThousandInboundConnections(t *testing.T) {
 	const each = 2500

@@ -32,6 +32,10 @@ type contextDialer interface {
 	DialContext(ctx context.Context, address ServerAddress) (net.Conn, error)
 }
 
+// maxAnswerBytes is how large an answer may be. The longest hold the text of an
+// error, or the addresses of peers.
+const maxAnswerBytes = 16 << 20
+
 // acceptGrace is how long CloseStreams waits for connections to be accepted.
 const acceptGrace = 5 * time.Millisecond
 
@@ -381,6 +385,7 @@ func (n *NetworkTransport) dial(addr ServerAddress, deadline time.Time) (*conn, 
 			return nil, fmt.Errorf("dial: %w", err)
 		}
 		c := newConn(raw, addr, n.timeout, &n.tasks)
+		c.in.SetLimit(maxAnswerBytes)
 		c.introduce(&n.hooks, t, false)
 		err = n.add(c, generation)
 		if err == nil {

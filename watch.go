@@ -27,7 +27,10 @@ func (c *conn) watchPeer() {
 	defer close(c.watch)
 	hook := c.beforeRead
 	c.beforeRead = nil
-	err := c.in.Fill()
+	var err error
+	for err == nil && c.in.Buffered() < watchLimit {
+		err = c.in.Fill()
+	}
 	c.beforeRead = hook
 	if err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
 		_ = c.close(err)
@@ -172,18 +175,6 @@ func (w *callerWatch) lend(wait uint64) {
 		w.taken.Store(w.conn.watch != nil)
 	case w.conn.watch == nil:
 		w.conn.startWatching()
-	case w.readAhead() && w.conn.in.Buffered() < watchLimit && w.conn.failure() == nil:
-		w.conn.startWatching()
-	}
-}
-
-// readAhead reports whether the watch has ended because the caller sent more.
-func (w *callerWatch) readAhead() bool {
-	select {
-	case <-w.conn.watch:
-		return true
-	default:
-		return false
 	}
 }
 

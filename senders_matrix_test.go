@@ -1,0 +1,268 @@
+package raftwire_test
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/raftwire/raftwire"
+	"github.com/raftwire/raftwire/faultnet"
+	"github.com/stretchr/testify/require"
+)
+
+// The other side of TestEveryRequestUnderEveryFault: every request from every
+// kind of sender. Whole requests reach the core, and nothing else does; the
+// connection ends when it should, and is counted if it was refused; others are
+// served, and in the end neither a goroutine nor a connection is left.
+func TestEveryRequestFromEverySender(t *testing.T) {
+	for _, s := range senders {
+		for _, in := range inboundRequests() {
+			for _, crumb := range []int{0, 3} {
+				name := fmt.Sprintf("%s, %s, %s", s.name, in.name, orElse(crumb > 0, "in crumbs", "in one piece"))
+				t.Run(name, func(t *testing.T) {
+					onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
+						net.Slice(crumb)
+						newReceiver(t, net, s).suffer(s, in)
+					})
+				})
+			}
+		}
+	}
+}
+
+// inbound is what a sender sends: one request, or several.
+type inbound struct {
+	name  string
+	bytes []byte
+	begun int // bytes before those inside of which something goes wrong
+
+	// How many requests reach the core, if it does and if it does not.
+	early, all int32
+
+	snapshot bool // the core reads a body
+}
+
+func inboundRequests() []inbound {
+	header := snapshotHeader(100)
+	three := bytes.Repeat(requestBytes(appendRequest(1)), 3)
+	all := []inbound{
+		{name: "a snapshot's body", bytes: append(header, make([]byte, 100)...), begun: len(header), early: 1, all: 1, snapshot: true},
+		{name: "the third of three", bytes: three, begun: len(three) / 3 * 2, early: 2, all: 3},
+	}
+	for _, command := range commandsOfEveryKind() {
+		_, snapshot := command.(*raftwire.InstallSnapshotRequest)
+		all = append(all, inbound{name: nameOf(command), bytes: requestBytes(command), all: 1, snapshot: snapshot})
+	}
+	return all
+}
+
+func nameOf(command any) string {
+	if m, ok := command.(*raftwire.AppendEntriesRequest); ok && len(m.Entries) == 0 {
+		return "heartbeat"
+	}
+	return strings.TrimPrefix(fmt.Sprintf("%T", command), "*raftwire.")
+}
+
+// receiver is a transport, and a connection that somebody makes to it.
+type receiver struct {
+	t     *testing.T
+	net   *faultnet.Network
+	b     *raftwire.NetworkTransport
+	conn  *faultnet.Conn
+	heard chan []byte    // everything that was read from conn, once that is over
+	seen  atomic.Int32   // requests that reached the core
+	over  atomic.Bool    // the core is healthy again
+	ended chan time.Time // when the connection did
+}
+
+func newReceiver(t *testing.T, net *faultnet.Network, s sender) *receiver {
+	x := &receiver{t: t, net: net, heard: make(chan []byte, 1), ended: make(chan time.Time, 3)}
+	if s.deaf {
+		net.SetBuffer(16)
+	}
+	x.b = listen(t, net, "b", withHooks(raftwire.Hooks{
+		ConnClosed: func(raftwire.ConnEvent) { x.ended <- time.Now() },
+	}))
+	serve(t, x.b, func(rpc raftwire.RPC) {
+		x.seen.Add(1)
+		if core := s.core; core != nil && !x.over.Load() {
+			go core(rpc)
+		} else {
+			go accept(rpc)
+		}
+	})
+	x.conn = dialRaw(t, net, "a").(*faultnet.Conn)
+	if !s.deaf {
+		go func() { all, _ := io.ReadAll(x.conn); x.heard <- all }()
+	}
+	return x
+}
+
+func (x *receiver) suffer(s sender, in inbound) {
+	s.does(x, in)
+	done := time.Now()
+	pause(time.Hour)
+	x.checkEnd(s, in, done)
+	x.net.Heal()
+	_ = x.conn.Close()
+	x.checkDeliveries(s, in)
+	require.Equal(x.t, s.refused, x.b.Refusals())
+	x.checkOthers()
+}
+
+func (x *receiver) checkDeliveries(s sender, in inbound) {
+	want := in.early
+	if s.whole {
+		want = in.all
+	}
+	if s.deaf || s.core != nil { // a request may wait for the answer to the one before
+		want = min(want, max(x.seen.Load(), 1))
+	}
+	require.Equal(x.t, want, x.seen.Load(), "requests at the core")
+	if s.hears {
+		require.EqualValues(x.t, want, countAnswers(x.t, <-x.heard), "answers")
+	}
+}
+
+func (x *receiver) checkEnd(s sender, in inbound, done time.Time) {
+	after := s.after
+	if in.snapshot && s.snapshotAfter != 0 {
+		after = s.snapshotAfter
+	}
+	select {
+	case ended := <-x.ended:
+		took := ended.Sub(done)
+		switch after {
+		case promptly:
+			require.LessOrEqual(x.t, took, prompt)
+		default:
+			require.Equal(x.t, after, took)
+		}
+	default:
+		require.Equal(x.t, stays, after, "the connection is still open")
+	}
+}
+
+// checkOthers checks that somebody else is served.
+func (x *receiver) checkOthers() {
+	x.over.Store(true)
+	b := x.b
+	if b.IsShutdown() {
+		b = listen(x.t, x.net, "b")
+		serve(x.t, b, accept)
+	}
+	x.net.SetBuffer(faultnet.DefaultBuffer)
+	c := listen(x.t, x.net, "c")
+	var resp raftwire.RequestVoteResponse
+	require.NoError(x.t, c.RequestVote("b", "b", &raftwire.RequestVoteRequest{Term: 7}, &resp))
+	require.True(x.t, resp.Granted)
+}
+
+// sender is somebody who sends requests, and what comes of it.
+type sender struct {
+	name string
+	does func(x *receiver, in inbound)
+	core func(rpc raftwire.RPC) // nil: it is healthy
+
+	// When the connection ends, after does has returned: exactly, or promptly.
+	after, snapshotAfter time.Duration
+
+	whole   bool // all that was sent reaches the core, else what came early
+	hears   bool // and all of that is answered
+	deaf    bool // nothing is read from the connection, which holds little
+	refused raftwire.Refusals
+}
+
+const (
+	promptly = time.Duration(0)
+	stays    = time.Duration(-1)
+
+	// atWork is how long a busy core takes.
+	atWork = 10 * time.Second
+)
+
+var stalled = raftwire.Refusals{Stalled: 1}
+
+var senders = []sender{
+	{name: "hangs up inside", does: halfway(hangUp)},
+	{name: "resets inside", does: halfway(breakOff)},
+	{name: "falls silent inside", does: halfway(nothing), after: testTimeout, hears: true, refused: stalled},
+	{name: "is cut off inside", does: halfway(cutOff), after: testTimeout, refused: stalled},
+	{name: "loses its power inside", does: halfway(powerOff), after: testTimeout, refused: stalled},
+	{name: "meets CloseStreams inside", does: halfway(closeStreams)},
+	{name: "meets Close inside", does: halfway(closeTransport)},
+
+	{name: "brings a byte now and then", does: drip, after: stays, whole: true, hears: true},
+	{name: "ends its side after it", does: goesOn("", endSide), whole: true, hears: true},
+	{name: "never reads", does: push, after: testTimeout, whole: true, deaf: true, refused: stalled},
+	{name: "is cut off after it", does: wholly(cutOff), after: stays, whole: true, hears: true},
+	{name: "goes on with garbage", does: goesOn("\xc1", nothing), whole: true, hears: true, refused: raftwire.Refusals{Foreign: 1}},
+	{name: "goes on with half a request", does: goesOn("\x00\x81\xa4", nothing), after: testTimeout, whole: true, hears: true, refused: stalled},
+
+	{name: "hangs up on a busy core", does: wholly(hangUp), core: busyCore, whole: true, snapshotAfter: atWork},
+	{name: "resets on a busy core", does: wholly(breakOff), core: busyCore, whole: true, snapshotAfter: atWork},
+	{name: "meets CloseStreams at a busy core", does: wholly(closeStreams), core: busyCore, whole: true},
+	{name: "meets Close at a busy core", does: wholly(closeTransport), core: busyCore, whole: true},
+}
+
+func busyCore(rpc raftwire.RPC) {
+	if rpc.Reader != nil {
+		_, _ = io.Copy(io.Discard, rpc.Reader)
+	}
+	pause(atWork)
+	accept(rpc)
+}
+
+// halfway sends what comes before something goes wrong inside, and a half of the
+// rest.
+func halfway(then func(*receiver)) func(*receiver, inbound) {
+	return func(x *receiver, in inbound) {
+		say(x.t, x.conn, string(in.bytes[:(in.begun+len(in.bytes))/2]))
+		synctest.Wait()
+		then(x)
+	}
+}
+
+// wholly sends everything, and waits until it is there.
+func wholly(then func(*receiver)) func(*receiver, inbound) {
+	return func(x *receiver, in inbound) {
+		say(x.t, x.conn, string(in.bytes))
+		synctest.Wait()
+		then(x)
+	}
+}
+
+// goesOn sends everything, and more, at once.
+func goesOn(more string, then func(*receiver)) func(*receiver, inbound) {
+	return func(x *receiver, in inbound) {
+		say(x.t, x.conn, string(in.bytes)+more)
+		then(x)
+	}
+}
+
+func drip(x *receiver, in inbound) {
+	for _, b := range in.bytes {
+		say(x.t, x.conn, string([]byte{b}))
+		pause(testTimeout - 1)
+	}
+}
+
+// push sends without waiting until it is taken.
+func push(x *receiver, in inbound) {
+	go func() { _, _ = x.conn.Write(in.bytes) }()
+	synctest.Wait()
+}
+
+func nothing(*receiver)          {}
+func hangUp(x *receiver)         { _ = x.conn.Close() }
+func endSide(x *receiver)        { _ = x.conn.CloseWrite() }
+func breakOff(x *receiver)       { x.conn.Reset() }
+func cutOff(x *receiver)         { x.net.Partition("a", "b") }
+func powerOff(x *receiver)       { x.net.Host("a").PowerOff() }
+func closeStreams(x *receiver)   { x.b.CloseStreams() }
+func closeTransport(x *receiver) { _ = x.b.Close() }
