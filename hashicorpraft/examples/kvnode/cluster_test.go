@@ -2,13 +2,18 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"flag"
 	"fmt"
 	"math/rand/v2"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/hashicorp/raft"
+	"github.com/raftwire/raftwire/internal/testca"
 	"github.com/stretchr/testify/require"
 )
 
@@ -16,6 +21,8 @@ import (
 // cluster goes through in its life. Every step ends when the cluster works
 // again; in the end no acknowledged write may be missing, and writes may have
 // failed only at a node that the step was about, or around an election.
+//
+// Over TLS the two transports have the layer in common.
 
 var long = flag.Duration("long", 0, "how long TestAClusterLosesNoWrite goes on with random steps")
 
@@ -24,7 +31,7 @@ const testPatience = 60 * time.Second
 
 func TestAClusterLosesNoWrite(t *testing.T) {
 	t.Parallel()
-	c := startCluster(t, "hashicorp")
+	c := startCluster(t, "hashicorp", nil)
 	c.change(c.nodes[0], "raftwire")
 	c.killLeader()
 	c.change(c.nodes[1], "raftwire")
@@ -32,6 +39,23 @@ func TestAClusterLosesNoWrite(t *testing.T) {
 	c.change(c.nodes[2], "raftwire")
 	c.killFollowerUntilItNeedsASnapshot()
 	c.isolate(c.follower())
+	c.random(*long)
+	for _, n := range c.nodes {
+		c.change(n, "hashicorp")
+	}
+	c.check()
+}
+
+func TestAClusterOverTLSLosesNoWrite(t *testing.T) {
+	t.Parallel()
+	ca := testca.New()
+	c := startCluster(t, "hashicorp", ca)
+	c.change(c.nodes[0], "raftwire")
+	c.killLeader()
+	c.change(c.nodes[1], "raftwire")
+	c.isolate(c.leader())
+	c.change(c.nodes[2], "raftwire")
+	c.renewCertificates(ca)
 	c.random(*long)
 	for _, n := range c.nodes {
 		c.change(n, "hashicorp")
@@ -82,6 +106,22 @@ func (c *cluster) isolate(n *process) {
 	})
 }
 
+// renewCertificates replaces the certificate of every node. Only one of them is
+// started anew; who leads then has to connect to it.
+func (c *cluster) renewCertificates(ca *testca.Authority) {
+	for _, n := range c.nodes {
+		n.files.Certify(issue(ca))
+	}
+	c.killLeader()
+	require.True(c.t, slices.ContainsFunc(c.nodes, func(n *process) bool {
+		return strings.Contains(n.logged(), "TLS certificates reloaded")
+	}), "no node uses its new certificate")
+}
+
+func issue(ca *testca.Authority) *tls.Certificate {
+	return ca.Issue(func(c *x509.Certificate) { c.DNSNames = []string{clusterName} })
+}
+
 // random takes random steps for as long as it is told.
 func (c *cluster) random(howLong time.Duration) {
 	steps := []func(){
@@ -112,12 +152,17 @@ const (
 	segments      = 500 // entries are more than are kept after a snapshot, and two files of the log
 )
 
-func startCluster(t *testing.T, transport string, more ...string) *cluster {
+// startCluster starts a cluster over TLS if there is a CA.
+func startCluster(t *testing.T, transport string, ca *testca.Authority) *cluster {
 	c := &cluster{t: t, links: map[[2]raft.ServerID]*link{}}
 	data := t.TempDir()
 	for _, id := range []raft.ServerID{"a", "b", "c"} {
 		n := newProcess(t, id, transport)
-		n.args = append([]string{"-id", string(id), "-data", data, "-snapshot-after", fmt.Sprint(snapshotAfter)}, more...)
+		n.args = []string{"-id", string(id), "-data", data, "-snapshot-after", fmt.Sprint(snapshotAfter)}
+		if ca != nil {
+			n.files = testca.WriteFiles(t.TempDir(), issue(ca), ca)
+			n.args = append(n.args, "-tls", n.files.Dir)
+		}
 		c.nodes = append(c.nodes, n)
 	}
 	for _, n := range c.nodes {

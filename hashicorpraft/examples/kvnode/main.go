@@ -3,7 +3,7 @@
 // whole, and small enough to read in one go.
 //
 //	options.go    the flags, and who the peers are
-//	transport.go  the transport between nodes: raftwire's, or hashicorp/raft's
+//	transport.go  the transport between nodes: raftwire's, or hashicorp/raft's, over TCP or TLS
 //	node.go       the Raft node: log, snapshots, start and stop
 //	store.go      the state machine
 //	api.go        the HTTP API
@@ -54,7 +54,7 @@ func run(ctx context.Context, args []string, out, logOutput io.Writer) error {
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(out, "kvnode %s: Raft on %s by %s, HTTP on http://%s\n", o.id, o.raftBind, o.transport, listener.Addr())
+	fmt.Fprintf(out, "kvnode %s: Raft on %s by %s, HTTP on http://%s\n", o.id, o.raftBind, o.wire(), listener.Addr())
 	return serveUntil(ctx, n, listener)
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 	"net/http"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -140,6 +141,8 @@ func TestWhatCannotStartSaysWhy(t *testing.T) {
 		"no ports":       {"-id a -peers a=x/y", `"a=x/y" is not of the form`},
 		"twice":          {"-id a -peers a=x:1/x:2,a=x:3/x:4", `two nodes "a"`},
 		"transport":      {"-id a -peers a=x:1/x:2 -transport tcp", "-transport tcp: it is raftwire or hashicorp"},
+		"no certificate": {"-id a -peers a=" + freeAddress(t) + "/127.0.0.1:0 -tls nowhere", "transport: raftwire: TLS: TLSConfig.CAFile: open " + filepath.Join("nowhere", "ca.pem")},
+		"nor for theirs": {"-id a -peers a=" + freeAddress(t) + "/127.0.0.1:0 -tls nowhere -transport hashicorp", "transport: raftwire: TLS: TLSConfig.CAFile: open " + filepath.Join("nowhere", "ca.pem")},
 		"surplus":        {"-id a -peers a=x:1/x:2 b", `"b" is not a flag`},
 		"HTTP port":      {"-id a -peers a=127.0.0.1:0/" + busy, "HTTP: listen tcp " + busy},
 		"Raft port":      {"-id a -peers a=" + busy + "/127.0.0.1:0", "transport: raftwire: cannot bind to "},

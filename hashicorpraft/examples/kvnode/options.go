@@ -22,7 +22,7 @@ type options struct {
 	data      string
 
 	raftBind, httpBind string
-	transport          string
+	transport, tls     string
 	snapshotAfter      uint64
 }
 
@@ -49,6 +49,7 @@ func parseOptions(args []string, output io.Writer) (options, error) {
 	flags.StringVar(&o.raftBind, "raft", "", "`address` to listen on for Raft, if not that of -peers")
 	flags.StringVar(&o.httpBind, "http", "", "`address` to listen on for HTTP, if not that of -peers")
 	flags.StringVar(&o.transport, "transport", "raftwire", "`kind` of transport, raftwire or hashicorp; a cluster may have both")
+	flags.StringVar(&o.tls, "tls", "", "speak TLS between the nodes, with cert.pem, key.pem and ca.pem in this `directory`; every certificate has the name "+clusterName)
 	flags.Uint64Var(&o.snapshotAfter, "snapshot-after", 8192, "take a snapshot after so many `entries` of the log, and keep as many")
 	if err := flags.Parse(args); err != nil {
 		return o, err

@@ -15,6 +15,7 @@ import (
 	"testing"
 
 	"github.com/hashicorp/raft"
+	"github.com/raftwire/raftwire/internal/testca"
 	"github.com/stretchr/testify/require"
 )
 
@@ -24,7 +25,8 @@ type process struct {
 	id         raft.ServerID
 	raft, http string
 	args       []string
-	transport  string // from the next start on
+	transport  string       // from the next start on
+	files      testca.Files // that -tls names, if it does
 	log        *os.File
 
 	command *exec.Cmd     // of the last start

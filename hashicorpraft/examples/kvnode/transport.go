@@ -2,12 +2,17 @@ package main
 
 import (
 	"net"
+	"path/filepath"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/raft"
+	"github.com/raftwire/raftwire"
 	"github.com/raftwire/raftwire/hashicorpraft"
 )
+
+// clusterName is in the certificate of every node, and of nobody else.
+const clusterName = "kvnode"
 
 // transport is what both kinds are.
 type transport interface {
@@ -29,8 +34,49 @@ func newTransport(o options, logger hclog.Logger) (transport, error) {
 		Timeout:               5 * time.Second,
 	}
 	if o.transport == "hashicorp" {
-		config.MaxRPCsInFlight = 1 // its pipelines can hang, and Shutdown with them, when a leader loses: hashicorp/raft#612
-		return raft.NewTCPTransportWithConfig(o.raftBind, advertised, config)
+		return newHashicorpTransport(o, advertised, config)
+	}
+	if o.tls != "" {
+		return hashicorpraft.NewTLSTransport(o.raftBind, advertised, o.security(config.Logger), config)
 	}
 	return hashicorpraft.NewTCPTransportWithConfig(o.raftBind, advertised, config)
+}
+
+// newHashicorpTransport has no TLS of its own, so raftwire's goes under it.
+func newHashicorpTransport(o options, advertised *net.TCPAddr, config *raft.NetworkTransportConfig) (transport, error) {
+	config.MaxRPCsInFlight = 1 // its pipelines can hang, and Shutdown with them, when a leader loses: hashicorp/raft#612
+	if o.tls == "" {
+		return raft.NewTCPTransportWithConfig(o.raftBind, advertised, config)
+	}
+	tcp, err := raftwire.NewTCPStreamLayer(raftwire.TCPConfig{Bind: o.raftBind, Advertise: advertised.String()})
+	if err != nil {
+		return nil, err
+	}
+	secured, err := raftwire.NewTLSStreamLayer(tcp, o.security(config.Logger))
+	if err != nil {
+		_ = tcp.Close()
+		return nil, err
+	}
+	config.Stream = hashicorpraft.RaftStream(secured)
+	return raft.NewNetworkTransportWithConfig(config), nil
+}
+
+// security says who is a peer. Files that change are used by the next
+// handshake; nothing has to be restarted.
+func (o options) security(logger hclog.Logger) raftwire.TLSConfig {
+	return raftwire.TLSConfig{
+		CertFile:   filepath.Join(o.tls, "cert.pem"),
+		KeyFile:    filepath.Join(o.tls, "key.pem"),
+		CAFile:     filepath.Join(o.tls, "ca.pem"),
+		ServerName: clusterName,
+		Logger:     logger,
+	}
+}
+
+// wire is what nodes talk through, in words.
+func (o options) wire() string {
+	if o.tls != "" {
+		return o.transport + " over TLS"
+	}
+	return o.transport + " over TCP"
 }
