@@ -48,7 +48,9 @@ type MuxConfig struct {
 	// ClientCAs when a connection comes in; Certificates, RootCAs and ServerName
 	// (if empty, the host in the address) when one is dialled. NextProtos is set
 	// by the Mux. A connection that comes in is taken for TLS if it begins like
-	// it, so that layers with other keys stay reachable without.
+	// it, so that layers with other keys stay reachable without. For a port where
+	// nothing is spoken without TLS, and for what [TLSConfig] does, have a
+	// TLSStreamLayer for Listener instead.
 	TLS *tls.Config
 
 	// Timeout is how long a connection may take to say for which layer it is,

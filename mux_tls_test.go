@@ -189,3 +189,48 @@ func TestAMuxOverTLSNeedsNoOtherTLS(t *testing.T) {
 		require.ErrorContains(t, err, "MuxConfig.TLS is set, and Listener is a TLSStreamLayer, which has a configuration of its own: use one or the other")
 	})
 }
+
+// A cluster is moved from plain connections to TLS one node at a time: first all
+// accept both, then all dial with TLS, then none accepts anything else. Nodes of
+// neighbouring steps talk to each other.
+func TestAClusterCanBeMovedFromPlainToTLS(t *testing.T) {
+	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
+		ca := testca.New()
+		accepting := func(dialling func(raftwire.StreamLayer) raftwire.DialFunc) func(c *raftwire.MuxConfig) {
+			return func(c *raftwire.MuxConfig) {
+				c.TLS = &tls.Config{
+					Certificates: []tls.Certificate{*ca.Issue()},
+					ClientAuth:   tls.RequireAndVerifyClientCert,
+					ClientCAs:    testca.Pool(ca),
+				}
+				c.Dial = dialling(c.Listener.(raftwire.StreamLayer))
+			}
+		}
+		inPlain := func(raftwire.StreamLayer) raftwire.DialFunc { return nil }
+		withTLS := func(layer raftwire.StreamLayer) raftwire.DialFunc {
+			secured, err := raftwire.NewTLSStreamLayer(layer, secure(ca.Issue(), ca))
+			require.NoError(t, err)
+			return secured.DialContext
+		}
+		over, _ := listenTLS(t, net, "3", secure(ca.Issue(), ca))
+		steps := []*raftwire.NetworkTransport{
+			listen(t, net, "0"),
+			group(t, share(t, net, "1", accepting(inPlain)), raftwire.Unprefixed()),
+			group(t, share(t, net, "2", accepting(withTLS)), raftwire.Unprefixed()),
+			over,
+		}
+		for _, node := range steps {
+			serve(t, node, accept)
+		}
+		for i, from := range steps {
+			for j, to := range steps {
+				switch err := appendOnce(from, to.LocalAddr()); {
+				case max(i-j, j-i) <= 1:
+					require.NoError(t, err, "%d to %d", i, j)
+				case i == 0 && j == 3, i == 3 && j == 0:
+					require.Error(t, err, "%d to %d", i, j)
+				}
+			}
+		}
+	})
+}
