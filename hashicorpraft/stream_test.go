@@ -48,7 +48,7 @@ var layers = map[string]func(t *testing.T, ca *testca.Authority) raftwire.Stream
 	"TLS over a mux's": func(t *testing.T, ca *testca.Authority) raftwire.StreamLayer {
 		return secured(t, muxed(t, tcpLayer(t), raftwire.FirstByte(7)), ca)
 	},
-	"connections handed in": func(t *testing.T, _ *testca.Authority) raftwire.StreamLayer { return handoff(t) },
+	"connections handed in": func(t *testing.T, _ *testca.Authority) raftwire.StreamLayer { return handedOver(t) },
 }
 
 func tcpLayer(t *testing.T) raftwire.StreamLayer {
@@ -77,23 +77,6 @@ func muxed(t *testing.T, inner raftwire.StreamLayer, key raftwire.MuxKey) raftwi
 	t.Cleanup(func() { require.NoError(t, mux.Close()) })
 	layer, err := mux.Layer(key)
 	require.NoError(t, err)
-	return layer
-}
-
-func handoff(t *testing.T) raftwire.StreamLayer {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	t.Cleanup(func() { _ = listener.Close() })
-	layer := raftwire.NewHandoffLayer(listener.Addr(), new(raftwire.TCPStreamLayer).DialContext)
-	go func() {
-		for {
-			conn, err := listener.Accept()
-			if err != nil {
-				return
-			}
-			_ = layer.Handoff(conn)
-		}
-	}()
 	return layer
 }
 
