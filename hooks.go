@@ -31,11 +31,22 @@ type Hooks struct {
 	// ConnClosed is called once for each of them, when it has been closed.
 	ConnClosed func(ConnEvent)
 
+	// CallBegun is called for each call that is made, and for each request that
+	// a pipeline has taken: CallDone follows, once. The event has no Took, sizes
+	// and Err yet, and as its Peer the address that the call names, which a
+	// ServerAddressProvider may override.
+	CallBegun func(CallEvent)
+
 	// CallDone is called once for each call that was made, and for each
 	// request that was sent on a pipeline, when its outcome is known: in a
 	// pipeline that is when the future settles, and the consumer may have the
 	// future before.
 	CallDone func(CallEvent)
+
+	// ServeBegun is called for each whole request that has come in, before it is
+	// handed over: ServeDone follows, once. The event says nothing yet of what
+	// comes after Decode.
+	ServeBegun func(ServeEvent)
 
 	// ServeDone is called once for each whole request that has come in, when
 	// its answer has been queued for writing, or when it will not get one.
@@ -122,6 +133,9 @@ type ServeEvent struct {
 	RequestBytes int64
 	// ResponseBytes is what the answer has on the wire; 0 without an answer.
 	ResponseBytes int64
+	// Wait is the time before its first byte, since this end had done with the
+	// request before, or since the connection was opened.
+	Wait time.Duration
 	// Decode is the time from the request's first byte until it was decoded,
 	// with the wait for bytes that had not yet arrived.
 	Decode time.Duration
@@ -168,11 +182,12 @@ var epoch = time.Now()
 
 func sinceEpoch() time.Duration { return time.Since(epoch) }
 
-// meter times the requests of an inbound connection for ServeDone. A nil meter
-// does nothing. It is owned by the session.
+// meter times the requests of an inbound connection for ServeBegun and
+// ServeDone. A nil meter does nothing. It is owned by the session.
 type meter struct {
-	done   func(ServeEvent)
-	common ServeEvent // what all events of the connection have alike
+	begun, done func(ServeEvent) // neither is nil
+	common      ServeEvent       // what all events of the connection have alike
+	last        time.Duration    // when something was timed last, since epoch
 
 	// Where requests are, in the order in which they get there. One without a
 	// Kind is none.
@@ -189,18 +204,30 @@ type serving struct {
 	since time.Duration // when what is timed next began, since epoch
 }
 
-func newMeter(done func(ServeEvent), p *place) *meter {
-	if done == nil {
+func newMeter(hooks *Hooks, p *place) *meter {
+	if hooks.ServeBegun == nil && hooks.ServeDone == nil {
 		return nil
 	}
-	return &meter{done: done, common: ServeEvent{Peer: p.conn.peer, Host: p.host}}
+	m := &meter{begun: hooks.ServeBegun, done: hooks.ServeDone, common: ServeEvent{Peer: p.conn.peer, Host: p.host}, last: sinceEpoch()}
+	if m.begun == nil {
+		m.begun = ignoreServe
+	}
+	if m.done == nil {
+		m.done = ignoreServe
+	}
+	return m
 }
+
+func ignoreServe(ServeEvent) {}
 
 // begin is called when a request's first byte is there.
 func (m *meter) begin() {
-	if m != nil {
-		m.offered = serving{since: sinceEpoch()}
+	if m == nil {
+		return
 	}
+	wait := serving{since: m.last}
+	m.common.Wait = m.lap(&wait)
+	m.offered = serving{since: m.last}
 }
 
 // decode is called when the whole request is there, of the given size.
@@ -214,7 +241,8 @@ func (m *meter) decode(kind rpcKind, command any, size int64) {
 	s.Heartbeat = isHeartbeat(command)
 	s.Entries = entriesIn(command)
 	s.RequestBytes = size
-	s.Decode = s.lap()
+	s.Decode = m.lap(s)
+	m.begun(s.ServeEvent)
 }
 
 // take is called when the core has taken the request.
@@ -222,7 +250,7 @@ func (m *meter) take() {
 	if m == nil {
 		return
 	}
-	m.offered.Enqueue = m.offered.lap()
+	m.offered.Enqueue = m.lap(&m.offered)
 	m.taken.Push(m.offered)
 	m.offered = serving{}
 }
@@ -240,7 +268,7 @@ func (m *meter) answer() {
 		return
 	}
 	m.answered = m.taken.Pop()
-	m.answered.Handle = m.answered.lap()
+	m.answered.Handle = m.lap(&m.answered)
 }
 
 // post is called when it has been posted, with its size.
@@ -275,10 +303,10 @@ func (m *meter) end(s serving, err error) {
 	m.done(s.ServeEvent)
 }
 
-// lap returns the time since the last one.
-func (s *serving) lap() time.Duration {
-	now := sinceEpoch()
-	took := now - s.since
-	s.since = now
+// lap returns the time since the last one of s.
+func (m *meter) lap(s *serving) time.Duration {
+	m.last = sinceEpoch()
+	took := m.last - s.since
+	s.since = m.last
 	return took
 }

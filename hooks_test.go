@@ -25,7 +25,9 @@ type events struct {
 	dialed   []raftwire.DialEvent
 	opened   []raftwire.ConnEvent
 	closed   []raftwire.ConnEvent
+	begun    []raftwire.CallEvent
 	calls    []raftwire.CallEvent
+	arrived  []raftwire.ServeEvent
 	served   []raftwire.ServeEvent
 	progress []raftwire.SnapshotEvent
 	refused  []raftwire.RefusalEvent
@@ -45,7 +47,9 @@ func (e *events) hooks() raftwire.Hooks {
 		Dialed:           record(e, &e.dialed),
 		ConnOpened:       record(e, &e.opened),
 		ConnClosed:       record(e, &e.closed),
+		CallBegun:        record(e, &e.begun),
 		CallDone:         record(e, &e.calls),
+		ServeBegun:       record(e, &e.arrived),
 		ServeDone:        record(e, &e.served),
 		SnapshotProgress: record(e, &e.progress),
 		Refused:          record(e, &e.refused),
@@ -103,6 +107,13 @@ func TestHooksTellOfEachCall(t *testing.T) {
 				require.True(t, strings.HasPrefix(string(served.Peer), "a:"), served.Peer)
 				require.Empty(t, atA.served)
 				require.Empty(t, atB.calls)
+
+				done.Took, done.RequestBytes, done.ResponseBytes = 0, 0, 0
+				require.Equal(t, []raftwire.CallEvent{done}, atA.begun)
+				require.Len(t, atB.arrived, 1)
+				served.ResponseBytes, served.Handle, served.RequestBytes = 0, 0, atB.arrived[0].RequestBytes
+				require.Equal(t, served, atB.arrived[0])
+				require.Positive(t, served.RequestBytes)
 			})
 		})
 	}
@@ -120,22 +131,27 @@ func TestHooksKnowAHeartbeat(t *testing.T) {
 	})
 }
 
-// The three stages of a request at the server.
+// The stages of a request at the server.
 func TestServeDoneTimesTheStages(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		_, b, _, atB := observed(t, net)
 		conn := dialRaw(t, net, "a")
-		say(t, conn, "\x03")
-		pause(100 * time.Millisecond)
-		say(t, conn, "\x80")
-		pause(200 * time.Millisecond)
-		rpc := <-b.Consumer()
-		pause(300 * time.Millisecond)
-		accept(rpc)
-		synctest.Wait()
-		served := atB.served[0]
-		require.Equal(t, [3]time.Duration{100 * time.Millisecond, 200 * time.Millisecond, 300 * time.Millisecond},
-			[3]time.Duration{served.Decode, served.Enqueue, served.Handle})
+		for i, wait := range []time.Duration{50 * time.Millisecond, 3 * time.Second} {
+			pause(wait)
+			say(t, conn, "\x03")
+			pause(100 * time.Millisecond)
+			say(t, conn, "\x80")
+			pause(200 * time.Millisecond)
+			require.Len(t, atB.arrived, i+1, "it is told of before the core takes it")
+			require.Len(t, atB.served, i)
+			rpc := <-b.Consumer()
+			pause(300 * time.Millisecond)
+			accept(rpc)
+			synctest.Wait()
+			served := atB.served[i]
+			require.Equal(t, [4]time.Duration{wait, 100 * time.Millisecond, 200 * time.Millisecond, 300 * time.Millisecond},
+				[4]time.Duration{served.Wait, served.Decode, served.Enqueue, served.Handle})
+		}
 	})
 }
 
@@ -154,6 +170,7 @@ func TestHooksTellOfFailure(t *testing.T) {
 		require.Same(t, refusal, atB.served[0].Err)
 		require.Equal(t, unreachable, atA.calls[1].Err)
 		require.Zero(t, atA.calls[1].RequestBytes)
+		require.Len(t, atA.begun, 2)
 
 		require.NoError(t, atA.dialed[0].Err)
 		require.Equal(t, raftwire.ServerAddress("nobody"), atA.dialed[1].Peer)
@@ -180,6 +197,8 @@ func TestHooksTellOfEachPipelinedRequest(t *testing.T) {
 		}
 		synctest.Wait()
 		require.Len(t, atA.calls, 8)
+		require.Len(t, atA.begun, 8)
+		require.Len(t, atB.arrived, len(atB.served))
 		for i, done := range atA.calls {
 			require.Equal(t, futures[i].Error(), done.Err)
 			require.Equal(t, futures[i].Start(), done.Start)
@@ -209,6 +228,7 @@ func TestHooksTellOfTheFutureOfALostPipeline(t *testing.T) {
 		synctest.Wait()
 		future := send(t, p, 1)[0]
 		require.Error(t, future.Error())
+		require.Len(t, atA.begun, 1)
 		require.Len(t, atA.calls, 1)
 		require.Equal(t, future.Error(), atA.calls[0].Err)
 	})
@@ -567,12 +587,14 @@ func TestStatsForgetAddressesWithoutConnections(t *testing.T) {
 func TestHooksDoNotAllocate(t *testing.T) {
 	var count atomic.Int64
 	hooks := raftwire.Hooks{
-		CallDone:  func(raftwire.CallEvent) { count.Add(1) },
-		ServeDone: func(raftwire.ServeEvent) { count.Add(1) },
+		CallBegun:  func(raftwire.CallEvent) { count.Add(1) },
+		CallDone:   func(raftwire.CallEvent) { count.Add(1) },
+		ServeBegun: func(raftwire.ServeEvent) { count.Add(1) },
+		ServeDone:  func(raftwire.ServeEvent) { count.Add(1) },
 	}
 	unset, set := allocsPerHeartbeat(t, raftwire.Hooks{}), allocsPerHeartbeat(t, hooks)
-	require.GreaterOrEqual(t, count.Load(), int64(2*1000))
-	require.InDelta(t, unset, set, 1, "for two events")
+	require.GreaterOrEqual(t, count.Load(), int64(4*1000))
+	require.InDelta(t, unset, set, 1, "for four events")
 }
 
 func allocsPerHeartbeat(t *testing.T, hooks raftwire.Hooks) float64 {

@@ -246,7 +246,7 @@ func (n *NetworkTransport) AppendEntriesPipelineTo(id ServerID, target ServerAdd
 		return nil, n.explain(rpcAppendEntries, addr, err)
 	}
 	p := newPipeline(newNetLink(n, c), n.maxInFlight, n.timeout, sink, &n.tasks)
-	p.callDone, p.traffic = n.hooks.CallDone, c.traffic
+	p.callBegun, p.callDone, p.traffic = n.hooks.CallBegun, n.hooks.CallDone, c.traffic
 	if !p.begin() {
 		return nil, n.down()
 	}
@@ -258,6 +258,7 @@ func (n *NetworkTransport) AppendEntriesPipelineTo(id ServerID, target ServerAdd
 func (n *NetworkTransport) call(id ServerID, target ServerAddress, kind rpcKind, args, resp any) error {
 	clearResponse(resp)
 	start := time.Now()
+	n.reportBegin(kind, target, start, args)
 	addr, err := n.address(id, target, n.deadline(start))
 	if err == nil {
 		err = checkRequest(args)
@@ -295,22 +296,25 @@ func (n *NetworkTransport) callAt(addr ServerAddress, start time.Time, kind rpcK
 	return size, err
 }
 
+func (n *NetworkTransport) reportBegin(kind rpcKind, target ServerAddress, start time.Time, args any) {
+	if begun := n.hooks.CallBegun; begun != nil {
+		begun(callEvent(kind, target, start, args))
+	}
+}
+
 func (n *NetworkTransport) reportCall(kind rpcKind, addr ServerAddress, start time.Time, args any, size sizes, err error) {
 	done := n.hooks.CallDone
 	if done == nil {
 		return
 	}
-	done(CallEvent{
-		Kind:          kind.String(),
-		Heartbeat:     isHeartbeat(args),
-		Peer:          addr,
-		Start:         start,
-		Took:          time.Since(start),
-		Entries:       entriesIn(args),
-		RequestBytes:  size.request,
-		ResponseBytes: size.response,
-		Err:           err,
-	})
+	e := callEvent(kind, addr, start, args)
+	e.Took, e.RequestBytes, e.ResponseBytes, e.Err = time.Since(start), size.request, size.response, err
+	done(e)
+}
+
+// callEvent is the event of a call that begins.
+func callEvent(kind rpcKind, peer ServerAddress, start time.Time, args any) CallEvent {
+	return CallEvent{Kind: kind.String(), Heartbeat: isHeartbeat(args), Peer: peer, Start: start, Entries: entriesIn(args)}
 }
 
 // lostWhileIdle reports whether the first error on an idle connection means

@@ -55,6 +55,7 @@ type pipeline struct {
 	sink     PipelineSink
 	done     chan struct{} // closed when futures are not wanted any more
 
+	callBegun   func(CallEvent) // hook, or nil
 	callDone    func(CallEvent) // hook, or nil
 	traffic     *traffic        // of the peer, or nil
 	deliverTask func()          // p.deliver, made once: it is started often
@@ -97,7 +98,7 @@ func newPipeline(l link, window int, timeout time.Duration, sink PipelineSink, t
 func (p *pipeline) AppendEntries(args *AppendEntriesRequest, resp *AppendEntriesResponse) (AppendFuture, error) {
 	*resp = AppendEntriesResponse{}
 	f := &appendFuture{pipeline: p, start: time.Now(), args: args, resp: resp}
-	if p.callDone != nil { // after it has settled args are the caller's
+	if p.callBegun != nil || p.callDone != nil { // after it has settled args are the caller's
 		f.entries, f.heartbeat = len(args.Entries), isHeartbeat(args)
 	}
 	if err := checkRequest(args); err != nil {
@@ -121,6 +122,9 @@ func (p *pipeline) send(f *appendFuture) (alone bool, err error) {
 	p.posting.Lock()
 	defer p.posting.Unlock()
 	alone, lost, err := p.enqueue(f)
+	if p.callBegun != nil && err == nil {
+		p.callBegun(p.event(f))
+	}
 	if lost {
 		p.report(f, 0)
 	}
@@ -307,18 +311,21 @@ func (p *pipeline) report(f *appendFuture, size int64) {
 	if p.callDone == nil {
 		return
 	}
-	p.callDone(CallEvent{
-		Kind:          rpcAppendEntries.String(),
-		Heartbeat:     f.heartbeat,
-		Pipelined:     true,
-		Peer:          p.link.peer(),
-		Start:         f.start,
-		Took:          time.Since(f.start),
-		Entries:       f.entries,
-		RequestBytes:  f.bytes.Load(),
-		ResponseBytes: size,
-		Err:           f.err,
-	})
+	e := p.event(f)
+	e.Took, e.RequestBytes, e.ResponseBytes, e.Err = time.Since(f.start), f.bytes.Load(), size, f.err
+	p.callDone(e)
+}
+
+// event is the event of a request that begins.
+func (p *pipeline) event(f *appendFuture) CallEvent {
+	return CallEvent{
+		Kind:      rpcAppendEntries.String(),
+		Heartbeat: f.heartbeat,
+		Pipelined: true,
+		Peer:      p.link.peer(),
+		Start:     f.start,
+		Entries:   f.entries,
+	}
 }
 
 // fail ends the pipeline: everything in flight settles with an error, and

@@ -81,7 +81,7 @@ func (n *NetworkTransport) accept(raw net.Conn) {
 		return
 	}
 	n.logger.Debug("accepted connection", keyLocal, n.LocalAddr(), keyPeer, c.peer)
-	s := &session{transport: n, conn: c, place: p, meter: newMeter(n.hooks.ServeDone, p)}
+	s := &session{transport: n, conn: c, place: p, meter: newMeter(&n.hooks, p)}
 	if !n.tasks.start(s.run) {
 		n.letOut(p, ErrTransportShutdown)
 	}

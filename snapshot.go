@@ -27,6 +27,7 @@ const (
 func (n *NetworkTransport) InstallSnapshot(id ServerID, target ServerAddress, args *InstallSnapshotRequest, resp *InstallSnapshotResponse, data io.Reader) error {
 	clearResponse(resp)
 	start := time.Now()
+	n.reportBegin(rpcInstallSnapshot, target, start, args)
 	addr, err := n.address(id, target, n.deadline(start))
 	if err == nil {
 		err = checkRequest(args)
