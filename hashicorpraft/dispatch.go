@@ -7,6 +7,7 @@ import (
 	"github.com/hashicorp/raft"
 	"github.com/raftwire/raftwire"
 	"github.com/raftwire/raftwire/internal/dispatch"
+	"github.com/raftwire/raftwire/internal/labels"
 	"github.com/raftwire/raftwire/internal/ring"
 )
 
@@ -37,14 +38,14 @@ func newRPC(command any, body io.Reader, answers chan<- raft.RPCResponse) raft.R
 // KindRead implements raftwire.DispatchObserver.
 func (d *dispatcher) KindRead(since time.Time) {
 	if registry.inUse() {
-		registry.measure(keyGetRPCType, unlabelled, since)
+		registry.measure(labels.GetRPCType, unlabelled, since)
 	}
 }
 
 // Decoded implements raftwire.DispatchObserver.
 func (d *dispatcher) Decoded(command any, heartbeat bool, since time.Time) {
 	if registry.inUse() {
-		registry.measure(keyRPCDecode, kindOf(command, heartbeat), since)
+		registry.measure(labels.RPCDecode, kindOf(command, heartbeat), since)
 	}
 }
 
@@ -56,7 +57,7 @@ func (d *dispatcher) Dispatch(command any, body io.Reader, heartbeat bool) bool 
 	if !d.line.Dispatch(command, body, heartbeat) {
 		return false
 	}
-	d.taken.Push(d.offered.lap(keyRPCEnqueue))
+	d.taken.Push(d.offered.lap(labels.RPCEnqueue))
 	d.offered = stopwatch{}
 	return true
 }
@@ -70,6 +71,6 @@ func (d *dispatcher) Answer() (raftwire.RPCResponse, bool) {
 	if !ok {
 		return raftwire.RPCResponse{}, false
 	}
-	d.taken.Pop().lap(keyRPCRespond)
+	d.taken.Pop().lap(labels.RPCRespond)
 	return raftwire.RPCResponse{Response: wireAnswer(answer.Response), Error: answer.Error}, true
 }

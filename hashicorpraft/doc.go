@@ -52,5 +52,6 @@
 // raft.net.rpcRespond go to the registry that the linked hashicorp/raft
 // itself uses: github.com/hashicorp/go-metrics from v1.8.0 on; with v1.7
 // github.com/armon/go-metrics, or hashicorp's under the build tag
-// hashicorpmetrics.
+// hashicorpmetrics. The module metrics/gometrics emits the same ones, for
+// programs that do without this package: not for use with it.
 package hashicorpraft

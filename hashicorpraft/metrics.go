@@ -6,18 +6,6 @@ import (
 	"github.com/raftwire/raftwire"
 )
 
-// The four timers of an inbound request, which applications know from
-// hashicorp/raft's own transport.
-var (
-	keyGetRPCType = []string{"raft", "net", "getRPCType"} // waiting for a request
-	keyRPCDecode  = []string{"raft", "net", "rpcDecode"}  // reading it
-	keyRPCEnqueue = []string{"raft", "net", "rpcEnqueue"} // handing it to the core
-	keyRPCRespond = []string{"raft", "net", "rpcRespond"} // waiting for the answer
-)
-
-// labelName is the label of all but the first; its values are rpcKindNames.
-const labelName = "rpcType"
-
 // rpcKind chooses a label value.
 type rpcKind int
 

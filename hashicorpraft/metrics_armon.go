@@ -8,13 +8,14 @@ import (
 
 	"github.com/armon/go-metrics"
 	"github.com/hashicorp/raft"
+	"github.com/raftwire/raftwire/internal/labels"
 )
 
-var armonLabels = func() (labels [rpcKinds][]metrics.Label) {
+var armonLabels = func() (all [rpcKinds][]metrics.Label) {
 	for kind := unlabelled + 1; kind < rpcKinds; kind++ {
-		labels[kind] = []metrics.Label{{Name: labelName, Value: rpcKindNames[kind]}}
+		all[kind] = []metrics.Label{{Name: labels.RPCType, Value: rpcKindNames[kind]}}
 	}
-	return labels
+	return all
 }()
 
 var armonRegistry = globalRegistry{

@@ -4,13 +4,14 @@ import (
 	"time"
 
 	"github.com/hashicorp/go-metrics"
+	"github.com/raftwire/raftwire/internal/labels"
 )
 
-var hashicorpLabels = func() (labels [rpcKinds][]metrics.Label) {
+var hashicorpLabels = func() (all [rpcKinds][]metrics.Label) {
 	for kind := unlabelled + 1; kind < rpcKinds; kind++ {
-		labels[kind] = []metrics.Label{{Name: labelName, Value: rpcKindNames[kind]}}
+		all[kind] = []metrics.Label{{Name: labels.RPCType, Value: rpcKindNames[kind]}}
 	}
-	return labels
+	return all
 }()
 
 var hashicorpRegistry = globalRegistry{

@@ -1,14 +1,11 @@
 package prometheus
 
 import (
-	"context"
 	"io"
-	"net"
-	"net/http"
-	"net/http/httptest"
 	"os"
 	"regexp"
 	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -177,7 +174,7 @@ func BenchmarkHooks(b *testing.B) {
 type watched struct {
 	*metricstest.Pair
 	registry *prometheus.Registry
-	client   *http.Client
+	get      func() string
 }
 
 func newWatched(t *testing.T) *watched {
@@ -189,25 +186,12 @@ func newWatched(t *testing.T) *watched {
 	})
 	require.NoError(t, w.labelled("leader").Register(NewCollector(w.Leader)))
 	require.NoError(t, w.labelled("follower").Register(NewCollector(w.Follower)))
-	w.serveMetrics(t)
+	w.get = w.ServeMetrics(t, promhttp.HandlerFor(w.registry, promhttp.HandlerOpts{ErrorHandling: promhttp.HTTPErrorOnError}))
 	return w
 }
 
 func (w *watched) labelled(node string) prometheus.Registerer {
 	return prometheus.WrapRegistererWith(prometheus.Labels{"node": node}, w.registry)
-}
-
-// serveMetrics serves HTTP on the nodes' network, so that time stays fake.
-func (w *watched) serveMetrics(t *testing.T) {
-	server := httptest.NewUnstartedServer(promhttp.HandlerFor(w.registry, promhttp.HandlerOpts{ErrorHandling: promhttp.HTTPErrorOnError}))
-	server.Listener.Close()
-	server.Listener = w.Listen(t, "metrics")
-	server.Start()
-	t.Cleanup(server.Close)
-	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
-		return w.Network.Host("prometheus").Dial(ctx, "metrics")
-	}
-	w.client = &http.Client{Transport: &http.Transport{DialContext: dial, DisableKeepAlives: true}}
 }
 
 type scrape map[string]*dto.MetricFamily
@@ -220,12 +204,8 @@ func (w *watched) story(t *testing.T) (scrapes []scrape) {
 }
 
 func (w *watched) scrape(t *testing.T) scrape {
-	response, err := w.client.Get("http://metrics/metrics")
-	require.NoError(t, err)
-	defer response.Body.Close()
-	require.Equal(t, http.StatusOK, response.StatusCode)
 	parser := expfmt.NewTextParser(model.LegacyValidation)
-	families, err := parser.TextToMetricFamilies(response.Body)
+	families, err := parser.TextToMetricFamilies(strings.NewReader(w.get()))
 	require.NoError(t, err)
 	return families
 }
