@@ -153,6 +153,7 @@ func TestWaitingForALayerDoesNotOutlastARevocation(t *testing.T) {
 				_, err = bad.Read(make([]byte, 1))
 				require.Error(t, err)
 				require.NoError(t, bad.NetConn().Close())
+				synctest.Wait() // it is counted after it was closed
 				require.EqualValues(t, 1, secured.Refusals().Untrusted)
 			})
 		})
