@@ -57,7 +57,7 @@
 //	receive     conn.go, wire.go                parse into resp; the connection goes back to the pool, or is closed
 //	pipelined   pipeline.go                     AppendEntries returns a future; decodeResponses settles them in order
 //	snapshot    snapshot.go                     on a connection of its own: the request, the body, one answer
-//	in memory   inmem_transport.go              no bytes: commands and answers are copied; the same pipeline
+//	in memory   inmem_*.go                      no bytes: commands and answers are copied; the same pipeline
 //
 // # Goroutines
 //
@@ -80,7 +80,7 @@
 //	reception.attend             a connection that has not said yet for which     its saying so, or MuxConfig.Timeout
 //	                             layer of a Mux it is
 //	reception.attend             an inbound TLS handshake                         its end, or HandshakeTimeout
-//	inmemLink.serve              a pipeline in memory, at the receiver            the pipeline
+//	pipeLink.serve               a pipeline in memory, at the receiver            the pipeline
 //	inmemSnapshot.deliver        a snapshot in memory, at the sender              the answer
 //
 // Close waits no longer than a second for a heartbeat handler, an address
