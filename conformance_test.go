@@ -3,6 +3,7 @@ package raftwire_test
 import (
 	"fmt"
 	"testing"
+	"time"
 
 	"github.com/hashicorp/go-hclog"
 	"github.com/raftwire/raftwire/internal/testca"
@@ -19,6 +20,39 @@ func TestInmemTransportConforms(t *testing.T) {
 		Without:  transporttest.Windows,
 		FakeTime: true,
 	})
+}
+
+func TestInmemNetworkConforms(t *testing.T) {
+	transporttest.Run(t, transporttest.Maker{
+		New: func(_ testing.TB, n int, o transporttest.Options) []raftwire.Transport {
+			return newNetworkOfInmemTransports(n, o, 0)
+		},
+		Without:  transporttest.Windows,
+		FakeTime: true,
+	})
+}
+
+func TestInmemNetworkConformsWithLatency(t *testing.T) {
+	transporttest.Run(t, transporttest.Maker{
+		New: func(_ testing.TB, n int, o transporttest.Options) []raftwire.Transport {
+			return newNetworkOfInmemTransports(n, o, time.Millisecond)
+		},
+		Without:  transporttest.Windows,
+		Differs:  map[string]string{"without a timeout a call waits for as long as it takes": "travelling takes time as well"},
+		FakeTime: true,
+	})
+}
+
+func newNetworkOfInmemTransports(n int, o transporttest.Options, latency time.Duration) (all []raftwire.Transport) {
+	config := raftwire.InmemNetworkConfig{Timeout: o.Timeout, Latency: latency, Jitter: latency}
+	if o.Timeout == 0 {
+		config.Timeout = -1
+	}
+	network := raftwire.NewInmemNetwork(config)
+	for range n {
+		all = append(all, network.Add(""))
+	}
+	return all
 }
 
 func newInmemTransports(_ testing.TB, n int, o transporttest.Options) []raftwire.Transport {

@@ -40,8 +40,9 @@
 //
 // Programs built on hashicorp/raft use package hashicorpraft, a module of its
 // own, which gives these transports that library's types. For tests there are
-// [InmemTransport]; package faultnet, a network in memory whose faults are
-// switched on and off; and package transporttest, which checks that a
+// [InmemTransport], and [InmemNetwork] for a cluster of them that can be cut into
+// parts; package faultnet, a network in memory for a [NetworkTransport], whose
+// faults are switched on and off; and package transporttest, which checks that a
 // [Transport] keeps its contract.
 //
 // # The life of a request

@@ -104,6 +104,35 @@ func ExampleNewInmemTransport() {
 	// false RequestVote to voter: failed to connect to peer: voter
 }
 
+// Three nodes in memory, and one of them cut off. In a test, put such code into
+// a testing/synctest bubble: then the timeout is exact and takes no time.
+func ExampleInmemNetwork() {
+	network := raftwire.NewInmemNetwork(raftwire.InmemNetworkConfig{Seed: 1, Latency: time.Millisecond})
+	defer network.Close()
+	a, b, _ := network.Add("a"), network.Add("b"), network.Add("c")
+	go func() {
+		for range 2 {
+			rpc := <-b.Consumer()
+			rpc.Respond(&raftwire.RequestVoteResponse{Granted: true}, nil)
+		}
+	}()
+
+	ask := func() {
+		var response raftwire.RequestVoteResponse
+		err := a.RequestVote("b", "b", &raftwire.RequestVoteRequest{Term: 8}, &response)
+		fmt.Println(response.Granted, err)
+	}
+	ask()
+	network.Isolate("a")
+	ask()
+	network.Heal()
+	ask()
+	// Output:
+	// true <nil>
+	// false send timed out
+	// true <nil>
+}
+
 // Package faultnet is a network whose faults are switched on and off. In a
 // test, put such code into a testing/synctest bubble: then deadlines are exact
 // and take no time.

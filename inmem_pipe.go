@@ -6,29 +6,63 @@ import (
 	"time"
 )
 
-// inmemPipe is what a connection is to the network: it ends for a reason, and
-// whoever waits on it wakes.
+// inmemPipe is what a connection is to the network: it carries one request and
+// its answer, or those of a pipeline. It ends for a reason, and whoever waits on
+// it wakes. The sender owns it; a receiver that is closed leaves it.
 type inmemPipe struct {
-	from, to *InmemTransport
-	target   ServerAddress
-	done     chan struct{} // closed by close
+	from        *InmemTransport
+	to          *InmemTransport // nil before reach; protected by mu until then
+	target      ServerAddress
+	there, back *InmemLink
+	done        chan struct{} // closed by close
+	gone        chan struct{} // closed when the receiver leaves, and by close
 
 	mu    sync.Mutex // protects following
 	err   error      // why it ended
+	left  bool       // gone is closed
 	taken bool       // the consumer has the request
 }
 
-func (p *inmemPipe) close(err error) {
-	p.mu.Lock()
-	first := p.err == nil
-	if first {
-		p.err = err
-		close(p.done)
+func newInmemPipe(from *InmemTransport, target ServerAddress, link *InmemLink) *inmemPipe {
+	return &inmemPipe{
+		from:   from,
+		target: target,
+		there:  link,
+		back:   link.back,
+		done:   make(chan struct{}),
+		gone:   make(chan struct{}),
 	}
-	p.mu.Unlock()
-	if first {
+}
+
+func (p *inmemPipe) close(err error) {
+	if p.setErr(err) {
+		p.hangUp()
 		p.from.remove(p)
-		p.to.remove(p)
+		if to := p.receiver(); to != nil {
+			to.remove(p)
+		}
+	}
+}
+
+func (p *inmemPipe) setErr(err error) (first bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.err != nil {
+		return false
+	}
+	p.err = err
+	close(p.done)
+	return true
+}
+
+// hangUp ends the receiver's part. The sender finds out, if the news gets
+// through to it.
+func (p *inmemPipe) hangUp() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !p.left {
+		p.left = true
+		close(p.gone)
 	}
 }
 
@@ -36,6 +70,12 @@ func (p *inmemPipe) failure() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.err
+}
+
+func (p *inmemPipe) receiver() *InmemTransport {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.to
 }
 
 // limit closes the pipe after timeout, unless the function that it returns is
@@ -63,20 +103,61 @@ func (p *inmemPipe) setTaken(taken bool) {
 	p.taken = taken
 }
 
-// exchange hands command to the peer's core and copies its answer to resp.
-func (p *inmemPipe) exchange(kind rpcKind, command any, body io.Reader, resp any) error {
-	return p.exchangeBy(p.to.dispatcher(p.done), kind, command, body, resp)
+// exchange brings command to the peer's core, and its answer back to resp.
+func (p *inmemPipe) exchange(kind rpcKind, command any, resp any) error {
+	if err := p.reach(); err != nil {
+		return err
+	}
+	return p.comeBack(p.deal(p.to.dispatcher(p.gone), kind, command, nil, resp), resp)
 }
 
-func (p *inmemPipe) exchangeBy(d Dispatcher, kind rpcKind, command any, body io.Reader, resp any) error {
+// reach travels to whoever is at the end of the link by then.
+func (p *inmemPipe) reach() error {
+	if !p.there.carry(p.done) {
+		return p.failure()
+	}
+	to := p.there.peer()
+	if to == nil || !to.accept(p) {
+		return p.comeBack(refused(p.target), nil)
+	}
+	if err := p.arrive(to); err != nil {
+		to.remove(p)
+		return err
+	}
+	return nil
+}
+
+// arrive fails if the pipe has ended: then nobody would take it from to again.
+func (p *inmemPipe) arrive(to *InmemTransport) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.err == nil {
+		p.to = to
+	}
+	return p.err
+}
+
+// comeBack travels to the sender with the outcome. What does not get there does
+// not count: resp is cleared.
+func (p *inmemPipe) comeBack(outcome error, resp any) error {
+	p.back.carry(p.done)
+	if err := p.failure(); err != nil {
+		clearResponse(resp)
+		return err
+	}
+	return outcome
+}
+
+// deal hands command to the receiver's core and copies its answer to resp.
+func (p *inmemPipe) deal(d Dispatcher, kind rpcKind, command any, body io.Reader, resp any) error {
 	p.setTaken(false)
 	if !d.Dispatch(command, body, isHeartbeat(command)) {
-		return p.failure()
+		return errPeerClosed
 	}
 	p.setTaken(true)
 	answer, ok := d.Answer()
 	if !ok {
-		return p.failure()
+		return errPeerClosed
 	}
 	return p.copyAnswer(kind, answer, resp)
 }
@@ -97,39 +178,57 @@ func (p *inmemPipe) copyAnswer(kind rpcKind, answer RPCResponse, resp any) error
 // by a goroutine of the receiving transport.
 type pipeLink struct {
 	pipe     *inmemPipe
-	requests chan *AppendEntriesRequest // as large as the window, so that post never blocks
-	answers  chan inmemAnswer           // likewise
+	requests chan inmemRequest // as large as the window, so that post never blocks
+	answers  chan inmemAnswer  // likewise
 
 	mu       sync.Mutex // protects following
 	deadline *time.Timer
 }
 
+type inmemRequest struct {
+	*AppendEntriesRequest
+	passage
+}
+
 type inmemAnswer struct {
 	resp AppendEntriesResponse
 	err  error
+	passage
 }
 
 func newPipeLink(pipe *inmemPipe) *pipeLink {
 	return &pipeLink{
 		pipe:     pipe,
-		requests: make(chan *AppendEntriesRequest, inmemWindow),
+		requests: make(chan inmemRequest, inmemWindow),
 		answers:  make(chan inmemAnswer, inmemWindow),
 	}
 }
 
-// serve hands the requests to the receiver's core until the pipe ends.
+// serve hands the requests to the receiver's core until the pipe ends. Behind
+// one that is lost it waits for that: nothing overtakes it.
 func (l *pipeLink) serve() {
-	d := l.pipe.to.dispatcher(l.pipe.done)
+	d := l.pipe.to.dispatcher(l.pipe.gone)
 	for {
 		select {
 		case request := <-l.requests:
-			var a inmemAnswer
-			a.err = l.pipe.exchangeBy(d, rpcAppendEntries, request, nil, &a.resp)
-			l.answers <- a
-		case <-l.pipe.done:
+			if !l.pipe.there.await(request.passage, l.pipe.gone, nil) || !l.answer(d, request) {
+				return
+			}
+		case <-l.pipe.gone:
 			return
 		}
 	}
+}
+
+func (l *pipeLink) answer(d Dispatcher, request inmemRequest) bool {
+	var a inmemAnswer
+	a.err = l.pipe.deal(d, rpcAppendEntries, request.AppendEntriesRequest, nil, &a.resp)
+	if a.err == errPeerClosed {
+		return false
+	}
+	a.passage = l.pipe.back.depart()
+	l.answers <- a
+	return true
 }
 
 func (l *pipeLink) peer() ServerAddress { return l.pipe.target }
@@ -138,7 +237,7 @@ func (l *pipeLink) post(f *appendFuture, _ bool) error {
 	if err := l.pipe.failure(); err != nil {
 		return err
 	}
-	l.requests <- cloneRequest(f.args).(*AppendEntriesRequest)
+	l.requests <- inmemRequest{cloneRequest(f.args).(*AppendEntriesRequest), l.pipe.there.depart()}
 	return nil
 }
 
@@ -146,13 +245,25 @@ func (l *pipeLink) flush() {}
 
 func (l *pipeLink) receive(resp *AppendEntriesResponse, beforeWait func()) (size int64, err error) {
 	beforeWait()
+	select { // the receiver's last answers come before the news that it is gone
+	case a := <-l.answers:
+		return 0, l.take(a, resp)
+	default:
+	}
 	select {
 	case a := <-l.answers:
-		*resp = a.resp
-		return 0, a.err
-	case <-l.pipe.done:
-		return 0, l.pipe.failure()
+		return 0, l.take(a, resp)
+	case <-l.pipe.gone:
+		return 0, l.pipe.comeBack(errPeerClosed, nil)
 	}
+}
+
+func (l *pipeLink) take(a inmemAnswer, resp *AppendEntriesResponse) error {
+	if !l.pipe.back.await(a.passage, l.pipe.done, nil) {
+		return l.pipe.failure()
+	}
+	*resp = a.resp
+	return a.err
 }
 
 func (l *pipeLink) setDeadline(t time.Time) {

@@ -11,7 +11,7 @@ import (
 // answer must come within ten timeouts after the last one.
 func (i *InmemTransport) InstallSnapshot(_ ServerID, target ServerAddress, args *InstallSnapshotRequest, resp *InstallSnapshotResponse, data io.Reader) error {
 	clearResponse(resp)
-	pipe, err := i.connectFor(target, args)
+	pipe, err := i.openPipeFor(target, args)
 	if err == nil {
 		err = newInmemSnapshot(pipe, i.timeout).transfer(args, resp, data)
 		pipe.close(errAnswered)
@@ -24,15 +24,27 @@ func (i *InmemTransport) InstallSnapshot(_ ServerID, target ServerAddress, args 
 type inmemSnapshot struct {
 	pipe    *inmemPipe
 	timeout time.Duration
-	chunks  chan []byte // closed after the last
+	chunks  chan inmemChunk // closed after the last
 
-	over chan struct{} // closed when the answer is there, in the following
-	resp InstallSnapshotResponse
-	err  error
+	answered chan struct{} // closed when the consumer has answered, or never will
+	over     chan struct{} // closed when the answer is there, in the following
+	resp     InstallSnapshotResponse
+	err      error
+}
+
+type inmemChunk struct {
+	data []byte
+	passage
 }
 
 func newInmemSnapshot(pipe *inmemPipe, timeout time.Duration) *inmemSnapshot {
-	return &inmemSnapshot{pipe: pipe, timeout: timeout, chunks: make(chan []byte), over: make(chan struct{})}
+	return &inmemSnapshot{
+		pipe:     pipe,
+		timeout:  timeout,
+		chunks:   make(chan inmemChunk),
+		answered: make(chan struct{}),
+		over:     make(chan struct{}),
+	}
 }
 
 func (s *inmemSnapshot) transfer(args *InstallSnapshotRequest, resp *InstallSnapshotResponse, data io.Reader) error {
@@ -54,16 +66,25 @@ func (s *inmemSnapshot) transfer(args *InstallSnapshotRequest, resp *InstallSnap
 	return s.err
 }
 
+// deliver brings the request to the consumer and the answer back.
 func (s *inmemSnapshot) deliver(request any, size int64) {
-	s.err = s.pipe.exchange(rpcInstallSnapshot, request, &inmemBody{snapshot: s, left: size}, &s.resp)
-	close(s.over)
+	defer close(s.over)
+	if s.err = s.pipe.reach(); s.err != nil {
+		return
+	}
+	body := &inmemBody{snapshot: s, left: size}
+	err := s.pipe.deal(s.pipe.to.dispatcher(s.pipe.gone), rpcInstallSnapshot, request, body, &s.resp)
+	close(s.answered)
+	s.err = s.pipe.comeBack(err, &s.resp)
 }
 
+// write sends a chunk. It leaves when the one before is read, and so there are
+// two on the way at most.
 func (s *inmemSnapshot) write(chunk []byte) error {
 	expired, stop := after(s.timeout)
 	defer stop()
 	select {
-	case s.chunks <- bytes.Clone(chunk):
+	case s.chunks <- inmemChunk{bytes.Clone(chunk), s.pipe.there.depart()}:
 		return nil
 	case <-s.over:
 		return errSendingOver
@@ -87,13 +108,13 @@ func after(d time.Duration) (<-chan time.Time, func() bool) {
 type inmemBody struct {
 	snapshot *inmemSnapshot
 	left     int64
-	chunk    []byte
+	chunk    []byte // rest of what has arrived
 }
 
 // Read implements io.Reader with the errors of snapshotBody.
 func (b *inmemBody) Read(p []byte) (int, error) {
 	select {
-	case <-b.snapshot.over:
+	case <-b.snapshot.answered:
 		return 0, errBodyClosed
 	default:
 	}
@@ -116,17 +137,29 @@ func (b *inmemBody) next() error {
 	expired, stop := after(s.timeout)
 	defer stop()
 	select {
-	case <-s.over:
+	case <-s.answered:
 		return errBodyClosed
 	case chunk, ok := <-s.chunks:
 		if !ok {
 			return io.ErrUnexpectedEOF
 		}
-		b.chunk = chunk
-		return nil
-	case <-s.pipe.done:
+		return b.take(chunk, expired)
+	case <-s.pipe.gone:
 		return io.ErrUnexpectedEOF
 	case <-expired:
 		return errCommandTimeout
 	}
+}
+
+// take waits for a chunk that is on its way.
+func (b *inmemBody) take(chunk inmemChunk, expired <-chan time.Time) error {
+	pipe := b.snapshot.pipe
+	switch {
+	case pipe.there.await(chunk.passage, pipe.gone, expired):
+		b.chunk = chunk.data
+		return nil
+	case pipe.failure() != nil:
+		return io.ErrUnexpectedEOF
+	}
+	return errCommandTimeout
 }

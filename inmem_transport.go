@@ -4,6 +4,8 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -17,6 +19,7 @@ var (
 	errSendTimeout    = timeoutError("send timed out")    // the consumer did not take the request
 	errCommandTimeout = timeoutError("command timed out") // it took it and did not answer
 	errDisconnected   = errors.New("disconnected")
+	errPeerClosed     = errors.New("the peer was closed")
 )
 
 // NewInmemAddr returns an address that no other call returns.
@@ -29,13 +32,14 @@ func NewInmemAddr() ServerAddress { return ServerAddress(rand.Text()) }
 // Close cut what is under way.
 //
 // Routes have a direction: for two transports to talk to each other, connect
-// each to the other. Timeouts are measured with package time, so that inside a
-// testing/synctest bubble they are exact and take no time.
+// each to the other. An [InmemNetwork] does that by itself, and has faults.
+// Timeouts are measured with package time, so that inside a testing/synctest
+// bubble they are exact and take no time.
 type InmemTransport struct {
 	sync.RWMutex // protects following
 	consumerCh   chan RPC
 	localAddr    ServerAddress
-	peers        map[ServerAddress]*InmemTransport
+	links        map[ServerAddress]*InmemLink // by which its requests go out
 	timeout      time.Duration
 	closed       bool
 	pipes        map[*inmemPipe]struct{} // under way, both directions
@@ -67,7 +71,7 @@ func NewInmemTransportWithTimeout(addr ServerAddress, timeout time.Duration) (Se
 	return addr, &InmemTransport{
 		consumerCh: make(chan RPC),
 		localAddr:  addr,
-		peers:      make(map[ServerAddress]*InmemTransport),
+		links:      make(map[ServerAddress]*InmemLink),
 		timeout:    timeout,
 	}
 }
@@ -123,11 +127,11 @@ func (i *InmemTransport) TimeoutNow(_ ServerID, target ServerAddress, args *Time
 
 func (i *InmemTransport) call(target ServerAddress, kind rpcKind, args, resp any) error {
 	clearResponse(resp)
-	pipe, err := i.connectFor(target, args)
+	pipe, err := i.openPipeFor(target, args)
 	if err == nil {
 		defer pipe.close(errAnswered)
 		defer pipe.limit(i.timeout)()
-		err = pipe.exchange(kind, cloneRequest(args), nil, resp)
+		err = pipe.exchange(kind, cloneRequest(args), resp)
 	}
 	return explainInmem(kind, target, err)
 }
@@ -160,16 +164,34 @@ func (i *InmemTransport) AppendEntriesPipeline(id ServerID, target ServerAddress
 const inmemWindow = 16
 
 // AppendEntriesPipelineTo implements [WithPipelineSink]. A nil sink means the
-// pipeline's Consumer.
+// pipeline's Consumer. Opening takes a message there and one back.
 func (i *InmemTransport) AppendEntriesPipelineTo(_ ServerID, target ServerAddress, sink PipelineSink) (AppendPipeline, error) {
-	pipe, err := i.connect(target)
+	pipe, err := i.openPipe(target)
 	if err != nil {
 		return nil, explainInmem(rpcAppendEntries, target, err)
 	}
+	p, err := i.openPipeline(pipe, sink)
+	if err != nil {
+		pipe.close(err)
+		return nil, explainInmem(rpcAppendEntries, target, err)
+	}
+	return p, nil
+}
+
+func (i *InmemTransport) openPipeline(pipe *inmemPipe, sink PipelineSink) (*pipeline, error) {
+	defer pipe.limit(i.timeout)()
+	if err := pipe.reach(); err != nil {
+		return nil, err
+	}
 	l := newPipeLink(pipe)
+	if !pipe.to.tasks.start(l.serve) {
+		return nil, pipe.comeBack(refused(pipe.target), nil)
+	}
+	if err := pipe.comeBack(nil, nil); err != nil {
+		return nil, err
+	}
 	p := newPipeline(l, inmemWindow, i.timeout, sink, &i.tasks)
-	if !pipe.to.tasks.start(l.serve) || !p.begin() {
-		pipe.close(ErrTransportShutdown)
+	if !p.begin() {
 		return nil, ErrTransportShutdown
 	}
 	return p, nil
@@ -181,10 +203,27 @@ func (i *InmemTransport) Connect(peer ServerAddress, t Transport) {
 	to := unwrapInmem(t)
 	i.Lock()
 	defer i.Unlock()
-	if i.peers == nil {
-		i.peers = make(map[ServerAddress]*InmemTransport)
+	if i.links[peer] == nil {
+		i.attach(newInmemLink(i.localAddr, peer))
 	}
-	i.peers[peer] = to
+	i.links[peer].lead(to)
+}
+
+// join makes link the way to a peer, at whose end is to.
+func (i *InmemTransport) join(link *InmemLink, to *InmemTransport) {
+	i.Lock()
+	defer i.Unlock()
+	if !i.closed { // or else the link is its successor's
+		i.attach(link)
+		link.lead(to)
+	}
+}
+
+func (i *InmemTransport) attach(link *InmemLink) {
+	if i.links == nil {
+		i.links = make(map[ServerAddress]*InmemLink)
+	}
+	i.links[link.to] = link
 }
 
 func unwrapInmem(t Transport) *InmemTransport {
@@ -203,38 +242,34 @@ func unwrapInmem(t Transport) *InmemTransport {
 // Disconnect implements [WithPeers]. It cuts what is under way to peer; for
 // the other direction disconnect the peer as well.
 func (i *InmemTransport) Disconnect(peer ServerAddress) {
-	for _, pipe := range i.cut(func(p *inmemPipe) bool { return p.from == i && p.target == peer }, peer) {
+	for _, pipe := range i.disconnect(peer) {
 		pipe.close(errDisconnected)
 	}
 }
 
 // DisconnectAll implements [WithPeers].
 func (i *InmemTransport) DisconnectAll() {
-	for _, pipe := range i.cut(func(p *inmemPipe) bool { return p.from == i }, i.routes()...) {
-		pipe.close(errDisconnected)
+	for _, peer := range i.peers() {
+		i.Disconnect(peer)
 	}
 }
 
-func (i *InmemTransport) routes() []ServerAddress {
+func (i *InmemTransport) peers() []ServerAddress {
 	i.RLock()
 	defer i.RUnlock()
-	routes := make([]ServerAddress, 0, len(i.peers))
-	for peer := range i.peers {
-		routes = append(routes, peer)
-	}
-	return routes
+	return slices.Collect(maps.Keys(i.links))
 }
 
-// cut removes routes and returns the pipes that match.
-func (i *InmemTransport) cut(match func(*inmemPipe) bool, routes ...ServerAddress) []*inmemPipe {
+// disconnect leaves nobody at the end of the link to peer, and returns what is
+// under way by it.
+func (i *InmemTransport) disconnect(peer ServerAddress) (pipes []*inmemPipe) {
 	i.Lock()
 	defer i.Unlock()
-	for _, peer := range routes {
-		delete(i.peers, peer)
+	if link := i.links[peer]; link != nil {
+		link.lead(nil)
 	}
-	var pipes []*inmemPipe
 	for pipe := range i.pipes {
-		if match(pipe) {
+		if pipe.from == i && pipe.target == peer {
 			pipes = append(pipes, pipe)
 		}
 	}
@@ -245,69 +280,66 @@ func (i *InmemTransport) cut(match func(*inmemPipe) bool, routes ...ServerAddres
 // and waits for the transport's goroutines as [NetworkTransport.Close] does. A
 // closed transport cannot be used again.
 func (i *InmemTransport) Close() error {
-	for _, pipe := range i.shut() {
-		pipe.close(ErrTransportShutdown)
+	for pipe := range i.shut() {
+		if pipe.from == i {
+			pipe.close(ErrTransportShutdown)
+		} else {
+			pipe.hangUp()
+		}
 	}
 	return i.tasks.wait()
 }
 
-func (i *InmemTransport) shut() []*inmemPipe {
+// shut returns what is under way. Nothing is added to it any more, and the
+// links are left to a successor at the address.
+func (i *InmemTransport) shut() map[*inmemPipe]struct{} {
 	i.Lock()
-	i.closed = true
-	i.Unlock()
-	return i.cut(func(*inmemPipe) bool { return true }, i.routes()...)
+	defer i.Unlock()
+	pipes := i.pipes
+	i.closed, i.pipes, i.links = true, nil, nil
+	return pipes
 }
 
-func (i *InmemTransport) connectFor(target ServerAddress, args any) (*inmemPipe, error) {
+func (i *InmemTransport) openPipeFor(target ServerAddress, args any) (*inmemPipe, error) {
 	if err := checkRequest(args); err != nil {
 		return nil, err
 	}
-	return i.connect(target)
+	return i.openPipe(target)
 }
 
-// connect opens a way to target for one request, or for a pipeline's.
-func (i *InmemTransport) connect(target ServerAddress) (*inmemPipe, error) {
-	to, err := i.route(target)
-	if err != nil {
-		return nil, err
-	}
-	pipe := &inmemPipe{from: i, to: to, target: target, done: make(chan struct{})}
-	if !to.add(pipe) {
-		return nil, refused(target)
-	}
-	if !i.add(pipe) {
-		pipe.close(ErrTransportShutdown)
+// openPipe makes a way to target, for one request or for those of a pipeline.
+func (i *InmemTransport) openPipe(target ServerAddress) (*inmemPipe, error) {
+	i.Lock()
+	defer i.Unlock()
+	if i.closed {
 		return nil, ErrTransportShutdown
 	}
+	link := i.links[target]
+	if link == nil || link.peer() == nil {
+		return nil, refused(target)
+	}
+	pipe := newInmemPipe(i, target, link)
+	i.addPipe(pipe)
 	return pipe, nil
 }
 
 func refused(target ServerAddress) error { return fmt.Errorf("failed to connect to peer: %v", target) }
 
-func (i *InmemTransport) route(target ServerAddress) (*InmemTransport, error) {
-	i.RLock()
-	defer i.RUnlock()
-	if i.closed {
-		return nil, ErrTransportShutdown
-	}
-	to, ok := i.peers[target]
-	if !ok {
-		return nil, refused(target)
-	}
-	return to, nil
-}
-
-func (i *InmemTransport) add(pipe *inmemPipe) bool {
+// accept takes a pipe that a sender has opened; false means that i is closed.
+func (i *InmemTransport) accept(pipe *inmemPipe) bool {
 	i.Lock()
 	defer i.Unlock()
-	if i.closed {
-		return false
+	if !i.closed {
+		i.addPipe(pipe)
 	}
+	return !i.closed
+}
+
+func (i *InmemTransport) addPipe(pipe *inmemPipe) {
 	if i.pipes == nil {
 		i.pipes = make(map[*inmemPipe]struct{})
 	}
 	i.pipes[pipe] = struct{}{}
-	return true
 }
 
 func (i *InmemTransport) remove(pipe *inmemPipe) {

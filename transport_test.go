@@ -184,21 +184,27 @@ func installSnapshot(trans raftwire.Transport, target raftwire.ServerAddress, bo
 	return trans.InstallSnapshot("b", target, args, &resp, bytes.NewReader([]byte(body)))
 }
 
+// caller is what both transports are.
+type caller interface {
+	raftwire.Transport
+	raftwire.WithPreVote
+}
+
 // calls are the requests of a Transport, for promises that all of them keep.
-var calls = map[string]func(trans *raftwire.NetworkTransport, target raftwire.ServerAddress) error{
-	"AppendEntries": func(trans *raftwire.NetworkTransport, target raftwire.ServerAddress) error {
+var calls = map[string]func(trans caller, target raftwire.ServerAddress) error{
+	"AppendEntries": func(trans caller, target raftwire.ServerAddress) error {
 		return appendOnce(trans, target)
 	},
-	"RequestVote": func(trans *raftwire.NetworkTransport, target raftwire.ServerAddress) error {
+	"RequestVote": func(trans caller, target raftwire.ServerAddress) error {
 		return trans.RequestVote("b", target, &raftwire.RequestVoteRequest{Term: 7}, new(raftwire.RequestVoteResponse))
 	},
-	"RequestPreVote": func(trans *raftwire.NetworkTransport, target raftwire.ServerAddress) error {
+	"RequestPreVote": func(trans caller, target raftwire.ServerAddress) error {
 		return trans.RequestPreVote("b", target, &raftwire.RequestPreVoteRequest{Term: 7}, new(raftwire.RequestPreVoteResponse))
 	},
-	"TimeoutNow": func(trans *raftwire.NetworkTransport, target raftwire.ServerAddress) error {
+	"TimeoutNow": func(trans caller, target raftwire.ServerAddress) error {
 		return trans.TimeoutNow("b", target, &raftwire.TimeoutNowRequest{}, new(raftwire.TimeoutNowResponse))
 	},
-	"InstallSnapshot": func(trans *raftwire.NetworkTransport, target raftwire.ServerAddress) error {
+	"InstallSnapshot": func(trans caller, target raftwire.ServerAddress) error {
 		return installSnapshot(trans, target, "body")
 	},
 }

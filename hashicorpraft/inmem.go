@@ -60,3 +60,48 @@ func (i *InmemTransport) Disconnect(peer raft.ServerAddress) {
 
 // DisconnectAll makes every peer unreachable.
 func (i *InmemTransport) DisconnectAll() { i.peers.DisconnectAll() }
+
+// InmemNetwork is raftwire's network of transports in memory, with the types of
+// hashicorp/raft.
+type InmemNetwork struct{ inner *raftwire.InmemNetwork }
+
+// NewInmemNetwork returns a network without transports.
+func NewInmemNetwork(config raftwire.InmemNetworkConfig) *InmemNetwork {
+	return &InmemNetwork{raftwire.NewInmemNetwork(config)}
+}
+
+// Add returns a new transport at addr that reaches every other, and is reached
+// by them. One that was there before is closed and replaced.
+func (n *InmemNetwork) Add(addr raft.ServerAddress) *InmemTransport {
+	return WrapInmem(n.inner.Add(raftwire.ServerAddress(addr)))
+}
+
+// Link returns what carries messages from one address to another, in this
+// direction only.
+func (n *InmemNetwork) Link(from, to raft.ServerAddress) *raftwire.InmemLink {
+	return n.inner.Link(raftwire.ServerAddress(from), raftwire.ServerAddress(to))
+}
+
+// Partition cuts the links between two addresses, both ways.
+func (n *InmemNetwork) Partition(a, b raft.ServerAddress) {
+	n.inner.Partition(raftwire.ServerAddress(a), raftwire.ServerAddress(b))
+}
+
+// Isolate cuts every link between the group and the other addresses so far,
+// both ways.
+func (n *InmemNetwork) Isolate(group ...raft.ServerAddress) {
+	inner := make([]raftwire.ServerAddress, len(group))
+	for i, addr := range group {
+		inner[i] = raftwire.ServerAddress(addr)
+	}
+	n.inner.Isolate(inner...)
+}
+
+// Heal mends every cut link.
+func (n *InmemNetwork) Heal() { n.inner.Heal() }
+
+// Close closes every transport.
+func (n *InmemNetwork) Close() error { return n.inner.Close() }
+
+// String returns what a failing test should print: the seed and the history.
+func (n *InmemNetwork) String() string { return n.inner.String() }

@@ -1,0 +1,148 @@
+package raftwire
+
+import (
+	"math/rand/v2"
+	"sync"
+	"time"
+)
+
+// InmemLink is one direction between two addresses of an [InmemNetwork]. It
+// carries messages: requests that way, and the answers to those of the other
+// direction. A chunk of a snapshot is a message too, and so are the opening of a
+// pipeline, a refusal, and the news that a peer was closed. Its methods do not
+// block, and may be called by several goroutines at once.
+//
+// A message that is lost stays lost; nobody is told, and nobody sends it again.
+// A call whose request or answer is lost ends by its timeout. In a pipeline and
+// in a snapshot messages are in order, so that nothing follows a lost one in its
+// direction: the rest waits, and fails by the timeout as well. Without a timeout
+// that is when the sender is closed or disconnects.
+type InmemLink struct {
+	network  *InmemNetwork // nil if Connect has made the link
+	from, to ServerAddress
+	back     *InmemLink // the other direction
+
+	mu      sync.Mutex      // protects following
+	end     *InmemTransport // takes what arrives; nil means disconnected
+	cut     bool
+	cuts    int // how often it was cut
+	latency time.Duration
+	jitter  time.Duration
+	loss    float64
+	random  *rand.Rand // nil without a network
+}
+
+// newInmemLink returns a link without faults, on which nothing takes time.
+func newInmemLink(from, to ServerAddress) *InmemLink {
+	return &InmemLink{from: from, to: to, back: new(InmemLink)}
+}
+
+// Cut makes the link a black hole: what is on its way over it is lost, and so is
+// what is sent before [InmemLink.Heal]. With one direction cut, requests may
+// arrive while their answers do not. Pipelines on which nothing was sent
+// meanwhile have lost nothing. (The links of package faultnet hold what they
+// lead nowhere, because TCP would send it again.)
+func (l *InmemLink) Cut() { l.network.do(func() { l.setCut(true) }, "cut %s %s", l.from, l.to) }
+
+// Heal ends Cut.
+func (l *InmemLink) Heal() { l.network.do(func() { l.setCut(false) }, "mend %s %s", l.from, l.to) }
+
+// SetLatency sets how long a message travels that is sent from now on.
+func (l *InmemLink) SetLatency(d time.Duration) {
+	l.network.do(func() { l.set(func() { l.latency = d }) }, "latency %s %s %v", l.from, l.to, d)
+}
+
+// SetJitter adds a random time of at most d to the latency of each message that
+// is sent from now on. The order within a pipeline stays.
+func (l *InmemLink) SetJitter(d time.Duration) {
+	l.network.do(func() { l.set(func() { l.jitter = d }) }, "jitter %s %s %v", l.from, l.to, d)
+}
+
+// SetLoss sets the share, from 0 to 1, of messages to be lost of those that are
+// sent from now on.
+func (l *InmemLink) SetLoss(share float64) {
+	l.network.do(func() { l.set(func() { l.loss = share }) }, "loss %s %s %v", l.from, l.to, share)
+}
+
+func (l *InmemLink) setCut(cut bool) {
+	l.set(func() {
+		if l.cut = cut; cut {
+			l.cuts++
+		}
+	})
+}
+
+func (l *InmemLink) set(change func()) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	change()
+}
+
+// lead sets who is at the link's end.
+func (l *InmemLink) lead(end *InmemTransport) { l.set(func() { l.end = end }) }
+
+func (l *InmemLink) peer() *InmemTransport {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.end
+}
+
+// passage is a message on its way.
+type passage struct {
+	due  time.Time // zero means at once
+	lost bool
+	cuts int // of the link, when it left
+}
+
+// depart sends a message.
+func (l *InmemLink) depart() passage {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	m := passage{lost: l.cut || l.loses(), cuts: l.cuts}
+	if delay := l.delay(); delay > 0 {
+		m.due = time.Now().Add(delay)
+	}
+	return m
+}
+
+func (l *InmemLink) loses() bool { return l.loss > 0 && l.random.Float64() < l.loss }
+
+func (l *InmemLink) delay() time.Duration {
+	if l.jitter <= 0 {
+		return l.latency
+	}
+	return l.latency + time.Duration(l.random.Int64N(int64(l.jitter)+1))
+}
+
+// await blocks until a message has arrived. It returns false if stop is closed
+// or expired before; for a lost message that is what it waits for.
+func (l *InmemLink) await(m passage, stop <-chan struct{}, expired <-chan time.Time) bool {
+	left := time.Until(m.due)
+	if left <= 0 && l.delivers(m) {
+		return true
+	}
+	due, cancel := after(left)
+	defer cancel()
+	for {
+		select {
+		case <-due:
+			if l.delivers(m) {
+				return true
+			}
+		case <-stop:
+			return false
+		case <-expired:
+			return false
+		}
+	}
+}
+
+// delivers reports whether nothing has happened to a message that is due.
+func (l *InmemLink) delivers(m passage) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return !m.lost && m.cuts == l.cuts
+}
+
+// carry sends a message and waits for it to arrive.
+func (l *InmemLink) carry(stop <-chan struct{}) bool { return l.await(l.depart(), stop, nil) }

@@ -1,0 +1,225 @@
+package raftwire
+
+import (
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"maps"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+)
+
+// InmemNetworkConfig configures an [InmemNetwork]. Its zero value is a network
+// without faults, on which nothing takes time.
+type InmemNetworkConfig struct {
+	// Seed is where everything random comes from: which messages are lost, and
+	// how long they take. Each link has a source of its own, which decides in
+	// the order in which messages are sent. The order in which goroutines run
+	// does not come from it.
+	Seed int64
+
+	// Timeout is the transports'. 0 means 500 ms, negative no limit.
+	Timeout time.Duration
+
+	// Latency, Jitter and Loss are those of every link, until its own methods
+	// change them.
+	Latency time.Duration
+	Jitter  time.Duration
+	Loss    float64
+}
+
+func (c *InmemNetworkConfig) timeout() time.Duration {
+	if c.Timeout == 0 {
+		return defaultInmemTimeout
+	}
+	return c.Timeout
+}
+
+// InmemNetwork connects transports in memory, for tests of a Raft
+// implementation: each reaches every other under its address, over links with
+// faults that a test switches on and off.
+//
+//	network := raftwire.NewInmemNetwork(raftwire.InmemNetworkConfig{Latency: time.Millisecond})
+//	a, b, c := network.Add("a"), network.Add("b"), network.Add("c")
+//	network.Isolate("a")
+//
+// The words are those of package faultnet, which has faults of a network under
+// a [NetworkTransport], with its connections and bytes; here there are only
+// messages, see [InmemLink]. Inside a testing/synctest bubble all times are
+// exact and take none. A network must not be shared between bubbles. Its
+// methods may be called by several goroutines at once; only Add and Close may
+// block, for as long as it takes to close transports. An address that nothing
+// was added at makes them panic: a test with a slip in it must not pass.
+type InmemNetwork struct {
+	config InmemNetworkConfig
+	start  time.Time
+
+	mu      sync.Mutex // protects following
+	nodes   map[ServerAddress]*InmemTransport
+	links   map[[2]ServerAddress]*InmemLink // from, to
+	history strings.Builder
+}
+
+// NewInmemNetwork returns a network without transports.
+func NewInmemNetwork(config InmemNetworkConfig) *InmemNetwork {
+	return &InmemNetwork{
+		config: config,
+		start:  time.Now(),
+		nodes:  make(map[ServerAddress]*InmemTransport),
+		links:  make(map[[2]ServerAddress]*InmemLink),
+	}
+}
+
+// Add returns a new transport at addr, or at a new address if that is empty,
+// and connects it with those that were added before, both ways. If there was
+// one at addr, it is closed and replaced, as by a process that is started again:
+// peers reach the new one, and links stay as they are.
+//
+// The transport may be closed by its own Close, after which its address refuses
+// requests until something is added there. Its Connect and Disconnect work as
+// without a network: what it has disconnected refuses its requests at once,
+// until it is connected or added again.
+func (n *InmemNetwork) Add(addr ServerAddress) *InmemTransport {
+	if old := n.node(addr); old != nil {
+		_ = old.Close()
+	}
+	_, added := NewInmemTransportWithTimeout(addr, n.config.timeout())
+	n.do(func() { n.connect(added) }, "add %s", added.localAddr)
+	return added
+}
+
+// Link returns what carries messages from one address to another, in this
+// direction only.
+func (n *InmemNetwork) Link(from, to ServerAddress) *InmemLink {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.link(from, to)
+}
+
+// Partition cuts the links between two addresses, both ways.
+func (n *InmemNetwork) Partition(a, b ServerAddress) {
+	n.do(func() { n.partition(a, b) }, "partition %s %s", a, b)
+}
+
+// Isolate cuts every link between the group and the other addresses so far,
+// both ways. Within the group and among the others nothing changes.
+func (n *InmemNetwork) Isolate(group ...ServerAddress) {
+	n.do(func() { n.isolate(group) }, "isolate %s", strings.Trim(fmt.Sprint(group), "[]"))
+}
+
+// Heal mends every cut link. It changes nothing else.
+func (n *InmemNetwork) Heal() {
+	n.do(n.heal, "heal")
+}
+
+// Close closes every transport.
+func (n *InmemNetwork) Close() error {
+	var errs []error
+	for _, node := range n.all() {
+		errs = append(errs, node.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// String returns what a failing test should print: the configuration with its
+// seed, and what was done to the network, with the times since it was made.
+func (n *InmemNetwork) String() string {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return fmt.Sprintf("raftwire.InmemNetwork%+v, and then\n%v", n.config, n.history.String())
+}
+
+func (n *InmemNetwork) node(addr ServerAddress) *InmemTransport {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.nodes[addr]
+}
+
+func (n *InmemNetwork) all() []*InmemTransport {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return slices.Collect(maps.Values(n.nodes))
+}
+
+// do changes the network and writes that down.
+func (n *InmemNetwork) do(change func(), format string, args ...any) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	change()
+	fmt.Fprintf(&n.history, "%v %s\n", time.Since(n.start), fmt.Sprintf(format, args...))
+}
+
+// What follows is called with mu held.
+
+func (n *InmemNetwork) connect(added *InmemTransport) {
+	n.nodes[added.localAddr] = added
+	for addr, node := range n.nodes {
+		added.join(n.link(added.localAddr, addr), node)
+		node.join(n.link(addr, added.localAddr), added)
+	}
+}
+
+// link returns a link, which is made with its other direction by its first use.
+func (n *InmemNetwork) link(from, to ServerAddress) *InmemLink {
+	ends := [2]ServerAddress{from, to}
+	l := n.links[ends]
+	if l == nil {
+		l = n.newLink(from, to)
+		n.links[ends] = l
+		l.back = n.link(to, from)
+	}
+	return l
+}
+
+func (n *InmemNetwork) newLink(from, to ServerAddress) *InmemLink {
+	n.mustHave(from)
+	n.mustHave(to)
+	return &InmemLink{
+		network: n,
+		from:    from,
+		to:      to,
+		latency: n.config.Latency,
+		jitter:  n.config.Jitter,
+		loss:    n.config.Loss,
+		random:  n.randomFor(from, to),
+	}
+}
+
+// randomFor returns a source for one link, so that what it decides does not
+// depend on what happens on others.
+func (n *InmemNetwork) randomFor(from, to ServerAddress) *rand.Rand {
+	h := fnv.New64a()
+	fmt.Fprintf(h, "%q %q", from, to)
+	return rand.New(rand.NewPCG(uint64(n.config.Seed), h.Sum64()))
+}
+
+func (n *InmemNetwork) mustHave(addr ServerAddress) {
+	if n.nodes[addr] == nil {
+		panic(fmt.Sprintf("raftwire: this InmemNetwork has nothing at the address %q: Add it before", addr))
+	}
+}
+
+func (n *InmemNetwork) partition(a, b ServerAddress) {
+	n.link(a, b).setCut(true)
+	n.link(b, a).setCut(true)
+}
+
+func (n *InmemNetwork) isolate(group []ServerAddress) {
+	for _, inside := range group {
+		n.mustHave(inside)
+		for outside := range n.nodes {
+			if !slices.Contains(group, outside) {
+				n.partition(inside, outside)
+			}
+		}
+	}
+}
+
+func (n *InmemNetwork) heal() {
+	for _, l := range n.links {
+		l.setCut(false)
+	}
+}

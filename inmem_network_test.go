@@ -1,0 +1,529 @@
+package raftwire_test
+
+import (
+	"fmt"
+	"io"
+	"maps"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/raftwire/raftwire"
+	"github.com/stretchr/testify/require"
+)
+
+// inBubble runs test on fake time with a network of the transports a, b and c.
+func inBubble(t *testing.T, config raftwire.InmemNetworkConfig, test func(t *testing.T, x *inmemRig)) {
+	t.Helper()
+	config.Timeout = testTimeout
+	synctest.Test(t, func(t *testing.T) {
+		x := &inmemRig{InmemNetwork: raftwire.NewInmemNetwork(config)}
+		x.a, x.b, x.c = x.Add("a"), x.Add("b"), x.Add("c")
+		t.Cleanup(func() { require.NoError(t, x.Close()) })
+		test(t, x)
+	})
+}
+
+type inmemRig struct {
+	*raftwire.InmemNetwork
+	a, b, c *raftwire.InmemTransport
+}
+
+// inmemCalls are the calls, and what else goes from one transport to another.
+func inmemCalls() map[string]func(trans caller, target raftwire.ServerAddress) error {
+	all := maps.Clone(calls)
+	all["heartbeat"] = func(trans caller, target raftwire.ServerAddress) error { return heartbeat(trans, target) }
+	all["AppendEntriesPipeline"] = func(trans caller, target raftwire.ServerAddress) error { return openPipelineOnce(trans, target) }
+	return all
+}
+
+func TestInmemNetworkConnectsEveryTransportWithEveryOther(t *testing.T) {
+	inBubble(t, raftwire.InmemNetworkConfig{}, func(t *testing.T, x *inmemRig) {
+		all := []*raftwire.InmemTransport{x.a, x.b, x.c, x.Add("")}
+		for _, to := range all {
+			serve(t, to, accept)
+		}
+		for _, from := range all {
+			for _, to := range all {
+				require.Zero(t, elapsed(func() { require.NoError(t, appendOnce(from, to.LocalAddr())) }))
+			}
+		}
+		require.ErrorContains(t, appendOnce(x.a, "nobody"), "failed to connect to peer: nobody")
+	})
+}
+
+// Every call ends by its timeout, whichever way it is lost, and the request is
+// seen by the receiver if it was not what got lost. Afterwards all is well.
+func TestInmemNetworkLosesEveryCallInEveryWay(t *testing.T) {
+	losses := map[string]struct {
+		begin   func(x *inmemRig)
+		arrives bool
+	}{
+		"cut":                     {func(x *inmemRig) { x.Link("a", "b").Cut() }, false},
+		"cut back":                {func(x *inmemRig) { x.Link("b", "a").Cut() }, true},
+		"partition":               {func(x *inmemRig) { x.Partition("a", "b") }, false},
+		"isolation":               {func(x *inmemRig) { x.Isolate("b") }, false},
+		"isolation of the others": {func(x *inmemRig) { x.Isolate("a", "c") }, false},
+		"loss":                    {func(x *inmemRig) { x.Link("a", "b").SetLoss(1) }, false},
+		"loss back":               {func(x *inmemRig) { x.Link("b", "a").SetLoss(1) }, true},
+		"slow":                    {func(x *inmemRig) { x.Link("a", "b").SetLatency(time.Hour) }, false},
+		"slow back":               {func(x *inmemRig) { x.Link("b", "a").SetLatency(time.Hour) }, true},
+	}
+	for loss, l := range losses {
+		for kind, call := range inmemCalls() {
+			t.Run(loss+", "+kind, func(t *testing.T) {
+				inBubble(t, raftwire.InmemNetworkConfig{}, func(t *testing.T, x *inmemRig) {
+					seen := 0
+					answer := func(rpc raftwire.RPC) { seen++; accept(rpc) }
+					serve(t, x.b, answer)
+					serve(t, x.a, accept)
+
+					l.begin(x)
+					var err error
+					took := elapsed(func() { err = call(x.a, "b") })
+					requireTimeout(t, err)
+					require.Equal(t, lostAfter(kind, l.arrives), took)
+					synctest.Wait()
+					require.Equal(t, l.arrives && kind != "AppendEntriesPipeline", seen > 0)
+					require.NoError(t, call(x.c, "a"), "the others are not concerned")
+
+					x.mend()
+					require.NoError(t, call(x.a, "b"))
+				})
+			})
+		}
+	}
+}
+
+// lostAfter is when a lost call ends: the answer to a snapshot that has arrived
+// is waited for longer.
+func lostAfter(kind string, arrived bool) time.Duration {
+	if kind == "InstallSnapshot" && arrived {
+		return 10 * testTimeout
+	}
+	return testTimeout
+}
+
+// mend ends every fault between a and b.
+func (x *inmemRig) mend() {
+	x.Heal()
+	for _, l := range []*raftwire.InmemLink{x.Link("a", "b"), x.Link("b", "a")} {
+		l.SetLoss(0)
+		l.SetLatency(0)
+	}
+}
+
+// A one-way cut leaves the other direction's requests alone only if they need
+// no answer: a reaches nobody, and b's requests reach a.
+func TestInmemNetworkCutsOneDirection(t *testing.T) {
+	inBubble(t, raftwire.InmemNetworkConfig{}, func(t *testing.T, x *inmemRig) {
+		x.Link("a", "b").Cut()
+		results := make(chan error, 2)
+		go func() { results <- appendOnce(x.a, "b") }()
+		go func() { results <- appendOnce(x.b, "a") }()
+		rpc := <-x.a.Consumer()
+		accept(rpc)
+		requireTimeout(t, <-results)
+		requireTimeout(t, <-results)
+		select {
+		case <-x.b.Consumer():
+			t.Fatal("a request came through the cut")
+		default:
+		}
+	})
+}
+
+func TestInmemNetworkIsolatesAGroup(t *testing.T) {
+	inBubble(t, raftwire.InmemNetworkConfig{}, func(t *testing.T, x *inmemRig) {
+		d := x.Add("d")
+		for _, trans := range []*raftwire.InmemTransport{x.a, x.b, x.c, d} {
+			serve(t, trans, accept)
+		}
+		x.Isolate("a", "b")
+		require.NoError(t, appendOnce(x.a, "b"))
+		require.NoError(t, appendOnce(d, "c"))
+		for _, outside := range []raftwire.ServerAddress{"c", "d"} {
+			requireTimeout(t, appendOnce(x.a, outside))
+			requireTimeout(t, appendOnce(x.b, outside))
+		}
+		requireTimeout(t, appendOnce(x.c, "b"))
+	})
+}
+
+// P19: what is on its way when the cut comes is lost, though the link heals
+// before it would have arrived; what is sent afterwards arrives.
+func TestInmemNetworkCutsWhatIsInFlight(t *testing.T) {
+	const latency = 100 * time.Millisecond
+	for name, cutAt := range map[string]time.Duration{"request": latency / 2, "answer": latency * 3 / 2} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, raftwire.InmemNetworkConfig{Latency: latency}, func(t *testing.T, x *inmemRig) {
+				seen := 0
+				serve(t, x.b, func(rpc raftwire.RPC) { seen++; accept(rpc) })
+				first := make(chan error, 1)
+				go func() { first <- appendOnce(x.a, "b") }()
+				pause(cutAt)
+				x.Partition("a", "b")
+				x.Heal()
+				require.Equal(t, 2*latency, elapsed(func() { require.NoError(t, appendOnce(x.a, "b")) }))
+				requireTimeout(t, <-first)
+				synctest.Wait()
+				require.Equal(t, map[string]int{"request": 1, "answer": 2}[name], seen)
+			})
+		})
+	}
+}
+
+// What the receiver has already, a cut does not take away again: only messages
+// are lost.
+func TestInmemNetworkAnswersAfterACutThatIsOver(t *testing.T) {
+	inBubble(t, raftwire.InmemNetworkConfig{}, func(t *testing.T, x *inmemRig) {
+		first := make(chan error, 1)
+		go func() { first <- appendOnce(x.a, "b") }()
+		rpc := <-x.b.Consumer()
+		x.Partition("a", "b")
+		x.Heal()
+		accept(rpc)
+		require.NoError(t, <-first)
+	})
+}
+
+// A pipeline goes on after a cut during which nothing was sent. One that has
+// lost a message stands still, and fails by the timeout: nothing overtakes what
+// was lost.
+func TestInmemNetworkStallsAPipelineThatHasLostAMessage(t *testing.T) {
+	for name, way := range map[string][2]raftwire.ServerAddress{"request": {"a", "b"}, "answer": {"b", "a"}} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, raftwire.InmemNetworkConfig{Latency: time.Millisecond}, func(t *testing.T, x *inmemRig) {
+				var seen []uint64
+				serve(t, x.b, func(rpc raftwire.RPC) {
+					seen = append(seen, rpc.Command.(*raftwire.AppendEntriesRequest).PrevLogEntry)
+					accept(rpc)
+				})
+				p := openPipeline(t, x.a, "b")
+				x.Partition("a", "b")
+				pause(time.Hour)
+				x.Heal()
+				require.NoError(t, send(t, p, 1)[0].Error())
+
+				x.Link(way[0], way[1]).Cut()
+				lost := send(t, p, 1)
+				pause(10 * time.Millisecond)
+				x.Heal()
+				later := send(t, p, 2)
+				require.Equal(t, testTimeout-10*time.Millisecond, elapsed(func() { requireTimeout(t, lost[0].Error()) }))
+				requireFailed(t, append(lost, later...), nil)
+				synctest.Wait()
+				if name == "request" {
+					require.Equal(t, []uint64{0}, seen)
+				} else {
+					require.Equal(t, []uint64{0, 0, 0, 1}, seen)
+				}
+				require.NoError(t, openPipelineOnce(x.a, "b"), "a new one is whole")
+			})
+		})
+	}
+}
+
+// Requests of a pipeline travel at the same time, and in order.
+func TestInmemNetworkHasLatency(t *testing.T) {
+	const latency, jitter = 100 * time.Millisecond, 50 * time.Millisecond
+	inBubble(t, raftwire.InmemNetworkConfig{}, func(t *testing.T, x *inmemRig) {
+		x.Link("a", "b").SetLatency(latency)
+		serve(t, x.b, accept)
+		require.Equal(t, latency, elapsed(func() { require.NoError(t, appendOnce(x.a, "b")) }))
+		x.Link("b", "a").SetLatency(latency / 2)
+		require.Equal(t, latency*3/2, elapsed(func() { require.NoError(t, heartbeat(x.a, "b")) }))
+
+		var p raftwire.AppendPipeline
+		require.Equal(t, latency*3/2, elapsed(func() { p = openPipeline(t, x.a, "b") }))
+		require.Equal(t, latency*3/2, elapsed(func() {
+			send(t, p, 10)
+			require.NoError(t, consumeInOrder(p, 10))
+		}))
+		x.Link("a", "b").SetJitter(jitter)
+		for range 100 {
+			took := elapsed(func() {
+				send(t, p, 10)
+				require.NoError(t, consumeInOrder(p, 10))
+			})
+			require.GreaterOrEqual(t, took, latency*3/2)
+			require.LessOrEqual(t, took, latency*3/2+jitter)
+		}
+	})
+}
+
+// The same seed loses and delays the same messages, another seed others.
+func TestInmemNetworkRepeatsItsDecisions(t *testing.T) {
+	config := raftwire.InmemNetworkConfig{Seed: 7, Latency: time.Millisecond, Jitter: 100 * time.Millisecond, Loss: 0.2}
+	run := func() (text string) {
+		inBubble(t, config, func(t *testing.T, x *inmemRig) {
+			serve(t, x.b, accept)
+			for range 50 {
+				text += fmt.Sprintln(elapsed(func() { _ = appendOnce(x.a, "b") }))
+			}
+		})
+		return text
+	}
+	first := run()
+	require.Equal(t, first, run())
+	config.Seed++
+	require.NotEqual(t, first, run())
+}
+
+func TestInmemNetworkLosesItsShare(t *testing.T) {
+	inBubble(t, raftwire.InmemNetworkConfig{Seed: 1}, func(t *testing.T, x *inmemRig) {
+		x.Link("a", "b").SetLoss(0.25)
+		serve(t, x.b, accept)
+		lost := 0
+		for range 1000 {
+			if appendOnce(x.a, "b") != nil {
+				lost++
+			}
+		}
+		require.InDelta(t, 250, lost, 50)
+	})
+}
+
+// A peer that is closed refuses, which takes a round trip, and is news only if
+// it gets through.
+func TestInmemNetworkTellsOfAClosedPeer(t *testing.T) {
+	const latency = 10 * time.Millisecond
+	inBubble(t, raftwire.InmemNetworkConfig{Latency: latency}, func(t *testing.T, x *inmemRig) {
+		p := openPipeline(t, x.a, "b")
+		futures := send(t, p, 2)
+		call := make(chan error, 1)
+		go func() { call <- appendOnce(x.a, "b") }()
+		snapshot := make(chan error, 1)
+		go func() { _, err := install(x.a, 1<<20, zeros{}); snapshot <- err }()
+		pause(2 * latency)
+		require.Equal(t, latency, elapsed(func() {
+			require.NoError(t, x.b.Close())
+			require.EqualError(t, <-call, "AppendEntries to b: the peer was closed")
+			require.ErrorContains(t, <-snapshot, "the peer was closed")
+		}))
+		synctest.Wait()
+		requireFailed(t, futures, nil)
+		require.ErrorContains(t, futures[1].Error(), "the peer was closed")
+		require.Equal(t, 2*latency, elapsed(func() {
+			require.ErrorContains(t, appendOnce(x.a, "b"), "failed to connect to peer: b")
+		}))
+		require.Equal(t, 2*latency, elapsed(func() {
+			_, err := x.a.AppendEntriesPipeline("b", "b")
+			require.ErrorContains(t, err, "failed to connect to peer: b")
+		}))
+		require.Equal(t, 2*latency, elapsed(func() {
+			_, err := install(x.a, 1<<20, zeros{})
+			require.ErrorContains(t, err, "failed to connect to peer: b")
+		}))
+		x.Link("b", "a").Cut()
+		requireTimeout(t, appendOnce(x.a, "b"))
+	})
+}
+
+func TestInmemNetworkDoesNotTellOfAPeerClosedBehindACut(t *testing.T) {
+	inBubble(t, raftwire.InmemNetworkConfig{}, func(t *testing.T, x *inmemRig) {
+		p := openPipeline(t, x.a, "b")
+		futures := send(t, p, 1)
+		call := make(chan error, 1)
+		go func() { call <- appendOnce(x.a, "b") }()
+		synctest.Wait()
+		x.Isolate("b")
+		require.NoError(t, x.b.Close())
+		require.Equal(t, testTimeout, elapsed(func() { requireTimeout(t, <-call) }))
+		synctest.Wait()
+		requireFailed(t, futures, nil)
+		requireTimeout(t, futures[0].Error())
+	})
+}
+
+// A transport that is added where one was takes its place, with all links as
+// they are; whatever is done to the old one does not concern it.
+func TestInmemNetworkRestartsANode(t *testing.T) {
+	inBubble(t, raftwire.InmemNetworkConfig{}, func(t *testing.T, x *inmemRig) {
+		x.Link("a", "b").SetLatency(time.Millisecond)
+		p := openPipeline(t, x.a, "b")
+		old := x.b
+		x.b = x.Add("b")
+		serve(t, x.b, accept)
+		require.Error(t, send(t, p, 1)[0].Error(), "the old pipeline led to the old transport")
+		require.True(t, appendOnce(old, "a") == raftwire.ErrTransportShutdown)
+
+		x.Add("d")
+		old.DisconnectAll()
+		old.Connect("a", x.c)
+		require.Equal(t, time.Millisecond, elapsed(func() { require.NoError(t, appendOnce(x.a, "b")) }))
+		serve(t, x.a, accept)
+		require.NoError(t, appendOnce(x.b, "a"))
+
+		x.Isolate("b")
+		x.b = x.Add("b")
+		requireTimeout(t, appendOnce(x.b, "a"))
+	})
+}
+
+// A request reaches whoever is there when it arrives.
+func TestInmemNetworkRequestsOutliveARestart(t *testing.T) {
+	const latency = 10 * time.Millisecond
+	inBubble(t, raftwire.InmemNetworkConfig{Latency: latency}, func(t *testing.T, x *inmemRig) {
+		call := make(chan error, 1)
+		go func() { call <- appendOnce(x.a, "b") }()
+		pause(latency / 2)
+		serve(t, x.Add("b"), accept)
+		require.NoError(t, <-call)
+	})
+}
+
+// Disconnect and Connect are the network's links as well.
+func TestInmemNetworkDisconnects(t *testing.T) {
+	inBubble(t, raftwire.InmemNetworkConfig{Latency: time.Millisecond}, func(t *testing.T, x *inmemRig) {
+		serve(t, x.b, accept)
+		serve(t, x.a, accept)
+		call := make(chan error, 1)
+		go func() { call <- appendOnce(x.a, "c") }()
+		synctest.Wait()
+		x.a.DisconnectAll()
+		require.Zero(t, elapsed(func() {
+			require.ErrorContains(t, <-call, "disconnected")
+			require.ErrorContains(t, appendOnce(x.a, "b"), "failed to connect to peer: b")
+		}))
+		x.Heal()
+		require.Error(t, appendOnce(x.a, "b"), "Heal mends cuts")
+		require.NoError(t, appendOnce(x.b, "a"), "the other direction, with its answers")
+		x.a.Connect("b", x.b)
+		require.Equal(t, 2*time.Millisecond, elapsed(func() { require.NoError(t, appendOnce(x.a, "b")) }))
+	})
+}
+
+// A lost chunk stalls a snapshot: the reader of its body fails after the
+// timeout, and the sender as well.
+func TestInmemNetworkStallsASnapshotThatHasLostAChunk(t *testing.T) {
+	inBubble(t, raftwire.InmemNetworkConfig{Latency: time.Millisecond}, func(t *testing.T, x *inmemRig) {
+		read := make(chan error, 1)
+		serve(t, x.b, func(rpc raftwire.RPC) {
+			_, err := io.CopyN(io.Discard, rpc.Reader, 500_000)
+			x.Link("a", "b").Cut()
+			start := time.Now()
+			if err == nil {
+				_, err = io.Copy(io.Discard, rpc.Reader)
+			}
+			require.LessOrEqual(t, time.Since(start), testTimeout)
+			read <- err
+		})
+		_, err := install(x.a, 1<<20, zeros{})
+		requireTimeout(t, err)
+		require.Error(t, <-read)
+	})
+}
+
+// A body ends with its sender, also while a chunk is on its way.
+func TestInmemNetworkSnapshotEndsWithItsSender(t *testing.T) {
+	const latency = 10 * time.Millisecond
+	inBubble(t, raftwire.InmemNetworkConfig{Latency: latency}, func(t *testing.T, x *inmemRig) {
+		go func() { _, _ = install(x.a, 1<<20, zeros{}) }()
+		rpc := <-x.b.Consumer()
+		read := make(chan error, 1)
+		go func() {
+			_, err := io.Copy(io.Discard, rpc.Reader)
+			read <- err
+		}()
+		pause(latency * 5 / 2)
+		require.Zero(t, elapsed(func() {
+			require.NoError(t, x.a.Close())
+			require.ErrorIs(t, <-read, io.ErrUnexpectedEOF)
+		}))
+	})
+}
+
+// An answer that is given early ends the body at once, although the sender
+// does not know yet.
+func TestInmemNetworkBodyEndsWithTheAnswer(t *testing.T) {
+	inBubble(t, raftwire.InmemNetworkConfig{Latency: time.Millisecond}, func(t *testing.T, x *inmemRig) {
+		read := make(chan error, 1)
+		serve(t, x.b, func(rpc raftwire.RPC) {
+			rpc.Respond(nil, io.ErrNoProgress)
+			synctest.Wait()
+			_, err := rpc.Reader.Read(make([]byte, 1))
+			read <- err
+		})
+		require.Equal(t, 2*time.Millisecond, elapsed(func() {
+			_, err := install(x.a, 1<<30, zeros{})
+			require.EqualError(t, err, io.ErrNoProgress.Error())
+		}))
+		require.ErrorContains(t, <-read, "after it was answered")
+	})
+}
+
+// Without a timeout a lost call ends when its sender does.
+func TestInmemNetworkWithoutATimeout(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		network := raftwire.NewInmemNetwork(raftwire.InmemNetworkConfig{Timeout: -1})
+		a, b := network.Add("a"), network.Add("b")
+		network.Link("a", "b").Cut()
+		ended := make(chan error, 1)
+		go func() { ended <- appendOnce(a, "b") }()
+		pause(24 * time.Hour)
+		require.NoError(t, b.Close())
+		synctest.Wait()
+		require.Empty(t, ended)
+		require.NoError(t, network.Close())
+		require.True(t, <-ended == raftwire.ErrTransportShutdown)
+	})
+}
+
+func TestInmemNetworkHasTheDefaultTimeout(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		network := raftwire.NewInmemNetwork(raftwire.InmemNetworkConfig{})
+		a := network.Add("a")
+		network.Add("b")
+		require.Equal(t, 500*time.Millisecond, elapsed(func() { requireTimeout(t, appendOnce(a, "b")) }))
+		require.NoError(t, network.Close())
+	})
+}
+
+// A slip in a test must not make it pass.
+func TestInmemNetworkRefusesUnknownAddresses(t *testing.T) {
+	inBubble(t, raftwire.InmemNetworkConfig{}, func(t *testing.T, x *inmemRig) {
+		for name, slip := range map[string]func(){
+			"Link":      func() { x.Link("nobody", "a") },
+			"Link to":   func() { x.Link("a", "nobody") },
+			"Partition": func() { x.Partition("a", "nobody") },
+			"Isolate":   func() { x.Isolate("nobody") },
+		} {
+			require.PanicsWithValue(t, `raftwire: this InmemNetwork has nothing at the address "nobody": Add it before`, slip, name)
+		}
+	})
+}
+
+// What a failing test prints is enough to do it again.
+func TestInmemNetworkTellsItsHistory(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		network := raftwire.NewInmemNetwork(raftwire.InmemNetworkConfig{Seed: 7, Loss: 0.1})
+		network.Add("a")
+		network.Add("b")
+		network.Add("c")
+		pause(1500 * time.Millisecond)
+		network.Isolate("a", "b")
+		network.Partition("a", "b")
+		network.Heal()
+		l := network.Link("a", "b")
+		l.Cut()
+		l.Heal()
+		l.SetLatency(20 * time.Millisecond)
+		l.SetJitter(time.Millisecond)
+		l.SetLoss(0.5)
+		require.NoError(t, network.Close())
+		require.Equal(t, `raftwire.InmemNetwork{Seed:7 Timeout:0s Latency:0s Jitter:0s Loss:0.1}, and then
+0s add a
+0s add b
+0s add c
+1.5s isolate a b
+1.5s partition a b
+1.5s heal
+1.5s cut a b
+1.5s mend a b
+1.5s latency a b 20ms
+1.5s jitter a b 1ms
+1.5s loss a b 0.5
+`, network.String())
+	})
+}
