@@ -32,6 +32,17 @@
 // a layer of a Mux, a HandoffLayer) one that hashicorp/raft's transport can run
 // over as well, [WireStream] the other way round.
 //
+// # Clusters in memory
+//
+// An [InmemNetwork] connects the nodes of a test, and has partitions, latency
+// and loss. Inside a testing/synctest bubble ten minutes of such a cluster take
+// about a second:
+//
+//	network := hashicorpraft.NewInmemNetwork(raftwire.InmemNetworkConfig{Latency: time.Millisecond})
+//	node, err := raft.NewRaft(config, fsm, logs, stable, snapshots, network.Add("a"))
+//	...
+//	network.Isolate("a")
+//
 // # Cost
 //
 // Messages are not copied: those of the two packages have the same layout,

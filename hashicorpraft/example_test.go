@@ -30,7 +30,7 @@ func Example() {
 		fmt.Println(err)
 		return
 	}
-	node, err := startNode(transport) // raft.NewRaft and the rest, as before
+	node, err := startNode(transport, transport.LocalAddr()) // raft.NewRaft and the rest, as before
 	if err != nil {
 		fmt.Println(err)
 		return
@@ -150,14 +150,60 @@ func (s myStream) Dial(address raft.ServerAddress, timeout time.Duration) (net.C
 	return net.DialTimeout("tcp", string(address), timeout)
 }
 
-// startNode starts a cluster of one.
-func startNode(transport raft.Transport) (*raft.Raft, error) {
+// A cluster in one process whose leader is cut off: the others elect another.
+// In a test, put such code into a testing/synctest bubble: then seconds take
+// no time.
+func ExampleNewInmemNetwork() {
+	network := hashicorpraft.NewInmemNetwork(raftwire.InmemNetworkConfig{Latency: time.Millisecond})
+	events := make(chan raft.Observation, 100)
+	addrs := []raft.ServerAddress{"a", "b", "c"}
+	for _, addr := range addrs {
+		node, err := startNode(network.Add(addr), addrs...)
+		if err != nil {
+			fmt.Println(err)
+			return
+		}
+		defer func() { _ = node.Shutdown().Error() }() // closes the transport
+		node.RegisterObserver(raft.NewObserver(events, false, isLeader))
+	}
+
+	first := otherLeader(events, "")
+	network.Isolate(first)
+	second := otherLeader(events, first)
+	fmt.Println("another leads:", second != first)
+	network.Heal()
+	// Output: another leads: true
+}
+
+func isLeader(o *raft.Observation) bool {
+	leader, ok := o.Data.(raft.LeaderObservation)
+	return ok && leader.LeaderAddr != ""
+}
+
+// otherLeader waits until a node follows another leader than old.
+func otherLeader(events <-chan raft.Observation, old raft.ServerAddress) raft.ServerAddress {
+	for {
+		event := <-events
+		if leader := event.Data.(raft.LeaderObservation).LeaderAddr; leader != old {
+			return leader
+		}
+	}
+}
+
+// startNode starts a node of a cluster with members at these addresses.
+func startNode(transport raft.Transport, members ...raft.ServerAddress) (*raft.Raft, error) {
 	config := raft.DefaultConfig()
-	config.LocalID = "node1"
+	config.LocalID = raft.ServerID(transport.LocalAddr())
+	config.HeartbeatTimeout = 300 * time.Millisecond
+	config.ElectionTimeout = config.HeartbeatTimeout
+	config.LeaderLeaseTimeout = config.HeartbeatTimeout
 	config.LogOutput = io.Discard
 	store := raft.NewInmemStore()
-	servers := []raft.Server{{ID: config.LocalID, Address: transport.LocalAddr()}}
 	snapshots := raft.NewDiscardSnapshotStore()
+	var servers []raft.Server
+	for _, addr := range members {
+		servers = append(servers, raft.Server{ID: raft.ServerID(addr), Address: addr})
+	}
 	if err := raft.BootstrapCluster(config, store, store, snapshots, transport, raft.Configuration{Servers: servers}); err != nil {
 		return nil, err
 	}

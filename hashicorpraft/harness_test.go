@@ -31,6 +31,7 @@ type cluster struct {
 	t      *testing.T
 	ctx    context.Context // ends when the test has run out of patience
 	events chan raft.Observation
+	tune   func(*raft.Config) // or nil
 	nodes  []*node
 }
 
@@ -39,9 +40,13 @@ type node struct {
 	id        raft.ServerID
 	transport closer
 	machine   *machine
+	store     *raft.InmemStore
+	snapshots raft.SnapshotStore
 }
 
-func newCluster(t *testing.T) *cluster {
+func newCluster(t *testing.T) *cluster { return newPatientCluster(t, patience) }
+
+func newPatientCluster(t *testing.T, patience time.Duration) *cluster {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	c := &cluster{t: t, ctx: ctx, events: make(chan raft.Observation, 1)}
 	t.Cleanup(func() {
@@ -54,19 +59,31 @@ func newCluster(t *testing.T) *cluster {
 // add starts a node that belongs to no cluster yet.
 func (c *cluster) add(transport closer) *node {
 	c.t.Helper()
+	snapshots, err := raft.NewFileSnapshotStoreWithLogger(c.t.TempDir(), 1, hclog.NewNullLogger())
+	require.NoError(c.t, err)
 	n := &node{
 		id:        raft.ServerID(fmt.Sprintf("node%d", len(c.nodes))),
 		transport: transport,
-		machine:   newMachine(),
+		store:     raft.NewInmemStore(),
+		snapshots: snapshots,
 	}
-	snapshots, err := raft.NewFileSnapshotStoreWithLogger(c.t.TempDir(), 1, hclog.NewNullLogger())
-	require.NoError(c.t, err)
-	store := raft.NewInmemStore()
-	n.Raft, err = raft.NewRaft(config(n.id), n.machine, store, store, snapshots, transport)
-	require.NoError(c.t, err)
-	n.RegisterObserver(raft.NewObserver(c.events, false, changesLeadership))
+	c.start(n)
 	c.nodes = append(c.nodes, n)
 	return n
+}
+
+// start starts a node, with what it has stored.
+func (c *cluster) start(n *node) {
+	c.t.Helper()
+	config := config(n.id)
+	if c.tune != nil {
+		c.tune(config)
+	}
+	n.machine = newMachine()
+	var err error
+	n.Raft, err = raft.NewRaft(config, n.machine, n.store, n.store, n.snapshots, n.transport)
+	require.NoError(c.t, err)
+	n.RegisterObserver(raft.NewObserver(c.events, false, changesLeadership))
 }
 
 func config(id raft.ServerID) *raft.Config {

@@ -63,20 +63,26 @@ func sendOneOfEach(t *testing.T, from, to closer) {
 	require.NoError(t, from.TimeoutNow(id, target, filled[raft.TimeoutNowRequest](), new(raft.TimeoutNowResponse)))
 }
 
-// emitted returns the raft.net timers that both registries were given while do
-// ran, each with the registry that was given it.
-func emitted(t *testing.T, do func()) map[string]string {
-	armonSink := armon.NewInmemSink(time.Hour, time.Hour)
+// setSinks makes both registries emit to a sink each.
+func setSinks(t *testing.T, armonSink armon.MetricSink, sink metrics.MetricSink) {
 	armonConfig := armon.DefaultConfig("")
 	armonConfig.EnableHostname, armonConfig.EnableRuntimeMetrics = false, false
 	_, err := armon.NewGlobal(armonConfig, armonSink)
 	require.NoError(t, err)
 
-	sink := metrics.NewInmemSink(time.Hour, time.Hour)
 	config := metrics.DefaultConfig("")
 	config.EnableHostname, config.EnableRuntimeMetrics = false, false
 	_, err = metrics.NewGlobal(config, sink)
 	require.NoError(t, err)
+}
+
+// emitted returns the raft.net timers that both registries were given while do
+// ran, each with the registry that was given it.
+func emitted(t *testing.T, do func()) map[string]string {
+	armonSink, sink := armon.NewInmemSink(time.Hour, time.Hour), metrics.NewInmemSink(time.Hour, time.Hour)
+	setSinks(t, armonSink, sink)
+	// What an InmemSink makes inside a bubble must not be used outside.
+	defer setSinks(t, &armon.BlackholeSink{}, &metrics.BlackholeSink{})
 
 	do()
 
