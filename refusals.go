@@ -34,7 +34,8 @@ type Refusals struct {
 	// only later versions know.
 	Foreign uint64
 	// Untrusted failed in their TLS handshake: a certificate that was missing,
-	// expired, of another CA or not authorized, or a version that is too old.
+	// expired, of another CA or not authorized, or a version or protocol that is
+	// not spoken.
 	// Only a [TLSStreamLayer] counts them.
 	Untrusted uint64
 	// Malformed sent a request that cannot be decoded, or that would trip a

@@ -69,15 +69,8 @@ func ExampleWrapNetwork() {
 
 // Over TLS: the same configuration, and who the peers are.
 func ExampleNewTLSTransport() {
-	dir, err := os.MkdirTemp("", "hashicorpraft")
-	if err != nil {
-		fmt.Println(err)
-		return
-	}
-	defer os.RemoveAll(dir)
-	ca := testca.New() // whoever issues your certificates
-	files := testca.WriteFiles(dir, ca.Issue(), ca)
-
+	files := certificates() // of this node, by whoever issues yours
+	defer os.RemoveAll(files.Dir)
 	transport, err := hashicorpraft.NewTLSTransport("127.0.0.1:0", nil, raftwire.TLSConfig{
 		CertFile:   files.Cert(),
 		KeyFile:    files.Key(),
@@ -88,6 +81,31 @@ func ExampleNewTLSTransport() {
 		fmt.Println(err)
 		return
 	}
+	fmt.Println(transport.Close())
+	// Output: <nil>
+}
+
+// TLS over a layer that stays the application's.
+func ExampleWireStream() {
+	files := certificates()
+	defer os.RemoveAll(files.Dir)
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	own := myStream{listener} // a raft.StreamLayer
+	secured, err := raftwire.NewTLSStreamLayer(hashicorpraft.WireStream(own), raftwire.TLSConfig{
+		CertFile:   files.Cert(),
+		KeyFile:    files.Key(),
+		CAFile:     files.CA(),
+		ServerName: "server.dc1.consul",
+	})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	transport := hashicorpraft.NewNetworkTransport(hashicorpraft.RaftStream(secured), 3, 10*time.Second, io.Discard)
 	fmt.Println(transport.Close())
 	// Output: <nil>
 }
@@ -142,6 +160,15 @@ func ExampleNewNetworkTransportWithConfig() {
 	})
 	fmt.Println(transport.Close())
 	// Output: <nil>
+}
+
+func certificates() testca.Files {
+	dir, err := os.MkdirTemp("", "hashicorpraft")
+	if err != nil {
+		panic(err)
+	}
+	ca := testca.New()
+	return testca.WriteFiles(dir, ca.Issue(), ca)
 }
 
 type myStream struct{ net.Listener }
