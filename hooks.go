@@ -57,7 +57,8 @@ type Hooks struct {
 	// For an inbound one it is called by who reads the body.
 	SnapshotProgress func(SnapshotEvent)
 
-	// Refused is called for what [Refusals] counts.
+	// Refused is called for what [Refusals] counts. What is refused under the
+	// transport is reported by TLSConfig.Refused and MuxConfig.Refused.
 	Refused func(RefusalEvent)
 }
 

@@ -64,6 +64,10 @@ type MuxConfig struct {
 	// Logger takes a line for each connection that is refused; nil means
 	// standard error, level info.
 	Logger hclog.Logger
+
+	// Refused is called for each connection that is refused, as [Hooks].Refused
+	// is by a transport: metrics take both. It may be nil.
+	Refused func(RefusalEvent)
 }
 
 func (c *MuxConfig) check() error {
@@ -182,6 +186,7 @@ func NewMux(config MuxConfig) (*Mux, error) {
 		limit:    config.MaxUnsorted,
 		sort:     m.sort,
 	}
+	m.reception.refusals.hook = config.Refused
 	m.reception.setDefaults()
 	return m, nil
 }

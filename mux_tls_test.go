@@ -235,3 +235,45 @@ func TestAClusterCanBeMovedFromPlainToTLS(t *testing.T) {
 		}
 	})
 }
+
+// What does not get as far as a transport is reported as well.
+func TestRefusalsUnderATransportAreReported(t *testing.T) {
+	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
+		ca := testca.New()
+		var reported []string
+		note := func(e raftwire.RefusalEvent) {
+			reported = append(reported, e.Reason+" from "+e.Host)
+			require.Error(t, e.Err)
+			require.True(t, strings.HasPrefix(string(e.Peer), e.Host+":"))
+		}
+		security := secure(ca.Issue(), ca)
+		security.Refused = note
+		mux, err := raftwire.NewMux(raftwire.MuxConfig{
+			Listener: secureLayer(t, net, "b", security), Refused: note, Logger: hclog.NewNullLogger(),
+		})
+		require.NoError(t, err)
+		defer func() { require.NoError(t, mux.Close()) }()
+		layerOf(t, mux, raftwire.FirstByte(7))
+
+		stranger, _ := listenTLS(t, net, "stranger", secure(testca.New().Issue(), ca))
+		require.Error(t, appendOnce(stranger, "b"))
+		synctest.Wait()
+		lost, _ := listenTLS(t, net, "lost", secure(ca.Issue(), ca)) // sends no key
+		require.Error(t, appendOnce(lost, "b"))
+		synctest.Wait()
+		require.Equal(t, []string{"Untrusted from stranger", "Foreign from lost"}, reported)
+	})
+}
+
+func TestATLSTransportReportsRefusalsToItsHooks(t *testing.T) {
+	ca := testca.New()
+	refused := make(chan raftwire.RefusalEvent, 1)
+	trans, err := raftwire.NewTLSTransport("127.0.0.1:0", nil, secure(ca.Issue(), ca), config(func(c *raftwire.NetworkTransportConfig) {
+		c.Hooks.Refused = func(e raftwire.RefusalEvent) { refused <- e }
+	}))
+	require.NoError(t, err)
+	plain := listenTCP(t, "127.0.0.1:0")
+	require.Error(t, appendOnce(plain, trans.LocalAddr()))
+	require.Equal(t, "Foreign", (<-refused).Reason)
+	require.NoError(t, trans.Close())
+}

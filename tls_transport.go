@@ -101,6 +101,11 @@ type TLSConfig struct {
 	// where anybody on the network could bring that about. nil means standard
 	// error, level info.
 	Logger hclog.Logger
+
+	// Refused is called for each inbound connection that is refused, as
+	// [Hooks].Refused is by a transport: metrics take both. nil means that of
+	// the transport's Hooks in [NewTLSTransport], and nothing elsewhere.
+	Refused func(RefusalEvent)
 }
 
 // check returns what is wrong with the configuration, and what to do about it.
@@ -171,7 +176,8 @@ var _ StreamLayer = (*TLSStreamLayer)(nil)
 // NewTLSTransport listens on bindAddr and returns a transport over TLS over
 // TCP. bindAddr, advertise and config are those of [NewTCPTransportWithConfig],
 // but config.Stream is set to the [TLSStreamLayer] made here. A nil
-// security.Logger means config.Logger. For host names and Unix sockets, put
+// security.Logger means config.Logger, and a nil security.Refused
+// config.Hooks.Refused. For host names and Unix sockets, put
 // [NewTLSStreamLayer] over [NewTCPStreamLayer].
 func NewTLSTransport(bindAddr string, advertise net.Addr, security TLSConfig, config *NetworkTransportConfig) (*NetworkTransport, error) {
 	if config == nil {
@@ -179,6 +185,9 @@ func NewTLSTransport(bindAddr string, advertise net.Addr, security TLSConfig, co
 	}
 	if security.Logger == nil {
 		security.Logger = config.Logger
+	}
+	if security.Refused == nil {
+		security.Refused = config.Hooks.Refused
 	}
 	tcp, err := listenFor(config, bindAddr, advertise)
 	if err != nil {
@@ -220,6 +229,7 @@ func NewTLSStreamLayer(inner StreamLayer, config TLSConfig) (*TLSStreamLayer, er
 		crowded:  errHandshakesCrowded,
 		slow:     errHandshakeSlow,
 	}
+	l.reception.refusals.hook = config.Refused
 	l.reception.setDefaults()
 	return l, nil
 }
