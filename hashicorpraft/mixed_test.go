@@ -45,6 +45,18 @@ func testMixedCluster(t *testing.T, oursNew, theirsNew bool) {
 	nodes = c.grow(nodes, nodes[1], addOurs(c))
 	c.transfer(nodes[0], nodes...) // and back
 	c.apply(nodes[0], 50, nodes...)
+	c.nothingWasRefused()
+}
+
+// nothingWasRefused checks that no node took a peer for something else, or met a
+// limit.
+func (c *cluster) nothingWasRefused() {
+	c.t.Helper()
+	for _, n := range c.nodes {
+		if transport, ok := n.transport.(*NetworkTransport); ok {
+			require.Zero(c.t, transport.Refusals(), n.id)
+		}
+	}
 }
 
 // Pipelines of either kind of leader replicate to a follower of the other.
@@ -68,6 +80,7 @@ func TestMixedPipelines(t *testing.T) {
 				leader := c.leader(nodes[0])
 				c.addVoter(leader, nodes[1])
 				c.apply(leader, 3000, nodes...)
+				c.nothingWasRefused()
 			})
 		}
 	}
