@@ -79,14 +79,14 @@ func measureIdle(ctx context.Context, args []string, out io.Writer) error {
 	if o.serve != "" {
 		return serveIdle(o, os.Stdin, out)
 	}
-	return idleWith(ctx, o, startSelf, out)
+	return idleWith(ctx, o, startSelf, newProgress(os.Stderr), out)
 }
 
 // A starter starts a process in which a rival receives.
 type starter func(ctx context.Context, o idleOptions, rival string) (*idleProcess, error)
 
 // idleWith measures all rivals, each in a process that start starts.
-func idleWith(ctx context.Context, o idleOptions, start starter, out io.Writer) error {
+func idleWith(ctx context.Context, o idleOptions, start starter, status *progress, out io.Writer) error {
 	if n := connsAllowed(o.conns); n < o.conns {
 		fmt.Fprintf(out, "The system allows %d connections, not %d: raise the limit of open files (ulimit -n).\n\n", n, o.conns)
 		o.conns = n
@@ -98,7 +98,7 @@ func idleWith(ctx context.Context, o idleOptions, start starter, out io.Writer) 
 		Figures: []string{figureHeap, figureStack, figureRSS, figureGoroutines},
 		To:      nameHashicorp,
 	}
-	err := o.measureInto(ctx, trials, start)
+	err := o.measureInto(ctx, trials, start, status)
 	if err := errors.Join(err, trials.publish(out, o.json)); err != nil {
 		return err
 	}
@@ -107,9 +107,12 @@ func idleWith(ctx context.Context, o idleOptions, start starter, out io.Writer) 
 	return nil
 }
 
-func (o idleOptions) measureInto(ctx context.Context, trials *Trials, start starter) error {
+func (o idleOptions) measureInto(ctx context.Context, trials *Trials, start starter, status *progress) error {
+	status.begin(o.rounds * len(idleRivals))
+	defer status.end()
 	for round := range o.rounds {
 		for _, r := range turn(idleRivals, round) {
+			status.show(round, o.rounds, fmt.Sprintf("%-14s", r.name))
 			m, err := measureIdleRival(ctx, o, start, r.name)
 			if ctx.Err() != nil {
 				return fmt.Errorf("interrupted in round %d of %d", round+1, o.rounds)
@@ -117,7 +120,9 @@ func (o idleOptions) measureInto(ctx context.Context, trials *Trials, start star
 			if err != nil {
 				return fmt.Errorf("%s: %w", r.name, err)
 			}
-			trials.add(r.name, m.each(o.conns))
+			s := m.each(o.conns)
+			trials.add(r.name, s)
+			status.measured(s[figureHeap], figureHeap)
 		}
 	}
 	return nil

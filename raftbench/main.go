@@ -91,9 +91,13 @@ func checkTarget(o options) error {
 	if o.target == "" {
 		return nil
 	}
+	hint := `is "raftbench serve -listen HOST:PORT" running there, without -tls?`
+	if o.credentials != nil {
+		hint = `is "raftbench serve -listen HOST:PORT -tls" running there, and did it print this secret?`
+	}
 	conn, err := greet(o.target, o.credentials, o.timeout)
 	if err != nil {
-		return fmt.Errorf("-target %s: %w (is \"raftbench serve -listen HOST:PORT\" running there, with -tls if it is here?)", o.target, err)
+		return fmt.Errorf("-target %s: %w (%s)", o.target, err, hint)
 	}
 	return conn.Close()
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"flag"
 	"io"
+	"strings"
 	"testing"
 	"time"
 
@@ -39,6 +40,16 @@ func runTime(opts options) (total time.Duration) {
 		total += time.Duration(len(t.rivals)*opts.rounds) * opts.slice * 9 / 8
 	}
 	return total
+}
+
+func TestTLSIsAskedFor(t *testing.T) {
+	for args, secured := range map[string]bool{"-quick": false, "-tls": true, "-target there:1 -tls-secret x": true, "-target there:1": false} {
+		opts, err := parseOptions(strings.Fields(args), io.Discard)
+		require.NoError(t, err)
+		require.Equal(t, secured, opts.credentials != nil, args)
+		require.Equal(t, secured, newReport(opts).Settings.TLS, args)
+	}
+	require.Equal(t, "TLS alone", seriesNames(true)[floorSeries])
 }
 
 func TestBadFlagsSayWhatToDo(t *testing.T) {

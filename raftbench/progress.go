@@ -14,7 +14,6 @@ type progress struct {
 	terminal bool
 
 	started time.Time
-	rounds  int
 	total   int // measurements
 	done    int
 	line    string
@@ -25,26 +24,22 @@ func newProgress(out *os.File) *progress {
 	return &progress{out: out, terminal: err == nil && info.Mode()&os.ModeCharDevice != 0}
 }
 
-func (p *progress) begin(opts options, tasks []task) {
-	p.started, p.rounds = time.Now(), opts.rounds
-	for _, t := range tasks {
-		p.total += opts.rounds * len(t.rivals)
-	}
-}
+// begin is called before so many measurements.
+func (p *progress) begin(total int) { p.started, p.total = time.Now(), total }
 
 // show names the measurement that begins.
-func (p *progress) show(round int, c cell, r rival) {
-	p.line = fmt.Sprintf("round %d/%d  %-9s %-6s  %-16s", round+1, p.rounds, c.workload, c.lane(), r)
+func (p *progress) show(round, rounds int, what string) {
+	p.line = fmt.Sprintf("round %d/%d  %s", round+1, rounds, what)
 	if p.terminal {
 		fmt.Fprintf(p.out, "\r\x1b[K%s  %d/%d  %s", p.line, p.done+1, p.total, p.left())
 	}
 }
 
 // measured reports the measurement that ended.
-func (p *progress) measured(f Figures) {
+func (p *progress) measured(figure float64, unit string) {
 	p.done++
 	if !p.terminal {
-		fmt.Fprintf(p.out, "%s  %12s RPC/s  %d/%d  %s\n", p.line, grouped(f.RPCsPerSecond), p.done, p.total, p.left())
+		fmt.Fprintf(p.out, "%s  %12s %s  %d/%d  %s\n", p.line, grouped(figure), unit, p.done, p.total, p.left())
 	}
 }
 

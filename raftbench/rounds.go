@@ -51,7 +51,7 @@ func benchmark(ctx context.Context, opts options, status *progress) (*Report, er
 	for _, w := range opts.workloads {
 		contents[w] = newContent(w)
 	}
-	status.begin(opts, tasks)
+	status.begin(measurements(opts, tasks))
 	defer status.end()
 	for round := range opts.rounds {
 		for _, t := range tasks {
@@ -67,10 +67,17 @@ func benchmark(ctx context.Context, opts options, status *progress) (*Report, er
 	return report, nil
 }
 
+func measurements(opts options, tasks []task) (n int) {
+	for _, t := range tasks {
+		n += opts.rounds * len(t.rivals)
+	}
+	return n
+}
+
 // runTask measures the rivals of a task, one after the other.
 func runTask(ctx context.Context, opts options, t task, s setup, round int, report *Report, status *progress) error {
 	for _, r := range turn(t.rivals, round) {
-		status.show(round, t.cell, r)
+		status.show(round, opts.rounds, fmt.Sprintf("%-9s %-6s  %-19s", t.workload, t.lane(), r))
 		figures, err := measure(ctx, r, t.workload, s, opts.slice)
 		if ctx.Err() != nil {
 			return fmt.Errorf("interrupted in round %d of %d", round+1, opts.rounds)
@@ -79,7 +86,7 @@ func runTask(ctx context.Context, opts options, t task, s setup, round int, repo
 			return fmt.Errorf("%s at %s, window %s: %w", r, t.workload, t.lane(), err)
 		}
 		report.add(t.cell, r, figures)
-		status.measured(figures)
+		status.measured(figures.RPCsPerSecond, "RPC/s")
 	}
 	return nil
 }

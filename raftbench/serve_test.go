@@ -71,13 +71,16 @@ func TestATargetIsTriedFirst(t *testing.T) {
 	defer stopPlain()
 	secure, stopSecure := serveFor(t, "-tls")
 	defer stopSecure()
-	for _, args := range [][]string{
-		secure[:2], // plain
-		{secure[0], secure[1], "-tls-secret", "another"},
-		{plain[0], plain[1], "-tls-secret", secure[3]},
-		{"-target", "127.0.0.1:1"},
+	for _, test := range []struct {
+		args []string
+		hint string
+	}{
+		{secure[:2], "without -tls?"},
+		{[]string{"-target", "127.0.0.1:1"}, "without -tls?"},
+		{[]string{secure[0], secure[1], "-tls-secret", "another"}, "print this secret?"},
+		{[]string{plain[0], plain[1], "-tls-secret", secure[3]}, "print this secret?"},
 	} {
-		require.ErrorContains(t, run(t.Context(), append(args, "-timeout", "2s"), io.Discard), "with -tls if it is here", args)
+		require.ErrorContains(t, run(t.Context(), slices.Concat(test.args, []string{"-timeout", "2s"}), io.Discard), test.hint, test.args)
 	}
 }
 

@@ -93,12 +93,12 @@ func measureSnapshots(ctx context.Context, args []string, out io.Writer) error {
 		Figures: []string{figureRate, figureCPU},
 		To:      nameRawCopy,
 	}
-	err = o.measureInto(ctx, trials)
+	err = o.measureInto(ctx, trials, newProgress(os.Stderr))
 	return errors.Join(err, trials.publish(out, o.json))
 }
 
 // measureInto leaves nothing behind in the directory.
-func (o snapshotOptions) measureInto(ctx context.Context, trials *Trials) (err error) {
+func (o snapshotOptions) measureInto(ctx context.Context, trials *Trials, status *progress) (err error) {
 	dir, err := os.MkdirTemp(o.dir, "raftbench-")
 	if err != nil {
 		return fmt.Errorf("-dir: %w", err)
@@ -108,8 +108,11 @@ func (o snapshotOptions) measureInto(ctx context.Context, trials *Trials) (err e
 	if err := writeRandom(ctx, from, o.mib); err != nil {
 		return err
 	}
+	status.begin(o.rounds * len(snapshotRivals))
+	defer status.end()
 	for round := range o.rounds {
 		for _, r := range turn(snapshotRivals, round) {
+			status.show(round, o.rounds, fmt.Sprintf("%-14s", r.name))
 			s, err := measureSnapshot(ctx, r, from, to, o)
 			if ctx.Err() != nil {
 				return fmt.Errorf("interrupted in round %d of %d", round+1, o.rounds)
@@ -118,6 +121,7 @@ func (o snapshotOptions) measureInto(ctx context.Context, trials *Trials) (err e
 				return fmt.Errorf("%s: %w", r.name, err)
 			}
 			trials.add(r.name, s)
+			status.measured(s[figureRate], figureRate)
 		}
 	}
 	return nil

@@ -48,7 +48,7 @@ func TestAnInterruptedSnapshotShowsWhatThereIs(t *testing.T) {
 		interrupt()
 		return carry(ctx, from, to, o)
 	}
-	require.EqualError(t, o.measureInto(ctx, trials), "interrupted in round 1 of 3")
+	require.EqualError(t, o.measureInto(ctx, trials, &progress{out: io.Discard}), "interrupted in round 1 of 3")
 	var out bytes.Buffer
 	require.NoError(t, trials.publish(&out, ""))
 	require.Contains(t, out.String(), nameRawCopy)

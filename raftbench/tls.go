@@ -11,7 +11,6 @@ import (
 	"net"
 	"time"
 
-	hashicorp "github.com/hashicorp/raft"
 	"github.com/raftwire/raftwire"
 )
 
@@ -81,13 +80,6 @@ func (c *credentials) layer(listen string) (*raftwire.TLSStreamLayer, error) {
 		return nil, err
 	}
 	return layer, nil
-}
-
-// hashicorpStream is a layer under hashicorp/raft's transport.
-type hashicorpStream struct{ *raftwire.TLSStreamLayer }
-
-func (s hashicorpStream) Dial(address hashicorp.ServerAddress, timeout time.Duration) (net.Conn, error) {
-	return s.TLSStreamLayer.Dial(raftwire.ServerAddress(address), timeout)
 }
 
 // client and server return an end of a connection before its handshake, or

@@ -25,7 +25,7 @@ func newHashicorp(listen string, s setup) (hashicorpTransport, error) {
 	if err != nil {
 		return nil, err
 	}
-	config.Stream = hashicorpStream{layer}
+	config.Stream = hashicorpraft.RaftStream(layer)
 	return hashicorp.NewNetworkTransportWithConfig(config), nil
 }
 
