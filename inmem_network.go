@@ -111,9 +111,7 @@ func (n *InmemNetwork) Isolate(group ...ServerAddress) {
 }
 
 // Heal mends every cut link. It changes nothing else.
-func (n *InmemNetwork) Heal() {
-	n.do(n.heal, "heal")
-}
+func (n *InmemNetwork) Heal() { n.do(n.heal, "heal") }
 
 // Close closes every transport.
 func (n *InmemNetwork) Close() error {

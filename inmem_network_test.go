@@ -104,6 +104,17 @@ func lostAfter(kind string, arrived bool) time.Duration {
 	return testTimeout
 }
 
+// A lost answer leaves no trace in the response.
+func TestInmemNetworkLeavesTheResponseOfALostAnswerZero(t *testing.T) {
+	inBubble(t, raftwire.InmemNetworkConfig{}, func(t *testing.T, x *inmemRig) {
+		serve(t, x.b, accept)
+		x.Link("b", "a").Cut()
+		resp := staleAppend()
+		requireTimeout(t, x.a.AppendEntries("b", "b", appendRequest(1), resp))
+		require.Zero(t, *resp)
+	})
+}
+
 // mend ends every fault between a and b.
 func (x *inmemRig) mend() {
 	x.Heal()
@@ -241,6 +252,7 @@ func TestInmemNetworkHasLatency(t *testing.T) {
 			require.NoError(t, consumeInOrder(p, 10))
 		}))
 		x.Link("a", "b").SetJitter(jitter)
+		seen := make(map[time.Duration]bool)
 		for range 100 {
 			took := elapsed(func() {
 				send(t, p, 10)
@@ -248,26 +260,31 @@ func TestInmemNetworkHasLatency(t *testing.T) {
 			})
 			require.GreaterOrEqual(t, took, latency*3/2)
 			require.LessOrEqual(t, took, latency*3/2+jitter)
+			seen[took] = true
 		}
+		require.Greater(t, len(seen), 50)
 	})
 }
 
-// The same seed loses and delays the same messages, another seed others.
+// The same seed loses and delays the same messages, another seed or another
+// link others.
 func TestInmemNetworkRepeatsItsDecisions(t *testing.T) {
 	config := raftwire.InmemNetworkConfig{Seed: 7, Latency: time.Millisecond, Jitter: 100 * time.Millisecond, Loss: 0.2}
-	run := func() (text string) {
+	run := func(to raftwire.ServerAddress) (text string) {
 		inBubble(t, config, func(t *testing.T, x *inmemRig) {
 			serve(t, x.b, accept)
+			serve(t, x.c, accept)
 			for range 50 {
-				text += fmt.Sprintln(elapsed(func() { _ = appendOnce(x.a, "b") }))
+				text += fmt.Sprintln(elapsed(func() { _ = appendOnce(x.a, to) }))
 			}
 		})
 		return text
 	}
-	first := run()
-	require.Equal(t, first, run())
+	first := run("b")
+	require.Equal(t, first, run("b"))
+	require.NotEqual(t, first, run("c"))
 	config.Seed++
-	require.NotEqual(t, first, run())
+	require.NotEqual(t, first, run("b"))
 }
 
 func TestInmemNetworkLosesItsShare(t *testing.T) {
@@ -320,6 +337,23 @@ func TestInmemNetworkTellsOfAClosedPeer(t *testing.T) {
 	})
 }
 
+// Answers that were given arrive before the news that their giver has gone.
+func TestInmemNetworkBringsTheLastAnswersOfAClosedPeer(t *testing.T) {
+	inBubble(t, raftwire.InmemNetworkConfig{Latency: time.Millisecond}, func(t *testing.T, x *inmemRig) {
+		for range 20 {
+			p := openPipeline(t, x.a, "b")
+			futures := send(t, p, 3)
+			for range futures {
+				accept(<-x.b.Consumer())
+			}
+			synctest.Wait()
+			require.NoError(t, x.b.Close())
+			require.NoError(t, consumeInOrder(p, len(futures)))
+			x.b = x.Add("b")
+		}
+	})
+}
+
 func TestInmemNetworkDoesNotTellOfAPeerClosedBehindACut(t *testing.T) {
 	inBubble(t, raftwire.InmemNetworkConfig{}, func(t *testing.T, x *inmemRig) {
 		p := openPipeline(t, x.a, "b")
@@ -344,13 +378,17 @@ func TestInmemNetworkRestartsANode(t *testing.T) {
 		p := openPipeline(t, x.a, "b")
 		old := x.b
 		x.b = x.Add("b")
-		serve(t, x.b, accept)
 		require.Error(t, send(t, p, 1)[0].Error(), "the old pipeline led to the old transport")
 		require.True(t, appendOnce(old, "a") == raftwire.ErrTransportShutdown)
 
-		x.Add("d")
+		old = x.b
+		require.NoError(t, old.Close())
+		serve(t, x.Add("d"), accept)
+		x.b = x.Add("b")
 		old.DisconnectAll()
 		old.Connect("a", x.c)
+		require.NoError(t, appendOnce(x.b, "d"))
+		serve(t, x.b, accept)
 		require.Equal(t, time.Millisecond, elapsed(func() { require.NoError(t, appendOnce(x.a, "b")) }))
 		serve(t, x.a, accept)
 		require.NoError(t, appendOnce(x.b, "a"))
@@ -487,7 +525,7 @@ func TestInmemNetworkRefusesUnknownAddresses(t *testing.T) {
 			"Link":      func() { x.Link("nobody", "a") },
 			"Link to":   func() { x.Link("a", "nobody") },
 			"Partition": func() { x.Partition("a", "nobody") },
-			"Isolate":   func() { x.Isolate("nobody") },
+			"Isolate":   func() { x.Isolate("a", "b", "c", "nobody") },
 		} {
 			require.PanicsWithValue(t, `raftwire: this InmemNetwork has nothing at the address "nobody": Add it before`, slip, name)
 		}

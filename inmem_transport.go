@@ -213,10 +213,8 @@ func (i *InmemTransport) Connect(peer ServerAddress, t Transport) {
 func (i *InmemTransport) join(link *InmemLink, to *InmemTransport) {
 	i.Lock()
 	defer i.Unlock()
-	if !i.closed { // or else the link is its successor's
-		i.attach(link)
-		link.lead(to)
-	}
+	i.attach(link)
+	link.lead(to)
 }
 
 func (i *InmemTransport) attach(link *InmemLink) {
