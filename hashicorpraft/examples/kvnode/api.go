@@ -20,10 +20,11 @@ func (a *api) routes() http.Handler {
 	mux.HandleFunc("PUT /kv/{key...}", a.atLeader(a.put))
 	mux.HandleFunc("DELETE /kv/{key...}", a.atLeader(a.delete))
 	mux.HandleFunc("GET /kv/{key...}", a.atLeader(a.get))
-	// For operators: what this node knows, be it leader or not. Metrics would go here.
+	// For operators: what this node knows, be it leader or not.
 	mux.HandleFunc("GET /local/{key...}", a.getLocal)
 	mux.HandleFunc("GET /local", a.listLocal)
 	mux.HandleFunc("GET /status", a.status)
+	mux.Handle("GET /metrics", metricsHandler(a.metrics))
 	return mux
 }
 

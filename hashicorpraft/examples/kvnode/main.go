@@ -7,6 +7,7 @@
 //	node.go       the Raft node: log, snapshots, start and stop
 //	store.go      the state machine
 //	api.go        the HTTP API
+//	metrics.go    what /metrics shows
 //
 // README.md says how to run three of them.
 package main

@@ -10,26 +10,29 @@ import (
 	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/raft"
 	wal "github.com/hashicorp/raft-wal"
+	"github.com/prometheus/client_golang/prometheus"
 )
 
 // node is a Raft node and what it is made of.
 type node struct {
 	*raft.Raft
 	options
-	store  *store
-	log    *wal.WAL
-	logger hclog.Logger
+	store   *store
+	log     *wal.WAL
+	logger  hclog.Logger
+	metrics *prometheus.Registry
 }
 
 // startNode starts the node that o describes. What it has on disk it goes on
 // with, so a node that was killed is started as a new one is.
 func startNode(o options, logger hclog.Logger) (*node, error) {
 	// First the port: a second node of the same name ends here, not in the data.
-	transport, err := newTransport(o, logger)
+	metrics := prometheus.NewRegistry()
+	transport, err := newTransport(o, logger, metrics)
 	if err != nil {
 		return nil, fmt.Errorf("transport: %w", err)
 	}
-	n := &node{options: o, store: newStore(logger), logger: logger}
+	n := &node{options: o, store: newStore(logger), logger: logger, metrics: metrics}
 	if err := n.start(transport); err != nil {
 		return nil, errors.Join(err, n.closeLog(), transport.Close())
 	}
@@ -49,6 +52,7 @@ func (n *node) start(transport raft.Transport) error {
 	if err != nil {
 		return fmt.Errorf("raft: %w", err)
 	}
+	watchRaft(n.metrics, n.Raft)
 	return n.join()
 }
 

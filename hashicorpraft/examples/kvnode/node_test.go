@@ -154,3 +154,26 @@ func TestWhatCannotStartSaysWhy(t *testing.T) {
 		})
 	}
 }
+
+// Whoever knocks at the Raft port, and is no peer, is seen at /metrics.
+func TestMetrics(t *testing.T) {
+	t.Parallel()
+	flags := alone(t)
+	r := start(t, flags...)
+	defer r.shutdown()
+	r.lead()
+	raftPort, _, _ := strings.Cut(strings.TrimPrefix(flags[1], "a="), "/")
+	_, err := http.Get("http://" + raftPort + "/")
+	require.Error(t, err)
+	status, text := r.do("GET", "/metrics", "")
+	require.Equal(t, http.StatusOK, status)
+	for _, line := range []string{
+		`raftwire_connections_opened_total{direction="inbound"} 1`,
+		`raftwire_connections_refused_total{reason="Foreign"} 1`,
+		`raftwire_inbound_received_bytes_total `,
+		`raft_leader 1`,
+		`raft_term 2`,
+	} {
+		require.Contains(t, text, "\n"+line)
+	}
+}

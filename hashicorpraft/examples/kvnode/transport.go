@@ -7,8 +7,10 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/raft"
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/raftwire/raftwire"
 	"github.com/raftwire/raftwire/hashicorpraft"
+	raftwireprom "github.com/raftwire/raftwire/metrics/prometheus"
 )
 
 // clusterName is in the certificate of every node, and of nobody else.
@@ -22,7 +24,7 @@ type transport interface {
 
 // newTransport listens for other nodes. The two kinds speak the same protocol,
 // and changing from one to the other is changing the package of a constructor.
-func newTransport(o options, logger hclog.Logger) (transport, error) {
+func newTransport(o options, logger hclog.Logger, metrics *prometheus.Registry) (transport, error) {
 	advertised, err := net.ResolveTCPAddr("tcp", string(o.peers[o.id].raft))
 	if err != nil {
 		return nil, err
@@ -36,10 +38,30 @@ func newTransport(o options, logger hclog.Logger) (transport, error) {
 	if o.transport == "hashicorp" {
 		return newHashicorpTransport(o, advertised, config)
 	}
-	if o.tls != "" {
-		return hashicorpraft.NewTLSTransport(o.raftBind, advertised, o.security(config.Logger), config)
+	return newRaftwireTransport(o, advertised, config, metrics)
+}
+
+// newRaftwireTransport is hashicorpraft.NewTCPTransportWithConfig, or the same
+// for TLS, with what only raftwire's configuration has: here, metrics.
+func newRaftwireTransport(o options, advertised net.Addr, config *raft.NetworkTransportConfig, metrics *prometheus.Registry) (transport, error) {
+	wire := hashicorpraft.WireConfig(config)
+	var err error
+	if wire.Hooks, err = raftwireprom.New(metrics, raftwireprom.Options{}); err != nil {
+		return nil, err
 	}
-	return hashicorpraft.NewTCPTransportWithConfig(o.raftBind, advertised, config)
+	network, err := o.listen(advertised, wire)
+	if err != nil {
+		return nil, err
+	}
+	metrics.MustRegister(raftwireprom.NewCollector(network))
+	return hashicorpraft.WrapNetwork(network), nil
+}
+
+func (o options) listen(advertised net.Addr, config *raftwire.NetworkTransportConfig) (*raftwire.NetworkTransport, error) {
+	if o.tls != "" {
+		return raftwire.NewTLSTransport(o.raftBind, advertised, o.security(config.Logger), config)
+	}
+	return raftwire.NewTCPTransportWithConfig(o.raftBind, advertised, config)
 }
 
 // newHashicorpTransport has no TLS of its own, so raftwire's goes under it.
