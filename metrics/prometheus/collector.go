@@ -1,10 +1,9 @@
 package prometheus
 
 import (
-	"time"
-
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/raftwire/raftwire"
+	"github.com/raftwire/raftwire/internal/labels"
 )
 
 // StatsSource is what [NewCollector] looks at; transports are sources.
@@ -81,22 +80,14 @@ func (out output) peer(p *raftwire.PeerStats) {
 }
 
 func (out output) pipelines(peer string, pipelines []raftwire.PipelineStats) {
-	unconsumed, oldest := 0, time.Duration(0)
-	for _, p := range pipelines {
-		unconsumed += p.Unconsumed
-		oldest = max(oldest, p.OldestAge)
-	}
+	unconsumed, oldest := labels.Pipelines(pipelines)
 	out.gauge(peerPipelines, float64(len(pipelines)), peer)
 	out.gauge(peerUnconsumed, float64(unconsumed), peer)
 	out.gauge(peerOldest, oldest.Seconds(), peer)
 }
 
 func (out output) inbound(s *raftwire.Stats) {
-	conns := 0
-	for _, h := range s.Inbound {
-		conns += h.Conns
-	}
-	out.gauge(inboundConns, float64(conns))
+	out.gauge(inboundConns, float64(labels.InboundConns(s)))
 	out.gauge(inboundHosts, float64(len(s.Inbound)))
 	out.counter(inboundReceived, s.InboundBytesIn)
 	out.counter(inboundSent, s.InboundBytesOut)

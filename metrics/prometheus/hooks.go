@@ -1,7 +1,6 @@
 package prometheus
 
 import (
-	"reflect"
 	"strconv"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -39,17 +38,6 @@ func New(reg prometheus.Registerer, options Options) (raftwire.Hooks, error) {
 	}, nil
 }
 
-var (
-	// latencyBuckets go from a call over loopback to one that nearly times out.
-	latencyBuckets = []float64{
-		50e-6, 100e-6, 250e-6, 500e-6, 1e-3, 2.5e-3, 5e-3, 10e-3, 25e-3, 50e-3, 100e-3, 250e-3, 500e-3, 1, 2.5, 5, 10,
-	}
-	// sizeBuckets go from a heartbeat to the largest batches, 64 B to 64 MiB.
-	sizeBuckets = prometheus.ExponentialBuckets(64, 4, 11)
-	// entryBuckets begin with an AppendEntries that only tells the commit index.
-	entryBuckets = append([]float64{0}, prometheus.ExponentialBuckets(1, 2, 11)...)
-)
-
 // metrics are the vectors that hooks fill. The busiest of them are kept by key,
 // since looking a series up by its labels costs more than observing.
 type metrics struct {
@@ -78,16 +66,16 @@ type metrics struct {
 func newMetrics(options Options) *metrics {
 	m := &metrics{options: options}
 	m.callDuration = m.histogram("call_duration_seconds",
-		"Time from making a request to a peer until its outcome was known.", latencyBuckets, "kind", "peer", "pipelined", "outcome")
+		"Time from making a request to a peer until its outcome was known.", labels.LatencyBuckets, "kind", "peer", "pipelined", "outcome")
 	m.callSize = m.histogram("call_request_size_bytes",
-		"Bytes on the wire of a request to a peer, the body of a snapshot included.", sizeBuckets, "kind")
+		"Bytes on the wire of a request to a peer, the body of a snapshot included.", labels.SizeBuckets, "kind")
 	m.callEntries = m.histogram("call_entries",
-		"Log entries in an AppendEntries to a peer, heartbeats left out.", entryBuckets).WithLabelValues().(prometheus.Histogram)
+		"Log entries in an AppendEntries to a peer, heartbeats left out.", labels.EntryBuckets).WithLabelValues().(prometheus.Histogram)
 	m.servePhase = m.histogram("serve_phase_duration_seconds",
 		"Time that a peer's request took to be decoded, to be taken by the Raft core (enqueue), and to be answered (handle).",
-		latencyBuckets, "kind", "phase")
+		labels.LatencyBuckets, "kind", "phase")
 	m.serveSize = m.histogram("serve_request_size_bytes",
-		"Bytes on the wire of a peer's request, the body of a snapshot included.", sizeBuckets, "kind")
+		"Bytes on the wire of a peer's request, the body of a snapshot included.", labels.SizeBuckets, "kind")
 	m.serveError = m.counter("serve_errors_total",
 		"Requests of peers that were answered with an error, or not at all.", "kind")
 	m.snapshotDone = m.gauge("snapshot_done_bytes",
@@ -95,7 +83,7 @@ func newMetrics(options Options) *metrics {
 	m.snapshotSize = m.gauge("snapshot_size_bytes",
 		"Bytes that the body of a snapshot under way has in all.", "direction", "peer")
 	m.dialDuration = m.histogram("dial_duration_seconds",
-		"Time that an attempt to connect to a peer took.", latencyBuckets, "peer", "outcome")
+		"Time that an attempt to connect to a peer took.", labels.LatencyBuckets, "peer", "outcome")
 	m.opened = m.counter("connections_opened_total",
 		"Connections dialled (outbound) or accepted (inbound).", "direction")
 	m.closed = m.counter("connections_closed_total",
@@ -113,8 +101,8 @@ func (m *metrics) showZeros() {
 	for _, inbound := range []bool{false, true} {
 		m.opened.WithLabelValues(labels.Direction(inbound))
 	}
-	for _, reason := range reflect.VisibleFields(reflect.TypeFor[raftwire.Refusals]()) {
-		m.refusedConns.WithLabelValues(reason.Name)
+	for _, reason := range labels.RefusalReasons() {
+		m.refusedConns.WithLabelValues(reason)
 	}
 }
 

@@ -1,0 +1,58 @@
+// Package otel gives the events and figures of raftwire's transports to
+// OpenTelemetry. It needs no more than the metric API: which SDK takes them, and
+// where they go, the program decides.
+//
+//	config.Hooks, err = raftwireotel.New(provider, raftwireotel.Options{})
+//	...
+//	transport, err := raftwire.NewTCPTransportWithConfig("10.0.0.1:8300", nil, config)
+//	...
+//	watch, err := raftwireotel.Observe(provider, transport, raftwireotel.Options{})
+//
+// (raftwireotel is this package, imported under a name that differs from
+// OpenTelemetry's.)
+//
+// # Metrics
+//
+// What this node asks of its peers, from [New]:
+//
+//	raftwire.call.duration               histogram  s             kind, peer, pipelined, outcome
+//	raftwire.call.request.size           histogram  By            kind
+//	raftwire.call.entries                histogram  {entry}       log entries in an AppendEntries
+//
+// What peers ask of it:
+//
+//	raftwire.serve.phase.duration        histogram  s             kind, phase
+//	raftwire.serve.request.size          histogram  By            kind
+//	raftwire.serve.errors                counter    {request}     kind
+//
+// Snapshots, while one is under way:
+//
+//	raftwire.snapshot.done               gauge      By            direction, peer
+//	raftwire.snapshot.size               gauge      By            direction, peer
+//
+// Connections:
+//
+//	raftwire.dial.duration               histogram  s             peer, outcome
+//	raftwire.connections.opened          counter    {connection}  direction
+//	raftwire.connections.closed          counter    {connection}  direction, reason
+//	raftwire.connections.refused         counter    {connection}  reason
+//
+// What is open and under way, looked at when it is collected, from [Observe]:
+//
+//	raftwire.peer.connections            gauge      {connection}  peer, state
+//	raftwire.peer.requests.in_flight     gauge      {request}     peer
+//	raftwire.peer.pipelines              gauge      {pipeline}    peer
+//	raftwire.peer.pipeline.unconsumed    gauge      {request}     peer
+//	raftwire.peer.pipeline.oldest        gauge      s             peer
+//	raftwire.peer.last_success.timestamp gauge      s             peer
+//	raftwire.peer.received               counter    By            peer
+//	raftwire.peer.sent                   counter    By            peer
+//	raftwire.inbound.connections         gauge      {connection}
+//	raftwire.inbound.hosts               gauge      {host}
+//	raftwire.inbound.received            counter    By
+//	raftwire.inbound.sent                counter    By
+//
+// The attributes have the values that the doc of the module metrics/prometheus
+// explains. Through an exporter to Prometheus the metrics get the names and
+// labels of that module, and its dashboard shows them.
+package otel
