@@ -1,17 +1,14 @@
 package metricstest
 
 import (
-	"bufio"
 	"context"
 	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
-	"slices"
-	"strconv"
-	"strings"
 	"testing"
 
+	"github.com/raftwire/raftwire/internal/scrape"
 	"github.com/stretchr/testify/require"
 )
 
@@ -38,50 +35,9 @@ func (p *Pair) ServeMetrics(t *testing.T, metrics http.Handler) (get func() stri
 	}
 }
 
-// Series is what a scrape in Prometheus' text format says: the value of each
-// series, by its name with its labels.
-type Series map[string]float64
-
-// ParseSeries reads a scrape.
-func ParseSeries(t *testing.T, scrape string) Series {
-	series := make(Series)
-	lines := bufio.NewScanner(strings.NewReader(scrape))
-	for lines.Scan() {
-		line := lines.Text()
-		if line == "" || strings.HasPrefix(line, "#") {
-			continue
-		}
-		at := strings.LastIndexByte(line, ' ')
-		value, err := strconv.ParseFloat(line[at+1:], 64)
-		require.NoError(t, err, line)
-		series[line[:at]] = value
-	}
-	require.NoError(t, lines.Err())
+// ParseSeries reads what was fetched.
+func ParseSeries(t *testing.T, text string) scrape.Series {
+	series, err := scrape.Parse(text)
+	require.NoError(t, err)
 	return series
-}
-
-// Moved returns the metrics of which some series has not the same value in all
-// scrapes; one that is not there is 0.
-func Moved(scrapes ...Series) (names []string) {
-	for _, s := range scrapes {
-		for series, value := range s {
-			if slices.ContainsFunc(scrapes, func(other Series) bool { return other[series] != value }) {
-				names = append(names, metricOf(series))
-			}
-		}
-	}
-	slices.Sort(names)
-	return slices.Compact(names)
-}
-
-// metricOf returns the metric that a series belongs to: a histogram has
-// several, and so has a summary.
-func metricOf(series string) string {
-	name, _, _ := strings.Cut(series, "{")
-	for _, suffix := range []string{"_bucket", "_sum", "_count"} {
-		if metric, cut := strings.CutSuffix(name, suffix); cut {
-			return metric
-		}
-	}
-	return name
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"github.com/raftwire/raftwire"
 	"github.com/raftwire/raftwire/internal/metricstest"
+	"github.com/raftwire/raftwire/internal/scrape"
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 )
@@ -83,11 +84,11 @@ func TestEveryTimerMoves(t *testing.T) {
 		require.NoError(t, err)
 		pair := metricstest.NewPair(t, follower(New(sinkTo(t, sink))))
 		get := pair.ServeMetrics(t, promhttp.HandlerFor(registry, promhttp.HandlerOpts{ErrorHandling: promhttp.HTTPErrorOnError}))
-		var scrapes []metricstest.Series
+		var scrapes []scrape.Series
 		pair.Story(t, func() { scrapes = append(scrapes, metricstest.ParseSeries(t, get())) })
 
 		require.Equal(t, []string{"raft_net_getRPCType", "raft_net_rpcDecode", "raft_net_rpcEnqueue", "raft_net_rpcRespond"},
-			metricstest.Moved(scrapes...))
+			scrape.Moved(scrapes...))
 		after := scrapes[len(scrapes)-1]
 		for _, kind := range kinds {
 			require.Positive(t, after[`raft_net_rpcRespond_count{rpcType="`+kind+`"}`], kind)

@@ -15,6 +15,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"github.com/raftwire/raftwire"
 	"github.com/raftwire/raftwire/internal/metricstest"
+	"github.com/raftwire/raftwire/internal/scrape"
 	"github.com/stretchr/testify/require"
 	"go.opentelemetry.io/otel/attribute"
 	exporter "go.opentelemetry.io/otel/exporters/prometheus"
@@ -53,9 +54,9 @@ func TestEveryMetricMoves(t *testing.T) {
 		require.NoError(t, err)
 		pair := watch(t, sdk.NewMeterProvider(sdk.WithReader(reader)))
 		get := pair.ServeMetrics(t, promhttp.HandlerFor(registry, promhttp.HandlerOpts{ErrorHandling: promhttp.HTTPErrorOnError}))
-		var scrapes []metricstest.Series
+		var scrapes []scrape.Series
 		pair.Story(t, func() { scrapes = append(scrapes, metricstest.ParseSeries(t, get())) })
-		require.Equal(t, namesIn(t, "../prometheus/doc.go", `\braftwire_[a-z_]+\b`), metricstest.Moved(scrapes...))
+		require.Equal(t, namesIn(t, "../prometheus/doc.go", `\braftwire_[a-z_]+\b`), scrape.Moved(scrapes...))
 	})
 }
 

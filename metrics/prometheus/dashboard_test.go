@@ -130,8 +130,8 @@ func (q query) labels() (names []string) {
 }
 
 // seen returns every metric of the scrapes.
-func seen(scrapes []scrape) scrape {
-	all := make(scrape)
+func seen(scrapes []families) families {
+	all := make(families)
 	for _, s := range scrapes {
 		maps.Copy(all, s)
 	}
@@ -140,7 +140,7 @@ func seen(scrapes []scrape) scrape {
 
 // familyOf returns the metric that a series belongs to, and what the series of
 // a histogram have at the end of their names.
-func familyOf(known scrape, series string) (family *dto.MetricFamily, suffix string) {
+func familyOf(known families, series string) (family *dto.MetricFamily, suffix string) {
 	for _, suffix := range []string{"_bucket", "_sum", "_count"} {
 		if name, cut := strings.CutSuffix(series, suffix); cut && known[name] != nil {
 			return known[name], suffix

@@ -18,6 +18,7 @@ import (
 	"github.com/prometheus/common/model"
 	"github.com/raftwire/raftwire"
 	"github.com/raftwire/raftwire/internal/metricstest"
+	"github.com/raftwire/raftwire/internal/scrape"
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 )
@@ -28,8 +29,10 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // there are no others.
 func TestEveryMetricMoves(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		scrapes := newWatched(t).story(t)
-		require.Equal(t, namesIn(t, "doc.go"), moved(scrapes...))
+		w := newWatched(t)
+		var scrapes []scrape.Series
+		w.Story(t, func() { scrapes = append(scrapes, metricstest.ParseSeries(t, w.get())) })
+		require.Equal(t, namesIn(t, "doc.go"), scrape.Moved(scrapes...))
 	})
 }
 
@@ -194,49 +197,21 @@ func (w *watched) labelled(node string) prometheus.Registerer {
 	return prometheus.WrapRegistererWith(prometheus.Labels{"node": node}, w.registry)
 }
 
-type scrape map[string]*dto.MetricFamily
+// families is a scrape, by the names of metrics.
+type families map[string]*dto.MetricFamily
 
 // story lets everything happen that a metric is about, and returns what was
 // seen before, in the middle, and after.
-func (w *watched) story(t *testing.T) (scrapes []scrape) {
+func (w *watched) story(t *testing.T) (scrapes []families) {
 	w.Story(t, func() { scrapes = append(scrapes, w.scrape(t)) })
 	return scrapes
 }
 
-func (w *watched) scrape(t *testing.T) scrape {
+func (w *watched) scrape(t *testing.T) families {
 	parser := expfmt.NewTextParser(model.LegacyValidation)
-	families, err := parser.TextToMetricFamilies(strings.NewReader(w.get()))
+	found, err := parser.TextToMetricFamilies(strings.NewReader(w.get()))
 	require.NoError(t, err)
-	return families
-}
-
-// moved returns the names of metrics whose value is not the same in all
-// scrapes; without a series it is 0.
-func moved(scrapes ...scrape) (names []string) {
-	values := make(map[string][]float64)
-	for i, s := range scrapes {
-		for name, f := range s {
-			if values[name] == nil {
-				values[name] = make([]float64, len(scrapes))
-			}
-			values[name][i] = total(f)
-		}
-	}
-	for name, v := range values {
-		if slices.Min(v) != slices.Max(v) {
-			names = append(names, name)
-		}
-	}
-	slices.Sort(names)
-	return names
-}
-
-// total adds up every series; of a histogram what counts is the observations.
-func total(f *dto.MetricFamily) (sum float64) {
-	for _, m := range f.GetMetric() {
-		sum += m.GetGauge().GetValue() + m.GetCounter().GetValue() + float64(m.GetHistogram().GetSampleCount())
-	}
-	return sum
+	return found
 }
 
 // one returns the only series that has the labels, given as names and values.
