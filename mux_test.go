@@ -85,18 +85,23 @@ func requireEnd(t *testing.T, conn net.Conn) {
 }
 
 // A transport over a mux is as good as one with a port of its own, also with
-// TLS in between.
+// TLS in between, by the mux on some hosts and under it on others.
 func TestMuxedTransportConforms(t *testing.T) {
 	transporttest.Run(t, transporttest.Maker{
 		New: func(t testing.TB, n int, o transporttest.Options) []raftwire.Transport {
 			network := faultnet.New(1)
 			network.Slice(1000)
 			t.Cleanup(func() { requireNothingLeft(t, network) })
-			secured := withTLS(newTLS())
+			ca := testca.New()
 			var all []raftwire.Transport
 			for i := range n {
+				host := string(rune('a' + i))
 				config := newConfig(o)
-				config.Stream = layerOf(t, share(t, network, string(rune('a'+i)), secured), raftwire.ALPN("raft"))
+				if i%2 == 0 {
+					config.Stream = layerOf(t, share(t, network, host, withTLS(mutual(ca, role))), raftwire.ALPN("raft"))
+				} else {
+					config.Stream = layerOf(t, secureMux(t, network, host, secure(ca.Issue(), ca)), raftwire.ALPN("raft"))
+				}
 				all = append(all, raftwire.NewNetworkTransportWithConfig(config))
 			}
 			return all
@@ -107,14 +112,15 @@ func TestMuxedTransportConforms(t *testing.T) {
 
 // newTLS makes the configuration of a cluster: mutual, and every node is called
 // "node".
-func newTLS() *tls.Config {
-	ca := testca.New()
+func newTLS() *tls.Config { return mutual(testca.New(), "node") }
+
+func mutual(ca *testca.Authority, name string) *tls.Config {
 	return &tls.Config{
-		Certificates: []tls.Certificate{*ca.Issue(named("node"))},
+		Certificates: []tls.Certificate{*ca.Issue(named(name))},
 		RootCAs:      testca.Pool(ca),
 		ClientCAs:    testca.Pool(ca),
 		ClientAuth:   tls.RequireAndVerifyClientCert,
-		ServerName:   "node",
+		ServerName:   name,
 		MinVersion:   tls.VersionTLS13,
 	}
 }

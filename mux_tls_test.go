@@ -199,11 +199,7 @@ func TestAClusterCanBeMovedFromPlainToTLS(t *testing.T) {
 		ca := testca.New()
 		accepting := func(dialling func(raftwire.StreamLayer) raftwire.DialFunc) func(c *raftwire.MuxConfig) {
 			return func(c *raftwire.MuxConfig) {
-				c.TLS = &tls.Config{
-					Certificates: []tls.Certificate{*ca.Issue()},
-					ClientAuth:   tls.RequireAndVerifyClientCert,
-					ClientCAs:    testca.Pool(ca),
-				}
+				c.TLS = mutual(ca, role)
 				c.Dial = dialling(c.Listener.(raftwire.StreamLayer))
 			}
 		}
