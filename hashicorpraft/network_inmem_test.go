@@ -1,6 +1,7 @@
 package hashicorpraft
 
 import (
+	"os"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -27,6 +28,25 @@ func TestTenMinutesOfAClusterInMemory(t *testing.T) {
 		require.GreaterOrEqual(t, x.elections, 9, "leaders that were lost and replaced")
 	})
 	t.Log("took", time.Since(begin))
+}
+
+// The network's methods are raftwire's.
+func TestInmemNetworkOfHashicorpRaft(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		network := NewInmemNetwork(raftwire.InmemNetworkConfig{Seed: 7})
+		a, b := network.Add("a"), network.Add("b")
+		b.SetHeartbeatHandler(func(rpc raft.RPC) { rpc.Respond(&raft.AppendEntriesResponse{Success: true}, nil) })
+		ask := func() error { return a.AppendEntries("b", "b", heartbeat(), new(raft.AppendEntriesResponse)) }
+		require.NoError(t, ask())
+		network.Partition("a", "b")
+		require.ErrorIs(t, ask(), os.ErrDeadlineExceeded)
+		network.Heal()
+		require.NoError(t, ask())
+		require.NoError(t, network.Close())
+		require.Equal(t, raft.ErrTransportShutdown, ask())
+		require.Contains(t, network.String(), "Seed:7")
+		require.Contains(t, network.String(), "partition a b")
+	})
 }
 
 // trials is what happens.
