@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"runtime"
 	"strings"
 	"testing"
@@ -38,26 +39,42 @@ func TestMain(m *testing.M) {
 		}
 		os.Exit(0)
 	}
+	sockets := openSockets()
 	code := m.Run()
 	if code == 0 {
-		code = checkLeaks()
+		code = checkLeaks(sockets)
 	}
 	os.Exit(code)
 }
 
-// checkLeaks fails the run if a goroutine of this module is left over.
-func checkLeaks() int {
+// checkLeaks fails the run if a goroutine of this module is left over, or a
+// socket beside those that there were before.
+func checkLeaks(sockets int) int {
 	deadline := time.NewTimer(5 * time.Second)
 	tick := time.NewTicker(10 * time.Millisecond)
-	for leaked := leakedGoroutines(); leaked != ""; leaked = leakedGoroutines() {
+	for {
+		leaked, open := leakedGoroutines(), openSockets()-sockets
+		if leaked == "" && open <= 0 {
+			return 0
+		}
 		select {
 		case <-tick.C:
 		case <-deadline.C:
-			fmt.Fprintf(os.Stderr, "leaked goroutines:\n%s\n", leaked)
+			fmt.Fprintf(os.Stderr, "leaked %d sockets, and goroutines:\n%s\n", open, leaked)
 			return 1
 		}
 	}
-	return 0
+}
+
+// openSockets returns how many sockets the process has, where the system tells.
+func openSockets() (count int) {
+	descriptors, _ := filepath.Glob("/proc/self/fd/*")
+	for _, path := range descriptors {
+		if target, err := os.Readlink(path); err == nil && strings.HasPrefix(target, "socket:") {
+			count++
+		}
+	}
+	return count
 }
 
 func leakedGoroutines() string {
