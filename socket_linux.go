@@ -1,6 +1,7 @@
 package raftwire
 
 import (
+	"encoding/binary"
 	"net"
 	"syscall"
 	"time"
@@ -19,4 +20,30 @@ func setUserTimeout(conn *net.TCPConn, timeout time.Duration) {
 	_ = raw.Control(func(fd uintptr) {
 		_ = syscall.SetsockoptInt(int(fd), syscall.IPPROTO_TCP, tcpUserTimeout, milliseconds)
 	})
+}
+
+// States of a TCP socket, from include/net/tcp_states.h.
+const (
+	tcpClose     = 7 // reset, or given up
+	tcpCloseWait = 8 // the peer has ended its side
+)
+
+// hasHungUp reports whether the peer of a TCP connection has gone, whatever is
+// still to be read before that.
+func hasHungUp(conn net.Conn) (gone bool) {
+	s := socket(conn)
+	if s == nil {
+		return false
+	}
+	raw, err := s.SyscallConn()
+	if err != nil {
+		return false
+	}
+	_ = raw.Control(func(fd uintptr) {
+		var info [4]byte // the state is the first byte of a struct tcp_info
+		begin, err := syscall.GetsockoptInt(int(fd), syscall.IPPROTO_TCP, syscall.TCP_INFO)
+		binary.NativeEndian.PutUint32(info[:], uint32(begin))
+		gone = err == nil && (info[0] == tcpCloseWait || info[0] == tcpClose)
+	})
+	return gone
 }

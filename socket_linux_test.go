@@ -1,7 +1,9 @@
 package raftwire_test
 
 import (
+	"io"
 	"net"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -41,6 +43,31 @@ func TestTCPSocketsGiveADeadPeerUp(t *testing.T) {
 				require.NoError(t, conn.Close())
 			}
 		})
+	}
+}
+
+// P15: a caller that has gone is noticed however much it had sent before, and
+// what it sent is not handed over any more.
+func TestACallerIsMissedWhoHadSentMuchBefore(t *testing.T) {
+	ended := make(chan error, 1)
+	b := listenTCP(t, "127.0.0.1:0", withHooks(raftwire.Hooks{
+		ConnClosed: func(e raftwire.ConnEvent) { ended <- e.Err },
+	}))
+	caller, err := net.Dial("tcp", string(b.LocalAddr()))
+	require.NoError(t, err)
+	_, err = io.WriteString(caller, strings.Repeat("\x03\x80", 20<<10)) // more than is read ahead
+	require.NoError(t, err)
+	require.NoError(t, caller.Close())
+	select {
+	case err := <-ended:
+		require.ErrorIs(t, err, io.EOF)
+	case <-time.NewTimer(10 * time.Second).C:
+		t.Fatal("nobody misses the caller")
+	}
+	select {
+	case <-b.Consumer():
+		t.Error("a request was handed over")
+	default:
 	}
 }
 

@@ -10,3 +10,6 @@ import (
 // setUserTimeout does nothing where the system has no such limit, or one of
 // its own kind.
 func setUserTimeout(*net.TCPConn, time.Duration) {}
+
+// hasHungUp does not know here: the end of a connection shows when it is read.
+func hasHungUp(net.Conn) bool { return false }

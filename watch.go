@@ -3,6 +3,7 @@ package raftwire
 import (
 	"crypto/tls"
 	"errors"
+	"io"
 	"os"
 	"sync"
 	"sync/atomic"
@@ -92,8 +93,8 @@ const (
 	// is watched. Most never wait that long, and cost two additions.
 	watchAfter = 50 * time.Millisecond
 
-	// watchLimit is how much a caller may have sent ahead and still be
-	// watched: the goodbye of one that has sent more is not read yet.
+	// watchLimit is how much of what a caller has sent ahead is read to find
+	// its goodbye. If there is more, the socket may know of it: see hasHungUp.
 	watchLimit = 16 << 10
 )
 
@@ -175,6 +176,8 @@ func (w *callerWatch) lend(wait uint64) {
 		w.taken.Store(w.conn.watch != nil)
 	case w.conn.watch == nil:
 		w.conn.startWatching()
+	case isClosed(w.conn.watch) && hasHungUp(w.conn.raw):
+		_ = w.conn.close(io.EOF)
 	}
 }
 
