@@ -22,8 +22,7 @@ type InmemLink struct {
 	from, to ServerAddress
 	back     *InmemLink // the other direction
 
-	mu      sync.Mutex      // protects following
-	end     *InmemTransport // takes what arrives; nil means disconnected
+	mu      sync.Mutex // protects following
 	cut     bool
 	cuts    int // how often it was cut
 	latency time.Duration
@@ -76,15 +75,6 @@ func (l *InmemLink) set(change func()) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	change()
-}
-
-// lead sets who is at the link's end.
-func (l *InmemLink) lead(end *InmemTransport) { l.set(func() { l.end = end }) }
-
-func (l *InmemLink) peer() *InmemTransport {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.end
 }
 
 // passage is a message on its way.

@@ -111,12 +111,12 @@ func (p *inmemPipe) exchange(kind rpcKind, command any, resp any) error {
 	return p.comeBack(p.deal(p.to.dispatcher(p.gone), kind, command, nil, resp), resp)
 }
 
-// reach travels to whoever is at the end of the link by then.
+// reach travels to whoever is connected by then.
 func (p *inmemPipe) reach() error {
 	if !p.there.carry(p.done) {
 		return p.failure()
 	}
-	to := p.there.peer()
+	to := p.from.peer(p.target)
 	if to == nil || !to.accept(p) {
 		return p.comeBack(refused(p.target), nil)
 	}

@@ -39,7 +39,8 @@ type InmemTransport struct {
 	sync.RWMutex // protects following
 	consumerCh   chan RPC
 	localAddr    ServerAddress
-	links        map[ServerAddress]*InmemLink // by which its requests go out
+	peers        map[ServerAddress]*InmemTransport // where its requests may go
+	links        map[ServerAddress]*InmemLink      // by which they go there
 	timeout      time.Duration
 	closed       bool
 	pipes        map[*inmemPipe]struct{} // under way, both directions
@@ -71,7 +72,7 @@ func NewInmemTransportWithTimeout(addr ServerAddress, timeout time.Duration) (Se
 	return addr, &InmemTransport{
 		consumerCh: make(chan RPC),
 		localAddr:  addr,
-		links:      make(map[ServerAddress]*InmemLink),
+		peers:      make(map[ServerAddress]*InmemTransport),
 		timeout:    timeout,
 	}
 }
@@ -203,18 +204,22 @@ func (i *InmemTransport) Connect(peer ServerAddress, t Transport) {
 	to := unwrapInmem(t)
 	i.Lock()
 	defer i.Unlock()
-	if i.links[peer] == nil {
-		i.attach(newInmemLink(i.localAddr, peer))
-	}
-	i.links[peer].lead(to)
+	i.connect(peer, to)
 }
 
-// join makes link the way to a peer, at whose end is to.
-func (i *InmemTransport) join(link *InmemLink, to *InmemTransport) {
+// join makes link the way to a peer.
+func (i *InmemTransport) join(link *InmemLink, peer *InmemTransport) {
 	i.Lock()
 	defer i.Unlock()
 	i.attach(link)
-	link.lead(to)
+	i.connect(link.to, peer)
+}
+
+func (i *InmemTransport) connect(addr ServerAddress, peer *InmemTransport) {
+	if i.peers == nil {
+		i.peers = make(map[ServerAddress]*InmemTransport)
+	}
+	i.peers[addr] = peer
 }
 
 func (i *InmemTransport) attach(link *InmemLink) {
@@ -247,25 +252,29 @@ func (i *InmemTransport) Disconnect(peer ServerAddress) {
 
 // DisconnectAll implements [WithPeers].
 func (i *InmemTransport) DisconnectAll() {
-	for _, peer := range i.peers() {
+	for _, peer := range i.connected() {
 		i.Disconnect(peer)
 	}
 }
 
-func (i *InmemTransport) peers() []ServerAddress {
+func (i *InmemTransport) connected() []ServerAddress {
 	i.RLock()
 	defer i.RUnlock()
-	return slices.Collect(maps.Keys(i.links))
+	return slices.Collect(maps.Keys(i.peers))
 }
 
-// disconnect leaves nobody at the end of the link to peer, and returns what is
-// under way by it.
+// peer returns what requests to addr reach, or nil.
+func (i *InmemTransport) peer(addr ServerAddress) *InmemTransport {
+	i.RLock()
+	defer i.RUnlock()
+	return i.peers[addr]
+}
+
+// disconnect makes peer unreachable, and returns what is under way there.
 func (i *InmemTransport) disconnect(peer ServerAddress) (pipes []*inmemPipe) {
 	i.Lock()
 	defer i.Unlock()
-	if link := i.links[peer]; link != nil {
-		link.lead(nil)
-	}
+	delete(i.peers, peer)
 	for pipe := range i.pipes {
 		if pipe.from == i && pipe.target == peer {
 			pipes = append(pipes, pipe)
@@ -294,7 +303,7 @@ func (i *InmemTransport) shut() map[*inmemPipe]struct{} {
 	i.Lock()
 	defer i.Unlock()
 	pipes := i.pipes
-	i.closed, i.pipes, i.links = true, nil, nil
+	i.closed, i.pipes, i.peers, i.links = true, nil, nil, nil
 	return pipes
 }
 
@@ -312,11 +321,13 @@ func (i *InmemTransport) openPipe(target ServerAddress) (*inmemPipe, error) {
 	if i.closed {
 		return nil, ErrTransportShutdown
 	}
-	link := i.links[target]
-	if link == nil || link.peer() == nil {
+	if i.peers[target] == nil {
 		return nil, refused(target)
 	}
-	pipe := newInmemPipe(i, target, link)
+	if i.links[target] == nil {
+		i.attach(newInmemLink(i.localAddr, target))
+	}
+	pipe := newInmemPipe(i, target, i.links[target])
 	i.addPipe(pipe)
 	return pipe, nil
 }

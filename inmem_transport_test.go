@@ -149,8 +149,8 @@ func TestInmemDisconnectCutsWhatIsInFlight(t *testing.T) {
 
 // P19: pipelines that were closed leave nothing behind.
 func TestInmemDoesNotGrowWithPipelines(t *testing.T) {
-	_, a := raftwire.NewInmemTransport("a")
-	_, b := raftwire.NewInmemTransport("b")
+	_, a := raftwire.NewInmemTransportWithTimeout("a", time.Minute) // the race detector is slow
+	_, b := raftwire.NewInmemTransportWithTimeout("b", time.Minute)
 	a.Connect("b", b)
 	openAndClose := func(count int) {
 		for range count {

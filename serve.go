@@ -27,10 +27,7 @@ func (n *NetworkTransport) listen() { acceptAll(n.stream, n.shutdownCh, n.logger
 // acceptAll accepts connections until done is closed. After an error it tries
 // again, ever more slowly.
 func acceptAll(listener net.Listener, done <-chan struct{}, logger hclog.Logger, accept func(net.Conn)) {
-	var (
-		pause time.Duration
-		limit logLimit
-	)
+	var pause time.Duration
 	for {
 		raw, err := listener.Accept()
 		if err == nil {
@@ -41,7 +38,8 @@ func acceptAll(listener net.Listener, done <-chan struct{}, logger hclog.Logger,
 		if isClosed(done) {
 			return
 		}
-		limit.log(logger, hclog.Error, topic{}, "failed to accept connection", keyError, err)
+		// Each time: the pause bounds it to a line a second.
+		logger.Error("failed to accept connection", keyError, err)
 		pause = min(max(2*pause, minAcceptPause), maxAcceptPause)
 		if !pauseFor(pause, done) {
 			return
