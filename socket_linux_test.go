@@ -46,7 +46,7 @@ func TestTCPSocketsGiveADeadPeerUp(t *testing.T) {
 	}
 }
 
-// P15: a caller that has gone is noticed however much it had sent before, and
+// P15: a caller that has gone is noticed behind more than is read ahead, and
 // what it sent is not handed over any more.
 func TestACallerIsMissedWhoHadSentMuchBefore(t *testing.T) {
 	ended := make(chan error, 1)
