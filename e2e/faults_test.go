@@ -19,7 +19,7 @@ import (
 
 // defaultSeeds is how many seeds run if nothing else is asked for. CI runs them
 // with two versions of hashicorp/raft, and in the workspace.
-const defaultSeeds = 500
+const defaultSeeds = 400
 
 // Whatever happens to links and hosts, a cluster does what its clients were
 // promised, and works again when it is over.
