@@ -13,7 +13,7 @@ import (
 // Whoever checks must be checked: what follows is wrong on purpose.
 
 func TestAForgottenWriteIsNoticed(t *testing.T) {
-	requireNoticed(t, sabotage{drop: true}, "the nodes differ", "an acknowledged write is lost", "not linearizable")
+	requireNoticed(t, sabotage{drop: true}, "the nodes differ", "acknowledged writes are lost on a: ", "not linearizable")
 }
 
 func TestStaleReadsAreNoticed(t *testing.T) {

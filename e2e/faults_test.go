@@ -149,14 +149,9 @@ func (r *run) checkProgress() error {
 // Clients go on meanwhile, because the core may need a newer snapshot for it;
 // see trailingLogs.
 func (r *run) checkCatchUp() error {
-	var committed uint64
-	for _, s := range r.states() {
-		committed = max(committed, s.Index)
-	}
-	if !within(catchUpLimit, func() bool {
-		return !slices.ContainsFunc(r.states(), func(s state) bool { return s.Index < committed })
-	}) {
-		return fmt.Errorf("some nodes do not catch up with entry %d: %v", committed, r.states())
+	committed := slices.Max(r.indexes())
+	if !within(catchUpLimit, func() bool { return slices.Min(r.indexes()) >= committed }) {
+		return fmt.Errorf("in %v without faults not all nodes have reached entry %d, but %d", catchUpLimit, committed, r.indexes())
 	}
 	return nil
 }
@@ -172,13 +167,18 @@ func (r *run) checkAgreement() error {
 	return nil
 }
 
-// checkWrites wants every write that was acknowledged to be there in the end.
+// checkWrites wants every write that was acknowledged to be on every node in the
+// end.
 func (r *run) checkWrites() (err error) {
-	for _, s := range r.states() {
+	for i, s := range r.states() {
+		var lost []string
 		for _, o := range r.history.succeeded() {
 			if _, there := appending.after(s.Values[o.key], o.value); o.isWrite() && !there {
-				err = errors.Join(err, fmt.Errorf("an acknowledged write is lost: %v", o))
+				lost = append(lost, o.value)
 			}
+		}
+		if lost != nil {
+			err = errors.Join(err, fmt.Errorf("acknowledged writes are lost on %s: %s", r.cluster.nodes[i].name, lost))
 		}
 	}
 	return err
@@ -187,6 +187,13 @@ func (r *run) checkWrites() (err error) {
 func (r *run) states() (all []state) {
 	for _, n := range r.cluster.nodes {
 		all = append(all, n.running().machine.state())
+	}
+	return all
+}
+
+func (r *run) indexes() (all []uint64) {
+	for _, s := range r.states() {
+		all = append(all, s.Index)
 	}
 	return all
 }
