@@ -23,6 +23,7 @@ func BenchmarkUnsetHooks(b *testing.B) {
 			args AppendEntriesRequest
 		)
 		for b.Loop() {
+			n.reportBegin(rpcAppendEntries, "peer", time.Time{}, &args)
 			n.reportCall(rpcAppendEntries, "peer", time.Time{}, &args, sizes{}, nil)
 		}
 	})

@@ -44,20 +44,21 @@ type metrics struct {
 	options Options
 	all     collectors
 
-	callDuration *prometheus.HistogramVec
-	callSize     *prometheus.HistogramVec
-	callEntries  prometheus.Histogram
-	calls        labels.Cache[callKey, callSeries]
+	callDuration *histograms
+	callSize     *histograms
+	callEntries  *histogram
+	calls        labels.Cache[raftwire.ServerAddress, *peerCalls]
+	failures     labels.Cache[callKey, callSeries]
 
-	servePhase *prometheus.HistogramVec
-	serveSize  *prometheus.HistogramVec
+	servePhase *histograms
+	serveSize  *histograms
 	serveError *prometheus.CounterVec
-	serves     labels.Cache[serveKey, serveSeries]
+	serves     labels.PerKind[serveSeries]
 
 	snapshotDone *prometheus.GaugeVec
 	snapshotSize *prometheus.GaugeVec
 
-	dialDuration *prometheus.HistogramVec
+	dialDuration *histograms
 	opened       *prometheus.CounterVec
 	closed       *prometheus.CounterVec
 	refusedConns *prometheus.CounterVec
@@ -65,16 +66,16 @@ type metrics struct {
 
 func newMetrics(options Options) *metrics {
 	m := &metrics{options: options}
-	m.callDuration = m.histogram("call_duration_seconds",
-		"Time from making a request to a peer until its outcome was known.", labels.LatencyBuckets, "kind", "peer", "pipelined", "outcome")
-	m.callSize = m.histogram("call_request_size_bytes",
+	m.callDuration = m.seconds("call_duration_seconds",
+		"Time from making a request to a peer until its outcome was known.", "kind", "peer", "pipelined", "outcome")
+	m.callSize = m.amounts("call_request_size_bytes",
 		"Bytes on the wire of a request to a peer, the body of a snapshot included.", labels.SizeBuckets, "kind")
-	m.callEntries = m.histogram("call_entries",
-		"Log entries in an AppendEntries to a peer, heartbeats left out.", labels.EntryBuckets).WithLabelValues().(prometheus.Histogram)
-	m.servePhase = m.histogram("serve_phase_duration_seconds",
+	m.callEntries = m.amounts("call_entries",
+		"Log entries in an AppendEntries to a peer, heartbeats left out.", labels.EntryBuckets).with()
+	m.servePhase = m.seconds("serve_phase_duration_seconds",
 		"Time that a peer's request took to be decoded, to be taken by the Raft core (enqueue), and to be answered (handle).",
-		labels.LatencyBuckets, "kind", "phase")
-	m.serveSize = m.histogram("serve_request_size_bytes",
+		"kind", "phase")
+	m.serveSize = m.amounts("serve_request_size_bytes",
 		"Bytes on the wire of a peer's request, the body of a snapshot included.", labels.SizeBuckets, "kind")
 	m.serveError = m.counter("serve_errors_total",
 		"Requests of peers that were answered with an error, or not at all.", "kind")
@@ -82,15 +83,15 @@ func newMetrics(options Options) *metrics {
 		"Bytes of a snapshot's body that have been sent or received, while it is under way.", "direction", "peer")
 	m.snapshotSize = m.gauge("snapshot_size_bytes",
 		"Bytes that the body of a snapshot under way has in all.", "direction", "peer")
-	m.dialDuration = m.histogram("dial_duration_seconds",
-		"Time that an attempt to connect to a peer took.", labels.LatencyBuckets, "peer", "outcome")
+	m.dialDuration = m.seconds("dial_duration_seconds",
+		"Time that an attempt to connect to a peer took.", "peer", "outcome")
 	m.opened = m.counter("connections_opened_total",
 		"Connections dialled (outbound) or accepted (inbound).", "direction")
 	m.closed = m.counter("connections_closed_total",
 		"Connections closed, by why.", "direction", "reason")
 	m.refusedConns = m.counter("connections_refused_total",
 		"Inbound connections refused, by why.", "reason")
-	m.calls.Make, m.serves.Make = m.callSeries, m.serveSeries
+	m.calls.Make, m.failures.Make, m.serves.Make = m.peerCalls, m.failedSeries, m.serveSeries
 	m.showZeros()
 	return m
 }
@@ -108,9 +109,13 @@ func (m *metrics) showZeros() {
 
 const namespace = "raftwire"
 
-func (m *metrics) histogram(name, help string, buckets []float64, labels ...string) *prometheus.HistogramVec {
-	opts := prometheus.HistogramOpts{Namespace: namespace, Name: name, Help: help, Buckets: buckets}
-	return added(m, prometheus.NewHistogramVec(opts, labels))
+// seconds and amounts make histograms, of times in ns and of whole numbers.
+func (m *metrics) seconds(name, help string, labelNames ...string) *histograms {
+	return added(m, newHistograms(describe(name, help, labelNames...), labels.LatencyBuckets, 1e-9))
+}
+
+func (m *metrics) amounts(name, help string, buckets []float64, labelNames ...string) *histograms {
+	return added(m, newHistograms(describe(name, help, labelNames...), buckets, 1))
 }
 
 func (m *metrics) counter(name, help string, labels ...string) *prometheus.CounterVec {
@@ -141,6 +146,18 @@ func (all collectors) Collect(metrics chan<- prometheus.Metric) {
 	}
 }
 
+// peerCalls are the series of calls to a peer that went well, of which there
+// are many: they are found without a hash of all of their labels.
+type peerCalls struct{ alone, pipelined labels.PerKind[callSeries] }
+
+func (m *metrics) peerCalls(peer raftwire.ServerAddress) *peerCalls {
+	p := new(peerCalls)
+	p.alone.Make = func(kind string) callSeries { return m.callSeries(kind, peer, false, labels.Outcome(nil)) }
+	p.pipelined.Make = func(kind string) callSeries { return m.callSeries(kind, peer, true, labels.Outcome(nil)) }
+	return p
+}
+
+// callKey chooses the series of calls that failed.
 type callKey struct {
 	kind                 string
 	heartbeat, pipelined bool
@@ -148,29 +165,44 @@ type callKey struct {
 	outcome              string
 }
 
+func (m *metrics) failedSeries(k callKey) callSeries {
+	return m.callSeries(labels.Kind(k.kind, k.heartbeat), k.peer, k.pipelined, k.outcome)
+}
+
 type callSeries struct {
-	duration prometheus.Observer
-	size     prometheus.Observer
-	entries  prometheus.Observer // nil if there can be none
+	duration *histogram
+	size     *histogram
+	entries  *histogram // nil if there can be none
 }
 
 func (m *metrics) callDone(e raftwire.CallEvent) {
-	s := m.calls.Get(callKey{e.Kind, e.Heartbeat, e.Pipelined, m.peer(e.Peer), labels.Outcome(e.Err)})
-	s.duration.Observe(e.Took.Seconds())
+	s := m.seriesOf(&e)
+	s.duration.observe(int64(e.Took))
 	if e.RequestBytes == 0 {
 		return // it was not sent
 	}
-	s.size.Observe(float64(e.RequestBytes))
+	s.size.observe(e.RequestBytes)
 	if s.entries != nil {
-		s.entries.Observe(float64(e.Entries))
+		s.entries.observe(int64(e.Entries))
 	}
 }
 
-func (m *metrics) callSeries(k callKey) callSeries {
-	kind := labels.Kind(k.kind, k.heartbeat)
+func (m *metrics) seriesOf(e *raftwire.CallEvent) *callSeries {
+	switch peer := m.peer(e.Peer); {
+	case e.Err != nil:
+		s := m.failures.Get(callKey{e.Kind, e.Heartbeat, e.Pipelined, peer, labels.Outcome(e.Err)})
+		return &s
+	case e.Pipelined:
+		return m.calls.Get(peer).pipelined.Get(e.Kind, e.Heartbeat)
+	default:
+		return m.calls.Get(peer).alone.Get(e.Kind, e.Heartbeat)
+	}
+}
+
+func (m *metrics) callSeries(kind string, peer raftwire.ServerAddress, pipelined bool, outcome string) callSeries {
 	s := callSeries{
-		duration: m.callDuration.WithLabelValues(kind, string(k.peer), strconv.FormatBool(k.pipelined), k.outcome),
-		size:     m.callSize.WithLabelValues(kind),
+		duration: m.callDuration.with(kind, string(peer), strconv.FormatBool(pipelined), outcome),
+		size:     m.callSize.with(kind),
 	}
 	if kind == "AppendEntries" {
 		s.entries = m.callEntries
@@ -185,35 +217,29 @@ func (m *metrics) peer(address raftwire.ServerAddress) raftwire.ServerAddress {
 	return address
 }
 
-type serveKey struct {
-	kind      string
-	heartbeat bool
-}
-
 type serveSeries struct {
-	decode, enqueue, handle prometheus.Observer
-	size                    prometheus.Observer
+	decode, enqueue, handle *histogram
+	size                    *histogram
 	errors                  prometheus.Counter
 }
 
 func (m *metrics) serveDone(e raftwire.ServeEvent) {
-	s := m.serves.Get(serveKey{e.Kind, e.Heartbeat})
-	s.decode.Observe(e.Decode.Seconds())
-	s.enqueue.Observe(e.Enqueue.Seconds())
-	s.handle.Observe(e.Handle.Seconds())
-	s.size.Observe(float64(e.RequestBytes))
+	s := m.serves.Get(e.Kind, e.Heartbeat)
+	s.decode.observe(int64(e.Decode))
+	s.enqueue.observe(int64(e.Enqueue))
+	s.handle.observe(int64(e.Handle))
+	s.size.observe(e.RequestBytes)
 	if e.Err != nil {
 		s.errors.Inc()
 	}
 }
 
-func (m *metrics) serveSeries(k serveKey) serveSeries {
-	kind := labels.Kind(k.kind, k.heartbeat)
+func (m *metrics) serveSeries(kind string) serveSeries {
 	return serveSeries{
-		decode:  m.servePhase.WithLabelValues(kind, "decode"),
-		enqueue: m.servePhase.WithLabelValues(kind, "enqueue"),
-		handle:  m.servePhase.WithLabelValues(kind, "handle"),
-		size:    m.serveSize.WithLabelValues(kind),
+		decode:  m.servePhase.with(kind, "decode"),
+		enqueue: m.servePhase.with(kind, "enqueue"),
+		handle:  m.servePhase.with(kind, "handle"),
+		size:    m.serveSize.with(kind),
 		errors:  m.serveError.WithLabelValues(kind),
 	}
 }
@@ -232,7 +258,7 @@ func (m *metrics) snapshotProgress(e raftwire.SnapshotEvent) {
 }
 
 func (m *metrics) dialed(e raftwire.DialEvent) {
-	m.dialDuration.WithLabelValues(string(m.peer(e.Peer)), labels.Outcome(e.Err)).Observe(e.Took.Seconds())
+	m.dialDuration.with(string(m.peer(e.Peer)), labels.Outcome(e.Err)).observe(int64(e.Took))
 }
 
 func (m *metrics) connOpened(e raftwire.ConnEvent) {

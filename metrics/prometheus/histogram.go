@@ -1,0 +1,86 @@
+package prometheus
+
+import (
+	"math"
+	"slices"
+	"sync"
+	"sync/atomic"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// histograms are shown as a HistogramVec of client_golang is. An observation
+// costs two additions of integers, where that one keeps count, sum and buckets
+// in step with each other while they are collected: here every request is
+// observed several times, and a scrape may have half of one.
+type histograms struct {
+	desc   *prometheus.Desc
+	shown  []float64 // upper bounds of buckets
+	bounds []int64   // the same in the unit of observations
+	unit   float64   // what 1 of that is when it is shown
+
+	mu    sync.Mutex // protects following
+	known []*histogram
+}
+
+// histogram is one of them.
+type histogram struct {
+	of     *histograms
+	labels []string
+	counts []atomic.Uint64 // for each bucket, and for what is above all bounds
+	sum    atomic.Int64
+}
+
+func newHistograms(desc *prometheus.Desc, bounds []float64, unit float64) *histograms {
+	h := &histograms{desc: desc, shown: bounds, unit: unit}
+	for _, bound := range bounds {
+		h.bounds = append(h.bounds, int64(math.Round(bound/unit)))
+	}
+	return h
+}
+
+// with returns the histogram with these values of the labels.
+func (h *histograms) with(labels ...string) *histogram {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, known := range h.known {
+		if slices.Equal(known.labels, labels) {
+			return known
+		}
+	}
+	made := &histogram{of: h, labels: labels, counts: make([]atomic.Uint64, len(h.bounds)+1)}
+	h.known = append(h.known, made)
+	return made
+}
+
+func (h *histogram) observe(v int64) {
+	bucket := 0
+	for bucket < len(h.of.bounds) && v > h.of.bounds[bucket] {
+		bucket++
+	}
+	h.counts[bucket].Add(1)
+	h.sum.Add(v)
+}
+
+// Describe implements [prometheus.Collector].
+func (h *histograms) Describe(descriptions chan<- *prometheus.Desc) { descriptions <- h.desc }
+
+// Collect implements [prometheus.Collector].
+func (h *histograms) Collect(metrics chan<- prometheus.Metric) {
+	h.mu.Lock()
+	known := slices.Clone(h.known)
+	h.mu.Unlock()
+	for _, one := range known {
+		metrics <- one.metric()
+	}
+}
+
+func (h *histogram) metric() prometheus.Metric {
+	buckets, count := make(map[float64]uint64), uint64(0)
+	for i, bound := range h.of.shown {
+		count += h.counts[i].Load()
+		buckets[bound] = count
+	}
+	count += h.counts[len(h.of.bounds)].Load()
+	return prometheus.MustNewConstHistogram(h.of.desc, count, float64(h.sum.Load())*h.of.unit, buckets, h.labels...)
+}
