@@ -134,11 +134,11 @@ type ServeEvent struct {
 	RequestBytes int64
 	// ResponseBytes is what the answer has on the wire; 0 without an answer.
 	ResponseBytes int64
-	// Wait is the time before its first byte, since this end had done with the
-	// request before, or since the connection was opened.
+	// Wait is the time before its first byte, since this end was ready for it;
+	// 0 if it was there already.
 	Wait time.Duration
-	// Decode is the time from the request's first byte until it was decoded,
-	// with the wait for bytes that had not yet arrived.
+	// Decode is the time from then until it was decoded, with the wait for bytes
+	// that had not yet arrived.
 	Decode time.Duration
 	// Enqueue is the time until the core took it from Consumer. For a
 	// heartbeat that is the time of the heartbeat handler, if there is one.
@@ -186,12 +186,12 @@ func sinceEpoch() time.Duration { return time.Since(epoch) }
 // meter times the requests of an inbound connection for ServeBegun and
 // ServeDone. A nil meter does nothing. It is owned by the session.
 type meter struct {
-	begun, done func(ServeEvent) // neither is nil
-	common      ServeEvent       // what all events of the connection have alike
-	last        time.Duration    // when something was timed last, since epoch
+	begun, done func(ServeEvent) // hooks, or nil
+	peer        ServerAddress
+	host        string
+	last        time.Duration // when something was timed last, since epoch
 
-	// Where requests are, in the order in which they get there. One without a
-	// Kind is none.
+	// Where requests are, in the order in which they get there.
 	offered  serving             // decoded, and not taken by the core
 	taken    ring.Queue[serving] // not answered
 	answered serving             // and the answer is not posted
@@ -199,9 +199,16 @@ type meter struct {
 	body int64 // of the snapshot that is read: then there is no other request
 }
 
-// serving is the event of a request on its way.
+// serving is a request on its way: what its event says, in little space, for it
+// is moved about.
 type serving struct {
-	ServeEvent
+	kind                          rpcKind
+	heartbeat                     bool
+	known                         bool // there is one
+	entries                       int
+	size                          int64
+	wait, decode, enqueue, handle time.Duration
+
 	since time.Duration // when what is timed next began, since epoch
 }
 
@@ -209,26 +216,20 @@ func newMeter(hooks *Hooks, p *place) *meter {
 	if hooks.ServeBegun == nil && hooks.ServeDone == nil {
 		return nil
 	}
-	m := &meter{begun: hooks.ServeBegun, done: hooks.ServeDone, common: ServeEvent{Peer: p.conn.peer, Host: p.host}, last: sinceEpoch()}
-	if m.begun == nil {
-		m.begun = ignoreServe
-	}
-	if m.done == nil {
-		m.done = ignoreServe
-	}
-	return m
+	return &meter{begun: hooks.ServeBegun, done: hooks.ServeDone, peer: p.conn.peer, host: p.host, last: sinceEpoch()}
 }
 
-func ignoreServe(ServeEvent) {}
-
-// begin is called when a request's first byte is there.
-func (m *meter) begin() {
+// begin is called when a request's first byte is there; waited says whether it
+// had to be waited for. If not, the clock is not read for it: what happened
+// last was the end of the wait.
+func (m *meter) begin(waited bool) {
 	if m == nil {
 		return
 	}
-	wait := serving{since: m.last}
-	m.common.Wait = m.lap(&wait)
 	m.offered = serving{since: m.last}
+	if waited {
+		m.offered.wait = m.lap(&m.offered)
+	}
 }
 
 // decode is called when the whole request is there, of the given size.
@@ -237,13 +238,11 @@ func (m *meter) decode(kind rpcKind, command any, size int64) {
 		return
 	}
 	s := &m.offered
-	s.ServeEvent = m.common
-	s.Kind = kind.String()
-	s.Heartbeat = isHeartbeat(command)
-	s.Entries = entriesIn(command)
-	s.RequestBytes = size
-	s.Decode = m.lap(s)
-	m.begun(s.ServeEvent)
+	s.known, s.kind, s.heartbeat, s.entries, s.size = true, kind, isHeartbeat(command), entriesIn(command), size
+	s.decode = m.lap(s)
+	if m.begun != nil {
+		m.begun(m.event(s))
+	}
 }
 
 // take is called when the core has taken the request.
@@ -251,9 +250,9 @@ func (m *meter) take() {
 	if m == nil {
 		return
 	}
-	m.offered.Enqueue = m.lap(&m.offered)
+	m.offered.enqueue = m.lap(&m.offered)
 	m.taken.Push(m.offered)
-	m.offered = serving{}
+	m.offered.known = false
 }
 
 // readBody is called with what the core has read of a snapshot's body.
@@ -269,7 +268,7 @@ func (m *meter) answer() {
 		return
 	}
 	m.answered = m.taken.Pop()
-	m.answered.Handle = m.lap(&m.answered)
+	m.answered.handle = m.lap(&m.answered)
 }
 
 // post is called when it has been posted, with its size.
@@ -277,9 +276,7 @@ func (m *meter) post(kind rpcKind, answer RPCResponse, size int) {
 	if m == nil {
 		return
 	}
-	m.answered.ResponseBytes = int64(size)
-	m.end(m.answered, answerError(kind, answer))
-	m.answered = serving{}
+	m.end(&m.answered, int64(size), answerError(kind, answer))
 }
 
 // abandon is called when the connection has ended because of err.
@@ -287,21 +284,35 @@ func (m *meter) abandon(err error) {
 	if m == nil {
 		return
 	}
-	m.end(m.answered, err)
+	m.end(&m.answered, 0, err)
 	for m.taken.Len() > 0 {
-		m.end(m.taken.Pop(), err)
+		s := m.taken.Pop()
+		m.end(&s, 0, err)
 	}
-	m.end(m.offered, err)
+	m.end(&m.offered, 0, err)
 }
 
-func (m *meter) end(s serving, err error) {
-	if s.Kind == "" {
+// end tells of the end of a request, if s is one.
+func (m *meter) end(s *serving, answer int64, err error) {
+	if !s.known {
 		return
 	}
-	s.RequestBytes += m.body
+	s.known = false
+	s.size += m.body
 	m.body = 0
-	s.Err = err
-	m.done(s.ServeEvent)
+	if m.done == nil {
+		return
+	}
+	e := m.event(s)
+	e.ResponseBytes, e.Err = answer, err
+	m.done(e)
+}
+
+func (m *meter) event(s *serving) ServeEvent {
+	return ServeEvent{
+		Kind: s.kind.String(), Heartbeat: s.heartbeat, Peer: m.peer, Host: m.host, Entries: s.entries, RequestBytes: s.size,
+		Wait: s.wait, Decode: s.decode, Enqueue: s.enqueue, Handle: s.handle,
+	}
 }
 
 // lap returns the time since the last one of s.

@@ -34,9 +34,33 @@ func BenchmarkUnsetHooks(b *testing.B) {
 //
 //go:noinline
 func serveUnmeasured(s *session, args *AppendEntriesRequest) {
-	s.meter.begin()
+	s.meter.begin(false)
 	s.meter.decode(rpcAppendEntries, args, 100)
 	s.meter.take()
 	s.meter.answer()
 	s.meter.post(rpcAppendEntries, RPCResponse{}, 50)
+}
+
+// BenchmarkSetHooks is the same for hooks that do nothing with what they are told.
+func BenchmarkSetHooks(b *testing.B) {
+	hooks := Hooks{ServeDone: func(ServeEvent) {}, CallDone: func(CallEvent) {}}
+	b.Run("served", func(b *testing.B) {
+		var args AppendEntriesRequest
+		s := session{meter: newMeter(&hooks, &place{conn: &conn{peer: "10.0.0.1:40000"}, host: "10.0.0.1"})}
+		for b.Loop() {
+			serveUnmeasured(&s, &args)
+		}
+	})
+	b.Run("called", func(b *testing.B) {
+		var args AppendEntriesRequest
+		n := NetworkTransport{hooks: hooks}
+		for b.Loop() {
+			n.reportCall(rpcAppendEntries, "peer", time.Time{}, &args, sizes{}, nil)
+		}
+	})
+	b.Run("clock", func(b *testing.B) {
+		for b.Loop() {
+			sinceEpoch()
+		}
+	})
 }

@@ -217,6 +217,33 @@ func TestHooksTellOfEachPipelinedRequest(t *testing.T) {
 	})
 }
 
+// Each took the time until its own answer, those that came together as long.
+func TestHooksTimeEachPipelinedRequest(t *testing.T) {
+	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
+		a, b, atA, _ := observed(t, net, withWindow(10))
+		delay := 100 * time.Millisecond
+		serve(t, b, func(rpc raftwire.RPC) { pause(delay); accept(rpc) })
+		p := openPipeline(t, a, "b")
+		send(t, p, 3)
+		for range 3 {
+			<-p.Consumer()
+		}
+		synctest.Wait()
+		for i, done := range atA.calls {
+			require.Equal(t, time.Duration(i+1)*delay, done.Took, "they are answered one after the other")
+		}
+		net.Link("b", "a").Cut()
+		send(t, p, 3)
+		pause(500 * time.Millisecond)
+		net.Link("b", "a").Heal()
+		synctest.Wait()
+		require.Len(t, atA.calls, 6)
+		for _, done := range atA.calls[3:] {
+			require.Equal(t, 500*time.Millisecond, done.Took)
+		}
+	})
+}
+
 // The next request of a pipeline that was lost while it was idle fails, and is
 // told of.
 func TestHooksTellOfTheFutureOfALostPipeline(t *testing.T) {

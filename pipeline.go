@@ -57,6 +57,7 @@ type pipeline struct {
 
 	callBegun   func(CallEvent) // hook, or nil
 	callDone    func(CallEvent) // hook, or nil
+	arrived     time.Time       // owned by decodeResponses: see arrival
 	traffic     *traffic        // of the peer, or nil
 	deliverTask func()          // p.deliver, made once: it is started often
 
@@ -126,7 +127,7 @@ func (p *pipeline) send(f *appendFuture) (alone bool, err error) {
 		p.callBegun(p.event(f))
 	}
 	if lost {
-		p.report(f, 0)
+		p.report(f, 0, time.Now())
 	}
 	if err != nil || f.settled.Load() {
 		return false, err
@@ -241,7 +242,10 @@ func (p *pipeline) begin() bool { return p.tasks.attach(p) && p.tasks.start(p.de
 // that is left then.
 func (p *pipeline) decodeResponses() {
 	var resp AppendEntriesResponse
-	beforeWait := p.setClock
+	beforeWait := func() {
+		p.arrived = time.Time{}
+		p.setClock()
+	}
 	for {
 		size, err := p.link.receive(&resp, beforeWait)
 		if _, remote := err.(*RemoteError); err != nil && !remote {
@@ -276,7 +280,7 @@ func (p *pipeline) setClock() {
 func (p *pipeline) settle(resp *AppendEntriesResponse, size int64, err error) bool {
 	f, ok := p.settleOldest(resp, err)
 	if f != nil {
-		p.report(f, size)
+		p.report(f, size, p.arrival())
 	}
 	return ok
 }
@@ -302,9 +306,18 @@ func (p *pipeline) settleOldest(resp *AppendEntriesResponse, err error) (f *appe
 	return f, true
 }
 
-// report tells of a settled future whose answer had size bytes. It looks at
-// nothing that belongs to the caller again.
-func (p *pipeline) report(f *appendFuture, size int64) {
+// arrival returns when the answers came that are being read. It is one time for
+// all that came together: the clock would cost more than the rest of a report.
+func (p *pipeline) arrival() time.Time {
+	if p.callDone != nil && p.arrived.IsZero() {
+		p.arrived = time.Now()
+	}
+	return p.arrived
+}
+
+// report tells of a future that settled at a time, whose answer had size bytes.
+// It looks at nothing that belongs to the caller again.
+func (p *pipeline) report(f *appendFuture, size int64, at time.Time) {
 	if f.err == nil {
 		p.traffic.answered(f.start)
 	}
@@ -312,7 +325,7 @@ func (p *pipeline) report(f *appendFuture, size int64) {
 		return
 	}
 	e := p.event(f)
-	e.Took, e.RequestBytes, e.ResponseBytes, e.Err = time.Since(f.start), f.bytes.Load(), size, f.err
+	e.Took, e.RequestBytes, e.ResponseBytes, e.Err = max(0, at.Sub(f.start)), f.bytes.Load(), size, f.err
 	p.callDone(e)
 }
 
@@ -337,7 +350,7 @@ func (p *pipeline) fail(cause error) error {
 	if first {
 		p.link.close(cause)
 		for _, f := range p.settleAll() {
-			p.report(f, 0)
+			p.report(f, 0, time.Now())
 		}
 	}
 	return err

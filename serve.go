@@ -132,6 +132,7 @@ type session struct {
 
 	owed       ring.Queue[rpcKind] // requests handed over and not yet answered
 	known      bool                // a whole request has come
+	waited     bool                // for the request's first byte
 	inMessage  bool                // the next read continues a message
 	inBody     bool                // the consumer reads a snapshot's body
 	armed      bool                // a read deadline is set
@@ -197,6 +198,7 @@ func (s *session) awaitRequest() error {
 	if s.observer != nil {
 		s.readingFor = time.Now()
 	}
+	s.waited = s.conn.in.Buffered() == 0
 	err := s.conn.await()
 	if s.conn.in.Grown() && isTimeout(err) {
 		s.conn.in.Shrink()
@@ -221,7 +223,7 @@ func (s *session) openDispatcher() {
 func (s *session) readRequest() (rpcKind, any) {
 	in := &s.conn.in
 	s.inMessage = true
-	s.meter.begin()
+	s.meter.begin(s.waited)
 	in.Begin()
 	kind := rpcKind(in.Byte())
 	if s.observer == nil {
