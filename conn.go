@@ -46,6 +46,8 @@ type conn struct {
 	// Owned by the reading goroutine.
 	in         msgpack.Reader
 	beforeRead func() error // called before each read from raw
+	midRead    bool         // in waits for beforeRead
+	ahead      []byte       // what the watch has read meanwhile: it comes next
 
 	// Owned by the goroutine in writeQueued.
 	pieces [][]byte
@@ -127,6 +129,9 @@ func (c *conn) Read(p []byte) (int, error) {
 		if err := c.beforeRead(); err != nil {
 			return 0, err
 		}
+	}
+	if len(c.ahead) > 0 {
+		return c.takeAhead(p), nil
 	}
 	n, err := c.raw.Read(p)
 	c.traffic.read(int64(n))

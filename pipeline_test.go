@@ -1,6 +1,7 @@
 package raftwire_test
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"testing"
@@ -373,5 +374,62 @@ func TestConcurrentSendersShareAPipeline(t *testing.T) {
 		for range senders {
 			require.NoError(t, <-errs)
 		}
+	})
+}
+
+// A core that takes its time loses nothing of the requests that come meanwhile,
+// whole or in pieces.
+func TestRequestsThatComeWhileTheCoreIsBusy(t *testing.T) {
+	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
+		a, b := listen(t, net, "a", withWindow(10)), listen(t, net, "b")
+		serve(t, b, acceptAfter(200*time.Millisecond))
+		p := openPipeline(t, a, "b")
+		start := time.Now()
+		for i := range 4 {
+			send(t, p, 1)
+			pause(time.Duration(i+1) * 70 * time.Millisecond)
+		}
+		for i := range 4 {
+			require.NoError(t, (<-p.Consumer()).Error(), "request %d", i)
+		}
+		require.Equal(t, 4*200*time.Millisecond, time.Since(start))
+	})
+}
+
+func TestARequestThatComesInPiecesWhileTheCoreIsBusy(t *testing.T) {
+	for _, size := range []int{10, 100_000} { // the larger is read straight to where it belongs
+		t.Run(fmt.Sprint(size, " bytes"), func(t *testing.T) {
+			onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
+				sent := &raftwire.AppendEntriesRequest{Term: 1, Entries: []*raftwire.Log{{Data: bytes.Repeat([]byte("xyz"), size)}}}
+				var got []any
+				serve(t, listen(t, net, "b", withTimeout(time.Minute)), func(rpc raftwire.RPC) {
+					got = append(got, rpc.Command)
+					acceptAfter(200 * time.Millisecond)(rpc)
+				})
+				conn, request := dialRaw(t, net, "a"), string(requestBytes(sent))
+				third := len(request) / 3
+				for _, piece := range []string{request + request[:third], request[third : 2*third], request[2*third:]} {
+					say(t, conn, piece)
+					pause(70 * time.Millisecond)
+				}
+				pause(time.Second)
+				synctest.Wait()
+				require.Equal(t, []any{sent, sent}, got)
+			})
+		})
+	}
+}
+
+func TestACallerThatGoesIsMissedWhileTheCoreIsBusy(t *testing.T) {
+	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
+		b := listen(t, net, "b")
+		serve(t, b, acceptAfter(10*time.Second))
+		conn := dialRaw(t, net, "a")
+		say(t, conn, "\x03\x80")
+		pause(100 * time.Millisecond)
+		require.Len(t, b.Stats().Inbound, 1)
+		require.NoError(t, conn.Close())
+		pause(100 * time.Millisecond)
+		require.Empty(t, b.Stats().Inbound)
 	})
 }

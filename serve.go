@@ -241,7 +241,10 @@ func (s *session) readRequest() (rpcKind, any) {
 // beforeRead is called when bytes have run out and a read may block.
 func (s *session) beforeRead() error {
 	if !s.inBody {
-		if err := s.settle(); err != nil {
+		s.conn.midRead = true
+		err := s.settle()
+		s.conn.midRead = false
+		if err != nil {
 			return err
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"os"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -29,13 +30,39 @@ func (c *conn) watchPeer() {
 	hook := c.beforeRead
 	c.beforeRead = nil
 	var err error
-	for err == nil && c.in.Buffered() < watchLimit {
-		err = c.in.Fill()
+	for err == nil && c.in.Buffered()+len(c.ahead) < watchLimit {
+		if c.midRead {
+			err = c.readAhead()
+		} else {
+			err = c.in.Fill()
+		}
 	}
 	c.beforeRead = hook
 	if err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
 		_ = c.close(err)
 	}
+}
+
+// readAhead reads once, to where in will look for it: in has begun to read, and
+// the place for that is chosen.
+func (c *conn) readAhead() error {
+	c.ahead = slices.Grow(c.ahead, 512)
+	n, err := c.raw.Read(c.ahead[len(c.ahead):cap(c.ahead)])
+	c.traffic.read(int64(n))
+	c.ahead = c.ahead[:len(c.ahead)+n]
+	if n > 0 {
+		return nil
+	}
+	return err
+}
+
+// takeAhead moves what was read ahead to p.
+func (c *conn) takeAhead(p []byte) int {
+	n := copy(p, c.ahead)
+	if c.ahead = c.ahead[n:]; len(c.ahead) == 0 {
+		c.ahead = nil
+	}
+	return n
 }
 
 // stopWatching takes c.in back.
