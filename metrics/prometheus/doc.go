@@ -67,4 +67,13 @@
 // send only the host of a snapshot that comes in becomes one, while it comes
 // in. Addresses of peers that have left stay until the process ends; where
 // addresses keep changing, set Options.OmitPeers.
+//
+// # Cost
+//
+// Two hooks run for a request, CallDone where it is made and ServeDone where it
+// is served. Each takes about a tenth of a microsecond, allocates nothing and
+// waits for nothing. With requests of one small entry, where it is most, all of
+// it is about 5 % of the processor time, most of that for looking at the clock:
+//
+//	go run ./raftbench -rivals raftwire,raftwire+hooks,raftwire+prometheus -workloads 1x128
 package prometheus
