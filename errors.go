@@ -89,6 +89,9 @@ func (e timeoutError) Temporary() bool      { return true }
 func (e timeoutError) Is(target error) bool { return target == os.ErrDeadlineExceeded }
 
 func isTimeout(err error) bool {
+	if t, ok := err.(net.Error); ok { // errors.As would allocate
+		return t.Timeout()
+	}
 	var t interface{ Timeout() bool }
 	return errors.As(err, &t) && t.Timeout() || errors.Is(err, context.DeadlineExceeded)
 }

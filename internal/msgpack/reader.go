@@ -203,6 +203,9 @@ func (r *Reader) Read(p []byte) (int, error) {
 }
 
 func isTimeout(err error) bool {
+	if t, ok := err.(interface{ Timeout() bool }); ok { // errors.As would allocate
+		return t.Timeout()
+	}
 	var t interface{ Timeout() bool }
 	return errors.As(err, &t) && t.Timeout()
 }
