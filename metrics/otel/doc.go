@@ -55,4 +55,11 @@
 // The attributes have the values that the doc of the module metrics/prometheus
 // explains. Through an exporter to Prometheus the metrics get the names and
 // labels of that module, and its dashboard shows them.
+//
+// # Cost
+//
+// Two hooks run for a request, CallDone where it is made and ServeDone where it
+// is served. They allocate nothing, but each makes three or four records, for
+// which OpenTelemetry's SDK takes some 0.6 µs: that is much for a transport that
+// carries a hundred thousand small requests a second, and nothing for others.
 package otel

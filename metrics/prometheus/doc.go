@@ -71,9 +71,10 @@
 // # Cost
 //
 // Two hooks run for a request, CallDone where it is made and ServeDone where it
-// is served. Each takes about a tenth of a microsecond, allocates nothing and
-// waits for nothing. With requests of one small entry, where it is most, all of
-// it is about 5 % of the processor time, most of that for looking at the clock:
+// is served. Each takes some 30 ns, allocates nothing and waits for nothing; to
+// look at the clock for what they tell costs more. With requests of one small
+// entry all of it takes up to 5 % of the requests per second with one, two or
+// 16 in flight, and 8 % with 130:
 //
 //	go run ./raftbench -rivals raftwire,raftwire+hooks,raftwire+prometheus -workloads 1x128
 package prometheus
