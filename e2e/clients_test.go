@@ -95,7 +95,7 @@ func (c *client) act(l *life) {
 		_ = l.Snapshot().Error() // fails if there is nothing new
 	case c.verified:
 		c.read(key, l.readVerified)
-	case dice < 81:
+	case dice < 81 && !c.cluster.options.mayLeaveUnanswered():
 		_ = l.LeadershipTransfer().Error() // fails if there is nobody to take it
 	}
 }

@@ -51,9 +51,15 @@ type options struct {
 	window    int  // MaxRPCsInFlight
 	newTimes  bool // MsgpackUseNewTimeFormat
 	snapshots bool // by clients
+	diskTime  time.Duration
 	logger    hclog.Logger
 	sabotage  sabotage
 }
+
+// mayLeaveUnanswered reports whether a core may end with a VerifyLeader or a
+// LeadershipTransfer that it has not looked at yet: it then never answers them.
+// One that does not wait for its disk has looked at all of them.
+func (o options) mayLeaveUnanswered() bool { return o.diskTime > 0 }
 
 // sabotage is what must not go unnoticed.
 type sabotage struct {
@@ -65,7 +71,7 @@ type sabotage struct {
 func newCluster(t *testing.T, seed int64, o options) *cluster {
 	c := &cluster{t: t, options: o, net: faultnet.New(seed), judge: newJudge(), calls: &calls{}}
 	for _, name := range o.names() {
-		c.nodes = append(c.nodes, &node{cluster: c, name: name, disk: newDisk()})
+		c.nodes = append(c.nodes, &node{cluster: c, name: name, disk: newDisk(o.diskTime)})
 	}
 	c.setLatency(latency)
 	for _, n := range c.nodes {

@@ -7,6 +7,7 @@ import (
 	"io"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/hashicorp/raft"
 )
@@ -16,14 +17,16 @@ type disk struct {
 	*raft.InmemStore
 	snapshots
 
-	failing atomic.Bool // the next StoreLogs fails, and only that
+	takes   time.Duration // that each StoreLogs needs
+	failing atomic.Bool   // the next StoreLogs fails, and only that
 }
 
-func newDisk() *disk { return &disk{InmemStore: raft.NewInmemStore()} }
+func newDisk(takes time.Duration) *disk { return &disk{InmemStore: raft.NewInmemStore(), takes: takes} }
 
 var errDisk = errors.New("the disk failed once")
 
 func (d *disk) StoreLogs(logs []*raft.Log) error {
+	time.Sleep(d.takes) // sleep-ok: fake time
 	if d.failing.CompareAndSwap(true, false) {
 		return errDisk
 	}

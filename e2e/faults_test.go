@@ -73,7 +73,10 @@ func newRun(seed int64) *run {
 		newTimes:  random.IntN(2) == 0,
 		snapshots: random.IntN(2) == 0,
 	}
-	r.verified = random.IntN(2) == 0
+	if random.IntN(3) == 0 { // what comes while a core is busy must not get lost
+		r.options.diskTime = time.Duration(random.IntN(200)) * time.Millisecond
+	}
+	r.verified = random.IntN(2) == 0 && !r.options.mayLeaveUnanswered()
 	r.plan = faultnet.RandomPlan(seed, r.options.names(), faultsLast)
 	for i := range r.plan { // what ends a fault must not leave links without latency
 		if r.plan[i].Action == faultnet.Latency {
@@ -200,12 +203,12 @@ func (r *run) indexes() (all []uint64) {
 
 // String tells what to know about a run that failed, and how to have it again.
 func (r *run) String() string {
-	return fmt.Sprintf(`seed %d: %d nodes, window %d, new time format %t, snapshots %t, verified reads %t
+	return fmt.Sprintf(`seed %d: %d nodes, window %d, new time format %t, snapshots %t, verified reads %t, disks %v
 again: %s=%d go test -count=100 -run TestClusterUnderFaults . # with the flags of this run; -v shows logs
 the plan:
 %v
 what clients saw:
-%v`, r.seed, r.options.size, r.options.window, r.options.newTimes, r.options.snapshots, r.verified, seedsEnv, r.seed, r.plan, r.history)
+%v`, r.seed, r.options.size, r.options.window, r.options.newTimes, r.options.snapshots, r.verified, r.options.diskTime, seedsEnv, r.seed, r.plan, r.history)
 }
 
 // totals is what all seeds together have come to.
