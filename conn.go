@@ -44,10 +44,7 @@ type conn struct {
 	opened  time.Duration // when, since epoch; only for ConnClosed
 
 	// Owned by the reading goroutine.
-	in         msgpack.Reader
-	beforeRead func() error // called before each read from raw
-	midRead    bool         // in waits for beforeRead
-	ahead      []byte       // what the watch has read meanwhile: it comes next
+	in msgpack.Reader
 
 	// Owned by the goroutine in writeQueued.
 	pieces [][]byte
@@ -125,14 +122,6 @@ func canGather(raw net.Conn) bool {
 
 // Read reads for c.in.
 func (c *conn) Read(p []byte) (int, error) {
-	if c.beforeRead != nil {
-		if err := c.beforeRead(); err != nil {
-			return 0, err
-		}
-	}
-	if len(c.ahead) > 0 {
-		return c.takeAhead(p), nil
-	}
 	n, err := c.raw.Read(p)
 	c.traffic.read(int64(n))
 	return n, err

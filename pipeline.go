@@ -548,7 +548,10 @@ func (f *appendFuture) Response() *AppendEntriesResponse { return f.resp }
 type netLink struct {
 	conn      *conn
 	transport *NetworkTransport
-	timed     bool // owned by receive: beforeWait was called for this answer
+
+	// Owned by receive.
+	beforeWait func()
+	timed      bool // beforeWait was called for this answer
 }
 
 func newNetLink(n *NetworkTransport, c *conn) *netLink {
@@ -577,20 +580,23 @@ func (l *netLink) flush() { _ = l.conn.flush(time.Time{}) } // an error ends rec
 // byte must not win time with each of them.
 func (l *netLink) receive(resp *AppendEntriesResponse, beforeWait func()) (size int64, err error) {
 	l.timed = false
-	if l.conn.beforeRead == nil {
-		l.conn.beforeRead = func() error {
-			if !l.timed {
-				l.timed = true
-				beforeWait()
-			}
-			return nil
-		}
+	if l.beforeWait == nil {
+		l.beforeWait = beforeWait
+		l.conn.in.SetBefore(l.beforeRead)
 	}
 	if err := l.conn.await(); err != nil {
 		return 0, l.conn.close(err)
 	}
 	err = l.conn.receive(rpcAppendEntries, resp)
 	return l.conn.in.Consumed(), err
+}
+
+func (l *netLink) beforeRead() error {
+	if !l.timed {
+		l.timed = true
+		l.beforeWait()
+	}
+	return nil
 }
 
 func (l *netLink) setDeadline(t time.Time) { _ = l.conn.raw.SetReadDeadline(t) }

@@ -142,7 +142,7 @@ type session struct {
 }
 
 func (s *session) run() {
-	s.conn.beforeRead = s.beforeRead
+	s.conn.in.SetBefore(s.beforeRead)
 	s.watch.conn = s.conn
 	err := s.serve()
 	s.watch.stop()
@@ -241,10 +241,7 @@ func (s *session) readRequest() (rpcKind, any) {
 // beforeRead is called when bytes have run out and a read may block.
 func (s *session) beforeRead() error {
 	if !s.inBody {
-		s.conn.midRead = true
-		err := s.settle()
-		s.conn.midRead = false
-		if err != nil {
+		if err := s.settle(); err != nil {
 			return err
 		}
 	}
@@ -380,7 +377,7 @@ func (s *session) serveSnapshot(request *InstallSnapshotRequest) error {
 	if err := s.settle(); err != nil {
 		return err
 	}
-	body := &snapshotBody{conn: s.conn, left: request.Size, progress: newProgress(s.conn, request.Size)}
+	body := &snapshotBody{conn: s.conn, beforeRead: s.beforeRead, left: request.Size, progress: newProgress(s.conn, request.Size)}
 	answer, err := s.lendBody(request, body)
 	s.meter.readBody(body.over())
 	if err != nil {

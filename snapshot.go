@@ -339,7 +339,8 @@ func (p *progress) end() {
 // from the connection. It belongs to the consumer until the consumer answers.
 // It has a WriteTo for io.Copy.
 type snapshotBody struct {
-	conn *conn
+	conn       *conn
+	beforeRead func() error // as conn.in has it, for reads past it
 
 	mu       sync.Mutex // protects following, and conn.in while the body is open
 	left     int64

@@ -91,12 +91,12 @@ func (b *snapshotBody) fillFile(file *os.File, raw *net.TCPConn) (n int64, more 
 	switch {
 	case b.closed || b.err != nil || b.left == 0:
 		return 0, false, nil // Read says so
-	case b.conn.in.Buffered()+len(b.conn.ahead) > 0:
+	case b.conn.in.Buffered() > 0:
 		n, err := b.fillFromBuffer(file)
 		b.progress.add(n)
 		return n, true, err
 	}
-	if err := b.conn.beforeRead(); err != nil {
+	if err := b.beforeRead(); err != nil {
 		return 0, false, err
 	}
 	want := min(b.left, filePiece)
@@ -117,7 +117,7 @@ func (b *snapshotBody) fillFile(file *os.File, raw *net.TCPConn) (n int64, more 
 }
 
 func (b *snapshotBody) fillFromBuffer(file *os.File) (int64, error) {
-	chunk := make([]byte, b.conn.in.Buffered()+len(b.conn.ahead))
+	chunk := make([]byte, b.conn.in.Buffered())
 	got, err := b.read(chunk)
 	if err != nil {
 		return 0, err

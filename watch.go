@@ -5,7 +5,6 @@ import (
 	"errors"
 	"io"
 	"os"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -27,42 +26,15 @@ func (c *conn) startWatching() {
 
 func (c *conn) watchPeer() {
 	defer close(c.watch)
-	hook := c.beforeRead
-	c.beforeRead = nil
+	hook := c.in.SetBefore(nil)
 	var err error
-	for err == nil && c.in.Buffered()+len(c.ahead) < watchLimit {
-		if c.midRead {
-			err = c.readAhead()
-		} else {
-			err = c.in.Fill()
-		}
+	for err == nil && c.in.Buffered() < watchLimit {
+		err = c.in.Fill()
 	}
-	c.beforeRead = hook
+	c.in.SetBefore(hook)
 	if err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
 		_ = c.close(err)
 	}
-}
-
-// readAhead reads once, to where in will look for it: in has begun to read, and
-// the place for that is chosen.
-func (c *conn) readAhead() error {
-	c.ahead = slices.Grow(c.ahead, 512)
-	n, err := c.raw.Read(c.ahead[len(c.ahead):cap(c.ahead)])
-	c.traffic.read(int64(n))
-	c.ahead = c.ahead[:len(c.ahead)+n]
-	if n > 0 {
-		return nil
-	}
-	return err
-}
-
-// takeAhead moves what was read ahead to p.
-func (c *conn) takeAhead(p []byte) int {
-	n := copy(p, c.ahead)
-	if c.ahead = c.ahead[n:]; len(c.ahead) == 0 {
-		c.ahead = nil
-	}
-	return n
 }
 
 // stopWatching takes c.in back.

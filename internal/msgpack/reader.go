@@ -56,6 +56,8 @@ type Reader struct {
 	full bool   // the last read left no room
 	err  error
 
+	before func() error // see SetBefore
+
 	limit     int64 // of a message's bytes; 0 for none
 	passed    int64 // plus r are the bytes consumed of this message
 	allocated int64 // for this message
@@ -89,6 +91,14 @@ func (e *Error) Error() string {
 // buffer's memory and the limit.
 func (r *Reader) Reset(src io.Reader) {
 	*r = Reader{src: src, buf: r.buf, limit: r.limit, short: r.short}
+}
+
+// SetBefore sets what is called before each read of the source, or nil, and
+// returns what it was. An error of it becomes the Reader's. While it runs another
+// goroutine may Fill the Reader: what comes of that is what is read next.
+func (r *Reader) SetBefore(f func() error) (previous func() error) {
+	previous, r.before = r.before, f
+	return previous
 }
 
 // SetLimit sets the greatest number of bytes that a message may have, without
@@ -159,7 +169,7 @@ func (r *Reader) Shrink() {
 // returns the source's error. A timeout that brought no bytes does not stick;
 // Fill may be called again.
 func (r *Reader) Fill() error {
-	if r.err != nil {
+	if r.err != nil || !r.prepare() {
 		return r.err
 	}
 	r.makeRoom()
@@ -189,6 +199,9 @@ func (r *Reader) Read(p []byte) (int, error) {
 	}
 	if r.err != nil || len(p) == 0 {
 		return 0, r.err
+	}
+	if !r.prepare() {
+		return r.Read(p)
 	}
 	n, err := r.src.Read(p)
 	r.passed += int64(n)
@@ -224,10 +237,23 @@ func (r *Reader) more() bool {
 	if r.err != nil || !r.withinLimit(1) {
 		return false
 	}
-	r.makeRoom()
-	n := r.read(r.buf[r.w:])
-	r.got(n)
-	return n > 0
+	if r.prepare() {
+		r.makeRoom()
+		r.got(r.read(r.buf[r.w:]))
+	}
+	return r.err == nil
+}
+
+// prepare is called before a read, and before the place for it is chosen. It
+// returns false if there is no need to read any more: the buffer was filled
+// meanwhile, or the Reader has failed.
+func (r *Reader) prepare() bool {
+	if r.before == nil {
+		return true
+	}
+	had := r.Buffered()
+	r.Fail(r.before())
+	return r.err == nil && r.Buffered() == had
 }
 
 // makeRoom moves what is buffered to the front, of a larger buffer if the
@@ -596,15 +622,17 @@ func (r *Reader) large(n int) []byte {
 
 // readFull fills p from the buffer and then past it.
 func (r *Reader) readFull(p []byte) {
-	n := copy(p, r.Peek())
-	r.r += n
-	for n < len(p) {
-		m := r.read(p[n:])
-		if m == 0 {
+	for r.err == nil {
+		n := copy(p, r.Peek())
+		r.r += n
+		if p = p[n:]; len(p) == 0 {
 			return
 		}
-		r.passed += int64(m)
-		n += m
+		if r.prepare() {
+			n = r.read(p)
+			r.passed += int64(n)
+			p = p[n:]
+		}
 	}
 }
 

@@ -276,6 +276,60 @@ func TestReadTakesTheBufferFirst(t *testing.T) {
 	require.Equal(t, io.ErrUnexpectedEOF, err)
 }
 
+// Whoever is let at the Reader before a read, and whatever that read is for, no
+// byte is lost or comes out of order.
+func TestWhatIsFilledBeforeAReadComesNext(t *testing.T) {
+	for _, size := range []int{0, 10, largeSize, 3 * maxSize} {
+		for often := 1; often <= 3; often++ {
+			t.Run(fmt.Sprintf("%d bytes, each time in %d", size, often), func(t *testing.T) {
+				var frame []byte
+				payload := bytes.Repeat([]byte("abcdefg"), size/7+1)[:size]
+				for range 20 {
+					frame = AppendUint(AppendBytes(frame, payload), 1_000_000)
+				}
+				const body = "and a body that is not msgpack"
+				r := &Reader{}
+				r.Reset(iotest.HalfReader(bytes.NewReader(append(frame, body...))))
+				calls := 0
+				r.SetBefore(func() error {
+					if calls++; calls%often == 0 {
+						defer r.SetBefore(r.SetBefore(nil))
+						return r.Fill()
+					}
+					return nil
+				})
+				for range 20 {
+					r.Begin()
+					require.Equal(t, payload, r.Bytes())
+					require.EqualValues(t, 1_000_000, r.Uint64())
+					require.EqualValues(t, len(frame)/20, r.Consumed())
+				}
+				got := make([]byte, len(body))
+				_, err := io.ReadFull(r, got)
+				require.NoError(t, err)
+				require.Equal(t, body, string(got))
+				require.NotZero(t, calls)
+			})
+		}
+	}
+}
+
+func TestAnErrorBeforeAReadSticks(t *testing.T) {
+	for name, read := range map[string]func(*Reader){
+		"Fill":  func(r *Reader) { _ = r.Fill() },
+		"Read":  func(r *Reader) { _, _ = r.Read(make([]byte, 1)) },
+		"Byte":  func(r *Reader) { r.Byte() },
+		"Bytes": func(r *Reader) { r.readFull(make([]byte, 2*largeSize)) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newReader("abc")
+			r.SetBefore(func() error { return os.ErrDeadlineExceeded })
+			read(r)
+			require.Equal(t, os.ErrDeadlineExceeded, r.Err())
+		})
+	}
+}
+
 func TestLimit(t *testing.T) {
 	message := "\x81\xa1a\xa3xyz"
 	fields := NewFields("M", "a")
