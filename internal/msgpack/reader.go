@@ -9,8 +9,12 @@ import (
 )
 
 const (
-	startSize = 4 << 10  // of a buffer
-	maxSize   = 64 << 10 // of a buffer that has grown
+	startSize = 4 << 10 // of a buffer
+
+	// maxSize is that of a buffer which its source has filled again and again.
+	// A read costs so much that batches of large entries gain a fifth over
+	// 64 KiB, although most of what they carry is copied once more.
+	maxSize = 256 << 10
 
 	// largeSize is the length from which a byte string may be read past the
 	// buffer, straight into its own slice. Shorter ones fit into every buffer.

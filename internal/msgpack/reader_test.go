@@ -408,7 +408,7 @@ func TestStruct(t *testing.T) {
 func TestBufferGrowsWithFullReadsAndShrinks(t *testing.T) {
 	var r Reader
 	r.Reset(&endless{value: []byte{7}})
-	for _, size := range []int{4, 8, 16, 32, 64, 64} {
+	for _, size := range []int{4, 8, 16, 32, 64, 128, 256, 256} {
 		require.NoError(t, r.Fill())
 		require.Equal(t, size<<10, r.Buffered())
 		r.Shrink() // not now
@@ -427,7 +427,7 @@ func TestFillOfAFullBufferDoesNothing(t *testing.T) {
 	for range 10 {
 		require.NoError(t, r.Fill())
 	}
-	require.Equal(t, 64<<10, r.Buffered())
+	require.Equal(t, 256<<10, r.Buffered())
 }
 
 func TestAppendingToBytesLeavesNeighboursAlone(t *testing.T) {
