@@ -377,7 +377,13 @@ func (s *session) serveSnapshot(request *InstallSnapshotRequest) error {
 	if err := s.settle(); err != nil {
 		return err
 	}
-	body := &snapshotBody{conn: s.conn, beforeRead: s.beforeRead, left: request.Size, progress: newProgress(s.conn, request.Size)}
+	body := &snapshotBody{
+		conn:       s.conn,
+		beforeRead: s.beforeRead,
+		lent:       make(chan struct{}),
+		left:       request.Size,
+		progress:   newProgress(s.conn, request.Size),
+	}
 	answer, err := s.lendBody(request, body)
 	s.meter.readBody(body.over())
 	if err != nil {
@@ -391,10 +397,14 @@ func (s *session) serveSnapshot(request *InstallSnapshotRequest) error {
 	return s.rejectBody(body)
 }
 
-// lendBody lends the connection's input to the consumer until it answers.
+// lendBody lends the connection's input to the consumer until it answers. The
+// consumer may begin to read before dispatch has returned, when the watch that
+// there is while it has not taken the request still reads: it waits for lent.
 func (s *session) lendBody(request *InstallSnapshotRequest, body *snapshotBody) (RPCResponse, error) {
 	s.inBody = true
-	if err := s.dispatch(rpcInstallSnapshot, request, body); err != nil {
+	err := s.dispatch(rpcInstallSnapshot, request, body)
+	close(body.lent)
+	if err != nil {
 		return RPCResponse{}, err
 	}
 	_, answer, err := s.collect()

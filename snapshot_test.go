@@ -42,6 +42,44 @@ func TestASnapshotArrivesAsItIs(t *testing.T) {
 	}
 }
 
+// A core that is busy takes a snapshot late, and reads it at once: at that moment
+// somebody else reads, who watches whether the sender is still there. That it
+// waits for the other is for the race detector to see, about once in 14 times.
+func TestASnapshotThatIsTakenLateArrivesAsItIs(t *testing.T) {
+	for range 50 {
+		testLateSnapshot(t)
+	}
+}
+
+func testLateSnapshot(t *testing.T) {
+	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
+		a, b := listen(t, net, "a"), listen(t, net, "b")
+		const interval, pieces = 10 * time.Millisecond, 100
+		body := bytes.Repeat([]byte("a piece of the snapshot"), pieces)
+		go func() {
+			pause(30 * interval) // a piece comes at this very moment
+			rpc := <-b.Consumer()
+			got, err := io.ReadAll(rpc.Reader)
+			rpc.Respond(&raftwire.InstallSnapshotResponse{Success: bytes.Equal(got, body)}, err)
+		}()
+		resp, err := install(a, int64(len(body)), &gradualReader{bytes.NewReader(body), len(body) / pieces, interval})
+		require.NoError(t, err)
+		require.True(t, resp.Success)
+	})
+}
+
+// gradualReader gives a piece after each interval.
+type gradualReader struct {
+	io.Reader
+	piece    int
+	interval time.Duration
+}
+
+func (r *gradualReader) Read(p []byte) (int, error) {
+	pause(r.interval)
+	return r.Reader.Read(p[:min(len(p), r.piece)])
+}
+
 // P16: a reader that does not hold what was announced is an error at once, and
 // no follower installs what was sent of it.
 func TestASnapshotReaderOfTheWrongLengthIsAnErrorAtOnce(t *testing.T) {
