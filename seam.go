@@ -19,8 +19,7 @@ type Dispatcher interface {
 	// blocks until that happens, until the oldest request taken and not yet
 	// answered has its answer (collect it with Answer, then call Dispatch with
 	// the same request again), or until the connection's done channel is
-	// closed. body is the snapshot that follows the request, or nil; a read of
-	// it waits until Dispatch has returned.
+	// closed. body is the snapshot that follows the request, or nil.
 	// heartbeat says that the command is a bare heartbeat, which may be
 	// answered at once.
 	Dispatch(command any, body io.Reader, heartbeat bool) bool

@@ -285,6 +285,9 @@ func (s *session) dispatch(kind rpcKind, command any, body io.Reader) error {
 }
 
 func (s *session) offer(command any, body io.Reader, heartbeat bool) bool {
+	if s.inBody { // whoever takes it reads at once, before Dispatch has returned
+		return s.dispatcher.Dispatch(command, body, heartbeat)
+	}
 	s.watch.begin()
 	defer s.watch.end()
 	return s.dispatcher.Dispatch(command, body, heartbeat)
@@ -377,13 +380,7 @@ func (s *session) serveSnapshot(request *InstallSnapshotRequest) error {
 	if err := s.settle(); err != nil {
 		return err
 	}
-	body := &snapshotBody{
-		conn:       s.conn,
-		beforeRead: s.beforeRead,
-		lent:       make(chan struct{}),
-		left:       request.Size,
-		progress:   newProgress(s.conn, request.Size),
-	}
+	body := &snapshotBody{conn: s.conn, beforeRead: s.beforeRead, left: request.Size, progress: newProgress(s.conn, request.Size)}
 	answer, err := s.lendBody(request, body)
 	s.meter.readBody(body.over())
 	if err != nil {
@@ -397,14 +394,10 @@ func (s *session) serveSnapshot(request *InstallSnapshotRequest) error {
 	return s.rejectBody(body)
 }
 
-// lendBody lends the connection's input to the consumer until it answers. The
-// consumer may begin to read before dispatch has returned, when the watch that
-// there is while it has not taken the request still reads: it waits for lent.
+// lendBody lends the connection's input to the consumer until it answers.
 func (s *session) lendBody(request *InstallSnapshotRequest, body *snapshotBody) (RPCResponse, error) {
 	s.inBody = true
-	err := s.dispatch(rpcInstallSnapshot, request, body)
-	close(body.lent)
-	if err != nil {
+	if err := s.dispatch(rpcInstallSnapshot, request, body); err != nil {
 		return RPCResponse{}, err
 	}
 	_, answer, err := s.collect()

@@ -340,8 +340,7 @@ func (p *progress) end() {
 // It has a WriteTo for io.Copy.
 type snapshotBody struct {
 	conn       *conn
-	beforeRead func() error  // as conn.in has it, for reads past it
-	lent       chan struct{} // closed when the session has let go of conn.in
+	beforeRead func() error // as conn.in has it, for reads past it
 
 	mu       sync.Mutex // protects following, and conn.in while the body is open
 	left     int64
@@ -356,7 +355,6 @@ var errBodyClosed = errors.New("raftwire: snapshot read after it was answered")
 // Read returns io.EOF after the announced size, io.ErrUnexpectedEOF if the
 // sender went before, and a timeout if it stalls.
 func (b *snapshotBody) Read(p []byte) (int, error) {
-	<-b.lent
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.closed {

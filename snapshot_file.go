@@ -86,7 +86,6 @@ func (b *snapshotBody) WriteTo(w io.Writer) (written int64, err error) {
 // fillFile moves a piece. The lock is held meanwhile: a regular file does not
 // keep the body from being closed for long.
 func (b *snapshotBody) fillFile(file *os.File, raw *net.TCPConn) (n int64, more bool, err error) {
-	<-b.lent
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	switch {

@@ -42,9 +42,9 @@ func TestASnapshotArrivesAsItIs(t *testing.T) {
 	}
 }
 
-// A core that is busy takes a snapshot late, and reads it at once: at that moment
-// somebody else reads, who watches whether the sender is still there. That it
-// waits for the other is for the race detector to see, about once in 14 times.
+// A core that is busy takes a snapshot late, and reads it at once: then nobody
+// else may read, as who watches whether a caller is still there would. That is
+// for the race detector to see, about once in 14 times.
 func TestASnapshotThatIsTakenLateArrivesAsItIs(t *testing.T) {
 	for range 50 {
 		testLateSnapshot(t)
