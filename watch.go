@@ -98,7 +98,8 @@ const (
 )
 
 // callerWatch closes an inbound connection whose caller goes while the core
-// has not answered. A dead request is then not handed over any more.
+// has not answered. A dead request is then not handed over any more. That of a
+// snapshot is not watched: the core may read its body at any moment.
 type callerWatch struct {
 	conn *conn
 
