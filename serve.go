@@ -3,8 +3,8 @@ package raftwire
 import (
 	"errors"
 	"fmt"
-	"io"
 	"net"
+	"sync"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
@@ -272,7 +272,7 @@ func (s *session) setClock() {
 
 // dispatch hands a request over. While the consumer does not take it, answers
 // to earlier ones go out.
-func (s *session) dispatch(kind rpcKind, command any, body io.Reader) error {
+func (s *session) dispatch(kind rpcKind, command any, body *snapshotBody) error {
 	heartbeat := isHeartbeat(command)
 	for !s.offer(command, body, heartbeat) {
 		if err := s.answerNext(true); err != nil {
@@ -284,12 +284,16 @@ func (s *session) dispatch(kind rpcKind, command any, body io.Reader) error {
 	return nil
 }
 
-func (s *session) offer(command any, body io.Reader, heartbeat bool) bool {
-	if s.inBody { // whoever takes it reads at once, before Dispatch has returned
-		return s.dispatcher.Dispatch(command, body, heartbeat)
-	}
+// offer has the caller watched meanwhile. Whoever takes a snapshot may read it
+// before Dispatch has returned, and then ends the watch.
+func (s *session) offer(command any, body *snapshotBody, heartbeat bool) bool {
 	s.watch.begin()
-	defer s.watch.end()
+	if body == nil {
+		defer s.watch.end()
+		return s.dispatcher.Dispatch(command, nil, heartbeat)
+	}
+	body.claim = sync.OnceFunc(s.watch.end)
+	defer body.claim()
 	return s.dispatcher.Dispatch(command, body, heartbeat)
 }
 

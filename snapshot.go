@@ -341,6 +341,7 @@ func (p *progress) end() {
 type snapshotBody struct {
 	conn       *conn
 	beforeRead func() error // as conn.in has it, for reads past it
+	claim      func()       // takes conn.in from whoever watches the sender
 
 	mu       sync.Mutex // protects following, and conn.in while the body is open
 	left     int64
@@ -360,6 +361,7 @@ func (b *snapshotBody) Read(p []byte) (int, error) {
 	if b.closed {
 		return 0, errBodyClosed
 	}
+	b.claim()
 	n, err := b.read(p)
 	b.progress.add(int64(n))
 	return n, err

@@ -88,10 +88,11 @@ func (b *snapshotBody) WriteTo(w io.Writer) (written int64, err error) {
 func (b *snapshotBody) fillFile(file *os.File, raw *net.TCPConn) (n int64, more bool, err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	switch {
-	case b.closed || b.err != nil || b.left == 0:
+	if b.closed || b.err != nil || b.left == 0 {
 		return 0, false, nil // Read says so
-	case b.conn.in.Buffered() > 0:
+	}
+	b.claim()
+	if b.conn.in.Buffered() > 0 {
 		n, err := b.fillFromBuffer(file)
 		b.progress.add(n)
 		return n, true, err

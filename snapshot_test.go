@@ -68,6 +68,42 @@ func testLateSnapshot(t *testing.T) {
 	})
 }
 
+// P15: also of a snapshot, and whether its sender has sent all of it or not.
+func TestASnapshotWhoseSenderHasGoneIsNotDelivered(t *testing.T) {
+	const size = 10_000
+	for name, sent := range map[string]int{"all of it": size, "half of it": size / 2, "nothing of it": 0} {
+		t.Run(name, func(t *testing.T) {
+			onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
+				a, b := listen(t, net, "a"), listen(t, net, "b")
+				ended := make(chan error, 1)
+				stop := make(chan struct{})
+				go func() {
+					_, err := install(a, size, io.MultiReader(strings.NewReader(strings.Repeat("s", sent)), &endlessWait{stop}))
+					ended <- err
+				}()
+				pause(time.Second) // the core is busy
+				close(stop)
+				require.NoError(t, a.Close())
+				require.Error(t, <-ended)
+				pause(time.Second)
+				select {
+				case rpc := <-b.Consumer():
+					t.Errorf("%T was handed over", rpc.Command)
+				default:
+				}
+			})
+		})
+	}
+}
+
+// endlessWait gives nothing until stop is closed, and then ends.
+type endlessWait struct{ stop <-chan struct{} }
+
+func (r *endlessWait) Read([]byte) (int, error) {
+	<-r.stop
+	return 0, io.EOF
+}
+
 // gradualReader gives a piece after each interval.
 type gradualReader struct {
 	io.Reader

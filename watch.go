@@ -98,8 +98,7 @@ const (
 )
 
 // callerWatch closes an inbound connection whose caller goes while the core
-// has not answered. A dead request is then not handed over any more. That of a
-// snapshot is not watched: the core may read its body at any moment.
+// has not answered. A dead request is then not handed over any more.
 type callerWatch struct {
 	conn *conn
 
@@ -121,7 +120,8 @@ func (w *callerWatch) begin() {
 	}
 }
 
-// end ends it: conn.in is the session's again.
+// end ends it: conn.in is the session's again, or of whoever reads a snapshot,
+// and nobody watches until the next begin.
 func (w *callerWatch) end() {
 	w.waits.Add(1)
 	if w.taken.Load() {
