@@ -69,6 +69,7 @@ type pipeline struct {
 	futures    ring.Queue[*appendFuture] // settled ones, then those in flight
 	inFlight   int
 	delivering bool // deliver runs
+	inBulk     bool // the next request is unlikely to be the last for now
 	released   bool // done is closed
 
 	room     sync.Cond   // broadcast when a future was consumed, and at the end
@@ -116,9 +117,10 @@ func (p *pipeline) AppendEntries(args *AppendEntriesRequest, resp *AppendEntries
 }
 
 // send posts a request. The future is queued first: the answer may be faster
-// than the return from post. If no other answer is awaited, nothing would be
-// gathered by leaving the request to another goroutine, and the hand-over would
-// only add to the latency: then the caller flushes.
+// than the return from post. If no other answer is awaited, and no further
+// request is expected, nothing would be gathered by leaving the request to
+// another goroutine, and the hand-over would only add to the latency: then the
+// caller flushes.
 func (p *pipeline) send(f *appendFuture) (alone bool, err error) {
 	p.posting.Lock()
 	defer p.posting.Unlock()
@@ -159,18 +161,27 @@ func (p *pipeline) enqueue(f *appendFuture) (alone, lost bool, err error) {
 	if p.inFlight == 1 && p.timeout > 0 {
 		p.link.setDeadline(f.start.Add(p.timeout))
 	}
-	return p.inFlight == 1, false, nil
+	alone = p.inFlight == 1 && !p.inBulk
+	p.inBulk = false
+	return alone, false, nil
 }
 
+// gatherUpTo is the size of requests from which a write of their own costs less
+// than what the peer could do with them meanwhile.
+const gatherUpTo = 4 << 10
+
 // accept waits until there is room for the request after f. If that fails, the
-// caller gets no future, and so the consumer gets none either.
+// caller gets no future, and so the consumer gets none either. Who had to wait,
+// and then finds room for several small requests, sends several.
 func (p *pipeline) accept(f *appendFuture) (AppendFuture, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	waits := p.full()
 	if p.waitForRoom(f.start); p.full() {
 		f.abandoned = true
 		return nil, p.err
 	}
+	p.inBulk = waits && p.futures.Len()+1 < p.window && f.bytes.Load() <= gatherUpTo
 	return f, nil
 }
 
@@ -492,8 +503,8 @@ type appendFuture struct {
 	args     *AppendEntriesRequest
 	resp     *AppendEntriesResponse
 
-	entries   int          // of args; only for callDone, as are bytes and heartbeat
 	bytes     atomic.Int64 // of the request on the wire; 0 before it is posted
+	entries   int          // of args; only for callDone, as is heartbeat
 	heartbeat bool
 
 	abandoned bool          // protected by pipeline.mu: AppendEntries did not return it
@@ -564,9 +575,7 @@ func (l *netLink) peer() ServerAddress { return l.conn.peer }
 func (l *netLink) post(f *appendFuture, soon bool) error {
 	encode := func(b *batch) {
 		b.appendRequest(rpcAppendEntries, f.args, l.transport.newTime)
-		if l.transport.hooks.CallDone != nil {
-			f.bytes.Store(int64(b.added()))
-		}
+		f.bytes.Store(int64(b.added()))
 	}
 	if soon {
 		return l.conn.postSoon(encode)

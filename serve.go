@@ -301,30 +301,33 @@ func (s *session) offer(command any, body *snapshotBody, heartbeat bool) bool {
 // too many requests are ahead.
 func (s *session) answerReady() error {
 	for s.owed.Len() > 0 && (s.dispatcher.Ready() || s.owed.Len() >= s.transport.maxDispatchAhead) {
-		if err := s.answerNext(s.busy()); err != nil {
+		if err := s.answerNext(s.conn.in.Buffered() > 0); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// settle waits for every answer that is due and sends it.
+// settle waits for every answer that is due and sends it. Those that are there
+// share a write, but do not wait for the others.
 func (s *session) settle() error {
 	for s.owed.Len() > 0 {
-		if err := s.answerNext(s.busy()); err != nil {
+		if !s.dispatcher.Ready() {
+			if err := s.conn.flush(time.Time{}); err != nil {
+				return err
+			}
+		}
+		if err := s.answerNext(false); err != nil {
 			return err
 		}
 	}
 	return s.conn.flush(time.Time{})
 }
 
-// busy reports whether there is more to do than to send the next answer.
-func (s *session) busy() bool { return s.owed.Len() > 1 || s.conn.in.Buffered() > 0 }
-
-// answerNext waits for the oldest answer that is due and posts it. If there is
-// more to do, another goroutine does the writing, so that answers that follow
-// share a write. Otherwise it is left to settle, before the next read: that
-// saves a hand-over where each request waits for its answer.
+// answerNext waits for the oldest answer that is due and posts it. If the
+// session is busy with requests that follow, another goroutine writes it, and
+// what gathers meanwhile. Otherwise that is left to settle, before the next
+// read, which saves a hand-over.
 func (s *session) answerNext(busy bool) error {
 	kind, answer, err := s.collect()
 	if err != nil {
