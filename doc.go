@@ -53,8 +53,8 @@
 //	encode      conn.go, wire.go, codec.go      kind and body are appended to the connection's output; one write
 //	travel      tcp_, tls_transport.go          or any other StreamLayer
 //	decode      serve.go, wire.go, codec.go     read the kind, then the body into a fresh command
-//	dispatch    serve.go, internal/dispatch     to the heartbeat handler or to Consumer; wait for the answer
-//	answer      serve.go, wire.go, conn.go      error text and response are queued, and written before the next wait for input
+//	dispatch    serve.go, internal/dispatch     to the heartbeat handler or to Consumer
+//	answer      replies.go, wire.go, conn.go    wait for it; error text and response are queued, and written before the next wait
 //	receive     conn.go, wire.go                parse into resp; the connection goes back to the pool, or is closed
 //	pipelined   pipeline.go                     AppendEntries returns a future; decodeResponses settles them in order
 //	snapshot    snapshot.go                     on a connection of its own: the request, the body, one answer
@@ -68,6 +68,8 @@
 //	goroutine                    one for                                          ends with
 //	listen                       a NetworkTransport                               Close
 //	session.run                  an inbound connection                            the connection
+//	replies.sendAll              answers, while the session goes on to the        the last one that is owed
+//	                             next request
 //	addressBook.ask              a server whose address is being looked up        the provider's answer
 //	pipeline.decodeResponses     a pipeline                                       its connection
 //	pipeline.deliver             settled futures that nobody has taken yet        the last one taken, or the pipeline's Close

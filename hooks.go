@@ -184,17 +184,18 @@ var epoch = time.Now()
 func sinceEpoch() time.Duration { return time.Since(epoch) }
 
 // meter times the requests of an inbound connection for ServeBegun and
-// ServeDone. A nil meter does nothing. It is owned by the session.
+// ServeDone. A nil meter does nothing. It is owned by the session, but for what
+// belongs to who collects answers: the session or the sender.
 type meter struct {
 	begun, done func(ServeEvent) // hooks, or nil
 	peer        ServerAddress
 	host        string
-	last        time.Duration // when something was timed last, since epoch
+	last        time.Duration // when the session timed something last, since epoch
 
 	// Where requests are, in the order in which they get there.
 	offered  serving             // decoded, and not taken by the core
-	taken    ring.Queue[serving] // not answered
-	answered serving             // and the answer is not posted
+	taken    ring.Queue[serving] // not answered; protected by replies.mu
+	answered serving             // and the answer is not posted; owned by who collects
 
 	body int64 // of the snapshot that is read: then there is no other request
 }
@@ -245,12 +246,18 @@ func (m *meter) decode(kind rpcKind, command any, size int64) {
 	}
 }
 
-// take is called when the core has taken the request.
+// take is called when the core has taken the request, and push when that is
+// recorded.
 func (m *meter) take() {
+	if m != nil {
+		m.offered.enqueue = m.lap(&m.offered)
+	}
+}
+
+func (m *meter) push() {
 	if m == nil {
 		return
 	}
-	m.offered.enqueue = m.lap(&m.offered)
 	m.taken.Push(m.offered)
 	m.offered.known = false
 }
@@ -262,13 +269,26 @@ func (m *meter) readBody(size int64) {
 	}
 }
 
-// answer is called when the oldest answer is there.
-func (m *meter) answer() {
-	if m == nil {
-		return
+// pop is called when somebody collects the oldest answer, and answer when it is
+// there.
+func (m *meter) pop() {
+	if m != nil {
+		m.answered = m.taken.Pop()
 	}
-	m.answered = m.taken.Pop()
-	m.answered.handle = m.lap(&m.answered)
+}
+
+func (m *meter) answer() {
+	if m != nil {
+		m.answered.handle = sinceEpoch() - m.answered.since
+	}
+}
+
+// ready is called when the session has waited for answers, and is ready for the
+// next request only now.
+func (m *meter) ready() {
+	if m != nil {
+		m.last = sinceEpoch()
+	}
 }
 
 // post is called when it has been posted, with its size.

@@ -37,7 +37,10 @@ func serveUnmeasured(s *session, args *AppendEntriesRequest) {
 	s.meter.begin(false)
 	s.meter.decode(rpcAppendEntries, args, 100)
 	s.meter.take()
+	s.meter.push()
+	s.meter.pop()
 	s.meter.answer()
+	s.meter.ready()
 	s.meter.post(rpcAppendEntries, RPCResponse{}, 50)
 }
 

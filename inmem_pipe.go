@@ -151,11 +151,12 @@ func (p *inmemPipe) comeBack(outcome error, resp any) error {
 // deal hands command to the receiver's core and copies its answer to resp.
 func (p *inmemPipe) deal(d Dispatcher, kind rpcKind, command any, body io.Reader, resp any) error {
 	p.setTaken(false)
-	if !d.Dispatch(command, body, isHeartbeat(command)) {
+	pending := d.Dispatch(command, body, isHeartbeat(command))
+	if pending == nil {
 		return errPeerClosed
 	}
 	p.setTaken(true)
-	answer, ok := d.Answer()
+	answer, ok := pending.Await(p.gone)
 	if !ok {
 		return errPeerClosed
 	}

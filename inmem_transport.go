@@ -365,5 +365,5 @@ func (i *InmemTransport) dispatcher(done <-chan struct{}) Dispatcher {
 	if open != nil {
 		return open(done)
 	}
-	return i.inbound().Open(done)
+	return line{i.inbound().Open(done)}
 }

@@ -85,6 +85,19 @@ type NetworkTransport struct {
 
 type openDispatcher func(done <-chan struct{}) Dispatcher
 
+// line hands requests to Consumer.
+type line struct {
+	*dispatch.Line[RPC, RPCResponse]
+}
+
+// Dispatch implements [Dispatcher].
+func (l line) Dispatch(command any, body io.Reader, heartbeat bool) PendingAnswer {
+	if answers := l.Line.Dispatch(command, body, heartbeat); answers != nil {
+		return answers
+	}
+	return nil // and not a nil channel in an interface
+}
+
 var (
 	_ Transport        = (*NetworkTransport)(nil)
 	_ WithPreVote      = (*NetworkTransport)(nil)
@@ -159,7 +172,7 @@ func newNetworkTransport(config *NetworkTransportConfig) *NetworkTransport {
 		left:       n.retire,
 	}
 	n.life, n.end = context.WithCancel(context.Background())
-	n.SetDispatcher(func(done <-chan struct{}) Dispatcher { return n.desk.Open(done) })
+	n.SetDispatcher(func(done <-chan struct{}) Dispatcher { return line{n.desk.Open(done)} })
 	return n
 }
 

@@ -12,24 +12,25 @@ import (
 // this package implement [WithDispatcher] and [WithPipelineSink].
 
 // Dispatcher hands the requests of one inbound connection to a Raft core, in
-// order, and brings the answers back in the same order. Its methods are called
-// by the goroutine of that connection only.
+// order. Its methods are called by the goroutine of that connection only.
 type Dispatcher interface {
-	// Dispatch hands a request over and reports whether it was taken. It
-	// blocks until that happens, until the oldest request taken and not yet
-	// answered has its answer (collect it with Answer, then call Dispatch with
-	// the same request again), or until the connection's done channel is
-	// closed. body is the snapshot that follows the request, or nil.
+	// Dispatch hands a request over. It blocks until it was taken, and returns
+	// the answer to come; or until the connection's done channel is closed, and
+	// then returns nil. body is the snapshot that follows the request, or nil.
 	// heartbeat says that the command is a bare heartbeat, which may be
 	// answered at once.
-	Dispatch(command any, body io.Reader, heartbeat bool) bool
+	Dispatch(command any, body io.Reader, heartbeat bool) PendingAnswer
+}
 
-	// Ready reports whether Answer would return at once.
+// PendingAnswer is the answer to a request that was handed over. It is used by
+// one goroutine at a time, which need not be that of Dispatch.
+type PendingAnswer interface {
+	// Ready reports whether Await would return at once.
 	Ready() bool
 
-	// Answer blocks for the answer to the oldest request taken. It returns
-	// false if the connection's done channel was closed first.
-	Answer() (RPCResponse, bool)
+	// Await blocks for the answer, and is called once at most. It returns false
+	// if done, which is the connection's, is closed first.
+	Await(done <-chan struct{}) (RPCResponse, bool)
 }
 
 // DispatchObserver may be implemented by a Dispatcher that times how requests

@@ -15,23 +15,22 @@ type recordingDispatcher struct {
 	heartbeats []bool // of the requests it took
 	read       int    // how often an observer was told of a first byte
 	decoded    []bool // and of a decoded request
-	answers    []raftwire.RPCResponse
 }
 
-func (d *recordingDispatcher) Dispatch(command any, body io.Reader, heartbeat bool) bool {
+func (d *recordingDispatcher) Dispatch(command any, body io.Reader, heartbeat bool) raftwire.PendingAnswer {
 	d.heartbeats = append(d.heartbeats, heartbeat)
 	answers := make(chan raftwire.RPCResponse, 1)
 	accept(raftwire.RPC{Command: command, Reader: body, RespChan: answers})
-	d.answers = append(d.answers, <-answers)
-	return true
+	return given(<-answers)
 }
 
-func (d *recordingDispatcher) Ready() bool { return len(d.answers) > 0 }
+// given is an answer that is there.
+type given raftwire.RPCResponse
 
-func (d *recordingDispatcher) Answer() (raftwire.RPCResponse, bool) {
-	answer := d.answers[0]
-	d.answers = d.answers[1:]
-	return answer, true
+func (g given) Ready() bool { return true }
+
+func (g given) Await(<-chan struct{}) (raftwire.RPCResponse, bool) {
+	return raftwire.RPCResponse(g), true
 }
 
 func (d *recordingDispatcher) KindRead(time.Time) { d.read++ }

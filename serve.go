@@ -3,12 +3,12 @@ package raftwire
 import (
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"sync"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
-	"github.com/raftwire/raftwire/internal/ring"
 )
 
 const (
@@ -79,8 +79,7 @@ func (n *NetworkTransport) accept(raw net.Conn) {
 		return
 	}
 	n.logger.Debug("accepted connection", keyLocal, n.LocalAddr(), keyPeer, c.peer)
-	s := &session{transport: n, conn: c, place: p, meter: newMeter(&n.hooks, p)}
-	if !n.tasks.start(s.run) {
+	if s := newSession(n, c, p); !n.tasks.start(s.run) {
 		n.letOut(p, ErrTransportShutdown)
 	}
 }
@@ -116,10 +115,10 @@ func remoteAddress(raw net.Conn) ServerAddress {
 }
 
 // session serves one inbound connection. Its goroutine reads requests and
-// hands them over; while more of them are already here it does not wait for
-// the answer to the one before, up to a bound. Before it blocks in a read it
-// has collected and sent every answer that is due, so an answer waits neither
-// for a request still on its way nor for that request's consumer.
+// hands them over. Where they come one at a time it waits for each answer
+// itself. If the next one is here already, it leaves the answers to a goroutine
+// that exists only while some are owed, and goes on, up to a bound. So an answer
+// waits neither for a request still on its way nor for that request's consumer.
 type session struct {
 	transport *NetworkTransport
 	conn      *conn
@@ -128,42 +127,52 @@ type session struct {
 	opened     *openDispatcher // what dispatcher was opened with
 	dispatcher Dispatcher
 	observer   DispatchObserver // dispatcher, or nil
-	meter      *meter           // for ServeDone, or nil
+	meter      *meter           // for ServeBegun and ServeDone, or nil
 
-	owed       ring.Queue[rpcKind] // requests handed over and not yet answered
-	known      bool                // a whole request has come
-	waited     bool                // for the request's first byte
-	inMessage  bool                // the next read continues a message
-	inBody     bool                // the consumer reads a snapshot's body
-	armed      bool                // a read deadline is set
-	readingFor time.Time           // since when, for the observer
+	known      bool      // a whole request has come
+	waited     bool      // for the request's first byte
+	inMessage  bool      // the next read continues a message
+	inBody     bool      // the consumer reads a snapshot's body
+	armed      bool      // a read deadline is set
+	readingFor time.Time // since when, for the observer
 
-	watch callerWatch
+	replies replies
+	watch   callerWatch
+}
+
+func newSession(n *NetworkTransport, c *conn, p *place) *session {
+	s := &session{transport: n, conn: c, place: p, meter: newMeter(&n.hooks, p)}
+	s.replies.init(c, s.meter, n.maxDispatchAhead)
+	s.watch.conn = c
+	return s
 }
 
 func (s *session) run() {
 	s.conn.in.SetBefore(s.beforeRead)
-	s.watch.conn = s.conn
 	err := s.serve()
 	s.watch.stop()
-	s.conn.awaitWriter() // it takes the last answers along
 	err = s.conn.close(err)
+	s.replies.awaitSender() // which the end of the connection ends
 	s.meter.abandon(err)
 	s.transport.logEnd(s.conn, err)
 	s.transport.letOut(s.place, err)
 }
 
-// serve reads requests until the connection ends, and returns why.
+// serve reads requests until the connection ends, and returns why. If that is
+// not for want of a connection the requests so far were right: answers to them
+// that are given soon go out. Then the watch, which finds that reading has
+// failed, ends the wait.
 func (s *session) serve() error {
 	for {
 		if err := s.awaitRequest(); err != nil {
+			if err == io.EOF {
+				_ = s.finish()
+			}
 			return err
 		}
 		kind, command := s.readRequest()
 		if err := s.conn.in.Err(); err != nil {
-			// Those before it were right. Answers that are given soon go out;
-			// then the watch, which finds the reader failed, ends the wait.
-			_ = s.settle()
+			_ = s.finish()
 			return err
 		}
 		s.meter.decode(kind, command, s.conn.in.Consumed())
@@ -171,8 +180,8 @@ func (s *session) serve() error {
 		var err error
 		if snapshot, ok := command.(*InstallSnapshotRequest); ok {
 			err = s.serveSnapshot(snapshot)
-		} else if err = s.dispatch(kind, command, nil); err == nil {
-			err = s.answerReady()
+		} else {
+			err = s.dispatch(kind, command)
 		}
 		if err != nil {
 			return err
@@ -210,10 +219,9 @@ func (s *session) awaitRequest() error {
 	return err
 }
 
-// openDispatcher opens the transport's dispatcher, again if it was exchanged,
-// once everything handed to the old one is answered.
+// openDispatcher opens the transport's dispatcher, again if it was exchanged.
 func (s *session) openDispatcher() {
-	if open := s.transport.open.Load(); open != s.opened && s.owed.Len() == 0 {
+	if open := s.transport.open.Load(); open != s.opened {
 		s.opened = open
 		s.dispatcher = (*open)(s.conn.done)
 		s.observer, _ = s.dispatcher.(DispatchObserver)
@@ -270,110 +278,89 @@ func (s *session) setClock() {
 	s.armed = limit > 0
 }
 
-// dispatch hands a request over. While the consumer does not take it, answers
-// to earlier ones go out.
-func (s *session) dispatch(kind rpcKind, command any, body *snapshotBody) error {
-	heartbeat := isHeartbeat(command)
-	for !s.offer(command, body, heartbeat) {
-		if err := s.answerNext(true); err != nil {
-			return err
-		}
-	}
-	s.owed.Push(kind)
-	s.meter.take()
-	return nil
-}
-
-// offer has the caller watched meanwhile. Whoever takes a snapshot may read it
-// before Dispatch has returned, and then ends the watch.
-func (s *session) offer(command any, body *snapshotBody, heartbeat bool) bool {
-	s.watch.begin()
-	if body == nil {
-		defer s.watch.end()
-		return s.dispatcher.Dispatch(command, nil, heartbeat)
-	}
-	body.claim = sync.OnceFunc(s.watch.end)
-	defer body.claim()
-	return s.dispatcher.Dispatch(command, body, heartbeat)
-}
-
-// answerReady sends the answers that are there already, and waits for more if
-// too many requests are ahead.
-func (s *session) answerReady() error {
-	for s.owed.Len() > 0 && (s.dispatcher.Ready() || s.owed.Len() >= s.transport.maxDispatchAhead) {
-		if err := s.answerNext(s.conn.in.Buffered() > 0); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// settle waits for every answer that is due and sends it. Those that are there
-// share a write, but do not wait for the others.
-func (s *session) settle() error {
-	for s.owed.Len() > 0 {
-		if !s.dispatcher.Ready() {
-			if err := s.conn.flush(time.Time{}); err != nil {
-				return err
-			}
-		}
-		if err := s.answerNext(false); err != nil {
-			return err
-		}
-	}
-	return s.conn.flush(time.Time{})
-}
-
-// answerNext waits for the oldest answer that is due and posts it. If the
-// session is busy with requests that follow, another goroutine writes it, and
-// what gathers meanwhile. Otherwise that is left to settle, before the next
-// read, which saves a hand-over.
-func (s *session) answerNext(busy bool) error {
-	kind, answer, err := s.collect()
-	if err != nil {
-		return err
-	}
-	return s.post(kind, answer, busy)
-}
-
-// post queues an answer, and if soon makes another goroutine send it.
-func (s *session) post(kind rpcKind, answer RPCResponse, soon bool) (err error) {
-	var size int
-	encode := func(b *batch) {
-		b.appendResponse(kind, answer)
-		size = b.added()
-	}
-	if soon {
-		err = s.conn.postSoon(encode)
-	} else {
-		err = s.conn.post(encode)
-	}
-	if err == nil {
-		s.meter.post(kind, answer, size)
-	}
-	return err
-}
-
 // errEnded is returned where the connection was closed by somebody else, who
 // gave the reason.
 var errEnded = errors.New("connection closed")
 
-func (s *session) collect() (rpcKind, RPCResponse, error) {
-	answer, ok := s.awaitAnswer()
-	if !ok {
-		return 0, answer, errEnded
+// dispatch hands a request over, and prepares for the next one. If that is here
+// already it need not wait for this answer, unless too many are owed.
+func (s *session) dispatch(kind rpcKind, command any) error {
+	o, err := s.offer(kind, command, nil)
+	if err != nil {
+		return err
 	}
-	s.meter.answer()
-	return s.owed.Pop(), answer, nil
+	if s.transport.maxDispatchAhead == 1 {
+		s.replies.add(o, false)
+		return s.answer()
+	}
+	if s.replies.add(o, s.conn.in.Buffered() > 0) {
+		s.watch.begin()
+		defer s.watch.end()
+		s.replies.awaitRoom()
+	}
+	return nil
 }
 
-func (s *session) awaitAnswer() (RPCResponse, bool) {
-	if s.inBody { // the consumer reads, and sees for itself if the caller goes
-		return s.dispatcher.Answer()
+// offer hands a request over, and has the caller watched until it is taken.
+func (s *session) offer(kind rpcKind, command any, body *snapshotBody) (owed, error) {
+	s.watch.begin()
+	var answer PendingAnswer
+	if body == nil {
+		answer = s.dispatcher.Dispatch(command, nil, isHeartbeat(command))
+		s.watch.end()
+	} else {
+		answer = s.offerBody(command, body)
+	}
+	if answer == nil {
+		return owed{}, errEnded
+	}
+	s.meter.take()
+	return owed{kind, answer}, nil
+}
+
+// offerBody also ends the watch. Whoever takes a snapshot may read it before
+// Dispatch has returned, and then ends the watch earlier.
+func (s *session) offerBody(command any, body *snapshotBody) PendingAnswer {
+	body.claim = sync.OnceFunc(s.watch.end)
+	defer body.claim()
+	return s.dispatcher.Dispatch(command, body, false)
+}
+
+// settle is called before a read that may block. The next small request most
+// likely comes when those before are answered, so that goes first. Only the rest
+// of one that has begun, and what follows a large one, is read meanwhile.
+func (s *session) settle() error {
+	if s.inMessage || s.conn.in.Consumed() > gatherUpTo {
+		return s.answer()
+	}
+	return s.finish()
+}
+
+// finish waits until nothing is owed.
+func (s *session) finish() error {
+	if s.replies.areSent() {
+		s.watch.begin()
+		s.replies.awaitSender()
+		s.watch.end()
+		s.meter.ready()
+	}
+	return s.answer()
+}
+
+// answer brings the answer back that is owed, unless the sender does that.
+func (s *session) answer() error {
+	o, ok := s.replies.popUnsent()
+	if !ok {
+		return nil
 	}
 	s.watch.begin()
-	defer s.watch.end()
-	return s.dispatcher.Answer()
+	answer, err := s.replies.collect(o)
+	s.watch.end()
+	s.meter.ready()
+	if err != nil {
+		return err
+	}
+	return s.replies.send(o.kind, answer)
 }
 
 // errBodyUnread ends a connection whose snapshot was answered before it was
@@ -384,7 +371,7 @@ var errBodyUnread = errors.New("snapshot was answered before it was read to its 
 // until it answers. If some of it is unread then, the answer goes out at once,
 // the rest is read and thrown away, and the connection ends.
 func (s *session) serveSnapshot(request *InstallSnapshotRequest) error {
-	if err := s.settle(); err != nil {
+	if err := s.finish(); err != nil {
 		return err
 	}
 	body := &snapshotBody{conn: s.conn, beforeRead: s.beforeRead, left: request.Size, progress: newProgress(s.conn, request.Size)}
@@ -394,20 +381,23 @@ func (s *session) serveSnapshot(request *InstallSnapshotRequest) error {
 		return err
 	}
 	unread := body.close()
-	err = s.post(rpcInstallSnapshot, answer, false)
-	if err != nil || unread == 0 {
+	if err := s.replies.send(rpcInstallSnapshot, answer); err != nil || unread == 0 {
 		return err
 	}
 	return s.rejectBody(body)
 }
 
-// lendBody lends the connection's input to the consumer until it answers.
+// lendBody lends the connection's input to the consumer until it answers. It
+// sees for itself if the caller goes.
 func (s *session) lendBody(request *InstallSnapshotRequest, body *snapshotBody) (RPCResponse, error) {
 	s.inBody = true
-	if err := s.dispatch(rpcInstallSnapshot, request, body); err != nil {
+	o, err := s.offer(rpcInstallSnapshot, request, body)
+	if err != nil {
 		return RPCResponse{}, err
 	}
-	_, answer, err := s.collect()
+	s.replies.add(o, false)
+	o, _ = s.replies.pop()
+	answer, err := s.replies.collect(o)
 	if err == nil {
 		body.close()
 		s.inBody = false
@@ -416,9 +406,6 @@ func (s *session) lendBody(request *InstallSnapshotRequest, body *snapshotBody) 
 }
 
 func (s *session) rejectBody(body *snapshotBody) error {
-	if err := s.conn.flush(time.Time{}); err != nil {
-		return err
-	}
 	if err := body.drain(); err != nil {
 		return fmt.Errorf("%w; then: %w", errBodyUnread, err)
 	}

@@ -8,26 +8,22 @@ import (
 	"github.com/raftwire/raftwire"
 	"github.com/raftwire/raftwire/internal/dispatch"
 	"github.com/raftwire/raftwire/internal/labels"
-	"github.com/raftwire/raftwire/internal/ring"
 )
 
 var (
-	_ raftwire.Dispatcher       = (*dispatcher)(nil)
-	_ raftwire.DispatchObserver = (*dispatcher)(nil)
+	_ raftwire.Dispatcher       = dispatcher{}
+	_ raftwire.DispatchObserver = dispatcher{}
 )
 
 // dispatcher hands the requests of one connection to the core as raft.RPC, and
-// times them. It is owned by the goroutine of that connection.
+// times them.
 type dispatcher struct {
 	line *dispatch.Line[raft.RPC, raft.RPCResponse]
-
-	offered stopwatch             // the request being offered
-	taken   ring.Queue[stopwatch] // those that wait for their answers
 }
 
 // open returns the dispatcher of a connection that ends when done is closed.
 func (t *Transport) open(done <-chan struct{}) raftwire.Dispatcher {
-	return &dispatcher{line: t.desk.Open(done)}
+	return dispatcher{t.desk.Open(done)}
 }
 
 // newRPC makes the request that a core receives.
@@ -36,41 +32,56 @@ func newRPC(command any, body io.Reader, answers chan<- raft.RPCResponse) raft.R
 }
 
 // KindRead implements raftwire.DispatchObserver.
-func (d *dispatcher) KindRead(since time.Time) {
+func (d dispatcher) KindRead(since time.Time) {
 	if registry.inUse() {
 		registry.measure(labels.GetRPCType, unlabelled, since)
 	}
 }
 
 // Decoded implements raftwire.DispatchObserver.
-func (d *dispatcher) Decoded(command any, heartbeat bool, since time.Time) {
+func (d dispatcher) Decoded(command any, heartbeat bool, since time.Time) {
 	if registry.inUse() {
 		registry.measure(labels.RPCDecode, kindOf(command, heartbeat), since)
 	}
 }
 
 // Dispatch implements raftwire.Dispatcher.
-func (d *dispatcher) Dispatch(command any, body io.Reader, heartbeat bool) bool {
-	if !d.offered.running() {
-		d.offered = startStopwatch(command, heartbeat)
+func (d dispatcher) Dispatch(command any, body io.Reader, heartbeat bool) raftwire.PendingAnswer {
+	watch := startStopwatch(command, heartbeat)
+	answers := d.line.Dispatch(command, body, heartbeat)
+	switch {
+	case answers == nil:
+		return nil
+	case watch.running():
+		return &timedAnswer{pendingAnswer(answers), watch.lap(labels.RPCEnqueue)}
+	default:
+		return pendingAnswer(answers) // costs no allocation
 	}
-	if !d.line.Dispatch(command, body, heartbeat) {
-		return false
-	}
-	d.taken.Push(d.offered.lap(labels.RPCEnqueue))
-	d.offered = stopwatch{}
-	return true
 }
 
-// Ready implements raftwire.Dispatcher.
-func (d *dispatcher) Ready() bool { return d.line.Ready() }
+// pendingAnswer is the answer of a core, as a raftwire.PendingAnswer.
+type pendingAnswer dispatch.Answers[raft.RPCResponse]
 
-// Answer implements raftwire.Dispatcher.
-func (d *dispatcher) Answer() (raftwire.RPCResponse, bool) {
-	answer, ok := d.line.Answer()
+func (p pendingAnswer) Ready() bool { return dispatch.Answers[raft.RPCResponse](p).Ready() }
+
+func (p pendingAnswer) Await(done <-chan struct{}) (raftwire.RPCResponse, bool) {
+	answer, ok := dispatch.Answers[raft.RPCResponse](p).Await(done)
 	if !ok {
 		return raftwire.RPCResponse{}, false
 	}
-	d.taken.Pop().lap(labels.RPCRespond)
 	return raftwire.RPCResponse{Response: wireAnswer(answer.Response), Error: answer.Error}, true
+}
+
+// timedAnswer is one that is timed.
+type timedAnswer struct {
+	pendingAnswer
+	watch stopwatch
+}
+
+func (a *timedAnswer) Await(done <-chan struct{}) (raftwire.RPCResponse, bool) {
+	answer, ok := a.pendingAnswer.Await(done)
+	if ok {
+		a.watch.lap(labels.RPCRespond)
+	}
+	return answer, ok
 }

@@ -50,20 +50,20 @@ func (p *pump) divertHeartbeats(divert bool) {
 // handOver blocks until the core took the request, and leaves a goroutine
 // waiting for the answer if that is not there yet.
 func (p *pump) handOver(rpc raftwire.RPC, heartbeat bool) {
-	line := p.open(p.done)
-	if !line.Dispatch(rpc.Command, rpc.Reader, heartbeat) {
+	answer := p.open(p.done).Dispatch(rpc.Command, rpc.Reader, heartbeat)
+	if answer == nil {
 		return
 	}
-	if line.Ready() {
-		p.bringBack(rpc, line)
+	if answer.Ready() {
+		p.bringBack(rpc, answer)
 		return
 	}
-	p.start(func() { p.bringBack(rpc, line) })
+	p.start(func() { p.bringBack(rpc, answer) })
 }
 
-func (p *pump) bringBack(rpc raftwire.RPC, line raftwire.Dispatcher) {
-	if answer, ok := line.Answer(); ok {
-		rpc.Respond(answer.Response, answer.Error)
+func (p *pump) bringBack(rpc raftwire.RPC, answer raftwire.PendingAnswer) {
+	if a, ok := answer.Await(p.done); ok {
+		rpc.Respond(a.Response, a.Error)
 	}
 }
 

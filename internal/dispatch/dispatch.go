@@ -7,8 +7,6 @@ package dispatch
 import (
 	"io"
 	"sync/atomic"
-
-	"github.com/raftwire/raftwire/internal/ring"
 )
 
 // Desk is where all connections of a transport hand in their requests.
@@ -40,95 +38,40 @@ func (d *Desk[Q, A]) Open(done <-chan struct{}) *Line[Q, A] {
 	return &Line[Q, A]{desk: d, done: done}
 }
 
-// answersPerRequest is the capacity of a request's answer channel: a core that
-// answers twice by mistake is not blocked, even if nobody collects the first.
-const answersPerRequest = 2
-
-// Line is one connection's side of the desk, owned by that connection's
-// goroutine. Requests taken and not yet answered wait in order.
+// Line is one connection's side of the desk.
 type Line[Q, A any] struct {
 	desk *Desk[Q, A]
 	done <-chan struct{}
-
-	// The request being offered; it stays when Dispatch returns early.
-	offering bool
-	offer    Q
-	answers  chan A
-
-	pending ring.Queue[chan A] // requests taken and not answered
-
-	// The oldest one's answer, if it came while the next was being offered.
-	collected bool
-	answer    A
 }
 
-// Dispatch implements raftwire.Dispatcher.
-func (l *Line[Q, A]) Dispatch(command any, body io.Reader, heartbeat bool) bool {
-	if l.collected || l.closed() {
-		return false
+// Dispatch hands a request over, and blocks until it is taken. It returns where
+// its answer comes, or nil if the line's done channel was closed first.
+func (l *Line[Q, A]) Dispatch(command any, body io.Reader, heartbeat bool) Answers[A] {
+	if l.closed() {
+		return nil
 	}
-	if !l.offering {
-		l.answers = make(chan A, answersPerRequest)
-		l.offer = l.desk.request(command, body, l.answers)
-		l.offering = true
+	answers := make(Answers[A], answersPerRequest)
+	if !l.handOver(l.desk.request(command, body, answers), heartbeat) {
+		return nil
 	}
-	if l.handOver(heartbeat) {
-		l.taken()
-		return true
-	}
-	return false
+	return answers
 }
 
-func (l *Line[Q, A]) handOver(heartbeat bool) bool {
+func (l *Line[Q, A]) handOver(request Q, heartbeat bool) bool {
 	if heartbeat {
 		if handle := l.desk.heartbeat.Load(); handle != nil {
-			(*handle)(l.offer)
+			(*handle)(request)
 			return true
 		}
 	}
-	// A send that need not wait costs a fraction of a select of three.
+	// A send that need not wait costs a fraction of a select of two.
 	select {
-	case l.desk.consumer <- l.offer:
+	case l.desk.consumer <- request:
 		return true
 	default:
 	}
 	select {
-	case l.desk.consumer <- l.offer:
-		return true
-	case l.answer = <-l.oldest():
-		l.collected = true
-		return false
-	case <-l.done:
-		return false
-	}
-}
-
-// Ready implements raftwire.Dispatcher.
-func (l *Line[Q, A]) Ready() bool {
-	return l.collected || len(l.oldest()) > 0
-}
-
-// Answer is raftwire.Dispatcher's, but for the answer's type.
-func (l *Line[Q, A]) Answer() (A, bool) {
-	var none A
-	if !l.collected && (l.closed() || !l.await()) {
-		return none, false
-	}
-	answer := l.answer
-	l.collected, l.answer = false, none
-	l.pending.Pop()
-	return answer, true
-}
-
-// await receives the oldest answer.
-func (l *Line[Q, A]) await() bool {
-	select {
-	case l.answer = <-l.oldest():
-		return true
-	default:
-	}
-	select {
-	case l.answer = <-l.oldest():
+	case l.desk.consumer <- request:
 		return true
 	case <-l.done:
 		return false
@@ -144,16 +87,27 @@ func (l *Line[Q, A]) closed() bool {
 	}
 }
 
-func (l *Line[Q, A]) taken() {
-	var none Q
-	l.pending.Push(l.answers)
-	l.offering, l.offer, l.answers = false, none, nil
-}
+// answersPerRequest is the capacity of a request's answer channel: a core that
+// answers twice by mistake is not blocked, even if nobody collects the first.
+const answersPerRequest = 2
 
-// oldest returns nil, which blocks for ever in a select, if nothing is pending.
-func (l *Line[Q, A]) oldest() chan A {
-	if l.pending.Len() == 0 {
-		return nil
+// Answers is the channel on which a request's answer comes.
+type Answers[A any] chan A
+
+// Ready reports whether Await would return at once.
+func (a Answers[A]) Ready() bool { return len(a) > 0 }
+
+// Await blocks for the answer. It returns false if done is closed before.
+func (a Answers[A]) Await(done <-chan struct{}) (answer A, ok bool) {
+	select {
+	case answer = <-a:
+		return answer, true
+	default:
 	}
-	return l.pending.At(0)
+	select {
+	case answer = <-a:
+		return answer, true
+	case <-done:
+		return answer, false
+	}
 }

@@ -20,59 +20,37 @@ func newDesk() *Desk[request, string] {
 }
 
 // start runs f on a goroutine of its own until it blocks or returns.
-func start(f func() bool) chan bool {
-	result := make(chan bool, 1)
+func start[T any](f func() T) chan T {
+	result := make(chan T, 1)
 	go func() { result <- f() }()
 	synctest.Wait()
 	return result
 }
 
-func TestAnswersComeInTheOrderOfRequests(t *testing.T) {
+func TestEachRequestGetsItsAnswer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		desk := newDesk()
 		line := desk.Open(nil)
 		var taken []request
+		var pending []Answers[string]
 		for i := range 5 {
-			result := start(func() bool { return line.Dispatch(i, nil, false) })
+			result := start(func() Answers[string] { return line.Dispatch(i, nil, false) })
+			require.Empty(t, result, "nobody has taken it")
 			taken = append(taken, <-desk.Consumer())
-			require.True(t, <-result)
+			pending = append(pending, <-result)
 		}
 		for i := len(taken) - 1; i >= 0; i-- { // answered the other way round
 			require.Equal(t, i, taken[i].command)
-			require.False(t, line.Ready())
+			require.False(t, pending[i].Ready())
 			taken[i].answers <- string(rune('a' + i))
+			require.True(t, pending[i].Ready())
 		}
-		for i := range taken {
-			require.True(t, line.Ready())
-			answer, ok := line.Answer()
+		for i := range pending {
+			answer, ok := pending[i].Await(nil)
 			require.True(t, ok)
 			require.Equal(t, string(rune('a'+i)), answer)
+			require.False(t, pending[i].Ready())
 		}
-		require.False(t, line.Ready())
-	})
-}
-
-// An answer must not wait until the consumer takes the next request.
-func TestDispatchReturnsForAnAnswerThatIsDue(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		desk := newDesk()
-		line := desk.Open(nil)
-		result := start(func() bool { return line.Dispatch("first", nil, false) })
-		first := <-desk.Consumer()
-		require.True(t, <-result)
-
-		result = start(func() bool { return line.Dispatch("second", nil, false) })
-		first.answers <- "one"
-		require.False(t, <-result)
-		require.False(t, line.Dispatch("second", nil, false), "the answer must be collected first")
-		answer, ok := line.Answer()
-		require.True(t, ok)
-		require.Equal(t, "one", answer)
-
-		result = start(func() bool { return line.Dispatch("second", nil, false) })
-		second := <-desk.Consumer()
-		require.True(t, <-result)
-		require.Equal(t, "second", second.command)
 	})
 }
 
@@ -81,19 +59,32 @@ func TestDoneEndsEveryWait(t *testing.T) {
 		desk := newDesk()
 		done := make(chan struct{})
 		line := desk.Open(done)
-		result := start(func() bool { return line.Dispatch("taken", nil, false) })
+		result := start(func() Answers[string] { return line.Dispatch("taken", nil, false) })
 		<-desk.Consumer()
-		require.True(t, <-result)
-		answered := start(func() bool { _, ok := line.Answer(); return ok })
-		other := desk.Open(done)
-		offered := start(func() bool { return other.Dispatch("not taken", nil, false) })
+		pending := <-result
+		answered := start(func() bool { _, ok := pending.Await(done); return ok })
+		offered := start(func() Answers[string] { return line.Dispatch("not taken", nil, false) })
 		close(done)
 		require.False(t, <-answered)
-		require.False(t, <-offered)
-		require.False(t, other.Dispatch("late", nil, false))
-		_, ok := other.Answer()
-		require.False(t, ok)
+		require.Nil(t, <-offered)
+		late := start(func() any { return <-desk.Consumer() })
+		require.Nil(t, line.Dispatch("late", nil, false), "although somebody would take it")
+		require.Empty(t, late)
+		go func() { desk.Open(nil).Dispatch("the end", nil, false) }()
+		<-late
 	})
+}
+
+// An answer that was given counts, also at the very end.
+func TestAnAnswerThatIsThereComesBeforeDone(t *testing.T) {
+	done := make(chan struct{})
+	close(done)
+	for range 100 {
+		pending := make(Answers[string], 1)
+		pending <- "answer"
+		_, ok := pending.Await(done)
+		require.True(t, ok)
+	}
 }
 
 func TestHeartbeatsGoToTheHandler(t *testing.T) {
@@ -101,20 +92,19 @@ func TestHeartbeatsGoToTheHandler(t *testing.T) {
 		desk := newDesk()
 		line := desk.Open(nil)
 		desk.SetHeartbeatHandler(func(r request) { r.answers <- "alive" })
-		require.True(t, line.Dispatch("heartbeat", nil, true))
-		answer, ok := line.Answer()
+		answer, ok := line.Dispatch("heartbeat", nil, true).Await(nil)
 		require.True(t, ok)
 		require.Equal(t, "alive", answer)
 
-		result := start(func() bool { return line.Dispatch("append", nil, false) })
+		result := start(func() Answers[string] { return line.Dispatch("append", nil, false) })
 		require.Empty(t, result, "only heartbeats go to the handler")
 		<-desk.Consumer()
-		require.True(t, <-result)
+		require.NotNil(t, <-result)
 
 		desk.SetHeartbeatHandler(nil)
-		result = start(func() bool { return desk.Open(nil).Dispatch("heartbeat", nil, true) })
+		result = start(func() Answers[string] { return line.Dispatch("heartbeat", nil, true) })
 		require.Equal(t, "heartbeat", (<-desk.Consumer()).command)
-		require.True(t, <-result)
+		require.NotNil(t, <-result)
 	})
 }
 

@@ -1,0 +1,192 @@
+package raftwire
+
+import (
+	"sync"
+	"time"
+
+	"github.com/raftwire/raftwire/internal/ring"
+)
+
+// flushAfter is how many bytes of answers gather before they are written,
+// although more are there.
+const flushAfter = 4 << 10
+
+// replies brings back what an inbound connection owes its peer, in the order of
+// the requests. Where requests come one at a time the session does that, between
+// them. Where they come faster it starts the sender, a goroutine that ends as
+// soon as nothing is owed. While it runs the session sends nothing.
+type replies struct {
+	conn   *conn
+	meter  *meter
+	limit  int    // of those that are owed
+	sender func() // sendAll, made once: it is started often
+
+	posted int // bytes since the last flush; owned by who sends
+
+	mu       sync.Mutex       // protects following, and meter.taken
+	owed     ring.Queue[owed] // to requests that were taken; nobody collects them yet
+	sending  bool             // the sender runs
+	progress sync.Cond        // broadcast when it collects the next, and when it ends
+}
+
+// owed is the answer to a request.
+type owed struct {
+	kind   rpcKind
+	answer PendingAnswer
+}
+
+func (r *replies) init(c *conn, m *meter, limit int) {
+	r.conn, r.meter, r.limit = c, m, limit
+	r.sender = r.sendAll
+	r.progress.L = &r.mu
+}
+
+// add notes that an answer is owed. If more requests are here already the sender
+// is started. It reports whether too many are owed: then the next request has to
+// wait until the sender has collected one.
+func (r *replies) add(o owed, more bool) (tooMany bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.owed.Push(o)
+	r.meter.push()
+	if more && !r.sending {
+		r.sending = true
+		go r.sender()
+	}
+	return r.full()
+}
+
+// pop returns the oldest answer that is owed.
+func (r *replies) pop() (o owed, ok bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.take()
+}
+
+// popUnsent is pop for the session, unless the sender runs or has given up.
+func (r *replies) popUnsent() (o owed, ok bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.sending || isClosed(r.conn.done) {
+		return o, false
+	}
+	return r.take()
+}
+
+// take is pop with mu held.
+func (r *replies) take() (o owed, ok bool) {
+	if r.owed.Len() == 0 {
+		return o, false
+	}
+	r.meter.pop()
+	return r.owed.Pop(), true
+}
+
+// areSent reports whether the sender runs.
+func (r *replies) areSent() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.sending
+}
+
+// awaitSender waits until the sender has ended, if it runs.
+func (r *replies) awaitSender() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for r.sending {
+		r.progress.Wait()
+	}
+}
+
+// awaitRoom waits until there are not too many.
+func (r *replies) awaitRoom() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for r.full() {
+		r.progress.Wait()
+	}
+}
+
+// full counts the answer that the sender is waiting for.
+func (r *replies) full() bool { return r.sending && r.owed.Len()+1 >= r.limit }
+
+// sendAll is the sender.
+func (r *replies) sendAll() {
+	for {
+		err := r.sendOwed()
+		if r.endSender(err != nil) {
+			return
+		}
+	}
+}
+
+func (r *replies) endSender(failed bool) (ended bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.owed.Len() > 0 && !failed {
+		return false
+	}
+	r.sending = false
+	r.progress.Broadcast()
+	return true
+}
+
+// sendOwed sends what is owed. Answers that are there share a write, but do not
+// wait for others.
+func (r *replies) sendOwed() error {
+	for o, ok := r.pop(); ok; o, ok = r.pop() {
+		r.progress.Broadcast()
+		if !o.answer.Ready() || r.posted >= flushAfter {
+			if err := r.flush(); err != nil {
+				return err
+			}
+		}
+		answer, err := r.collect(o)
+		if err == nil {
+			err = r.post(o.kind, answer)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return r.flush()
+}
+
+// collect waits for an answer.
+func (r *replies) collect(o owed) (RPCResponse, error) {
+	answer, ok := o.answer.Await(r.conn.done)
+	if !ok {
+		return answer, errEnded
+	}
+	r.meter.answer()
+	return answer, nil
+}
+
+// send sends an answer that was collected.
+func (r *replies) send(kind rpcKind, answer RPCResponse) error {
+	if err := r.post(kind, answer); err != nil {
+		return err
+	}
+	return r.flush()
+}
+
+func (r *replies) post(kind rpcKind, answer RPCResponse) error {
+	var size int
+	err := r.conn.post(func(b *batch) {
+		b.appendResponse(kind, answer)
+		size = b.added()
+	})
+	if err == nil {
+		r.posted += size
+		r.meter.post(kind, answer, size)
+	}
+	return err
+}
+
+func (r *replies) flush() error {
+	if r.posted == 0 {
+		return nil
+	}
+	r.posted = 0
+	return r.conn.flush(time.Time{})
+}

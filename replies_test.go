@@ -1,0 +1,128 @@
+package raftwire_test
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/raftwire/raftwire"
+	"github.com/raftwire/raftwire/faultnet"
+	"github.com/stretchr/testify/require"
+)
+
+func withDispatchAhead(n int) option {
+	return func(c *raftwire.NetworkTransportConfig) { c.MaxDispatchAhead = n }
+}
+
+// takeAll takes requests until none comes any more at this moment.
+func takeAll(trans raftwire.Transport) (taken []raftwire.RPC) {
+	for {
+		synctest.Wait()
+		select {
+		case rpc := <-trans.Consumer():
+			taken = append(taken, rpc)
+		default:
+			return taken
+		}
+	}
+}
+
+// A core may have so many requests of a connection before it answers one, and
+// then one more for each answer.
+func TestAsManyRequestsAreAheadAsMayBe(t *testing.T) {
+	for _, limit := range []int{1, 2, 3, 16} {
+		t.Run(fmt.Sprint(limit), func(t *testing.T) {
+			onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
+				const sent = 100
+				b := listen(t, net, "b", withDispatchAhead(limit))
+				conn := dialRaw(t, net, "a")
+				_, err := conn.Write(bytes.Repeat(requestFrame(benchRequest(workload{entries: 1, size: 100})), sent))
+				require.NoError(t, err)
+				taken := takeAll(b)
+				for answered := range sent {
+					require.Len(t, taken, min(limit, sent-answered))
+					taken[0].Respond(benchAnswer(firstAnswer), nil)
+					taken = append(taken[1:], takeAll(b)...)
+				}
+				_, err = io.ReadFull(conn, make([]byte, sent*len(answerFrame())))
+				require.NoError(t, err)
+			})
+		})
+	}
+}
+
+// An answer goes out at once: it waits neither for the core to take the next
+// request, nor for the answer to that, nor for the rest of it.
+func TestAnAnswerWaitsForNothing(t *testing.T) {
+	request := requestFrame(benchRequest(workload{entries: 1, size: 100}))
+	for name, c := range map[string]struct {
+		next  []byte
+		taken int // of the requests, before the first is answered
+	}{
+		"the next is not taken":    {request, 1},
+		"the next is not answered": {request, 2},
+		"the next is half here":    {request[:len(request)/2], 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
+				b := listen(t, net, "b")
+				conn := dialRaw(t, net, "a")
+				_, err := conn.Write(append(request[:len(request):len(request)], c.next...))
+				require.NoError(t, err)
+				first := <-b.Consumer()
+				for range c.taken - 1 {
+					<-b.Consumer()
+				}
+				synctest.Wait()
+				start := time.Now()
+				first.Respond(benchAnswer(firstAnswer), nil)
+				_, err = io.ReadFull(conn, make([]byte, len(answerFrame())))
+				require.NoError(t, err)
+				require.Zero(t, time.Since(start))
+			})
+		})
+	}
+}
+
+// Who has sent all of its requests may say so, and still gets what is answered
+// soon.
+func TestAHalfClosedCallerGetsItsAnswers(t *testing.T) {
+	const count = 5
+	for _, size := range []int{100, 10_000} {
+		t.Run(fmt.Sprint(size), func(t *testing.T) {
+			onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
+				b := listen(t, net, "b")
+				conn := dialRaw(t, net, "a")
+				_, err := conn.Write(bytes.Repeat(requestFrame(benchRequest(workload{entries: 1, size: size})), count))
+				require.NoError(t, err)
+				require.NoError(t, conn.(*faultnet.Conn).CloseWrite())
+				taken := takeAll(b)
+				require.Len(t, taken, count)
+				pause(20 * time.Millisecond)
+				for _, rpc := range taken {
+					rpc.Respond(benchAnswer(firstAnswer), nil)
+				}
+				got, err := io.ReadAll(conn)
+				require.NoError(t, err)
+				require.Len(t, got, count*len(answerFrame()))
+			})
+		})
+	}
+}
+
+// What a request costs beyond what it carries is pinned. Two of the allocations
+// are made here: the response to fill, and the answer.
+func TestAnAppendEntriesAllocatesLittle(t *testing.T) {
+	a, b := listenTCP(t, "127.0.0.1:0"), listenTCP(t, "127.0.0.1:0")
+	serve(t, b, func(rpc raftwire.RPC) { rpc.Respond(benchAnswer(firstAnswer), nil) })
+	request := benchRequest(workload{entries: 1, size: 100})
+	allocs := testing.AllocsPerRun(1000, func() {
+		if err := a.AppendEntries("b", b.LocalAddr(), request, new(raftwire.AppendEntriesResponse)); err != nil {
+			t.Error(err)
+		}
+	})
+	require.LessOrEqual(t, allocs, 9.0)
+}
