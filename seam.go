@@ -34,8 +34,11 @@ type PendingAnswer interface {
 }
 
 // DispatchObserver may be implemented by a Dispatcher that times how requests
-// arrive. Without it the transport reads no clock for them.
+// arrive.
 type DispatchObserver interface {
+	// Observing is asked before each request. If it returns false, the transport
+	// reads no clock for the request, and does not tell of it.
+	Observing() bool
 	// KindRead is called when a request's first byte was read; the connection
 	// had been waiting for it since the given time.
 	KindRead(since time.Time)

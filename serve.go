@@ -134,6 +134,7 @@ type session struct {
 	inMessage  bool      // the next read continues a message
 	inBody     bool      // the consumer reads a snapshot's body
 	armed      bool      // a read deadline is set
+	observing  bool      // the observer wants to be told of this request
 	readingFor time.Time // since when, for the observer
 
 	replies replies
@@ -204,7 +205,7 @@ var errSilent = &refusal{silent, "no request began within FirstByteTimeout"}
 func (s *session) awaitRequest() error {
 	s.inMessage = false
 	s.openDispatcher()
-	if s.observer != nil {
+	if s.observing = s.observer != nil && s.observer.Observing(); s.observing {
 		s.readingFor = time.Now()
 	}
 	s.waited = s.conn.in.Buffered() == 0
@@ -234,7 +235,7 @@ func (s *session) readRequest() (rpcKind, any) {
 	s.meter.begin(s.waited)
 	in.Begin()
 	kind := rpcKind(in.Byte())
-	if s.observer == nil {
+	if !s.observing {
 		return kind, readRequest(in, kind)
 	}
 	s.observer.KindRead(s.readingFor)

@@ -31,18 +31,18 @@ func newRPC(command any, body io.Reader, answers chan<- raft.RPCResponse) raft.R
 	return raft.RPC{Command: raftCommand(command), Reader: body, RespChan: answers}
 }
 
+// Observing implements raftwire.DispatchObserver: while the application has set up
+// no metrics, nothing is timed.
+func (d dispatcher) Observing() bool { return registry.inUse() }
+
 // KindRead implements raftwire.DispatchObserver.
 func (d dispatcher) KindRead(since time.Time) {
-	if registry.inUse() {
-		registry.measure(labels.GetRPCType, unlabelled, since)
-	}
+	registry.measure(labels.GetRPCType, unlabelled, since)
 }
 
 // Decoded implements raftwire.DispatchObserver.
 func (d dispatcher) Decoded(command any, heartbeat bool, since time.Time) {
-	if registry.inUse() {
-		registry.measure(labels.RPCDecode, kindOf(command, heartbeat), since)
-	}
+	registry.measure(labels.RPCDecode, kindOf(command, heartbeat), since)
 }
 
 // Dispatch implements raftwire.Dispatcher.
