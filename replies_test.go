@@ -113,6 +113,23 @@ func TestAHalfClosedCallerGetsItsAnswers(t *testing.T) {
 	}
 }
 
+// Who has stalled in the midst of a request is not waited for because answers are
+// owed, which may never be given.
+func TestAHalfSentRequestEndsItsConnectionThoughAnswersAreOwed(t *testing.T) {
+	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
+		b := listen(t, net, "b")
+		conn := dialRaw(t, net, "a")
+		request := requestFrame(benchRequest(workload{entries: 1, size: 100}))
+		start := time.Now()
+		_, err := conn.Write(append(request[:len(request):len(request)], request[:len(request)/2]...))
+		require.NoError(t, err)
+		<-b.Consumer()
+		_, err = conn.Read(make([]byte, 1))
+		require.ErrorIs(t, err, io.EOF)
+		require.Equal(t, testTimeout, time.Since(start))
+	})
+}
+
 // What a request costs beyond what it carries is pinned. Two of the allocations
 // are made here: the response to fill, and the answer.
 func TestAnAppendEntriesAllocatesLittle(t *testing.T) {

@@ -159,10 +159,10 @@ func (s *session) run() {
 	s.transport.letOut(s.place, err)
 }
 
-// serve reads requests until the connection ends, and returns why. If that is
-// not for want of a connection the requests so far were right: answers to them
-// that are given soon go out. Then the watch, which finds that reading has
-// failed, ends the wait.
+// serve reads requests until the connection ends, and returns why. If the peer
+// may still read, the requests so far were right: answers to them that are given
+// soon go out. Then the watch, which finds that reading has failed, ends the
+// wait. A peer that has stalled has had its time.
 func (s *session) serve() error {
 	for {
 		if err := s.awaitRequest(); err != nil {
@@ -173,7 +173,9 @@ func (s *session) serve() error {
 		}
 		kind, command := s.readRequest()
 		if err := s.conn.in.Err(); err != nil {
-			_ = s.finish()
+			if !isTimeout(err) {
+				_ = s.finish()
+			}
 			return err
 		}
 		s.meter.decode(kind, command, s.conn.in.Consumed())
