@@ -353,6 +353,9 @@ func (s *session) finish() error {
 // answer brings the answer back that is owed, unless the sender does that.
 func (s *session) answer() error {
 	o, ok := s.replies.popUnsent()
+	if !ok && isClosed(s.conn.done) {
+		return errEnded // and what else has come is not looked at
+	}
 	if !ok {
 		return nil
 	}
