@@ -54,6 +54,27 @@ func TestAsManyRequestsAreAheadAsMayBe(t *testing.T) {
 	}
 }
 
+// The wait until one more may be ahead is no time of the request that waits.
+func TestDecodingDoesNotTakeUntilThereIsRoom(t *testing.T) {
+	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
+		var seen events
+		b := listen(t, net, "b", withDispatchAhead(2), withHooks(seen.hooks()))
+		conn := dialRaw(t, net, "a")
+		const sent = 5
+		_, err := conn.Write(bytes.Repeat(requestFrame(benchRequest(workload{entries: 1, size: 100})), sent))
+		require.NoError(t, err)
+		for taken := takeAll(b); len(taken) > 0; taken = append(taken[1:], takeAll(b)...) {
+			pause(10 * time.Millisecond)
+			taken[0].Respond(benchAnswer(firstAnswer), nil)
+		}
+		synctest.Wait()
+		require.Len(t, seen.served, sent)
+		for _, e := range seen.served {
+			require.Zero(t, e.Decode)
+		}
+	})
+}
+
 // An answer goes out at once: it waits neither for the core to take the next
 // request, nor for the answer to that, nor for the rest of it.
 func TestAnAnswerWaitsForNothing(t *testing.T) {

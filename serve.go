@@ -297,11 +297,18 @@ func (s *session) dispatch(kind rpcKind, command any) error {
 		return s.answer()
 	}
 	if s.replies.add(o, s.conn.in.Buffered() > 0) {
-		s.watch.begin()
-		defer s.watch.end()
-		s.replies.awaitRoom()
+		s.wait(s.replies.awaitRoom)
 	}
 	return nil
+}
+
+// wait runs f, which waits for answers, and has the caller watched meanwhile.
+// Only then the session is ready for the next request.
+func (s *session) wait(f func()) {
+	s.watch.begin()
+	f()
+	s.watch.end()
+	s.meter.ready()
 }
 
 // offer hands a request over, and has the caller watched until it is taken.
@@ -342,10 +349,7 @@ func (s *session) settle() error {
 // finish waits until nothing is owed.
 func (s *session) finish() error {
 	if s.replies.areSent() {
-		s.watch.begin()
-		s.replies.awaitSender()
-		s.watch.end()
-		s.meter.ready()
+		s.wait(s.replies.awaitSender)
 	}
 	return s.answer()
 }
@@ -359,10 +363,9 @@ func (s *session) answer() error {
 	if !ok {
 		return nil
 	}
-	s.watch.begin()
-	answer, err := s.replies.collect(o)
-	s.watch.end()
-	s.meter.ready()
+	var answer RPCResponse
+	var err error
+	s.wait(func() { answer, err = s.replies.collect(o) })
 	if err != nil {
 		return err
 	}
