@@ -63,14 +63,19 @@ func (r *replies) pop() (o owed, ok bool) {
 	return r.take()
 }
 
-// popUnsent is pop for the session, unless the sender runs or has given up.
-func (r *replies) popUnsent() (o owed, ok bool) {
+// popUnsent is pop for the session: nothing is for it while the sender runs. On
+// a connection that has ended it fails, and what else has come is not looked at.
+func (r *replies) popUnsent() (o owed, ok bool, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.sending || isClosed(r.conn.done) {
-		return o, false
+	if isClosed(r.conn.done) {
+		return o, false, errEnded
 	}
-	return r.take()
+	if r.sending {
+		return o, false, nil
+	}
+	o, ok = r.take()
+	return o, ok, nil
 }
 
 // take is pop with mu held.
@@ -82,8 +87,8 @@ func (r *replies) take() (o owed, ok bool) {
 	return r.owed.Pop(), true
 }
 
-// areSent reports whether the sender runs.
-func (r *replies) areSent() bool {
+// isSending reports whether the sender runs.
+func (r *replies) isSending() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.sending

@@ -17,6 +17,9 @@ func withDispatchAhead(n int) option {
 	return func(c *raftwire.NetworkTransportConfig) { c.MaxDispatchAhead = n }
 }
 
+// smallRequest is a request on the wire, with its kind.
+func smallRequest() []byte { return requestFrame(benchRequest(workload{entries: 1, size: 100})) }
+
 // takeAll takes requests until none comes any more at this moment.
 func takeAll(trans raftwire.Transport) (taken []raftwire.RPC) {
 	for {
@@ -39,7 +42,7 @@ func TestAsManyRequestsAreAheadAsMayBe(t *testing.T) {
 				const sent = 100
 				b := listen(t, net, "b", withDispatchAhead(limit))
 				conn := dialRaw(t, net, "a")
-				_, err := conn.Write(bytes.Repeat(requestFrame(benchRequest(workload{entries: 1, size: 100})), sent))
+				_, err := conn.Write(bytes.Repeat(smallRequest(), sent))
 				require.NoError(t, err)
 				taken := takeAll(b)
 				for answered := range sent {
@@ -61,7 +64,7 @@ func TestDecodingDoesNotTakeUntilThereIsRoom(t *testing.T) {
 		b := listen(t, net, "b", withDispatchAhead(2), withHooks(seen.hooks()))
 		conn := dialRaw(t, net, "a")
 		const sent = 5
-		_, err := conn.Write(bytes.Repeat(requestFrame(benchRequest(workload{entries: 1, size: 100})), sent))
+		_, err := conn.Write(bytes.Repeat(smallRequest(), sent))
 		require.NoError(t, err)
 		for taken := takeAll(b); len(taken) > 0; taken = append(taken[1:], takeAll(b)...) {
 			pause(10 * time.Millisecond)
@@ -78,7 +81,7 @@ func TestDecodingDoesNotTakeUntilThereIsRoom(t *testing.T) {
 // An answer goes out at once: it waits neither for the core to take the next
 // request, nor for the answer to that, nor for the rest of it.
 func TestAnAnswerWaitsForNothing(t *testing.T) {
-	request := requestFrame(benchRequest(workload{entries: 1, size: 100}))
+	request := smallRequest()
 	for name, c := range map[string]struct {
 		next  []byte
 		taken int // of the requests, before the first is answered
@@ -140,7 +143,7 @@ func TestAHalfSentRequestEndsItsConnectionThoughAnswersAreOwed(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		b := listen(t, net, "b")
 		conn := dialRaw(t, net, "a")
-		request := requestFrame(benchRequest(workload{entries: 1, size: 100}))
+		request := smallRequest()
 		start := time.Now()
 		_, err := conn.Write(append(request[:len(request):len(request)], request[:len(request)/2]...))
 		require.NoError(t, err)

@@ -292,10 +292,6 @@ func (s *session) dispatch(kind rpcKind, command any) error {
 	if err != nil {
 		return err
 	}
-	if s.transport.maxDispatchAhead == 1 {
-		s.replies.add(o, false)
-		return s.answer()
-	}
 	if s.replies.add(o, s.conn.in.Buffered() > 0) {
 		s.wait(s.replies.awaitRoom)
 	}
@@ -348,7 +344,7 @@ func (s *session) settle() error {
 
 // finish waits until nothing is owed.
 func (s *session) finish() error {
-	if s.replies.areSent() {
+	if s.replies.isSending() {
 		s.wait(s.replies.awaitSender)
 	}
 	return s.answer()
@@ -356,15 +352,11 @@ func (s *session) finish() error {
 
 // answer brings the answer back that is owed, unless the sender does that.
 func (s *session) answer() error {
-	o, ok := s.replies.popUnsent()
-	if !ok && isClosed(s.conn.done) {
-		return errEnded // and what else has come is not looked at
-	}
+	o, ok, err := s.replies.popUnsent()
 	if !ok {
-		return nil
+		return err
 	}
 	var answer RPCResponse
-	var err error
 	s.wait(func() { answer, err = s.replies.collect(o) })
 	if err != nil {
 		return err

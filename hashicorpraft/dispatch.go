@@ -53,19 +53,19 @@ func (d dispatcher) Dispatch(command any, body io.Reader, heartbeat bool) raftwi
 	case answers == nil:
 		return nil
 	case watch.running():
-		return &timedAnswer{pendingAnswer(answers), watch.lap(labels.RPCEnqueue)}
+		return &timedAnswer{pendingAnswer{answers}, watch.lap(labels.RPCEnqueue)}
 	default:
-		return pendingAnswer(answers) // costs no allocation
+		return pendingAnswer{answers} // costs no allocation
 	}
 }
 
 // pendingAnswer is the answer of a core, as a raftwire.PendingAnswer.
-type pendingAnswer dispatch.Answers[raft.RPCResponse]
-
-func (p pendingAnswer) Ready() bool { return dispatch.Answers[raft.RPCResponse](p).Ready() }
+type pendingAnswer struct {
+	dispatch.Answers[raft.RPCResponse]
+}
 
 func (p pendingAnswer) Await(done <-chan struct{}) (raftwire.RPCResponse, bool) {
-	answer, ok := dispatch.Answers[raft.RPCResponse](p).Await(done)
+	answer, ok := p.Answers.Await(done)
 	if !ok {
 		return raftwire.RPCResponse{}, false
 	}
