@@ -29,11 +29,18 @@ func peekSilent(conn net.Conn) bool {
 	return err == nil && silent
 }
 
-// socket returns the socket under conn, also under TLS, or nil.
+// socket returns the socket under conn, or nil. It looks through TLS, and through
+// what a Mux has put around either.
 func socket(conn net.Conn) syscall.Conn {
-	if t, ok := conn.(*tls.Conn); ok {
-		conn = t.NetConn()
+	for {
+		switch c := conn.(type) {
+		case *unreadConn:
+			conn = c.Conn
+		case *tls.Conn:
+			conn = c.NetConn()
+		default:
+			s, _ := conn.(syscall.Conn)
+			return s
+		}
 	}
-	s, _ := conn.(syscall.Conn)
-	return s
 }

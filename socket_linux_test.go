@@ -49,25 +49,37 @@ func TestTCPSocketsGiveADeadPeerUp(t *testing.T) {
 // P15: a caller that has gone is noticed behind more than is read ahead, and
 // what it sent is not handed over any more.
 func TestACallerIsMissedWhoHadSentMuchBefore(t *testing.T) {
-	ended := make(chan error, 1)
-	b := listenTCP(t, "127.0.0.1:0", withHooks(raftwire.Hooks{
-		ConnClosed: func(e raftwire.ConnEvent) { ended <- e.Err },
-	}))
-	caller, err := net.Dial("tcp", string(b.LocalAddr()))
-	require.NoError(t, err)
-	_, err = io.WriteString(caller, strings.Repeat("\x03\x80", 20<<10)) // more than is read ahead
-	require.NoError(t, err)
-	require.NoError(t, caller.Close())
-	select {
-	case err := <-ended:
-		require.ErrorIs(t, err, io.EOF)
-	case <-time.NewTimer(10 * time.Second).C:
-		t.Fatal("nobody misses the caller")
-	}
-	select {
-	case <-b.Consumer():
-		t.Error("a request was handed over")
-	default:
+	for name, layerOver := range map[string]func(t *testing.T, tcp raftwire.StreamLayer) raftwire.StreamLayer{
+		"on a port of its own": func(_ *testing.T, tcp raftwire.StreamLayer) raftwire.StreamLayer { return tcp },
+		"on a shared port": func(t *testing.T, tcp raftwire.StreamLayer) raftwire.StreamLayer {
+			mux, err := raftwire.NewMux(raftwire.MuxConfig{Listener: tcp})
+			require.NoError(t, err)
+			t.Cleanup(func() { require.NoError(t, mux.Close()) })
+			return layerOf(t, mux, raftwire.Unprefixed())
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			ended := make(chan error, 1)
+			b := over(t, layerOver(t, newLayer(t, raftwire.TCPConfig{Bind: "127.0.0.1:0"})), withHooks(raftwire.Hooks{
+				ConnClosed: func(e raftwire.ConnEvent) { ended <- e.Err },
+			}))
+			caller, err := net.Dial("tcp", string(b.LocalAddr()))
+			require.NoError(t, err)
+			_, err = io.WriteString(caller, strings.Repeat("\x03\x80", 20<<10)) // more than is read ahead
+			require.NoError(t, err)
+			require.NoError(t, caller.Close())
+			select {
+			case err := <-ended:
+				require.ErrorIs(t, err, io.EOF)
+			case <-time.NewTimer(10 * time.Second).C:
+				t.Fatal("nobody misses the caller")
+			}
+			select {
+			case <-b.Consumer():
+				t.Error("a request was handed over")
+			default:
+			}
+		})
 	}
 }
 
