@@ -36,6 +36,9 @@ func NewInmemAddr() ServerAddress { return ServerAddress(rand.Text()) }
 // Timeouts are measured with package time, so that inside a testing/synctest
 // bubble they are exact and take no time.
 type InmemTransport struct {
+	// Tests written for hashicorp/raft make this struct by hand: the fields that
+	// they set keep their names, and the others may be zero.
+
 	sync.RWMutex // protects following
 	consumerCh   chan RPC
 	localAddr    ServerAddress
@@ -93,7 +96,7 @@ func (i *InmemTransport) LocalAddr() ServerAddress { return i.localAddr }
 func (i *InmemTransport) SetHeartbeatHandler(cb func(rpc RPC)) { i.inbound().SetHeartbeatHandler(cb) }
 
 // SetDispatcher implements [WithDispatcher]. There are no connections: open is
-// called for each request and each pipeline.
+// called for each request and each pipeline, which then keeps its Dispatcher.
 func (i *InmemTransport) SetDispatcher(open func(done <-chan struct{}) Dispatcher) {
 	i.Lock()
 	defer i.Unlock()
@@ -215,6 +218,7 @@ func (i *InmemTransport) join(link *InmemLink, peer *InmemTransport) {
 	i.connect(link.to, peer)
 }
 
+// connect is called with the lock held.
 func (i *InmemTransport) connect(addr ServerAddress, peer *InmemTransport) {
 	if i.peers == nil {
 		i.peers = make(map[ServerAddress]*InmemTransport)
@@ -222,6 +226,7 @@ func (i *InmemTransport) connect(addr ServerAddress, peer *InmemTransport) {
 	i.peers[addr] = peer
 }
 
+// attach is called with the lock held.
 func (i *InmemTransport) attach(link *InmemLink) {
 	if i.links == nil {
 		i.links = make(map[ServerAddress]*InmemLink)
@@ -344,6 +349,7 @@ func (i *InmemTransport) accept(pipe *inmemPipe) bool {
 	return !i.closed
 }
 
+// addPipe is called with the lock held.
 func (i *InmemTransport) addPipe(pipe *inmemPipe) {
 	if i.pipes == nil {
 		i.pipes = make(map[*inmemPipe]struct{})

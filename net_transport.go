@@ -24,7 +24,8 @@ type StreamLayer interface {
 	//
 	//	DialContext(ctx context.Context, address ServerAddress) (net.Conn, error)
 	//
-	// which is then used instead, so that Close ends a dial under way.
+	// which is then used instead, so that Close ends a dial under way. ctx bounds
+	// the dial only: it is cancelled when DialContext has returned.
 	Dial(address ServerAddress, timeout time.Duration) (net.Conn, error)
 }
 
@@ -45,6 +46,9 @@ const acceptGrace = 5 * time.Millisecond
 // It keeps idle connections for each peer and checks them before use. Inbound
 // connections have one goroutine each.
 type NetworkTransport struct {
+	// Tests written for hashicorp/raft make this struct by hand: the fields that
+	// they set keep their names, and the others may be zero.
+
 	// TimeoutScale is how many bytes of a snapshot a follower is expected to
 	// restore within one Timeout; see NetworkTransportConfig.RestoreTimeout. 0
 	// and negative values mean DefaultTimeoutScale. Set it before the first
@@ -77,10 +81,11 @@ type NetworkTransport struct {
 	life context.Context // ends on Close, and with it dials under way
 	end  context.CancelFunc
 
+	refusal    error         // what calls return after shutdown; nil means ErrTransportShutdown
+	shutdownCh chan struct{} // closed when shutdown becomes true
+
 	shutdownLock sync.Mutex // protects following
 	shutdown     bool
-	shutdownCh   chan struct{} // closed when shutdown becomes true
-	refusal      error         // what calls return then; nil means ErrTransportShutdown
 }
 
 type openDispatcher func(done <-chan struct{}) Dispatcher
@@ -172,7 +177,7 @@ func newNetworkTransport(config *NetworkTransportConfig) *NetworkTransport {
 		left:       n.retire,
 	}
 	n.life, n.end = context.WithCancel(context.Background())
-	n.SetDispatcher(func(done <-chan struct{}) Dispatcher { return line{n.desk.Open(done)} })
+	n.SetDispatcher(nil)
 	return n
 }
 
@@ -203,8 +208,14 @@ func (n *NetworkTransport) SetHeartbeatHandler(cb func(rpc RPC)) { n.desk.SetHea
 
 // SetDispatcher implements [WithDispatcher].
 func (n *NetworkTransport) SetDispatcher(open func(done <-chan struct{}) Dispatcher) {
+	if open == nil {
+		open = n.openLine
+	}
 	n.open.Store((*openDispatcher)(&open))
 }
+
+// openLine opens the dispatcher that hands requests to Consumer.
+func (n *NetworkTransport) openLine(done <-chan struct{}) Dispatcher { return line{n.desk.Open(done)} }
 
 // EncodePeer implements [Transport]: the address that the provider gives for
 // id, or else addr, as it is. It waits for the provider's first answer about
@@ -269,6 +280,14 @@ func (n *NetworkTransport) AppendEntriesPipelineTo(id ServerID, target ServerAdd
 // call sends a request and waits for its answer: on an idle connection if
 // there is one, else on a new one.
 func (n *NetworkTransport) call(id ServerID, target ServerAddress, kind rpcKind, args, resp any) error {
+	return n.request(id, target, kind, args, resp, func(addr ServerAddress, start time.Time) (sizes, error) {
+		return n.callAt(addr, start, kind, args, resp)
+	})
+}
+
+// request is what all requests have in common: it finds the address, checks
+// args, has send do the rest, explains its error, and tells the hooks.
+func (n *NetworkTransport) request(id ServerID, target ServerAddress, kind rpcKind, args, resp any, send func(addr ServerAddress, start time.Time) (sizes, error)) error {
 	clearResponse(resp)
 	start := time.Now()
 	n.reportBegin(kind, target, start, args)
@@ -278,7 +297,7 @@ func (n *NetworkTransport) call(id ServerID, target ServerAddress, kind rpcKind,
 	}
 	var size sizes
 	if err == nil {
-		size, err = n.callAt(addr, start, kind, args, resp)
+		size, err = send(addr, start)
 	}
 	err = n.explain(kind, addr, err)
 	n.reportCall(kind, addr, start, args, size, err)
@@ -348,7 +367,8 @@ func (n *NetworkTransport) release(c *conn, err error) {
 	n.put(c)
 }
 
-// explain is explain, but for errors that come from the transport's own Close.
+// explain is the package's explain, but an error that comes of the transport's
+// own Close becomes what calls on a closed transport return.
 func (n *NetworkTransport) explain(kind rpcKind, target ServerAddress, err error) error {
 	if _, remote := err.(*RemoteError); err != nil && !remote && n.IsShutdown() {
 		return n.down()
@@ -370,8 +390,8 @@ func (n *NetworkTransport) address(id ServerID, target ServerAddress, deadline t
 	return n.addresses.find(id, target, func() (context.Context, context.CancelFunc) { return n.dialContext(deadline) })
 }
 
-// connect returns a connection to addr for the caller's sole use. For now see
-// pool.get.
+// connect returns a connection to addr for the caller's sole use. now is that of
+// pool.get: with the zero time every idle connection is checked.
 func (n *NetworkTransport) connect(addr ServerAddress, deadline, now time.Time) (c *conn, reused bool, err error) {
 	if n.IsShutdown() {
 		return nil, false, n.down()
@@ -440,7 +460,7 @@ func (n *NetworkTransport) dialContext(deadline time.Time) (context.Context, con
 	return context.WithDeadline(n.life, deadline)
 }
 
-// dialStream dials with a stream layer until ctx ends.
+// dialStream dials with a stream layer, and gives up when ctx is done.
 func dialStream(ctx context.Context, stream StreamLayer, addr ServerAddress) (net.Conn, error) {
 	if d, ok := stream.(contextDialer); ok {
 		raw, err := d.DialContext(ctx, addr)
@@ -494,8 +514,8 @@ func dialAside(ctx context.Context, stream StreamLayer, addr ServerAddress) (net
 
 // CloseStreams closes every connection, in use or idle, inbound or outgoing,
 // pipelines included; calls under way on them fail. The transport goes on with
-// new ones. It is for when peers have to authenticate again. It takes
-// acceptGrace.
+// new ones. It is for when peers have to authenticate again. It blocks for 5 ms,
+// so that connections which are just being accepted are closed, too.
 func (n *NetworkTransport) CloseStreams() {
 	// A connection that its peer has made may still be on its way through
 	// Accept. It is one of those to close, so it gets the time to arrive.

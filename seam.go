@@ -51,8 +51,9 @@ type DispatchObserver interface {
 type WithDispatcher interface {
 	// SetDispatcher makes the transport call open for each inbound connection
 	// and use its Dispatcher in place of Consumer and of the heartbeat
-	// handler. done is closed when the connection ends. Connections that are
-	// open already change over with their next request.
+	// handler; nil takes it away again. done is closed when the connection ends.
+	// Connections that are open already change over with the next request that
+	// begins, pipelines in memory do not.
 	SetDispatcher(open func(done <-chan struct{}) Dispatcher)
 }
 

@@ -58,6 +58,12 @@ func TestADispatcherTakesTheRequests(t *testing.T) {
 		require.NoError(t, heartbeat(a, b.LocalAddr()))
 		require.NoError(t, installSnapshot(a, b.LocalAddr(), "body"))
 		require.Equal(t, []bool{false, true, false}, d.heartbeats)
+
+		b.SetDispatcher(nil)
+		b.SetHeartbeatHandler(nil)
+		serve(t, b, accept)
+		require.NoError(t, appendOnce(a, b.LocalAddr()))
+		require.Len(t, d.heartbeats, 3, "a request went to a dispatcher that was taken away")
 		return d
 	}
 	t.Run("network", func(t *testing.T) {

@@ -150,6 +150,7 @@ func newSession(n *NetworkTransport, c *conn, p *place) *session {
 
 func (s *session) run() {
 	s.conn.in.SetBefore(s.beforeRead)
+	s.openDispatcher()
 	err := s.serve()
 	s.watch.stop()
 	err = s.conn.close(err)
@@ -159,10 +160,11 @@ func (s *session) run() {
 	s.transport.letOut(s.place, err)
 }
 
-// serve reads requests until the connection ends, and returns why. If the peer
-// may still read, the requests so far were right: answers to them that are given
-// soon go out. Then the watch, which finds that reading has failed, ends the
-// wait. A peer that has stalled has had its time.
+// serve reads requests until the connection ends, and returns why. A peer that
+// has closed its side, or has sent what is no request, may still read: answers to
+// what came before go out if the core gives them soon. The watch, which finds
+// that reading has failed, ends the wait for them. A peer that has stalled gets
+// no such time.
 func (s *session) serve() error {
 	for {
 		if err := s.awaitRequest(); err != nil {
@@ -206,7 +208,6 @@ var errSilent = &refusal{silent, "no request began within FirstByteTimeout"}
 // awaitRequest blocks until a request begins.
 func (s *session) awaitRequest() error {
 	s.inMessage = false
-	s.openDispatcher()
 	if s.observing = s.observer != nil && s.observer.Observing(); s.observing {
 		s.readingFor = time.Now()
 	}
@@ -222,17 +223,20 @@ func (s *session) awaitRequest() error {
 	return err
 }
 
-// openDispatcher opens the transport's dispatcher, again if it was exchanged.
+// openDispatcher opens the transport's dispatcher, again if it was exchanged while
+// a request was awaited: that is not observed then.
 func (s *session) openDispatcher() {
 	if open := s.transport.open.Load(); open != s.opened {
 		s.opened = open
 		s.dispatcher = (*open)(s.conn.done)
 		s.observer, _ = s.dispatcher.(DispatchObserver)
+		s.observing = false
 	}
 }
 
 func (s *session) readRequest() (rpcKind, any) {
 	in := &s.conn.in
+	s.openDispatcher()
 	s.inMessage = true
 	s.meter.begin(s.waited)
 	in.Begin()
@@ -299,7 +303,7 @@ func (s *session) dispatch(kind rpcKind, command any) error {
 }
 
 // wait runs f, which waits for answers, and has the caller watched meanwhile.
-// Only then the session is ready for the next request.
+// The session is ready for the next request only afterwards.
 func (s *session) wait(f func()) {
 	s.watch.begin()
 	f()
@@ -332,9 +336,10 @@ func (s *session) offerBody(command any, body *snapshotBody) PendingAnswer {
 	return s.dispatcher.Dispatch(command, body, false)
 }
 
-// settle is called before a read that may block. The next small request most
-// likely comes when those before are answered, so that goes first. Only the rest
-// of one that has begun, and what follows a large one, is read meanwhile.
+// settle is called before a read that may block, and brings back what is owed.
+// If the sender does that, the session waits until it has: the next small request
+// most likely comes only then. It does not wait inside a message, or after a
+// large one: those are read while the sender works.
 func (s *session) settle() error {
 	if s.inMessage || s.conn.in.Consumed() > gatherUpTo {
 		return s.answer()

@@ -25,20 +25,9 @@ const (
 // nothing has to be tried twice, and closes it afterwards. If the peer answers
 // before it has got everything, sending stops and that answer is returned.
 func (n *NetworkTransport) InstallSnapshot(id ServerID, target ServerAddress, args *InstallSnapshotRequest, resp *InstallSnapshotResponse, data io.Reader) error {
-	clearResponse(resp)
-	start := time.Now()
-	n.reportBegin(rpcInstallSnapshot, target, start, args)
-	addr, err := n.address(id, target, n.deadline(start))
-	if err == nil {
-		err = checkRequest(args)
-	}
-	var size sizes
-	if err == nil {
-		size, err = n.sendSnapshot(addr, start, args, resp, data)
-	}
-	err = n.explain(rpcInstallSnapshot, addr, err)
-	n.reportCall(rpcInstallSnapshot, addr, start, args, size, err)
-	return err
+	return n.request(id, target, rpcInstallSnapshot, args, resp, func(addr ServerAddress, start time.Time) (sizes, error) {
+		return n.sendSnapshot(addr, start, args, resp, data)
+	})
 }
 
 func (n *NetworkTransport) sendSnapshot(addr ServerAddress, start time.Time, args *InstallSnapshotRequest, resp *InstallSnapshotResponse, data io.Reader) (sizes, error) {
@@ -199,15 +188,8 @@ func (s *snapshotSender) mayWrite(n int64) bool {
 
 // awaitTurn waits no longer than the connection lasts.
 func (s *snapshotSender) awaitTurn(n int64) {
-	wait := s.pacer.reserve(n)
-	if wait <= 0 {
-		return
-	}
-	timer := time.NewTimer(wait)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-	case <-s.answered:
+	if wait := s.pacer.reserve(n); wait > 0 {
+		pauseFor(wait, s.answered)
 	}
 }
 
@@ -227,14 +209,7 @@ func (s *snapshotSender) leaveToAnswer() error {
 	return errSendingOver
 }
 
-func (s *snapshotSender) isAnswered() bool {
-	select {
-	case <-s.answered:
-		return true
-	default:
-		return false
-	}
-}
+func (s *snapshotSender) isAnswered() bool { return isClosed(s.answered) }
 
 // finish waits for the answer: for at most limit, if it is positive, while the
 // peer restores, and no longer than for anything else if the peer is gone.

@@ -90,7 +90,10 @@ func NewNetworkTransportWithConfig(config *raft.NetworkTransportConfig) *Network
 // WrapNetwork is [Wrap] for a network transport, made with the options that
 // only raftwire's configuration has.
 func WrapNetwork(network *raftwire.NetworkTransport) *NetworkTransport {
-	return &NetworkTransport{Transport: Wrap(network), TimeoutScale: network.TimeoutScale, network: network}
+	wrapper := Wrap(network)
+	// It has been listening: a request may have come before it was wrapped.
+	wrapper.pump = startPump(network, wrapper.open)
+	return &NetworkTransport{Transport: wrapper, TimeoutScale: network.TimeoutScale, network: network}
 }
 
 func wrapOrFail(network *raftwire.NetworkTransport, err error) (*NetworkTransport, error) {

@@ -6,11 +6,13 @@ import (
 	"io"
 	"net"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/raft"
 	"github.com/raftwire/raftwire"
+	"github.com/raftwire/raftwire/faultnet"
 	"github.com/stretchr/testify/require"
 )
 
@@ -174,6 +176,33 @@ func TestCloseStreamsLeavesTheTransportAtWork(t *testing.T) {
 	require.True(t, from.IsShutdown())
 }
 
+// A transport listens before it can be wrapped. What comes meanwhile reaches the
+// core all the same, and what comes later on the same connection.
+func TestARequestThatCameBeforeTheWrapperIsNotLost(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		network := faultnet.New(1)
+		over := func(host string) *raftwire.NetworkTransport {
+			layer, err := network.Host(host).Listen()
+			require.NoError(t, err)
+			return raftwire.NewNetworkTransport(layer, 1, rpcTimeout, io.Discard)
+		}
+		from, inner := WrapNetwork(over("a")), over("b")
+		defer from.Close()
+		sent := make(chan error)
+		call := func() {
+			sent <- from.AppendEntries("id", raft.ServerAddress(inner.LocalAddr()), heartbeat(), new(raft.AppendEntriesResponse))
+		}
+		go call()
+		synctest.Wait()
+		to := WrapNetwork(inner)
+		defer to.Close()
+		defer serve(to, func(rpc raft.RPC) { rpc.Respond(new(raft.AppendEntriesResponse), nil) })()
+		require.NoError(t, <-sent)
+		go call()
+		require.NoError(t, <-sent)
+	})
+}
+
 // tcpStream is a stream layer of hashicorp/raft's type.
 type tcpStream struct{ net.Listener }
 
@@ -181,7 +210,7 @@ func (s tcpStream) Dial(address raft.ServerAddress, timeout time.Duration) (net.
 	return net.DialTimeout("tcp", string(address), timeout)
 }
 
-// Nothing of the adapter's own runs while raftwire's transports are at work.
+// Nothing of the adapter's own is needed while raftwire's transports are at work.
 func TestTheSeamIsUsed(t *testing.T) {
 	next := inMemory(t)
 	to := next()
@@ -189,8 +218,9 @@ func TestTheSeamIsUsed(t *testing.T) {
 	for _, from := range []closer{next(), ours(t, networkConfig())} {
 		target := to.LocalAddr()
 		if network, ok := from.(*NetworkTransport); ok {
-			require.Nil(t, network.pump)
 			target = from.LocalAddr()
+			network.pump.stop()
+			requireCall(t, network, network)
 		}
 		opened, err := from.AppendEntriesPipeline("id", target)
 		require.NoError(t, err)

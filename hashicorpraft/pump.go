@@ -7,8 +7,9 @@ import (
 	"github.com/raftwire/raftwire"
 )
 
-// The slow path: transports that offer nothing but Consumer. Somebody has to
-// stand between their channels and the core's, because the types differ.
+// The slow path: transports that offer nothing but Consumer, and requests that
+// went there before a transport was wrapped. Somebody has to stand between their
+// channels and the core's, because the types differ.
 
 // pump moves the requests of a transport to the core and the answers back.
 type pump struct {
