@@ -119,6 +119,7 @@ func (b *addressBook) current(id ServerID) addressEntry {
 	return *b.entry(id)
 }
 
+// entry is called with mu held.
 func (b *addressBook) entry(id ServerID) *addressEntry {
 	e := b.entries[id]
 	if e == nil {

@@ -286,24 +286,26 @@ func readAfterEntriesInOrder(r *msgpack.Reader, m *AppendEntriesRequest) bool {
 	return true
 }
 
+// What an entry takes beside its payloads, in bytes, where a word has 64 bits.
+const pointerSize, logSize = 8, 96
+
 func readEntries(r *msgpack.Reader) []*Log {
 	n := r.ArrayLen()
 	if n < 0 {
 		return nil
 	}
-	const pointer, log = 8, 96 // sizes
 	var logs []Log
 	var payloads msgpack.Arena
 	var entries []*Log
 	if n == 1 {
 		logs, entries = roomForOne(r)
 	} else {
-		entries = make([]*Log, 0, r.Reserve(n, pointer))
+		entries = make([]*Log, 0, r.Reserve(n, pointerSize))
 	}
 	for i := 0; i < n && r.Err() == nil; i++ {
 		if len(logs) == 0 {
 			// Pointers into the last chunk are out already, so it cannot be grown.
-			logs = make([]Log, r.Reserve(n-i, log))
+			logs = make([]Log, r.Reserve(n-i, logSize))
 		}
 		readLog(r, &logs[0], &payloads, n-i)
 		if r.Err() != nil {
@@ -319,7 +321,7 @@ func readEntries(r *msgpack.Reader) []*Log {
 // roomForOne makes room for a lone entry, the most frequent number, with one
 // allocation.
 func roomForOne(r *msgpack.Reader) ([]Log, []*Log) {
-	r.Charge(96 + 8)
+	r.Charge(logSize + pointerSize)
 	one := new(struct {
 		logs    [1]Log
 		entries [1]*Log
@@ -331,7 +333,7 @@ func appendEntry(r *msgpack.Reader, entries []*Log, l *Log) []*Log {
 	had := cap(entries)
 	entries = append(entries, l)
 	if grown := cap(entries); grown > had {
-		r.Charge(8 * grown)
+		r.Charge(pointerSize * grown)
 	}
 	return entries
 }
@@ -364,27 +366,6 @@ func readLog(r *msgpack.Reader, m *Log, payloads *msgpack.Arena, about int) {
 	}
 }
 
-func readAppendEntriesResponse(r *msgpack.Reader, m *AppendEntriesResponse) {
-	*m = AppendEntriesResponse{}
-	if readAppendEntriesResponseInOrder(r, m) {
-		return
-	}
-	for s := r.Struct(appendEntriesResponseFields); s.Next(); {
-		switch s.Name {
-		case "Term":
-			m.Term = r.Uint64()
-		case "LastLog":
-			m.LastLog = r.Uint64()
-		case "Success":
-			m.Success = r.Bool()
-		case "NoRetryBackoff":
-			m.NoRetryBackoff = r.Bool()
-		default:
-			readHeaderField(r, &m.RPCHeader, s.Name)
-		}
-	}
-}
-
 // readLogInOrder is the short cut of readLog for what senders send: all fields
 // in order, none of them large. If it returns false, nothing was read. It makes
 // decoding 64 entries of 128 B more than twice as fast.
@@ -409,6 +390,27 @@ func readLogInOrder(r *msgpack.Reader, m *Log, payloads *msgpack.Arena, about in
 	m.Data = r.Keep(payloads, data, about)
 	m.Extensions = r.Keep(payloads, extensions, about)
 	return true
+}
+
+func readAppendEntriesResponse(r *msgpack.Reader, m *AppendEntriesResponse) {
+	*m = AppendEntriesResponse{}
+	if readAppendEntriesResponseInOrder(r, m) {
+		return
+	}
+	for s := r.Struct(appendEntriesResponseFields); s.Next(); {
+		switch s.Name {
+		case "Term":
+			m.Term = r.Uint64()
+		case "LastLog":
+			m.LastLog = r.Uint64()
+		case "Success":
+			m.Success = r.Bool()
+		case "NoRetryBackoff":
+			m.NoRetryBackoff = r.Bool()
+		default:
+			readHeaderField(r, &m.RPCHeader, s.Name)
+		}
+	}
 }
 
 // readAppendEntriesResponseInOrder is a short cut like readLogInOrder.

@@ -42,9 +42,9 @@ type ServerAddressProvider interface {
 }
 
 // NetworkTransportConfig configures a [NetworkTransport]. A constructor copies
-// it. For code that reads them back, the constructors store the default Logger,
-// and NewTCPTransportWithConfig the Stream, in fields that were nil; nothing
-// else is changed, so one config may serve several transports.
+// it. For code that reads them back, the constructors store the default logger in
+// a Logger that was nil, and those that make a layer of their own store it in
+// Stream; nothing else is changed, so one config may serve several transports.
 type NetworkTransportConfig struct {
 	// ServerAddressProvider overrides the target address of calls; nil means
 	// that the address in the call is used. An answer is used for one to two
@@ -56,8 +56,8 @@ type NetworkTransportConfig struct {
 	// Logger takes the transport's log; nil means standard error, level info.
 	Logger hclog.Logger
 
-	// Stream dials and accepts. Required, except by NewTCPTransportWithConfig,
-	// which makes its own.
+	// Stream dials and accepts. Required, except by NewTCPTransportWithConfig and
+	// NewTLSTransport, which make their own.
 	Stream StreamLayer
 
 	// MaxPool is how many idle connections are kept for each peer. 0 keeps
@@ -73,8 +73,9 @@ type NetworkTransportConfig struct {
 	// without progress wherever something is transferred: inside an inbound
 	// message, in a snapshot's body in either direction, in writing an answer.
 	// 0 means no limit: calls then end with an answer, an error or Close, and
-	// an inbound request that stalls keeps its connection until that is wanted
-	// for another; see MaxConns. Negative is an error.
+	// an inbound request that stalls keeps its connection, which makes room for
+	// others only if no whole request ever came on it; see MaxConns. Negative is
+	// an error.
 	Timeout time.Duration
 
 	// MsgpackUseNewTimeFormat encodes Log.AppendedAt as msgpack's timestamp
@@ -86,7 +87,7 @@ type NetworkTransportConfig struct {
 	// RestoreTimeout bounds the wait for the answer to InstallSnapshot once its
 	// last byte was sent, while the follower restores. 0 means the larger of
 	// 10 Timeout and Timeout * Size / TimeoutScale, but no more than an hour,
-	// and no limit if Timeout is 0. Negative is an error.
+	// or Timeout if that is longer, and no limit if Timeout is 0. Negative is an error.
 	RestoreTimeout time.Duration
 
 	// MaxDispatchAhead is how many requests of one inbound connection may be

@@ -16,6 +16,11 @@ const (
 	// batches from queueing what they cannot send.
 	maxQueued = 256 << 10
 
+	// gatherUpTo is the size up to which requests are small: gathering several for
+	// one write pays, and the next one comes when those before are answered. A
+	// larger one keeps the other end busy meanwhile. It was measured.
+	gatherUpTo = 4 << 10
+
 	// keptBuffer is the largest output buffer that is kept for reuse whatever
 	// it is used for, and keptWhileUsed the largest one that is kept while it
 	// is used. The latter is what gathers in a busy pipeline.
@@ -50,7 +55,8 @@ type conn struct {
 	pieces [][]byte
 	vector net.Buffers // consumes itself, hence beside pieces
 
-	// Owned by the pool while the connection is idle.
+	// Owned by the call that has the connection, and by the pool while it is idle.
+	// Of an inbound one watch is protected by callerWatch.mu.
 	watch  chan struct{} // closed when watchPeer has ended; nil if nobody watches
 	usedAt time.Time     // when the last call on it began
 	last   sizes         // of the last call on it
@@ -291,11 +297,11 @@ func (c *conn) awaitWriter() {
 	}
 }
 
-// call sends a request and reads its answer into resp. touched reports whether
+// call sends a request and reads its answer into resp. answered reports whether
 // any byte of an answer arrived: if not, and the connection had been idle in a
 // pool, the request may be tried again elsewhere. A *RemoteError leaves the
 // connection sound, any other error closes it.
-func (c *conn) call(deadline time.Time, kind rpcKind, newTime bool, args, resp any) (touched bool, err error) {
+func (c *conn) call(deadline time.Time, kind rpcKind, newTime bool, args, resp any) (answered bool, err error) {
 	err = c.send(deadline, kind, newTime, args)
 	if err == nil {
 		err = c.await()
@@ -370,7 +376,7 @@ func (c *conn) reportEnd(err error) {
 	}
 }
 
-// closeRaw closes a connection, and its TLS without a goodbye: that would be
+// closeRaw closes a connection, and its TLS without close_notify: that would be
 // written first, for which five seconds are allowed to a peer that does not
 // read. Nothing is missed: where a message ends is not told by the connection's
 // end.

@@ -37,10 +37,11 @@ type RemoteError struct {
 // Error returns the peer's text, unchanged.
 func (e *RemoteError) Error() string { return e.Text }
 
-// OpError says which request to which peer failed on the way, and why. It is
-// unknown whether the peer got the request.
+// OpError says which request to which peer failed, and why. Unless it was
+// refused here (an entry that is nil) or dialling failed, it is unknown whether
+// the peer got it.
 type OpError struct {
-	// Op is the request, "AppendEntries" for example, or "dial".
+	// Op is the request, "AppendEntries" for example.
 	Op string
 	// Peer is the address it went to.
 	Peer ServerAddress

@@ -67,6 +67,7 @@ func hostOf(addr ServerAddress) string {
 }
 
 // full returns which limit leaves no room for a connection from host.
+// mu is held.
 func (g *gate) full(host string) error {
 	switch {
 	case g.hostFull(host):
@@ -77,12 +78,13 @@ func (g *gate) full(host string) error {
 	return nil
 }
 
+// hostFull is called with mu held.
 func (g *gate) hostFull(host string) bool {
 	return host != "" && g.maxPerHost >= 0 && g.perHost[host] >= g.maxPerHost
 }
 
 // expel takes the oldest stranger's place, of those from host if that one is
-// full. It returns nil if there is none.
+// full. It returns nil if there is none. mu is held.
 func (g *gate) expel(host string) *conn {
 	ofHost := g.hostFull(host)
 	for e := g.strangers.Front(); e != nil; e = e.Next() {
@@ -113,6 +115,7 @@ func (g *gate) recognize(p *place) {
 	g.endStrangeness(p)
 }
 
+// endStrangeness is called with mu held.
 func (g *gate) endStrangeness(p *place) {
 	if p.stranger != nil {
 		g.strangers.Remove(p.stranger)
@@ -127,6 +130,7 @@ func (g *gate) leave(p *place) {
 	g.remove(p)
 }
 
+// remove is called with mu held.
 func (g *gate) remove(p *place) {
 	if p.left {
 		return

@@ -2,13 +2,14 @@ package raftwire
 
 import (
 	"context"
-	"errors"
+	"fmt"
 	"net"
 	"sync"
 	"time"
 )
 
-// DialFunc connects to a peer, until ctx ends.
+// DialFunc connects to a peer. It gives up when ctx is done, which has no effect
+// on the connection afterwards.
 type DialFunc func(ctx context.Context, address ServerAddress) (net.Conn, error)
 
 // maxHandedOff is how many connections wait for Accept before more are
@@ -50,7 +51,7 @@ func NewHandoffLayer(addr net.Addr, dial DialFunc) *HandoffLayer {
 	}
 }
 
-var errNotAccepted = errors.New("raftwire: handoff: 1024 connections wait for Accept, which nobody calls")
+var errNotAccepted = fmt.Errorf("raftwire: handoff: %d connections wait for Accept, which nobody calls", maxHandedOff)
 
 // Handoff gives the layer a connection that was accepted elsewhere. What says
 // for whom it is must have been read from it, and no more. The connection is the

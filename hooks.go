@@ -10,13 +10,14 @@ import (
 // happened, for metrics and traces. Each may be nil; the zero Hooks call
 // nothing, and cost neither a look at the clock nor an allocation.
 //
-// A hook runs on the goroutine that it reports about: of a call, of a
-// pipeline's reader, of an inbound connection. That goroutine does not go on
-// before the hook returns, so a hook must not block, and it must not call the
-// transport or its pipelines, but for Stats and Refusals. Hooks are called
-// concurrently, and events of different goroutines in no order. An event is a
-// value and belongs to the hook, which may keep it. Calls
-// that Close has ended may report so after it has returned.
+// A hook runs where the event happens: on the goroutine of a call, of a
+// pipeline's reader, of an inbound connection, of the accept loop (ConnOpened and
+// Refused), of a timer, or of whoever closes the connection, the pipeline or the
+// transport. That goroutine does not go on before the hook returns, so a hook
+// must not block, and it must not call the transport or its pipelines, but for
+// Stats and Refusals. Hooks are called concurrently, and events of different
+// goroutines in no order. An event is a value and belongs to the hook, which may
+// keep it. Calls that Close ends may report so after it has returned.
 //
 // The peer of what comes in is named by the remote address of its connection,
 // which has another port each time. Label metrics with the Host, if at all.
@@ -54,7 +55,7 @@ type Hooks struct {
 
 	// SnapshotProgress is called while a snapshot's body is sent or received:
 	// after its first bytes, then once a second at most, and when it is over.
-	// For an inbound one it is called by who reads the body.
+	// For an inbound one it is called by whoever reads the body.
 	SnapshotProgress func(SnapshotEvent)
 
 	// Refused is called for what [Refusals] counts. What is refused under the
@@ -185,7 +186,7 @@ func sinceEpoch() time.Duration { return time.Since(epoch) }
 
 // meter times the requests of an inbound connection for ServeBegun and
 // ServeDone. A nil meter does nothing. It is owned by the session, but for what
-// belongs to who collects answers: the session or the sender.
+// belongs to whoever collects answers: the session or the sender.
 type meter struct {
 	begun, done func(ServeEvent) // hooks, or nil
 	peer        ServerAddress
@@ -195,7 +196,7 @@ type meter struct {
 	// Where requests are, in the order in which they get there.
 	offered  serving             // decoded, and not taken by the core
 	taken    ring.Queue[serving] // not answered; protected by replies.mu
-	answered serving             // and the answer is not posted; owned by who collects
+	answered serving             // and the answer is not posted; owned by whoever collects
 
 	body int64 // of the snapshot that is read: then there is no other request
 }
@@ -291,7 +292,7 @@ func (m *meter) ready() {
 	}
 }
 
-// post is called when it has been posted, with its size.
+// post is called when the answer has been posted, with its size.
 func (m *meter) post(kind rpcKind, answer RPCResponse, size int) {
 	if m == nil {
 		return

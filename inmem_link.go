@@ -95,8 +95,10 @@ func (l *InmemLink) depart() passage {
 	return m
 }
 
+// loses is called with mu held.
 func (l *InmemLink) loses() bool { return l.loss > 0 && l.random.Float64() < l.loss }
 
+// delay is called with mu held.
 func (l *InmemLink) delay() time.Duration {
 	if l.jitter <= 0 {
 		return l.latency

@@ -113,10 +113,8 @@ type inmemBody struct {
 
 // Read implements io.Reader with the errors of snapshotBody.
 func (b *inmemBody) Read(p []byte) (int, error) {
-	select {
-	case <-b.snapshot.answered:
+	if isClosed(b.snapshot.answered) {
 		return 0, errBodyClosed
-	default:
 	}
 	if b.left == 0 {
 		return 0, io.EOF

@@ -14,6 +14,8 @@ const (
 	keyID      = "id"             // a ServerID
 	keyError   = "error"          // why
 	keyBefore  = "before"         // what was, where something has changed
+	keyCert    = "certificate"    // this node's own, in words
+	keyExpires = "expires"        // when it does
 	keySimilar = "similar-before" // lines like this one that were left out since the last
 )
 

@@ -57,8 +57,8 @@ type MuxConfig struct {
 	// handshake included. 0 means 10 seconds; negative is an error.
 	Timeout time.Duration
 
-	// MaxUnsorted is how many connections may be about to say so at a time. One
-	// more takes the place of the oldest. 0 means 1024; negative is an error.
+	// MaxUnsorted is how many connections may not have said so yet. One more
+	// takes the place of the oldest. 0 means 1024; negative is an error.
 	MaxUnsorted int
 
 	// Logger takes a line for each connection that is refused; nil means

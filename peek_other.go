@@ -4,7 +4,7 @@ package raftwire
 
 import "net"
 
-// Without MSG_DONTWAIT idle connections are watched by a goroutine; see pool.go.
+// Without MSG_DONTWAIT idle connections are watched by a goroutine; see watch.go.
 
 func canPeek(net.Conn) bool { return false }
 

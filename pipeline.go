@@ -6,6 +6,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/raftwire/raftwire/internal/dispatch"
 	"github.com/raftwire/raftwire/internal/ring"
 )
 
@@ -69,7 +70,7 @@ type pipeline struct {
 	futures    ring.Queue[*appendFuture] // settled ones, then those in flight
 	inFlight   int
 	delivering bool // deliver runs
-	inBulk     bool // the next request is unlikely to be the last for now
+	inBulk     bool // the sender will post several requests before it waits again
 	released   bool // done is closed
 
 	room     sync.Cond   // broadcast when a future was consumed, and at the end
@@ -113,7 +114,7 @@ func (p *pipeline) AppendEntries(args *AppendEntriesRequest, resp *AppendEntries
 	if alone {
 		p.link.flush()
 	}
-	return p.accept(f)
+	return p.awaitRoomAfter(f)
 }
 
 // send posts a request. The future is queued first: the answer may be faster
@@ -166,14 +167,11 @@ func (p *pipeline) enqueue(f *appendFuture) (alone, lost bool, err error) {
 	return alone, false, nil
 }
 
-// gatherUpTo is the size of requests from which a write of their own costs less
-// than what the peer could do with them meanwhile.
-const gatherUpTo = 4 << 10
-
-// accept waits until there is room for the request after f. If that fails, the
-// caller gets no future, and so the consumer gets none either. Who had to wait,
-// and then finds room for several small requests, sends several.
-func (p *pipeline) accept(f *appendFuture) (AppendFuture, error) {
+// awaitRoomAfter waits until there is room for the request after f. If that
+// fails, the caller gets no future, and so the consumer gets none either. A
+// sender that had to wait, and then finds room for several small requests, sends
+// several.
+func (p *pipeline) awaitRoomAfter(f *appendFuture) (AppendFuture, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	waits := p.full()
@@ -185,10 +183,11 @@ func (p *pipeline) accept(f *appendFuture) (AppendFuture, error) {
 	return f, nil
 }
 
+// full is called with mu held.
 func (p *pipeline) full() bool { return p.futures.Len() >= p.window }
 
 // waitForRoom blocks until the window has room or the pipeline has ended, with
-// nothing in flight: until then requests may still be read.
+// nothing in flight: until then requests may still be read. mu is held.
 func (p *pipeline) waitForRoom(since time.Time) {
 	for p.full() && (p.err == nil || p.inFlight > 0) {
 		p.watch(since)
@@ -197,7 +196,7 @@ func (p *pipeline) waitForRoom(since time.Time) {
 }
 
 // makeRoom wakes the senders that wait; those that still have to wait
-// register with the watchdog again.
+// register with the watchdog again. mu is held.
 func (p *pipeline) makeRoom() {
 	p.waiting = time.Time{}
 	p.room.Broadcast()
@@ -206,7 +205,7 @@ func (p *pipeline) makeRoom() {
 // watch makes sure that a wait for room that began at since ends in time. The
 // timer is left running when the wait is over, and then finds nobody or sets
 // itself anew: a deep window waits once for every request, and must not pay
-// for a timer each time.
+// for a timer each time. mu is held.
 func (p *pipeline) watch(since time.Time) {
 	if p.timeout <= 0 {
 		return
@@ -387,7 +386,7 @@ func (p *pipeline) settleAll() (lost []*appendFuture) {
 }
 
 // settleInFlight settles what is in flight with the pipeline's error, and
-// returns it.
+// returns it. mu is held.
 func (p *pipeline) settleInFlight() (lost []*appendFuture) {
 	for ; p.inFlight > 0; p.inFlight-- {
 		f := p.futures.At(p.futures.Len() - p.inFlight)
@@ -401,7 +400,7 @@ func (p *pipeline) settleInFlight() (lost []*appendFuture) {
 func (p *pipeline) explain(cause error) error { return explain(rpcAppendEntries, p.link.peer(), cause) }
 
 // deliverNow hands settled futures to a consumer that is waiting for them. As
-// soon as it is not, deliver goes on.
+// soon as it is not, deliver goes on. mu is held.
 func (p *pipeline) deliverNow() {
 	for !p.delivering && !p.released && p.settled() > 0 {
 		if p.sink(p.futures.At(0), nil) {
@@ -434,7 +433,7 @@ func (p *pipeline) nextSettled() *appendFuture {
 }
 
 // settled returns how many settled futures wait for the consumer, once the
-// abandoned ones in front of them are gone.
+// abandoned ones in front of them are gone. mu is held.
 func (p *pipeline) settled() int {
 	for p.futures.Len() > p.inFlight && p.futures.At(0).abandoned {
 		p.futures.Pop()
@@ -448,6 +447,7 @@ func (p *pipeline) consumed() {
 	p.consume()
 }
 
+// consume is called with mu held.
 func (p *pipeline) consume() {
 	p.futures.Pop()
 	p.makeRoom()
@@ -455,20 +455,7 @@ func (p *pipeline) consume() {
 
 // toConsumer is the sink of a pipeline that was given none.
 func (p *pipeline) toConsumer(f AppendFuture, stop <-chan struct{}) bool {
-	if stop == nil {
-		select {
-		case p.consumer <- f:
-			return true
-		default:
-			return false
-		}
-	}
-	select {
-	case p.consumer <- f:
-		return true
-	case <-stop:
-		return false
-	}
+	return dispatch.Offer(p.consumer, f, stop)
 }
 
 // Consumer implements [AppendPipeline].
@@ -504,7 +491,7 @@ type appendFuture struct {
 	resp     *AppendEntriesResponse
 
 	bytes     atomic.Int64 // of the request on the wire; 0 before it is posted
-	entries   int          // of args; only for callDone, as is heartbeat
+	entries   int          // of args; only for hooks, as is heartbeat
 	heartbeat bool
 
 	abandoned bool          // protected by pipeline.mu: AppendEntries did not return it

@@ -29,8 +29,9 @@ type pool struct {
 }
 
 // get takes an idle connection to addr that is alive, or returns nil. The one
-// used last comes first: it is the most likely to be alive and warm. Nothing is
-// looked at that was in use just before now; the zero time is after everything.
+// used last comes first: it is the most likely to be alive and warm. One whose
+// last call began less than freshFor before now is not checked; with the zero
+// time all are.
 func (p *pool) get(addr ServerAddress, now time.Time) *conn {
 	for {
 		c := p.pop(addr)

@@ -150,6 +150,7 @@ func (r *reception) dismiss(v *visitor, why error) bool {
 	return true
 }
 
+// remove is called with mu held.
 func (r *reception) remove(v *visitor) {
 	if v.place != nil {
 		r.visitors.Remove(v.place)

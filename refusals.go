@@ -14,9 +14,9 @@ import (
 	"github.com/raftwire/raftwire/internal/msgpack"
 )
 
-// Refusals counts the inbound connections that a transport or a [Mux] has
-// ended, or not let in, because of a limit or because of what came on them. Peers that go, or
-// are cut off, do not count.
+// Refusals counts the inbound connections that a transport or a [Mux] has ended,
+// or not let in, because of a limit or because of what came on them. Peers that
+// go, or are cut off, do not count.
 type Refusals struct {
 	// TooManyConns were over MaxConns.
 	TooManyConns uint64
@@ -35,8 +35,7 @@ type Refusals struct {
 	Foreign uint64
 	// Untrusted failed in their TLS handshake: a certificate that was missing,
 	// expired, of another CA or not authorized, or a version or protocol that is
-	// not spoken.
-	// Only a [TLSStreamLayer] counts them.
+	// not spoken. Only a [TLSStreamLayer] counts them.
 	Untrusted uint64
 	// Malformed sent a request that cannot be decoded, or that would trip a
 	// Raft core up.
@@ -253,6 +252,7 @@ func (l *logLimit) due(t topic, now time.Time) (skipped int, due bool) {
 }
 
 // forget makes room: what is due may as well be said as if it were new.
+// mu is held.
 func (l *logLimit) forget(now time.Time) {
 	maps.DeleteFunc(l.topics, func(_ topic, p *logPause) bool { return now.Sub(p.from) >= p.length })
 }

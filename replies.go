@@ -21,7 +21,7 @@ type replies struct {
 	limit  int    // of those that are owed
 	sender func() // sendAll, made once: it is started often
 
-	posted int // bytes since the last flush; owned by who sends
+	posted int // bytes since the last flush; owned by whoever sends
 
 	mu       sync.Mutex       // protects following, and meter.taken
 	owed     ring.Queue[owed] // to requests that were taken; nobody collects them yet
@@ -112,7 +112,7 @@ func (r *replies) awaitRoom() {
 	}
 }
 
-// full counts the answer that the sender is waiting for.
+// full counts the answer that the sender is waiting for. mu is held.
 func (r *replies) full() bool { return r.sending && r.owed.Len()+1 >= r.limit }
 
 // sendAll is the sender.

@@ -19,14 +19,14 @@ import (
 // of a [NetworkTransportConfig], a [MuxConfig] or a [TLSConfig]; nil means
 // what slog.Default returns now.
 //
-//   - Levels are those of slog; hclog.Trace is slog.LevelDebug-4. What the
-//     handler of logger does not take costs a question to it, and no
+//   - Levels are those of slog; hclog.Trace is slog.LevelDebug-4. A line that
+//     the handler of logger does not take costs a call of its Enabled, and no
 //     allocation.
 //   - Named adds an attribute "logger" with the names so far, joined by dots. A
 //     group would give the same key another path in each part of a program.
 //   - With adds attributes; a key that was there already gets the new value.
-//   - SetLevel sets a threshold before that of the handler, for the logger and
-//     all that it comes of or that come of it; hclog.NoLevel takes it away.
+//   - SetLevel sets a threshold before that of the handler, for every logger that
+//     is derived from the same NewSlogLogger; hclog.NoLevel takes it away.
 //   - Values of hclog.Format, Hex, Octal and Binary become text; that of
 //     hclog.Quote stays as it is, for handlers quote what needs it.
 //   - Records carry the place of the call, for handlers that show it.
@@ -76,7 +76,7 @@ func (l *slogLogger) Info(msg string, args ...any)                   { l.log(hcl
 func (l *slogLogger) Warn(msg string, args ...any)                   { l.log(hclog.Warn, msg, args) }
 func (l *slogLogger) Error(msg string, args ...any)                  { l.log(hclog.Error, msg, args) }
 
-// log is called by what was called by who logs.
+// log must be called by an exported method itself: whoever logs is three frames up.
 func (l *slogLogger) log(level hclog.Level, msg string, args []any) {
 	if !l.enabled(level) {
 		return

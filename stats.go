@@ -169,7 +169,7 @@ func (p *pool) beginDial(addr ServerAddress) (t *traffic, isNew bool) {
 
 func (t *traffic) endDial() { t.dialing.Add(-1) }
 
-// meet makes the counters of an address.
+// meet makes the counters of an address. connPoolLock is held.
 func (p *pool) meet(addr ServerAddress) *traffic {
 	if p.traffic == nil {
 		p.traffic = make(map[ServerAddress]*traffic)
@@ -183,6 +183,7 @@ func (p *pool) meet(addr ServerAddress) *traffic {
 }
 
 // forgetPeers forgets the addresses to which there is no connection.
+// connPoolLock is held.
 func (p *pool) forgetPeers() {
 	known := make(map[ServerAddress]*traffic)
 	for c := range p.open {

@@ -7,7 +7,8 @@ import (
 )
 
 // closeWait is how long Close waits for goroutines that run other people's
-// code: a heartbeat handler or a stream layer that does not return.
+// code, and do not return: a heartbeat handler, a ServerAddressProvider, a stream
+// layer.
 const closeWait = time.Second
 
 // tasks counts the goroutines of a transport, so that Close can wait for them.
@@ -116,6 +117,7 @@ func (t *tasks) refuse() map[*pipeline]struct{} {
 	return attached
 }
 
+// checkIdle is called with mu held.
 func (t *tasks) checkIdle() {
 	if t.closed && t.running == 0 {
 		close(t.idle)

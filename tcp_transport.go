@@ -243,7 +243,7 @@ func (t *TCPStreamLayer) Dial(address ServerAddress, timeout time.Duration) (net
 	return dialWithin(t.DialContext, address, timeout)
 }
 
-// DialContext connects to address until ctx ends.
+// DialContext connects to address, and gives up when ctx is done.
 func (t *TCPStreamLayer) DialContext(ctx context.Context, address ServerAddress) (net.Conn, error) {
 	network, rest := networkOf(string(address))
 	conn, err := t.config.dial(ctx, network, rest)

@@ -115,7 +115,7 @@ func (i *tlsIdentity) look() {
 	switch {
 	case err != nil && err.Error() != i.complaint:
 		i.complaint = err.Error()
-		i.config.Logger.Error("cannot reload TLS certificates, going on with those in use", "error", err)
+		i.config.Logger.Error("cannot reload TLS certificates, going on with those in use", keyError, err)
 	case err == nil:
 		i.complaint = ""
 		if !material.equal(i.material.Load()) {
@@ -127,7 +127,7 @@ func (i *tlsIdentity) look() {
 func (i *tlsIdentity) use(material *tlsMaterial) {
 	if i.material.Swap(material) != nil {
 		leaf := material.certificate.Leaf
-		i.config.Logger.Info("TLS certificates reloaded", "certificate", describe(leaf), "expires", leaf.NotAfter)
+		i.config.Logger.Info("TLS certificates reloaded", keyCert, describe(leaf), keyExpires, leaf.NotAfter)
 	}
 }
 

@@ -22,10 +22,10 @@ const (
 
 	defaultReloadInterval = time.Second
 
-	// partingWait is how long a refused peer is listened to, so that it reads
+	// lingerTimeout is how long a refused peer is listened to, so that it reads
 	// why. A connection that is closed with input unread is reset, and then the
 	// reason may be lost on the way.
-	partingWait = time.Second
+	lingerTimeout = time.Second
 )
 
 // TLSConfig configures a [TLSStreamLayer]. A constructor copies it.
@@ -225,7 +225,7 @@ func NewTLSStreamLayer(inner StreamLayer, config TLSConfig) (*TLSStreamLayer, er
 		logger:   config.Logger,
 		timeout:  config.HandshakeTimeout,
 		limit:    config.MaxHandshakes,
-		sort:     l.shake,
+		sort:     l.acceptHandshake,
 		crowded:  errHandshakesCrowded,
 		slow:     errHandshakeSlow,
 	}
@@ -239,9 +239,9 @@ var (
 	errHandshakeSlow     = &refusal{silent, "its TLS handshake was not over in time"}
 )
 
-// DialContext connects to address until ctx ends, and verifies who is there.
-// Note that a peer which does not want this node says so only when the
-// connection is used.
+// DialContext connects to address and verifies who is there. It gives up when
+// ctx is done. Note that a peer which does not want this node says so only when
+// the connection is used.
 func (l *TLSStreamLayer) DialContext(ctx context.Context, address ServerAddress) (net.Conn, error) {
 	return l.dial(ctx, address, l.identity.config.NextProtos)
 }
@@ -256,14 +256,14 @@ func (l *TLSStreamLayer) dial(ctx context.Context, address ServerAddress, protoc
 		return nil, err
 	}
 	conn := tls.Client(raw, config)
-	if err := l.shakeHands(ctx, conn); err != nil {
+	if err := l.dialHandshake(ctx, conn); err != nil {
 		_ = raw.Close()
 		return nil, fmt.Errorf("TLS handshake: %w", explainDialled(err))
 	}
 	return conn, nil
 }
 
-func (l *TLSStreamLayer) shakeHands(ctx context.Context, conn *tls.Conn) error {
+func (l *TLSStreamLayer) dialHandshake(ctx context.Context, conn *tls.Conn) error {
 	ctx, cancel := context.WithTimeout(ctx, l.timeout)
 	defer cancel()
 	err := conn.HandshakeContext(ctx)
@@ -314,15 +314,15 @@ type vouched struct {
 	by       *tlsMaterial
 }
 
-// Close closes the connection without a goodbye that would wait for the peer.
+// Close closes the connection without close_notify, which would wait for the peer.
 func (v *vouched) Close() error { closeRaw(v.secured); return nil }
 
-// shake does the handshake for an inbound connection.
-func (l *TLSStreamLayer) shake(raw net.Conn) (net.Conn, *HandoffLayer, error) {
+// acceptHandshake does the handshake for an inbound connection.
+func (l *TLSStreamLayer) acceptHandshake(raw net.Conn) (net.Conn, *HandoffLayer, error) {
 	material := l.identity.current()
 	conn := tls.Server(raw, l.identity.serverConfig(material, remoteAddress(raw), l.protocols()))
 	if err := conn.Handshake(); err != nil {
-		part(raw)
+		lingerClose(raw)
 		return nil, nil, explainAccepted(remoteAddress(raw), err)
 	}
 	return &vouched{conn, conn, material}, l.done, nil
@@ -337,13 +337,13 @@ func (l *TLSStreamLayer) protocols() []string {
 	return slices.Concat(own, l.layers())
 }
 
-// part lets a refused peer read what it was told.
-func part(raw net.Conn) {
+// lingerClose lets a refused peer read what it was told, before it is closed.
+func lingerClose(raw net.Conn) {
 	half, ok := raw.(interface{ CloseWrite() error })
 	if !ok || half.CloseWrite() != nil {
 		return
 	}
-	_ = raw.SetReadDeadline(time.Now().Add(partingWait))
+	_ = raw.SetReadDeadline(time.Now().Add(lingerTimeout))
 	_, _ = io.Copy(io.Discard, raw)
 }
 

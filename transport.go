@@ -16,8 +16,8 @@ type ServerAddress string
 // Transport carries the requests of a Raft implementation to its peers, and
 // theirs to it. Every method may be called by several goroutines at once.
 //
-// The five request methods block until the answer is there or the call has
-// failed, and fill resp only before they return; on a transport error resp is
+// The four request methods, and that of [WithPreVote], block until the answer is
+// there or the call has failed, and fill resp only before they return; on a transport error resp is
 // the zero value. They neither change nor keep args, so one args may serve
 // several concurrent calls. A request that the peer answered with an error
 // returns that error as a [*RemoteError], with resp filled from the answer.
@@ -45,8 +45,9 @@ type Transport interface {
 	// after the call returned; a reader that ends early or late is an error.
 	InstallSnapshot(id ServerID, target ServerAddress, args *InstallSnapshotRequest, resp *InstallSnapshotResponse, data io.Reader) error
 
-	// EncodePeer turns an address into the bytes that travel in requests. It
-	// does not block.
+	// EncodePeer turns an address into the bytes that travel in requests. It may
+	// wait for a [ServerAddressProvider] that has not answered about id yet, no
+	// longer than the transport's timeout.
 	EncodePeer(id ServerID, addr ServerAddress) []byte
 
 	// DecodePeer turns the bytes of EncodePeer back into an address.
@@ -133,11 +134,12 @@ type RPCResponse struct {
 // AppendPipeline sends AppendEntries requests without waiting for the answers
 // of earlier ones.
 type AppendPipeline interface {
-	// AppendEntries sends a request and returns a future for its answer. It
-	// returns at once while fewer than the window's requests are in flight,
-	// waits for a place otherwise, and always returns within the transport's
-	// timeout, even if nobody reads Consumer. After an error the pipeline is
-	// of no further use: close it.
+	// AppendEntries sends a request and returns a future for its answer. The
+	// window is how many requests may be unanswered or unconsumed: once it is
+	// full, AppendEntries waits for a place, no longer than the transport's
+	// timeout, even if nobody reads Consumer; with no timeout, until the pipeline
+	// ends. It may be called by several goroutines. After an error the pipeline
+	// is of no further use: close it.
 	//
 	// args, its entries and resp belong to the pipeline until the future has
 	// settled. Requests travel in the order of the calls.

@@ -88,12 +88,13 @@ func (c *conn) isDrained() bool {
 }
 
 const (
-	// watchAfter is how long a request waits for the core before its caller
-	// is watched. Most never wait that long, and cost two additions.
+	// watchAfter is the time between looks at the session: if it has waited for
+	// the core from one to the next, its caller is watched. Most waits are
+	// shorter, and cost two additions.
 	watchAfter = 50 * time.Millisecond
 
 	// watchLimit is how much of what a caller has sent ahead is read to find
-	// its goodbye. If there is more, the socket may know of it: see hasHungUp.
+	// that it has closed. If there is more, the socket may know of it: see hasHungUp.
 	watchLimit = 16 << 10
 )
 

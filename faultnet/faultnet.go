@@ -1,14 +1,18 @@
 // Package faultnet is a network in memory for tests: hosts, connections with
 // bounded buffers, and faults that a test switches on and off.
 //
-// Use. A [Network] has hosts, known by name. [Host.Listen] gives a [Layer],
+// # Use
+//
+// A [Network] has hosts, known by name. [Host.Listen] gives a [Layer],
 // which a raftwire.NetworkTransport takes as its Stream; [Host.Dial] is for raw
 // clients. Connections behave like TCP: bytes arrive in order or not at all,
 // writers block while the reader is slow, deadlines interrupt calls under way,
 // what was written before Close still arrives, and a peer that is gone answers
 // with a reset.
 //
-// Faults. What a fault delays it does not lose, because TCP sends again: bytes,
+// # Faults
+//
+// What a fault delays it does not lose, because TCP sends again: bytes,
 // closes and resets on a cut link are held until it heals. A [Link] has a
 // direction and can be cut, be slow in three ways ([Link.SetLatency],
 // [Link.SetJitter], [Link.SetBandwidth]), deliver in crumbs ([Link.Slice]), flip
@@ -17,10 +21,13 @@
 // [Network.Heal] and [Network.Reset] are for several links at once. A [Host] can
 // refuse connections, fail to accept them, crash, lose its power and restart.
 //
-// Plans. All of these are a [Fault], which has a text and can be applied; a
-// [Plan] is a schedule of them, written by hand, drawn at random ([RandomPlan])
-// or recorded ([Network.History]). A test that failed prints its network, which
-// tells the seed and the history, and what it printed can be parsed and run:
+// # Plans
+//
+// All of these are a [Fault], which has a text and can be applied; a [Plan] is a
+// schedule of them, written by hand, drawn at random ([RandomPlan]) or recorded
+// ([Network.History]). A test that failed prints its network: the first line
+// tells the seed, and those that follow are the history, which [ParsePlan] makes
+// into a plan again.
 //
 //	t.Cleanup(func() {
 //		if t.Failed() {
@@ -28,16 +35,22 @@
 //		}
 //	})
 //
-// Time. All waiting is on condition variables and timers, and no lock is held
+// # Time
+//
+// All waiting is on condition variables and timers, and no lock is held
 // meanwhile, so a network that lives inside a testing/synctest bubble runs on
 // its fake clock: a deadline ends a call at exactly its time. A network must
 // not be shared between bubbles.
 //
-// Seeds. Everything random comes from the seed of [New], for each link on its
+// # Seeds
+//
+// Everything random comes from the seed of [New], for each link on its
 // own. The order in which goroutines run does not, so a seed repeats decisions,
 // not schedules.
 //
-// Leaks. [Network.OpenConns] and [Network.Bytes] are zero again when everything
+// # Leaks
+//
+// [Network.OpenConns] and [Network.Bytes] are zero again when everything
 // was closed.
 package faultnet
 

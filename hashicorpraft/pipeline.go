@@ -5,6 +5,7 @@ import (
 
 	"github.com/hashicorp/raft"
 	"github.com/raftwire/raftwire"
+	"github.com/raftwire/raftwire/internal/dispatch"
 )
 
 // AppendEntriesPipeline opens a pipeline of AppendEntries requests to target.
@@ -69,23 +70,8 @@ func (p *pipeline) deliver(future raftwire.AppendFuture, stop <-chan struct{}) b
 	return true
 }
 
-// offer blocks until future was consumed or stop is closed; not at all if stop
-// is nil.
 func (p *pipeline) offer(future raft.AppendFuture, stop <-chan struct{}) bool {
-	if stop == nil {
-		select {
-		case p.consumer <- future:
-			return true
-		default:
-			return false
-		}
-	}
-	select {
-	case p.consumer <- future:
-		return true
-	case <-stop:
-		return false
-	}
+	return dispatch.Offer(p.consumer, future, stop)
 }
 
 // sharesAppends reports whether appends travel as what they are.

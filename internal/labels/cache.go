@@ -14,7 +14,7 @@ type Cache[K comparable, V any] struct {
 	Make func(K) V
 
 	known atomic.Pointer[map[K]V]
-	mu    sync.Mutex // held by who changes known
+	mu    sync.Mutex // held by whoever changes known
 }
 
 // Get returns what key stands for. It may be called by several goroutines.

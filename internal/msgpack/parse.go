@@ -20,7 +20,7 @@ import (
 // limit.
 func (r *Reader) Consume(rest []byte) bool {
 	n := r.Buffered() - len(rest)
-	if rest == nil || r.limit > 0 && r.consumed()+int64(n) > r.limit {
+	if rest == nil || r.limit > 0 && r.Consumed()+int64(n) > r.limit {
 		return false
 	}
 	r.r += n

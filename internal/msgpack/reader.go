@@ -300,20 +300,18 @@ func (r *Reader) read(p []byte) int {
 
 // inside turns an EOF after the message's first byte into an unexpected one.
 func (r *Reader) inside(err error) error {
-	if err == io.EOF && r.consumed()+int64(r.Buffered()) > 0 {
+	if err == io.EOF && r.Consumed()+int64(r.Buffered()) > 0 {
 		return io.ErrUnexpectedEOF
 	}
 	return err
 }
 
 // Consumed returns how many bytes of the message were consumed.
-func (r *Reader) Consumed() int64 { return r.consumed() }
-
-func (r *Reader) consumed() int64 { return r.passed + int64(r.r) }
+func (r *Reader) Consumed() int64 { return r.passed + int64(r.r) }
 
 // withinLimit fails if the message cannot have n more bytes.
 func (r *Reader) withinLimit(n int) bool {
-	size := r.consumed() + int64(n)
+	size := r.Consumed() + int64(n)
 	if r.limit > 0 && size > r.limit {
 		r.rejectSize("message of %d bytes or more is over the limit of %d", size, r.limit)
 	}
@@ -325,8 +323,8 @@ func (r *Reader) withinLimit(n int) bool {
 // some slack: so the smallest elements cannot be used to bloat the process.
 func (r *Reader) Charge(n int) {
 	r.allocated += int64(n)
-	if most := 3*r.consumed() + slack; r.allocated > most {
-		r.rejectSize("needs more than %d bytes of memory for %d bytes", most, r.consumed())
+	if most := 3*r.Consumed() + slack; r.allocated > most {
+		r.rejectSize("needs more than %d bytes of memory for %d bytes", most, r.Consumed())
 	}
 }
 
@@ -335,13 +333,13 @@ func (r *Reader) Charge(n int) {
 // that there are as many.
 func (r *Reader) Reserve(n, size int) int {
 	const most = 24 << 10 // below slack, together with a chunk of an arena
-	arrived := int(r.consumed()) + r.Buffered()
+	arrived := int(r.Consumed()) + r.Buffered()
 	n = min(n, max(16, 2*arrived/size), max(1, most/size))
 	r.Charge(n * size)
 	return n
 }
 
-// Byte reads a byte that is not msgpack.
+// Byte reads one byte, whatever it means.
 func (r *Reader) Byte() byte {
 	if !r.need(1) {
 		return 0
