@@ -36,7 +36,7 @@ var longAgo = time.Unix(1, 0)
 //
 // Output gathers: post appends a message to what is queued, and whoever
 // flushes first writes all of it with one call. While that write is under way
-// others only post; the writer takes along what they left.
+// others only post; what they left is written next.
 type conn struct {
 	raw     net.Conn
 	peer    ServerAddress
@@ -188,19 +188,22 @@ func (b *batch) added() int {
 // takes it along. deadline limits the write; zero means the connection's own
 // timeout for each write.
 func (c *conn) flush(deadline time.Time) error {
-	if !c.beginFlush() {
-		return c.failure()
+	if c.beginFlush() && c.writeQueued(deadline) {
+		c.startFlusher() // others post: it is not for the caller to write for them
 	}
-	return c.writeQueued(deadline)
+	return c.failure()
 }
 
 func (c *conn) startFlusher() {
 	if !c.tasks.startTask(c.flusher) {
-		_ = c.writeQueued(time.Time{})
+		c.flushQueued()
 	}
 }
 
-func (c *conn) flushQueued() { _ = c.writeQueued(time.Time{}) }
+func (c *conn) flushQueued() {
+	for c.writeQueued(time.Time{}) {
+	}
+}
 
 func (c *conn) beginFlush() bool {
 	c.mu.Lock()
@@ -212,33 +215,25 @@ func (c *conn) beginFlush() bool {
 	return true
 }
 
-// writeQueued writes until nothing is queued. An error closes the connection.
-func (c *conn) writeQueued(deadline time.Time) error {
-	for {
-		b, ok := c.takeQueued()
-		if !ok {
-			return c.failure()
-		}
-		if deadline.IsZero() && c.timeout > 0 {
-			_ = c.raw.SetWriteDeadline(time.Now().Add(c.timeout))
-		}
-		if err := c.write(b); err != nil {
-			_ = c.close(err)
-		}
-		c.giveBack(b)
+// writeQueued writes what is queued, and reports whether more is there: then the
+// caller still has to see to it. An error closes the connection.
+func (c *conn) writeQueued(deadline time.Time) (more bool) {
+	b := c.takeQueued()
+	if deadline.IsZero() && c.timeout > 0 {
+		_ = c.raw.SetWriteDeadline(time.Now().Add(c.timeout))
 	}
+	if err := c.write(b); err != nil {
+		_ = c.close(err)
+	}
+	return c.giveBack(b)
 }
 
-func (c *conn) takeQueued() (b batch, ok bool) {
+func (c *conn) takeQueued() (b batch) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.out.size == 0 || c.err != nil {
-		c.flushing = false
-		c.written.Broadcast()
-		return batch{}, false
-	}
 	b, c.out, c.spare = c.out, c.spare, batch{}
-	return b, true
+	c.written.Broadcast() // there is room
+	return b
 }
 
 // write writes a batch with one system call, whatever it is made of.
@@ -261,7 +256,8 @@ func (c *conn) write(b batch) error {
 	return err
 }
 
-func (c *conn) giveBack(b batch) {
+// giveBack ends the flush unless more is queued.
+func (c *conn) giveBack(b batch) (more bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	clear(b.cuts)
@@ -269,7 +265,10 @@ func (c *conn) giveBack(b batch) {
 	if c.worthKeeping(b.bytes) {
 		c.spare.bytes = b.bytes[:0]
 	}
-	c.written.Broadcast()
+	if c.flushing = c.out.size > 0 && c.err == nil; !c.flushing {
+		c.written.Broadcast()
+	}
+	return c.flushing
 }
 
 // worthKeeping reports whether an output buffer is kept for reuse. A large one

@@ -2,6 +2,7 @@ package raftwire_test
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -213,7 +214,7 @@ func (x *rig) repair() {
 	}
 }
 
-// roughLayer is a stream layer that accepts rough connections.
+// roughLayer is a stream layer with rough connections.
 type roughLayer struct {
 	*faultnet.Layer
 	rough atomic.Pointer[roughness]
@@ -232,6 +233,14 @@ type roughConn struct {
 
 func (l *roughLayer) Accept() (net.Conn, error) {
 	conn, err := l.Layer.Accept()
+	if err != nil {
+		return nil, err
+	}
+	return &roughConn{conn, l}, nil
+}
+
+func (l *roughLayer) DialContext(ctx context.Context, address raftwire.ServerAddress) (net.Conn, error) {
+	conn, err := l.Layer.DialContext(ctx, address)
 	if err != nil {
 		return nil, err
 	}

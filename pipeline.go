@@ -175,13 +175,17 @@ func (p *pipeline) awaitRoomAfter(f *appendFuture) (AppendFuture, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	waits := p.full()
-	if p.waitForRoom(f.start); p.full() {
+	if p.waitForRoom(f.start); p.full() && !p.isDelivering(f) {
 		f.abandoned = true
 		return nil, p.err
 	}
 	p.inBulk = waits && p.futures.Len()+1 < p.window && f.bytes.Load() <= gatherUpTo
 	return f, nil
 }
+
+// isDelivering reports whether deliver may have f, so that the consumer gets it.
+// mu is held.
+func (p *pipeline) isDelivering(f *appendFuture) bool { return p.delivering && p.futures.At(0) == f }
 
 // full is called with mu held.
 func (p *pipeline) full() bool { return p.futures.Len() >= p.window }

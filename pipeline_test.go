@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -432,4 +433,102 @@ func TestACallerThatGoesIsMissedWhileTheCoreIsBusy(t *testing.T) {
 		pause(100 * time.Millisecond)
 		require.Empty(t, b.Stats().Inbound)
 	})
+}
+
+// slowWrites writes as much as there is, but takes its time.
+func slowWrites(d time.Duration) *roughness {
+	return &roughness{write: func(c *roughConn, p []byte) (int, error) {
+		pause(d)
+		return c.Conn.Write(p)
+	}}
+}
+
+// listenRough starts a transport with rough connections.
+func listenRough(t *testing.T, net *faultnet.Network, host string, r *roughness, options ...option) *raftwire.NetworkTransport {
+	t.Helper()
+	layer, err := net.Host(host).Listen()
+	require.NoError(t, err)
+	rough := &roughLayer{Layer: layer}
+	rough.rough.Store(r)
+	return over(t, rough, append([]option{withTimeout(testTimeout)}, options...)...)
+}
+
+// P2: who finds the connection free writes what is there, and not also what
+// others send for as long as they do.
+func TestASenderDoesNotWriteForOthersForEver(t *testing.T) {
+	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
+		a, b := listenRough(t, net, "a", slowWrites(testTimeout/100), withWindow(64)), listen(t, net, "b")
+		serve(t, b, accept)
+		p := openPipeline(t, a, b.LocalAddr())
+		stop := make(chan struct{})
+		defer close(stop)
+		go func() {
+			for consumed := true; consumed; {
+				select {
+				case <-p.Consumer():
+				case <-stop:
+					consumed = false
+				}
+			}
+		}()
+		start := time.Now()
+		first := make(chan time.Duration)
+		go func() {
+			_, err := p.AppendEntries(appendRequest(0), new(raftwire.AppendEntriesResponse))
+			if err != nil {
+				t.Error(err)
+			}
+			first <- time.Since(start)
+		}()
+		synctest.Wait()
+		go func() {
+			for time.Since(start) < 10*testTimeout {
+				send(t, p, 1)
+			}
+			first <- 0
+		}()
+		require.LessOrEqual(t, <-first, testTimeout)
+		<-first
+	})
+}
+
+// A caller that got an error has no future, and then the consumer gets none
+// either: whoever keeps account of futures would miss, or find, one.
+func TestAFutureThatWasNotReturnedIsNotDelivered(t *testing.T) {
+	const runs, senders = 50, 2 // the order in which goroutines run is left to chance
+	for range runs {
+		onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
+			a, b := listenRough(t, net, "a", slowWrites(testTimeout/100), withWindow(senders)), listen(t, net, "b")
+			var mu sync.Mutex
+			returned, delivered := make(map[*raftwire.AppendEntriesRequest]bool), make(map[*raftwire.AppendEntriesRequest]bool)
+			note := func(in map[*raftwire.AppendEntriesRequest]bool, args *raftwire.AppendEntriesRequest) {
+				mu.Lock()
+				defer mu.Unlock()
+				in[args] = true
+			}
+			p, err := a.AppendEntriesPipelineTo("b", b.LocalAddr(), func(f raftwire.AppendFuture, stop <-chan struct{}) bool {
+				if stop == nil {
+					return false
+				}
+				note(delivered, f.Request())
+				pause(time.Millisecond)
+				return true
+			})
+			require.NoError(t, err)
+			for i := range senders { // nobody answers: the pipeline ends
+				go func() {
+					args := appendRequest(uint64(i))
+					if _, err := p.AppendEntries(args, new(raftwire.AppendEntriesResponse)); err == nil {
+						note(returned, args)
+					}
+				}()
+				pause(time.Millisecond)
+			}
+			pause(10 * testTimeout)
+			require.NoError(t, p.Close())
+			mu.Lock()
+			defer mu.Unlock()
+			require.Equal(t, returned, delivered)
+		})
+	}
 }

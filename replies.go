@@ -26,6 +26,7 @@ type replies struct {
 	mu       sync.Mutex       // protects following, and meter.taken
 	owed     ring.Queue[owed] // to requests that were taken; nobody collects them yet
 	sending  bool             // the sender runs
+	failed   bool             // it has given up, and the connection ends
 	progress sync.Cond        // broadcast when it collects the next, and when it ends
 }
 
@@ -49,7 +50,7 @@ func (r *replies) add(o owed, more bool) (tooMany bool) {
 	defer r.mu.Unlock()
 	r.owed.Push(o)
 	r.meter.push()
-	if more && !r.sending {
+	if more && !r.sending && !r.failed {
 		r.sending = true
 		go r.sender()
 	}
@@ -68,7 +69,7 @@ func (r *replies) pop() (o owed, ok bool) {
 func (r *replies) popUnsent() (o owed, ok bool, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if isClosed(r.conn.done) {
+	if r.failed || isClosed(r.conn.done) {
 		return o, false, errEnded
 	}
 	if r.sending {
@@ -115,13 +116,15 @@ func (r *replies) awaitRoom() {
 // full counts the answer that the sender is waiting for. mu is held.
 func (r *replies) full() bool { return r.sending && r.owed.Len()+1 >= r.limit }
 
-// sendAll is the sender.
+// sendAll is the sender. If it fails nobody takes its place: whose answer it had
+// is told by the meter when the connection has ended.
 func (r *replies) sendAll() {
-	for {
+	for ended := false; !ended; {
 		err := r.sendOwed()
-		if r.endSender(err != nil) {
-			return
+		if err != nil {
+			_ = r.conn.close(err)
 		}
+		ended = r.endSender(err != nil)
 	}
 }
 
@@ -131,7 +134,7 @@ func (r *replies) endSender(failed bool) (ended bool) {
 	if r.owed.Len() > 0 && !failed {
 		return false
 	}
-	r.sending = false
+	r.sending, r.failed = false, failed
 	r.progress.Broadcast()
 	return true
 }

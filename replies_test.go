@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -151,6 +152,32 @@ func TestAHalfSentRequestEndsItsConnectionThoughAnswersAreOwed(t *testing.T) {
 		_, err = conn.Read(make([]byte, 1))
 		require.ErrorIs(t, err, io.EOF)
 		require.Equal(t, testTimeout, time.Since(start))
+	})
+}
+
+// Every request that hooks have seen begin they also see end, although the
+// connection ends while its own goroutine is in a heartbeat handler.
+func TestHooksSeeTheEndOfWhatWasBegunDuringAHeartbeat(t *testing.T) {
+	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
+		var seen events
+		b := listen(t, net, "b", withHooks(seen.hooks()))
+		entered, leave := make(chan struct{}), make(chan struct{})
+		b.SetHeartbeatHandler(func(rpc raftwire.RPC) {
+			close(entered)
+			<-leave
+			rpc.Respond(benchAnswer(firstAnswer), nil)
+		})
+		conn := dialRaw(t, net, "a")
+		_, err := conn.Write(slices.Concat(smallRequest(), requestFrame(benchRequest(workload{})), smallRequest()))
+		require.NoError(t, err)
+		<-b.Consumer() // and is never answered
+		<-entered
+		b.CloseStreams()
+		synctest.Wait()
+		close(leave)
+		synctest.Wait()
+		require.GreaterOrEqual(t, len(seen.arrived), 2)
+		require.Len(t, seen.served, len(seen.arrived))
 	})
 }
 

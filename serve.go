@@ -129,13 +129,13 @@ type session struct {
 	observer   DispatchObserver // dispatcher, or nil
 	meter      *meter           // for ServeBegun and ServeDone, or nil
 
-	known      bool      // a whole request has come
-	waited     bool      // for the request's first byte
-	inMessage  bool      // the next read continues a message
-	inBody     bool      // the consumer reads a snapshot's body
-	armed      bool      // a read deadline is set
-	observing  bool      // the observer wants to be told of this request
-	readingFor time.Time // since when, for the observer
+	known      bool          // a whole request has come
+	waited     bool          // for the request's first byte
+	inMessage  bool          // the next read continues a message
+	body       *snapshotBody // the consumer reads it; or nil
+	armed      bool          // a read deadline is set
+	observing  bool          // the observer wants to be told of this request
+	readingFor time.Time     // since when, for the observer
 
 	replies replies
 	watch   callerWatch
@@ -255,7 +255,7 @@ func (s *session) readRequest() (rpcKind, any) {
 
 // beforeRead is called when bytes have run out and a read may block.
 func (s *session) beforeRead() error {
-	if !s.inBody {
+	if s.body == nil {
 		if err := s.settle(); err != nil {
 			return err
 		}
@@ -283,6 +283,9 @@ func (s *session) setClock() {
 		_ = s.conn.raw.SetReadDeadline(time.Time{})
 	}
 	s.armed = limit > 0
+	if s.body != nil {
+		s.body.interrupt() // if it was answered meanwhile
+	}
 }
 
 // errEnded is returned where the connection was closed by somebody else, who
@@ -396,7 +399,7 @@ func (s *session) serveSnapshot(request *InstallSnapshotRequest) error {
 // lendBody lends the connection's input to the consumer until it answers. It
 // sees for itself if the caller goes.
 func (s *session) lendBody(request *InstallSnapshotRequest, body *snapshotBody) (RPCResponse, error) {
-	s.inBody = true
+	s.body = body
 	o, err := s.offer(rpcInstallSnapshot, request, body)
 	if err != nil {
 		return RPCResponse{}, err
@@ -406,7 +409,7 @@ func (s *session) lendBody(request *InstallSnapshotRequest, body *snapshotBody) 
 	answer, err := s.replies.collect(o)
 	if err == nil {
 		body.close()
-		s.inBody = false
+		s.body, s.armed = nil, true // close has set a deadline
 	}
 	return answer, err
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -318,6 +319,8 @@ type snapshotBody struct {
 	beforeRead func() error // as conn.in has it, for reads past it
 	claim      func()       // takes conn.in from whoever watches the sender
 
+	answered atomic.Bool // a Read under way is to end
+
 	mu       sync.Mutex // protects following, and conn.in while the body is open
 	left     int64
 	err      error
@@ -357,17 +360,36 @@ func (b *snapshotBody) read(p []byte) (int, error) {
 	if got > 0 && b.left == 0 {
 		err = nil
 	}
-	b.err = err
+	b.err = b.lasting(err)
 	return got, err
 }
 
-// close takes the body back from the consumer and returns how much is unread.
+// lasting returns err, unless that is what interrupt has done to a Read.
+func (b *snapshotBody) lasting(err error) error {
+	if isTimeout(err) && b.answered.Load() && !b.closed {
+		return nil
+	}
+	return err
+}
+
+// close takes the body back from the consumer, also from a Read under way, and
+// returns how much is unread.
 func (b *snapshotBody) close() (unread int64) {
+	b.answered.Store(true)
+	b.interrupt()
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.closed = true
 	b.progress.end()
 	return b.left
+}
+
+// interrupt ends a Read under way if the body was answered. Read calls it, too,
+// when it has set a deadline.
+func (b *snapshotBody) interrupt() {
+	if b.answered.Load() {
+		_ = b.conn.raw.SetReadDeadline(longAgo)
+	}
 }
 
 // over ends the progress of the body, and returns how much of it the consumer
@@ -382,8 +404,6 @@ func (b *snapshotBody) over() (read int64) {
 // drain reads what the consumer left: a sender that looks for the answer only
 // after its last byte would otherwise never see it.
 func (b *snapshotBody) drain() error {
-	b.mu.Lock()
-	defer b.mu.Unlock()
 	if b.lost {
 		b.err = nil // of the file; the connection is sound
 	}

@@ -113,7 +113,7 @@ func (b *snapshotBody) fillFile(file *os.File, raw *net.TCPConn) (n int64, more 
 		// file. So nobody knows how many are still to come.
 		b.lost, b.left = true, math.MaxInt64
 	}
-	b.err = err
+	b.err = b.lasting(err)
 	return n, false, err // nil if the connection has ended, as Read will find
 }
 

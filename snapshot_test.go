@@ -407,3 +407,43 @@ func TestASnapshotToAPeerThatGoesFailsAtOnce(t *testing.T) {
 		}), testTimeout)
 	})
 }
+
+// An answer goes out at once, also while the body is being read, and ends that
+// Read. What is unread is thrown away as it comes, and whoever reads then learns
+// at once that it is too late.
+func TestAnAnswerDoesNotWaitForWhoReadsTheBody(t *testing.T) {
+	for _, timeout := range []time.Duration{0, testTimeout} {
+		t.Run(timeout.String(), func(t *testing.T) {
+			onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
+				b := listen(t, net, "b", withTimeout(timeout))
+				conn := dialRaw(t, net, "a")
+				const size, missing = 1 << 24, 10
+				_, err := conn.Write(snapshotHeader(size))
+				require.NoError(t, err)
+				rpc := <-b.Consumer()
+				read := make(chan error, 1)
+				go func() {
+					_, err := io.Copy(io.Discard, rpc.Reader)
+					read <- err
+				}()
+				_, err = conn.Write(make([]byte, size-missing))
+				require.NoError(t, err)
+				synctest.Wait()
+				start := time.Now()
+				rpc.Respond(&raftwire.InstallSnapshotResponse{Term: 7}, nil)
+				_, err = conn.Read(make([]byte, 1))
+				require.NoError(t, err)
+				require.Error(t, <-read)
+				_, err = rpc.Reader.Read(make([]byte, 1))
+				require.EqualError(t, err, "raftwire: snapshot read after it was answered")
+				require.Zero(t, time.Since(start))
+
+				pause(testTimeout / 2) // no longer than it may stall
+				_, err = conn.Write(make([]byte, missing))
+				require.NoError(t, err)
+				_, err = io.Copy(io.Discard, conn)
+				require.NoError(t, err, "an end with a reset, and with bytes unread")
+			})
+		})
+	}
+}
