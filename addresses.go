@@ -163,7 +163,7 @@ func (b *addressBook) note(id ServerID, addr ServerAddress, err error) (before S
 // it may be another server's by now.
 func (b *addressBook) warn(id ServerID, target ServerAddress, err error) {
 	if skipped, due := b.limit.due(topic{detail: string(id)}, time.Now()); due {
-		b.logger.Warn("unable to get address for server, using fallback address", keyID, id, keyPeer, target, keyError, err, keySimilar, skipped)
+		b.logger.Warn("unable to get address for server, using fallback address", withSimilar(skipped, keyID, id, keyPeer, target, keyError, err)...)
 	}
 }
 

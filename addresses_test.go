@@ -151,7 +151,7 @@ func TestConnectionsToAnAddressThatWasLeftAreClosed(t *testing.T) {
 		require.Equal(t, []byte("new"), a.EncodePeer("b", ""))
 		require.NoError(t, a.Close())
 	})
-	require.Contains(t, log.String(), "a server has a new address: id=b peer=new before=old")
+	require.Contains(t, log.String(), "a server has a new address: local=a id=b peer=new before=old")
 }
 
 // fillPoolAt is fillPool for a peer that is known under another name.
@@ -210,7 +210,7 @@ func TestAFallbackAddressIsSaidToBeOne(t *testing.T) {
 				require.NoError(t, appendOnce(a, "nowhere"))
 				require.NoError(t, a.Close())
 			})
-			line := "unable to get address for server, using fallback address: id=b peer=fallback error="
+			line := "unable to get address for server, using fallback address: local=a id=b peer=fallback error="
 			require.Equal(t, 2, strings.Count(log.String(), line), log.String())
 			require.Regexp(t, `similar-before=5\d\d\d`, log.String())
 			if err != nil {

@@ -562,7 +562,7 @@ func TestCodecShortCutsKeepTheLimit(t *testing.T) {
 		for _, more := range []int{0, 1} {
 			var r msgpack.Reader
 			r.Reset(bytes.NewReader(append(frame, frame...)))
-			r.SetLimit(int64(len(frame) - more))
+			r.SetLimit("the limit", int64(len(frame)-more))
 			r.Begin()
 			require.NoError(t, r.Fill())
 			k.read(&r, k.empty())
@@ -572,7 +572,7 @@ func TestCodecShortCutsKeepTheLimit(t *testing.T) {
 				continue
 			}
 			require.EqualError(t, r.Err(), fmt.Sprintf(
-				"%s: message of %d bytes or more is over the limit of %d", k.name, len(frame), len(frame)-1))
+				"%s: message of %d bytes or more is over the limit, which is %d", k.name, len(frame), len(frame)-1))
 		}
 	})
 }

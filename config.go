@@ -98,8 +98,9 @@ type NetworkTransportConfig struct {
 	MaxDispatchAhead int
 
 	// MaxMessageBytes is how many bytes an inbound request may have, not
-	// counting the body of a snapshot; the connection of a larger one ends.
-	// 0 means no limit: a request then needs memory only as its bytes arrive.
+	// counting the body of a snapshot; the connection of a larger one ends: its
+	// sender sees that reset or closed, and the reason is in this node's log. 0
+	// means no limit: a request then needs memory only as its bytes arrive.
 	// Negative is an error.
 	MaxMessageBytes int64
 

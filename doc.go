@@ -142,7 +142,7 @@
 // same:
 //
 //	peer            an address: of a server, or where a connection comes from
-//	local           the transport's own address
+//	local           the own address of the transport, [Mux] or [TLSStreamLayer]
 //	id              the ID of a server
 //	error           why
 //	before          what was before, where something has changed

@@ -219,7 +219,7 @@ func TestAnAnswerWithoutAnEndIsRefused(t *testing.T) {
 				a := listen(t, net, "a")
 				var resp raftwire.RequestVoteResponse
 				err = a.RequestVote("b", "b", &raftwire.RequestVoteRequest{Term: 7}, &resp)
-				require.ErrorContains(t, err, "over the limit of 16777216")
+				require.ErrorContains(t, err, "over the limit of an answer, which is 16777216")
 				synctest.Wait()
 			})
 		})

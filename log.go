@@ -10,7 +10,7 @@ import (
 // The keys of log lines, everywhere the same; the package doc explains them.
 const (
 	keyPeer    = "peer"           // an address: what was dialled, or where a connection comes from
-	keyLocal   = "local"          // the transport's own address
+	keyLocal   = "local"          // the own address of the transport, Mux or TLSStreamLayer
 	keyID      = "id"             // a ServerID
 	keyError   = "error"          // why
 	keyBefore  = "before"         // what was, where something has changed

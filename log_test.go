@@ -73,10 +73,16 @@ func eachCall(t *testing.T, look func(*ast.CallExpr, token.Position)) {
 }
 
 // logArguments returns the keys and values of a call that logs: a method of
-// something called logger, or log of a limit.
+// something called logger, or log of a limit, or what adds to their arguments.
 func logArguments(call *ast.CallExpr) (arguments []ast.Expr, logs bool) {
+	if call.Ellipsis.IsValid() {
+		return nil, false
+	}
+	if lastName(call.Fun) == "withSimilar" {
+		return call.Args[1:], true
+	}
 	method, ok := call.Fun.(*ast.SelectorExpr)
-	if !ok || call.Ellipsis.IsValid() {
+	if !ok {
 		return nil, false
 	}
 	skip := map[string]int{"Error": 1, "Warn": 1, "Info": 1, "Debug": 1, "Trace": 1, "Log": 2}[method.Sel.Name]

@@ -272,6 +272,7 @@ func TestACrowdThatSaysNothingIsBounded(t *testing.T) {
 func TestAnUnknownKeyIsRefusedVisibly(t *testing.T) {
 	for beginning, line := range map[string]string{
 		"GET / HTTP/1.1\r\n\r\n": "no layer has its first byte, 71: this looks like an HTTP request",
+		"PROXY TCP4 ":            "no layer has its first byte, 80: this looks like a PROXY header of a load balancer, or an HTTP request",
 		"\x16\x03\x01":           "no layer has its first byte, 22: this looks like a TLS handshake",
 		"\x03\x80":               "no layer has its first byte, 3: this looks like a Raft peer that sends no prefix (Unprefixed would accept it)",
 		"\x09":                   `no layer has its first byte, 9"`,
@@ -286,7 +287,7 @@ func TestAnUnknownKeyIsRefusedVisibly(t *testing.T) {
 				require.Equal(t, raftwire.Refusals{Foreign: 1}, there.Refusals())
 			})
 			require.Equal(t, 1, strings.Count(log.String(), "\n"), log.String())
-			require.Contains(t, log.String(), `[WARN]  connection refused: peer=client:40001 error="`+line)
+			require.Contains(t, log.String(), `[WARN]  connection refused: local=there peer=client:40001 error="`+line)
 		})
 	}
 }

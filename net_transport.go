@@ -169,10 +169,13 @@ func newNetworkTransport(config *NetworkTransportConfig) *NetworkTransport {
 		refusals:         refusals{hook: config.Hooks.Refused},
 		shutdownCh:       make(chan struct{}),
 	}
+	if n.stream != nil {
+		n.logger = n.logger.With(keyLocal, n.LocalAddr())
+	}
 	n.addresses = addressBook{
 		provider:   config.ServerAddressProvider,
 		noFallback: config.NoAddressFallback,
-		logger:     config.Logger,
+		logger:     n.logger,
 		tasks:      &n.tasks,
 		left:       n.retire,
 	}
@@ -422,7 +425,7 @@ func (n *NetworkTransport) dial(addr ServerAddress, deadline time.Time) (*conn, 
 			return nil, fmt.Errorf("dial: %w", err)
 		}
 		c := newConn(raw, addr, n.timeout, &n.tasks)
-		c.in.SetLimit(maxAnswerBytes)
+		c.in.SetLimit("the limit of an answer", maxAnswerBytes)
 		c.introduce(&n.hooks, t, false)
 		err = n.add(c, generation)
 		if err == nil {

@@ -397,7 +397,7 @@ func TestARequestOverTheLimitIsRefused(t *testing.T) {
 		require.NoError(t, appendOnce(a, "b"))
 		require.NoError(t, b.Close())
 	})
-	require.Contains(t, log.String(), "over the limit of 10000")
+	require.Contains(t, log.String(), "is over MaxMessageBytes, which is 10000")
 }
 
 // P12: inside a message the peer has to make progress; between messages it

@@ -219,14 +219,22 @@ type logPause struct {
 	skipped int // lines since
 }
 
-// log writes a line about t, at level debug if it is not due. What was left out
-// since the last one is added as keySimilar.
+// log writes a line about t, at level debug if it is not due.
 func (l *logLimit) log(logger hclog.Logger, level hclog.Level, t topic, text string, args ...any) {
 	skipped, due := l.due(t, time.Now())
 	if !due {
 		level = hclog.Debug
 	}
-	logger.Log(level, text, append(args, keySimilar, skipped)...)
+	logger.Log(level, text, withSimilar(skipped, args...)...)
+}
+
+// withSimilar adds how many lines were left out since the last one, if any, to
+// the arguments of a line.
+func withSimilar(skipped int, args ...any) []any {
+	if skipped > 0 {
+		args = append(args, keySimilar, skipped)
+	}
+	return args
 }
 
 // due reports whether a line about t may be written now, and how many were not

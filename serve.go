@@ -72,13 +72,13 @@ func isClosed(done <-chan struct{}) bool {
 func (n *NetworkTransport) accept(raw net.Conn) {
 	c := newConn(raw, remoteAddress(raw), n.timeout, &n.tasks)
 	c.introduce(&n.hooks, &n.inbound, true)
-	c.in.SetLimit(n.maxMessageBytes)
+	c.in.SetLimit("MaxMessageBytes", n.maxMessageBytes)
 	p, err := n.letIn(c)
 	if err != nil {
 		n.logEnd(c, c.close(err))
 		return
 	}
-	n.logger.Debug("accepted connection", keyLocal, n.LocalAddr(), keyPeer, c.peer)
+	n.logger.Debug("accepted connection", keyPeer, c.peer)
 	if s := newSession(n, c, p); !n.tasks.start(s.run) {
 		n.letOut(p, ErrTransportShutdown)
 	}
@@ -178,7 +178,7 @@ func (s *session) serve() error {
 			if !isTimeout(err) {
 				_ = s.finish()
 			}
-			return err
+			return s.explainStall(err)
 		}
 		s.meter.decode(kind, command, s.conn.in.Consumed())
 		s.recognize()
@@ -204,6 +204,14 @@ func (s *session) recognize() {
 
 // errSilent ends a connection on which nothing ever came.
 var errSilent = &refusal{silent, "no request began within FirstByteTimeout"}
+
+// explainStall says what a timeout inside a request means.
+func (s *session) explainStall(err error) error {
+	if judge(err) != stalled {
+		return err
+	}
+	return timeoutError(fmt.Sprintf("a request made no progress within Timeout (%v)", s.transport.timeout))
+}
 
 // awaitRequest blocks until a request begins.
 func (s *session) awaitRequest() error {

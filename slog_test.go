@@ -235,6 +235,6 @@ func TestATransportLogsToSlog(t *testing.T) {
 		say(t, dialRaw(t, net, "a"), "GET / HTTP/1.1\r\n")
 		synctest.Wait()
 		require.NoError(t, b.Close())
-		require.Regexp(t, `^level=WARN msg="connection refused" logger=raft-net peer=a:\d+ error="unknown .*HTTP.*" similar-before=0\n$`, written())
+		require.Regexp(t, `^level=WARN msg="connection refused" logger=raft-net local=b peer=a:\d+ error="unknown .*HTTP.*"\n$`, written())
 	})
 }

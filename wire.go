@@ -257,8 +257,12 @@ const tlsHandshake = 0x16
 // foreignProtocol names what a connection's first byte looks like, or "".
 func foreignProtocol(first byte) string {
 	switch first {
-	case 'G', 'P', 'H', 'D', 'O', 'C', 'T':
-		return "an HTTP request" // GET, POST/PUT/PATCH/PRI, HEAD, DELETE, OPTIONS, CONNECT, TRACE
+	case 'G', 'H', 'D', 'O', 'C', 'T':
+		return "an HTTP request" // GET, HEAD, DELETE, OPTIONS, CONNECT, TRACE
+	case 'P':
+		return "a PROXY header of a load balancer, or an HTTP request" // or POST, PUT, PATCH, PRI
+	case '\r':
+		return "a PROXY header of a load balancer" // version 2 begins with \r\n\r\n
 	case tlsHandshake:
 		return "a TLS handshake"
 	case 'S':

@@ -63,6 +63,7 @@ type Reader struct {
 	before func() error // see SetBefore
 
 	limit     int64 // of a message's bytes; 0 for none
+	limitName string
 	passed    int64 // plus r are the bytes consumed of this message
 	allocated int64 // for this message
 	short     Arena // of Bytes
@@ -94,7 +95,7 @@ func (e *Error) Error() string {
 // Reset makes the Reader read from src, as if it were new; it keeps the
 // buffer's memory and the limit.
 func (r *Reader) Reset(src io.Reader) {
-	*r = Reader{src: src, buf: r.buf, limit: r.limit, short: r.short}
+	*r = Reader{src: src, buf: r.buf, limit: r.limit, limitName: r.limitName, short: r.short}
 }
 
 // SetBefore sets what is called before each read of the source, or nil, and
@@ -106,8 +107,8 @@ func (r *Reader) SetBefore(f func() error) (previous func() error) {
 }
 
 // SetLimit sets the greatest number of bytes that a message may have, without
-// what is taken by Read; 0 means any.
-func (r *Reader) SetLimit(n int64) { r.limit = n }
+// what is taken by Read; 0 means any. Errors call it by its name.
+func (r *Reader) SetLimit(name string, n int64) { r.limitName, r.limit = name, n }
 
 // Buffered returns how many bytes were read and are not yet consumed. It is 0
 // after an error.
@@ -313,7 +314,7 @@ func (r *Reader) Consumed() int64 { return r.passed + int64(r.r) }
 func (r *Reader) withinLimit(n int) bool {
 	size := r.Consumed() + int64(n)
 	if r.limit > 0 && size > r.limit {
-		r.rejectSize("message of %d bytes or more is over the limit of %d", size, r.limit)
+		r.rejectSize("message of %d bytes or more is over %s, which is %d", size, r.limitName, r.limit)
 	}
 	return r.err == nil
 }

@@ -340,25 +340,25 @@ func TestLimit(t *testing.T) {
 		}
 	}
 	r := newReader(message, message)
-	r.SetLimit(int64(len(message)))
+	r.SetLimit("the limit", int64(len(message)))
 	read(r)
 	read(r)
 	require.NoError(t, r.Err())
 
 	r = newReader(message)
-	r.SetLimit(int64(len(message)) - 1)
+	r.SetLimit("the limit", int64(len(message))-1)
 	read(r)
-	require.EqualError(t, r.Err(), "M.a: message of 7 bytes or more is over the limit of 6")
+	require.EqualError(t, r.Err(), "M.a: message of 7 bytes or more is over the limit, which is 6")
 
 	r = newReader("\x82\xa1b\x05\xa1c\x06")
-	r.SetLimit(6)
+	r.SetLimit("the limit", 6)
 	read(r)
-	require.EqualError(t, r.Err(), "M: message of 7 bytes or more is over the limit of 6")
+	require.EqualError(t, r.Err(), "M: message of 7 bytes or more is over the limit, which is 6")
 
 	r = newReader("\x81\xa1b\xdb\x7f\xff\xff\xff")
-	r.SetLimit(1000)
+	r.SetLimit("the limit", 1000)
 	read(r)
-	require.EqualError(t, r.Err(), "M.(unknown field): message of 2147483655 bytes or more is over the limit of 1000")
+	require.EqualError(t, r.Err(), "M.(unknown field): message of 2147483655 bytes or more is over the limit, which is 1000")
 }
 
 func TestNestingIsLimited(t *testing.T) {
