@@ -2,6 +2,7 @@ package raftwire
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"sync"
@@ -41,8 +42,19 @@ var _ StreamLayer = (*HandoffLayer)(nil)
 // NewHandoffLayer returns a layer that advertises addr and dials with dial,
 // which has to say on the new connection whatever the peer's listener goes by;
 // a connection that it returns beside an error is closed. Close closes the
-// layer; so does a transport over it.
+// layer; so does a transport over it. Without a dial the layer only accepts;
+// without an addr NewHandoffLayer panics.
 func NewHandoffLayer(addr net.Addr, dial DialFunc) *HandoffLayer {
+	if addr == nil {
+		panic("raftwire: NewHandoffLayer has no addr: give it the address that peers are told")
+	}
+	if dial == nil {
+		dial = cannotDial
+	}
+	return newHandoffLayer(addr, dial)
+}
+
+func newHandoffLayer(addr net.Addr, dial DialFunc) *HandoffLayer {
 	return &HandoffLayer{
 		addr:  addr,
 		dial:  dial,
@@ -51,13 +63,22 @@ func NewHandoffLayer(addr net.Addr, dial DialFunc) *HandoffLayer {
 	}
 }
 
-var errNotAccepted = fmt.Errorf("raftwire: handoff: %d connections wait for Accept, which nobody calls", maxHandedOff)
+func cannotDial(context.Context, ServerAddress) (net.Conn, error) { return nil, errCannotDial }
+
+var (
+	errCannotDial  = errors.New("raftwire: handoff: this layer cannot dial: give NewHandoffLayer a DialFunc")
+	errNoConn      = errors.New("raftwire: handoff: the connection is nil: look at the error that came with it")
+	errNotAccepted = fmt.Errorf("raftwire: handoff: %d connections wait for Accept, which nobody calls", maxHandedOff)
+)
 
 // Handoff gives the layer a connection that was accepted elsewhere. What says
 // for whom it is must have been read from it, and no more. The connection is the
 // layer's from then on; if there is an error it has been closed: net.ErrClosed,
-// or that too many wait for Accept. Handoff does not block.
+// or that too many wait for Accept. A nil conn is an error. Handoff does not block.
 func (l *HandoffLayer) Handoff(conn net.Conn) error {
+	if conn == nil {
+		return errNoConn
+	}
 	err := l.enqueue(conn)
 	if err != nil {
 		_ = conn.Close()

@@ -11,12 +11,20 @@ import (
 // answer must come within ten timeouts after the last one.
 func (i *InmemTransport) InstallSnapshot(_ ServerID, target ServerAddress, args *InstallSnapshotRequest, resp *InstallSnapshotResponse, data io.Reader) error {
 	clearResponse(resp)
-	pipe, err := i.openPipeFor(target, args)
-	if err == nil {
-		err = newInmemSnapshot(pipe, i.timeout).transfer(args, resp, data)
-		pipe.close(errAnswered)
+	return explainInmem(rpcInstallSnapshot, target, i.sendSnapshot(target, args, resp, data))
+}
+
+func (i *InmemTransport) sendSnapshot(target ServerAddress, args *InstallSnapshotRequest, resp *InstallSnapshotResponse, data io.Reader) error {
+	data, err := orEmpty(data, args.Size)
+	if err != nil {
+		return err
 	}
-	return explainInmem(rpcInstallSnapshot, target, err)
+	pipe, err := i.openPipeFor(target, args)
+	if err != nil {
+		return err
+	}
+	defer pipe.close(errAnswered)
+	return newInmemSnapshot(pipe, i.timeout).transfer(args, resp, data)
 }
 
 // inmemSnapshot carries the body of a snapshot from the sender's goroutine,

@@ -180,19 +180,23 @@ func liveHeap() uint64 {
 // A snapshot in memory keeps the promises of one over the network.
 func TestInmemSnapshots(t *testing.T) {
 	for name, c := range map[string]struct {
-		size, length int64
-		text         string
+		size int64
+		data io.Reader
+		text string
 	}{
-		"empty":    {0, 0, ""},
-		"whole":    {1 << 20, 1 << 20, ""},
-		"short":    {100, 99, "ended after 99 of 100 bytes"},
-		"too long": {100, 101, "more than Size"},
+		"empty":         {0, io.LimitReader(zeros{}, 0), ""},
+		"no reader":     {0, nil, ""},
+		"whole":         {1 << 20, io.LimitReader(zeros{}, 1<<20), ""},
+		"short":         {100, io.LimitReader(zeros{}, 99), "ended after 99 of 100 bytes"},
+		"too long":      {100, io.LimitReader(zeros{}, 101), "more than Size"},
+		"missing":       {100, nil, "nil reader: data must yield the 100 bytes of Size"},
+		"negative size": {-1, nil, "Size is -1"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				a, b := inmemPair(t)
 				serve(t, b, accept)
-				resp, err := install(a, c.size, io.LimitReader(zeros{}, c.length))
+				resp, err := install(a, c.size, c.data)
 				if c.text != "" {
 					require.ErrorContains(t, err, c.text)
 					return

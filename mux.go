@@ -246,7 +246,7 @@ func (m *Mux) register(keys []MuxKey) (*HandoffLayer, error) {
 			return nil, err
 		}
 	}
-	layer := NewHandoffLayer(m.addr, m.dialer(keys[0]))
+	layer := newHandoffLayer(m.addr, m.dialer(keys[0]))
 	layer.release = func() { m.unregister(keys) }
 	layer.admit = m.admit
 	for _, key := range keys {

@@ -615,6 +615,19 @@ func TestHandoff(t *testing.T) {
 	})
 }
 
+// What a HandoffLayer was not given is missed where it is used, or at once.
+func TestAHandoffLayerSaysWhatItLacks(t *testing.T) {
+	require.PanicsWithValue(t, "raftwire: NewHandoffLayer has no addr: give it the address that peers are told",
+		func() { raftwire.NewHandoffLayer(nil, nil) })
+	layer := raftwire.NewHandoffLayer(&net.TCPAddr{}, nil)
+	_, err := layer.Dial("b", 0)
+	require.ErrorContains(t, err, "this layer cannot dial: give NewHandoffLayer a DialFunc")
+	require.ErrorContains(t, layer.Handoff(nil), "the connection is nil")
+	require.NoError(t, layer.Close())
+	_, err = layer.Accept()
+	require.ErrorIs(t, err, net.ErrClosed, "nothing was handed over")
+}
+
 // Smoke, over real sockets: a plain listener, and the connection itself.
 func TestMuxOverTCP(t *testing.T) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")

@@ -129,9 +129,9 @@ func NewNetworkTransportWithLogger(stream StreamLayer, maxPool int, timeout time
 // begins to accept connections. Heartbeats that arrive before
 // SetHeartbeatHandler go to Consumer.
 //
-// It cannot return an error. With a configuration that makes no sense it logs
-// what is wrong and returns a transport that is shut down: every call returns
-// an error that says what to do.
+// It cannot return an error. With a configuration that makes no sense it closes
+// Stream, logs what is wrong and returns a transport that is shut down: peers
+// are refused at once, and every call returns an error that says what to do.
 func NewNetworkTransportWithConfig(config *NetworkTransportConfig) *NetworkTransport {
 	if config == nil {
 		config = new(NetworkTransportConfig)
@@ -188,11 +188,15 @@ func newRPC(command any, body io.Reader, answers chan<- RPCResponse) RPC {
 	return RPC{Command: command, Reader: body, RespChan: answers}
 }
 
-// refuse makes a transport that nothing can be done with.
+// refuse makes a transport that nothing can be done with. Its stream is closed,
+// too: peers would connect, and wait for somebody to accept.
 func (n *NetworkTransport) refuse(err error) {
 	n.logger.Error("transport not started", keyError, err)
 	n.refusal = err
 	n.beginShutdown()
+	if n.stream != nil {
+		_ = n.stream.Close()
+	}
 }
 
 // Consumer implements [Transport]. The channel is unbuffered.

@@ -253,6 +253,9 @@ func TestBadConfigurationEndsInAnErrorThatSaysWhatToDo(t *testing.T) {
 			var log bytes.Buffer
 			withLog(&log)(c)
 			trans := raftwire.NewNetworkTransportWithConfig(c)
+			if layer, given := c.Stream.(*plainLayer); given {
+				require.True(t, layer.closed, "peers would wait to be accepted")
+			}
 			require.ErrorContains(t, appendOnce(trans, "b"), advice)
 			require.ErrorContains(t, installSnapshot(trans, "b", ""), advice)
 			_, err := trans.AppendEntriesPipeline("b", "b")
@@ -288,6 +291,8 @@ func TestABadRequestIsRefusedBeforeItTravels(t *testing.T) {
 		require.ErrorContains(t, err, "Entries[1] must be set")
 		err = a.InstallSnapshot("b", "b", &raftwire.InstallSnapshotRequest{Size: -1}, new(raftwire.InstallSnapshotResponse), nil)
 		require.ErrorContains(t, err, "Size is -1")
+		_, err = install(a, 100, nil)
+		require.ErrorContains(t, err, "InstallSnapshot to b: nil reader: data must yield the 100 bytes of Size")
 	})
 }
 
@@ -316,6 +321,7 @@ type net_ = net.Conn
 type plainLayer struct {
 	dial   func() (net.Conn, error)
 	accept func() (net.Conn, error)
+	closed bool
 }
 
 func (l *plainLayer) Accept() (net.Conn, error) {
@@ -324,7 +330,7 @@ func (l *plainLayer) Accept() (net.Conn, error) {
 	}
 	return nil, errors.New("nobody comes")
 }
-func (l *plainLayer) Close() error   { return nil }
+func (l *plainLayer) Close() error   { l.closed = true; return nil }
 func (l *plainLayer) Addr() net.Addr { return &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 1} }
 func (l *plainLayer) Dial(raftwire.ServerAddress, time.Duration) (net.Conn, error) {
 	return l.dial()

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -27,8 +28,23 @@ const (
 // before it has got everything, sending stops and that answer is returned.
 func (n *NetworkTransport) InstallSnapshot(id ServerID, target ServerAddress, args *InstallSnapshotRequest, resp *InstallSnapshotResponse, data io.Reader) error {
 	return n.request(id, target, rpcInstallSnapshot, args, resp, func(addr ServerAddress, start time.Time) (sizes, error) {
+		data, err := orEmpty(data, args.Size)
+		if err != nil {
+			return sizes{}, err
+		}
 		return n.sendSnapshot(addr, start, args, resp, data)
 	})
+}
+
+// orEmpty returns data, or a reader of nothing if it is nil and may be.
+func orEmpty(data io.Reader, size int64) (io.Reader, error) {
+	switch {
+	case data != nil:
+		return data, nil
+	case size > 0:
+		return nil, fmt.Errorf("nil reader: data must yield the %d bytes of Size", size)
+	}
+	return strings.NewReader(""), nil
 }
 
 func (n *NetworkTransport) sendSnapshot(addr ServerAddress, start time.Time, args *InstallSnapshotRequest, resp *InstallSnapshotResponse, data io.Reader) (sizes, error) {

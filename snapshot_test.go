@@ -150,6 +150,17 @@ func TestASnapshotReaderOfTheWrongLengthIsAnErrorAtOnce(t *testing.T) {
 	}
 }
 
+// What a core has no bytes for needs no reader.
+func TestAnEmptySnapshotNeedsNoReader(t *testing.T) {
+	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
+		a, b := listen(t, net, "a"), listen(t, net, "b")
+		serve(t, b, accept)
+		resp, err := install(a, 0, nil)
+		require.NoError(t, err)
+		require.True(t, resp.Success)
+	})
+}
+
 func TestASnapshotReaderThatFailsIsAnError(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		a, b := listen(t, net, "a"), listen(t, net, "b")

@@ -218,7 +218,7 @@ func NewTLSStreamLayer(inner StreamLayer, config TLSConfig) (*TLSStreamLayer, er
 		return nil, fmt.Errorf("raftwire: TLS: %w", err)
 	}
 	l := &TLSStreamLayer{inner: inner, identity: identity, timeout: config.HandshakeTimeout}
-	l.done = NewHandoffLayer(inner.Addr(), l.DialContext)
+	l.done = newHandoffLayer(inner.Addr(), l.DialContext)
 	l.done.admit = l.admit
 	l.reception = reception{
 		listener: inner,

@@ -43,6 +43,7 @@ type Transport interface {
 	// InstallSnapshot sends a snapshot: the request, then exactly args.Size
 	// bytes of data. data is read by the calling goroutine and not touched
 	// after the call returned; a reader that ends early or late is an error.
+	// It may be nil if Size is 0.
 	InstallSnapshot(id ServerID, target ServerAddress, args *InstallSnapshotRequest, resp *InstallSnapshotResponse, data io.Reader) error
 
 	// EncodePeer turns an address into the bytes that travel in requests. It may
