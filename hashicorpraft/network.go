@@ -46,8 +46,7 @@ func NewTCPTransportWithConfig(bindAddr string, advertise net.Addr, config *raft
 	if err != nil {
 		return nil, err
 	}
-	config.Logger = wire.Logger
-	config.Stream = RaftStream(wire.Stream)
+	tellMade(config, wire)
 	return WrapNetwork(network), nil
 }
 
@@ -62,9 +61,15 @@ func NewTLSTransport(bindAddr string, advertise net.Addr, security raftwire.TLSC
 	if err != nil {
 		return nil, err
 	}
-	config.Logger = wire.Logger
-	config.Stream = RaftStream(wire.Stream)
+	tellMade(config, wire)
 	return WrapNetwork(network), nil
+}
+
+// tellMade stores what a constructor has made in config, unless that is nil.
+func tellMade(config *raft.NetworkTransportConfig, wire *raftwire.NetworkTransportConfig) {
+	if config != nil {
+		config.Logger, config.Stream = wire.Logger, RaftStream(wire.Stream)
+	}
 }
 
 // NewNetworkTransport returns a transport over stream. It is
@@ -79,17 +84,24 @@ func NewNetworkTransportWithLogger(stream raft.StreamLayer, maxPool int, timeout
 }
 
 // NewNetworkTransportWithConfig is [NewNetworkTransport] with a configuration.
-// It stores the default logger in config.Logger if that is nil.
+// It stores the default logger in config.Logger if that is nil. With a
+// configuration that makes no sense it closes config.Stream, logs what is wrong
+// and returns a transport that is shut down.
 func NewNetworkTransportWithConfig(config *raft.NetworkTransportConfig) *NetworkTransport {
 	wire := WireConfig(config)
 	network := raftwire.NewNetworkTransportWithConfig(wire)
-	config.Logger = wire.Logger
+	if config != nil {
+		config.Logger = wire.Logger
+	}
 	return WrapNetwork(network)
 }
 
 // WrapNetwork is [Wrap] for a network transport, made with the options that
 // only raftwire's configuration has.
 func WrapNetwork(network *raftwire.NetworkTransport) *NetworkTransport {
+	if network == nil {
+		panic(errNothingToWrap)
+	}
 	wrapper := Wrap(network)
 	// It has been listening: a request may have come before it was wrapped.
 	wrapper.pump = startPump(network, wrapper.open)
@@ -135,8 +147,11 @@ func (n *NetworkTransport) IsShutdown() bool { return n.network.IsShutdown() }
 // WireConfig returns config with raftwire's types, for a transport with options
 // that only raftwire has: add them, call one of raftwire's constructors, and
 // [WrapNetwork] what it returns. The bytes on the wire do not depend on who
-// reads the configuration.
+// reads the configuration. nil means the zero value.
 func WireConfig(config *raft.NetworkTransportConfig) *raftwire.NetworkTransportConfig {
+	if config == nil {
+		config = new(raft.NetworkTransportConfig)
+	}
 	return &raftwire.NetworkTransportConfig{
 		ServerAddressProvider:   wireProviderOf(config.ServerAddressProvider),
 		Logger:                  config.Logger,

@@ -13,6 +13,8 @@ import (
 	"github.com/hashicorp/raft"
 	"github.com/raftwire/raftwire"
 	"github.com/raftwire/raftwire/faultnet"
+	"github.com/raftwire/raftwire/internal/errno"
+	"github.com/raftwire/raftwire/internal/testca"
 	"github.com/stretchr/testify/require"
 )
 
@@ -42,6 +44,9 @@ func TestEveryConstructorMakesATransport(t *testing.T) {
 		},
 		"TCP with config": func() (*NetworkTransport, error) {
 			return NewTCPTransportWithConfig("127.0.0.1:0", nil, networkConfig())
+		},
+		"TCP with nil config": func() (*NetworkTransport, error) {
+			return NewTCPTransportWithConfig("127.0.0.1:0", nil, nil)
 		},
 		"stream": func() (*NetworkTransport, error) {
 			return NewNetworkTransport(listen(t), 1, rpcTimeout, io.Discard), nil
@@ -89,6 +94,34 @@ func TestRefusalsAreCounted(t *testing.T) {
 	require.NoError(t, conn.Close())
 	require.NoError(t, transport.Close())
 	require.Equal(t, raftwire.Refusals{Foreign: 1}, transport.Refusals())
+}
+
+// nil is what it is for raftwire: the zero value where there is one.
+func TestNilIsNoRiddle(t *testing.T) {
+	require.Equal(t, new(raftwire.NetworkTransportConfig), WireConfig(nil))
+	shut := NewNetworkTransportWithConfig(nil)
+	require.True(t, shut.IsShutdown())
+	require.NoError(t, shut.Close())
+	secure, err := NewTLSTransport("127.0.0.1:0", nil, security(t, testca.New()), nil)
+	require.NoError(t, err)
+	require.NoError(t, secure.Close())
+	for name, wrap := range map[string]func(){
+		"Wrap":        func() { Wrap(nil) },
+		"WrapNetwork": func() { WrapNetwork(nil) },
+		"WrapInmem":   func() { WrapInmem(nil) },
+	} {
+		require.PanicsWithValue(t, "hashicorpraft: the transport to wrap is nil: look at the error of its constructor", wrap, name)
+	}
+}
+
+// A transport that was not started leaves nobody to wait for it.
+func TestARefusedConfigurationClosesItsStream(t *testing.T) {
+	stream := listen(t)
+	shut := NewNetworkTransport(stream, -1, rpcTimeout, io.Discard)
+	require.True(t, shut.IsShutdown())
+	_, err := net.Dial("tcp", stream.Addr().String())
+	require.ErrorIs(t, err, errno.Refused)
+	require.NoError(t, shut.Close())
 }
 
 func TestConstructorsReportWhatHashicorpRaftReports(t *testing.T) {

@@ -26,7 +26,7 @@ type Transport struct {
 
 // Wrap returns t with the types of hashicorp/raft. It takes t over: t's
 // Consumer and heartbeat handler are the wrapper's from now on, and closing
-// the wrapper closes t. Wrap a transport once.
+// the wrapper closes t. Wrap a transport once; Wrap panics if there is none.
 //
 // The transports of raftwire hand their requests over without a goroutine in
 // between ([raftwire.WithDispatcher], [raftwire.WithPipelineSink]). For any
@@ -37,6 +37,9 @@ type Transport struct {
 // the error that hashicorp/raft takes for a granted one, so that such a
 // cluster elects as if pre-vote were off.
 func Wrap(t raftwire.Transport) *Transport {
+	if t == nil {
+		panic(errNothingToWrap)
+	}
 	wrapper := &Transport{inner: t, desk: dispatch.NewDesk(make(chan raft.RPC), newRPC)}
 	if seam, ok := t.(raftwire.WithDispatcher); ok {
 		seam.SetDispatcher(wrapper.open)
@@ -45,6 +48,8 @@ func Wrap(t raftwire.Transport) *Transport {
 	}
 	return wrapper
 }
+
+const errNothingToWrap = "hashicorpraft: the transport to wrap is nil: look at the error of its constructor"
 
 // Unwrap returns the transport that Wrap was called with, for what only
 // raftwire's own methods offer.

@@ -28,6 +28,9 @@ const scope = "github.com/raftwire/raftwire"
 // provider. Several transports may have the same hooks, and are measured
 // together; to tell them apart, give each hooks with other Attributes.
 func New(provider metric.MeterProvider, options Options) (raftwire.Hooks, error) {
+	if provider == nil {
+		return raftwire.Hooks{}, errNoProvider
+	}
 	m, err := newMeasures(provider.Meter(scope), options)
 	if err != nil {
 		return raftwire.Hooks{}, err
@@ -42,6 +45,8 @@ func New(provider metric.MeterProvider, options Options) (raftwire.Hooks, error)
 		Refused:          m.refused,
 	}, nil
 }
+
+var errNoProvider = errors.New("raftwireotel: the MeterProvider is nil: use otel.GetMeterProvider(), or one of your own")
 
 // background is the context of everything: hooks know of no other.
 var background = context.Background()

@@ -22,6 +22,9 @@ var _ StatsSource = (*raftwire.NetworkTransport)(nil)
 // registration is unregistered, which may be after the transport was closed.
 // Of options, Attributes count: several transports need different ones.
 func Observe(provider metric.MeterProvider, source StatsSource, options Options) (metric.Registration, error) {
+	if provider == nil {
+		return nil, errNoProvider
+	}
 	meter := provider.Meter(scope)
 	o, err := newObserved(meter)
 	if err != nil {

@@ -121,6 +121,13 @@ func TestFiguresAreRight(t *testing.T) {
 	})
 }
 
+func TestAProviderIsRequired(t *testing.T) {
+	_, err := New(nil, Options{})
+	require.ErrorContains(t, err, "raftwireotel: the MeterProvider is nil: use otel.GetMeterProvider()")
+	_, err = Observe(nil, nil, Options{})
+	require.ErrorContains(t, err, "raftwireotel: the MeterProvider is nil: use otel.GetMeterProvider()")
+}
+
 func TestPeersCanBeOmitted(t *testing.T) {
 	for omit, want := range map[bool]int{false: 2, true: 1} {
 		reader := sdk.NewManualReader()

@@ -1,6 +1,8 @@
 package prometheus
 
 import (
+	"errors"
+	"fmt"
 	"strconv"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -16,16 +18,20 @@ type Options struct {
 }
 
 // New returns hooks that measure what transports report, and registers their
-// metrics with reg. It fails if reg has such metrics already.
+// metrics with reg. It fails if reg has such metrics already, with the error of
+// reg in its own.
 //
 // Several transports may have the same hooks, and are measured together. To
 // tell them apart, give each its own hooks and a registerer with a label:
 //
 //	prometheus.WrapRegistererWith(prometheus.Labels{"group": "7"}, reg)
 func New(reg prometheus.Registerer, options Options) (raftwire.Hooks, error) {
+	if reg == nil {
+		return raftwire.Hooks{}, errors.New("raftwireprom: the registerer is nil: use prometheus.DefaultRegisterer, or a registry of your own")
+	}
 	m := newMetrics(options)
 	if err := reg.Register(m.all); err != nil {
-		return raftwire.Hooks{}, err
+		return raftwire.Hooks{}, explain(err)
 	}
 	return raftwire.Hooks{
 		Dialed:           m.dialed,
@@ -36,6 +42,13 @@ func New(reg prometheus.Registerer, options Options) (raftwire.Hooks, error) {
 		SnapshotProgress: m.snapshotProgress,
 		Refused:          m.refused,
 	}, nil
+}
+
+func explain(err error) error {
+	if already := (prometheus.AlreadyRegisteredError{}); errors.As(err, &already) {
+		return fmt.Errorf("raftwireprom: this registerer has these metrics already: share the hooks, or wrap it with prometheus.WrapRegistererWith: %w", err)
+	}
+	return fmt.Errorf("raftwireprom: %w", err)
 }
 
 // metrics are the vectors that hooks fill. The busiest of them are kept by key,

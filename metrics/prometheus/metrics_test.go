@@ -101,9 +101,16 @@ func TestARegistryTakesTheMetricsOnceUnlessLabelsDiffer(t *testing.T) {
 	hooks, err := New(reg, Options{})
 	var already prometheus.AlreadyRegisteredError
 	require.ErrorAs(t, err, &already)
+	require.ErrorContains(t, err, "raftwireprom: this registerer has these metrics already: share the hooks, or wrap it with prometheus.WrapRegistererWith: ")
 	require.Zero(t, hooks)
 	_, err = New(prometheus.WrapRegistererWith(prometheus.Labels{"group": "7"}, prometheus.NewRegistry()), Options{})
 	require.NoError(t, err)
+}
+
+func TestARegistererIsRequired(t *testing.T) {
+	hooks, err := New(nil, Options{})
+	require.ErrorContains(t, err, "raftwireprom: the registerer is nil: use prometheus.DefaultRegisterer")
+	require.Zero(t, hooks)
 }
 
 func TestPeersCanBeOmitted(t *testing.T) {
