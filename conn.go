@@ -2,10 +2,13 @@ package raftwire
 
 import (
 	"crypto/tls"
+	"fmt"
+	"io"
 	"net"
 	"sync"
 	"time"
 
+	"github.com/raftwire/raftwire/internal/errno"
 	"github.com/raftwire/raftwire/internal/msgpack"
 )
 
@@ -332,7 +335,20 @@ func (c *conn) await() error {
 	if c.in.Buffered() > 0 {
 		return nil
 	}
-	return c.in.Fill()
+	if err := c.in.Fill(); err != nil {
+		return c.explainSilence(err)
+	}
+	return nil
+}
+
+// explainSilence tells what an error means that came in place of a message. A
+// peer that hangs up on the first request of a connection had a reason. As long
+// as nothing was ever answered nothing was consumed.
+func (c *conn) explainSilence(err error) error {
+	if c.inbound || c.in.Consumed() > 0 || err != io.EOF && !errno.IsCut(err) {
+		return err
+	}
+	return fmt.Errorf("the peer closed the connection without an answer: its log says why (does it want TLS, or a Mux key?): %w", err)
 }
 
 // receive reads an answer into resp, which is zero afterwards unless an answer

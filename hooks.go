@@ -293,11 +293,11 @@ func (m *meter) ready() {
 }
 
 // post is called when the answer has been posted, with its size.
-func (m *meter) post(kind rpcKind, answer RPCResponse, size int) {
+func (m *meter) post(answer RPCResponse, size int) {
 	if m == nil {
 		return
 	}
-	m.end(&m.answered, int64(size), answerError(kind, answer))
+	m.end(&m.answered, int64(size), answer.Error)
 }
 
 // abandon is called when the connection has ended because of err.

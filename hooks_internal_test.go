@@ -41,7 +41,7 @@ func serveUnmeasured(s *session, args *AppendEntriesRequest) {
 	s.meter.pop()
 	s.meter.answer()
 	s.meter.ready()
-	s.meter.post(rpcAppendEntries, RPCResponse{}, 50)
+	s.meter.post(RPCResponse{}, 50)
 }
 
 // BenchmarkSetHooks is the same for hooks that do nothing with what they are told.

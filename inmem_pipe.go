@@ -165,11 +165,9 @@ func (p *inmemPipe) deal(d Dispatcher, kind rpcKind, command any, body io.Reader
 
 // copyAnswer does what the wire does to an answer.
 func (p *inmemPipe) copyAnswer(kind rpcKind, answer RPCResponse, resp any) error {
-	text := answerText(kind, answer)
-	if answers(kind, answer.Response) {
-		copyResponse(resp, answer.Response)
-	}
-	if text != "" {
+	answer, _ = answerTo(kind, answer)
+	copyResponse(resp, answer.Response)
+	if text := answerText(answer); text != "" {
 		return &RemoteError{Op: kind.String(), Peer: p.target, Text: text}
 	}
 	return nil

@@ -256,7 +256,7 @@ func TestRefusalsAreSeen(t *testing.T) {
 	}{
 		"nothing":             {"", nil, silent, "WARN", "no request began within FirstByteTimeout"},
 		"half a request":      {"\x03\x83\xa4", nil, stalled, "WARN", `error="a request made no progress within Timeout (1s)"`},
-		"half a snapshot":     {string(snapshotHeader(1<<30)) + "ten bytes.", nil, stalled, "WARN", "i/o timeout"},
+		"half a snapshot":     {string(snapshotHeader(1<<30)) + "ten bytes.", nil, stalled, "WARN", `error="the snapshot stalled after 10 of 1073741824 bytes: nothing came for Timeout (1s)"`},
 		"too large a request": {"\x00\x81\xa4Addr\xda\xff\xff", nil, tooLarge, "WARN", "is over MaxMessageBytes, which is 50000"},
 		"bloat":               {tinyEntries, nil, tooLarge, "WARN", "bytes of memory for"},
 		"HTTP":                {"GET / HTTP/1.1\r\n", nil, foreign, "WARN", "unknown rpc type 71: this looks like an HTTP request"},
@@ -271,6 +271,7 @@ func TestRefusalsAreSeen(t *testing.T) {
 		"no msgpack":          {"\x03\xc1", nil, malformed, "WARN", "a byte that begins no value"},
 		"goodbye":             {"\x03\x80", hearAndClose, raftwire.Refusals{}, "DEBUG", "EOF"},
 		"goodbye in between":  {"\x03\x83\xa4", closeNow, raftwire.Refusals{}, "INFO", "unexpected EOF"},
+		"goodbye in a body":   {string(snapshotHeader(1<<30)) + "ten bytes.", closeNow, raftwire.Refusals{}, "INFO", `error="the sender ended the snapshot after 10 of 1073741824 bytes: unexpected EOF"`},
 		"a reset":             {"\x03\x80", resetNow, raftwire.Refusals{}, "INFO", "reset"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -357,7 +357,11 @@ func (m *Mux) sortTLS(conn *tls.Conn) (net.Conn, *HandoffLayer, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	return m.sortFirst(conn, first)
+	sorted, layer, err := m.sortFirst(conn, first)
+	if protocols := m.protocols(); err != nil && protocol == "" && len(protocols) > 0 {
+		err = &refusal{foreign, fmt.Sprintf("its TLS negotiated no protocol, of %q, and %v", protocols, err)}
+	}
+	return sorted, layer, err
 }
 
 // sortFirst finds the layer for a connection that began with first.
@@ -446,6 +450,7 @@ func (m *Mux) protocols() (all []string) {
 			all = append(all, key.protocol)
 		}
 	}
+	slices.Sort(all)
 	return all
 }
 

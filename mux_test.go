@@ -353,6 +353,34 @@ func TestMuxRefusesWhomTLSRefuses(t *testing.T) {
 	})
 }
 
+// A client whose TLS lacks what a layer goes by is told apart from one that only
+// begins in a strange way.
+func TestMuxSaysThatNoProtocolWasNegotiated(t *testing.T) {
+	for name, c := range map[string]struct {
+		keys []raftwire.MuxKey
+		line string
+	}{
+		"protocols":    {[]raftwire.MuxKey{raftwire.ALPN("b"), raftwire.ALPN("a")}, `its TLS negotiated no protocol, of ["a" "b"], and no layer has its first byte, 71: this looks like an HTTP request`},
+		"no protocols": {[]raftwire.MuxKey{raftwire.FirstByte(7)}, `error="no layer has its first byte, 71: this looks like an HTTP request`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var log bytes.Buffer
+			onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
+				secured := newTLS()
+				there := share(t, net, "there", withTLS(secured), withMuxLog(&log))
+				layerOf(t, there, c.keys...)
+				conn := tls.Client(connect(t, net, "there", ""), secured)
+				_, err := io.WriteString(conn, "GET / HTTP/1.1\r\n\r\n")
+				require.NoError(t, err)
+				requireEnd(t, conn)
+				require.NoError(t, there.Close())
+				require.Equal(t, raftwire.Refusals{Foreign: 1}, there.Refusals())
+			})
+			require.Contains(t, strings.ReplaceAll(log.String(), `\"`, `"`), c.line)
+		})
+	}
+}
+
 // A configuration that is fetched for each connection keeps its say.
 func TestMuxAsksForTheConfigurationOfEachConnection(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {

@@ -406,6 +406,71 @@ func TestARequestOverTheLimitIsRefused(t *testing.T) {
 	require.Contains(t, log.String(), "is over MaxMessageBytes, which is 10000")
 }
 
+// What answers without being a peer is named, and who hangs up on the first
+// request of a connection had a reason.
+func TestWhatIsNoPeerIsNamed(t *testing.T) {
+	const noAnswer = "the peer closed the connection without an answer: its log says why (does it want TLS, or a Mux key?): "
+	for name, c := range map[string]struct {
+		answer string
+		leave  func(net_)
+		text   string
+	}{
+		"SSH":       {"SSH-2.0-OpenSSH_9.9\r\n", waitAndClose, "this is no Raft peer's answer: it looks like an SSH server"},
+		"HTTP":      {"HTTP/1.1 400 Bad Request\r\n", waitAndClose, "this is no Raft peer's answer: it looks like an HTTP response"},
+		"TLS":       {"\x15\x03\x01\x00\x02\x02\x46", waitAndClose, "this is no Raft peer's answer: it looks like a TLS alert"},
+		"something": {"\x07", waitAndClose, "this is no Raft peer's answer: found an integer (0x07), not a byte string"},
+		"goodbye":   {"", closeNow, noAnswer},
+		"a reset":   {"", resetNow, noAnswer},
+		"half":      {"\xa0", closeNow, ": unexpected EOF"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
+				a := listen(t, net, "a")
+				pretend(t, net, "b", func(conn net_) {
+					_, _ = io.WriteString(conn, c.answer)
+					c.leave(conn)
+				})
+				for kind, call := range calls {
+					require.ErrorContains(t, call(a, "b"), c.text, kind)
+				}
+				err := appendTo(openPipeline(t, a, "b"))
+				require.ErrorContains(t, err, c.text)
+				require.Equal(t, name == "goodbye", errors.Is(err, io.EOF))
+			})
+		})
+	}
+}
+
+// A connection that has brought an answer is one to a peer, whatever ends it.
+func TestWhoHasAnsweredIsAPeer(t *testing.T) {
+	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
+		a, b := listen(t, net, "a"), listen(t, net, "b")
+		fillPool(t, a, b, 1)
+		future := send(t, openPipeline(t, a, "b"), 1)[0]
+		<-b.Consumer()
+		b.CloseStreams()
+		require.EqualError(t, future.Error(), "AppendEntries to b: EOF")
+	})
+}
+
+// pretend lets something that is no peer listen on a host, which does as it
+// likes when a request has come.
+func pretend(t *testing.T, net *faultnet.Network, host string, meet func(net_)) {
+	t.Helper()
+	layer, err := net.Host(host).Listen()
+	require.NoError(t, err)
+	ended := make(chan struct{})
+	t.Cleanup(func() { require.NoError(t, layer.Close()); <-ended })
+	go func() {
+		defer close(ended)
+		for conn, err := layer.Accept(); err == nil; conn, err = layer.Accept() {
+			_, _ = conn.Read(make([]byte, 4096))
+			meet(conn)
+			_ = conn.Close()
+		}
+	}()
+}
+
 // P12: inside a message the peer has to make progress; between messages it
 // may be silent for ever.
 func TestAHalfSentRequestEndsItsConnection(t *testing.T) {

@@ -118,6 +118,11 @@ func (n *NetworkTransport) logEnd(c *conn, err error) {
 	n.refusals.report(n.logger, c.peer, err, gone)
 }
 
+// logWrongAnswer says that the consumer answered a peer with a wrong type.
+func (n *NetworkTransport) logWrongAnswer(peer ServerAddress, err error) {
+	n.refusals.limit.log(n.logger, hclog.Error, topic{detail: err.Error()}, "wrong answer", keyPeer, peer, keyError, err)
+}
+
 // refusals counts and logs how inbound connections end. The zero value is
 // ready for use.
 type refusals struct {

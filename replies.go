@@ -18,8 +18,9 @@ const flushAfter = 4 << 10
 type replies struct {
 	conn   *conn
 	meter  *meter
-	limit  int    // of those that are owed
-	sender func() // sendAll, made once: it is started often
+	limit  int                                 // of those that are owed
+	sender func()                              // sendAll, made once: it is started often
+	wrong  func(peer ServerAddress, err error) // is told of answers of a wrong type
 
 	posted int // bytes since the last flush; owned by whoever sends
 
@@ -179,14 +180,18 @@ func (r *replies) send(kind rpcKind, answer RPCResponse) error {
 }
 
 func (r *replies) post(kind rpcKind, answer RPCResponse) error {
+	answer, wrong := answerTo(kind, answer)
+	if wrong {
+		r.wrong(r.conn.peer, answer.Error)
+	}
 	var size int
 	err := r.conn.post(func(b *batch) {
-		b.appendResponse(kind, answer)
+		b.appendResponse(answer)
 		size = b.added()
 	})
 	if err == nil {
 		r.posted += size
-		r.meter.post(kind, answer, size)
+		r.meter.post(answer, size)
 	}
 	return err
 }

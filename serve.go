@@ -144,6 +144,7 @@ type session struct {
 func newSession(n *NetworkTransport, c *conn, p *place) *session {
 	s := &session{transport: n, conn: c, place: p, meter: newMeter(&n.hooks, p)}
 	s.replies.init(c, s.meter, n.maxDispatchAhead)
+	s.replies.wrong = n.logWrongAnswer
 	s.watch.conn = c
 	return s
 }
@@ -386,7 +387,7 @@ var errBodyUnread = errors.New("snapshot was answered before it was read to its 
 
 // serveSnapshot hands a snapshot over, with its body, which the consumer reads
 // until it answers. If some of it is unread then, the answer goes out at once,
-// the rest is read and thrown away, and the connection ends.
+// the rest is read and thrown away if there is any, and the connection ends.
 func (s *session) serveSnapshot(request *InstallSnapshotRequest) error {
 	if err := s.finish(); err != nil {
 		return err
@@ -423,6 +424,9 @@ func (s *session) lendBody(request *InstallSnapshotRequest, body *snapshotBody) 
 }
 
 func (s *session) rejectBody(body *snapshotBody) error {
+	if err := body.failure(); err != nil {
+		return err // which the consumer has answered to
+	}
 	if err := body.drain(); err != nil {
 		return fmt.Errorf("%w; then: %w", errBodyUnread, err)
 	}

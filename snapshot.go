@@ -347,8 +347,8 @@ type snapshotBody struct {
 
 var errBodyClosed = errors.New("raftwire: snapshot read after it was answered")
 
-// Read returns io.EOF after the announced size, io.ErrUnexpectedEOF if the
-// sender went before, and a timeout if it stalls.
+// Read returns io.EOF after the announced size, an error that is
+// io.ErrUnexpectedEOF if the sender went before, and a timeout if it stalls.
 func (b *snapshotBody) Read(p []byte) (int, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -376,16 +376,36 @@ func (b *snapshotBody) read(p []byte) (int, error) {
 	if got > 0 && b.left == 0 {
 		err = nil
 	}
-	b.err = b.lasting(err)
-	return got, err
+	return got, b.fail(err)
 }
 
-// lasting returns err, unless that is what interrupt has done to a Read.
-func (b *snapshotBody) lasting(err error) error {
-	if isTimeout(err) && b.answered.Load() && !b.closed {
-		return nil
+// fail makes err that of every further Read, unless interrupt has brought it
+// about, and says what it means to the snapshot.
+func (b *snapshotBody) fail(err error) error {
+	if err == nil || b.isInterrupt(err) {
+		return err
 	}
-	return err
+	b.err = b.explain(err)
+	return b.err
+}
+
+func (b *snapshotBody) explain(err error) error {
+	total := b.progress.event.Total
+	at := fmt.Sprintf("after %d of %d bytes", total-b.left, total)
+	switch {
+	case b.lost:
+		return err
+	case judge(err) == stalled:
+		return timeoutError(fmt.Sprintf("the snapshot stalled %s: nothing came for Timeout (%v)", at, b.conn.timeout))
+	case errors.Is(err, io.ErrUnexpectedEOF):
+		return fmt.Errorf("the sender ended the snapshot %s: %w", at, err)
+	}
+	return fmt.Errorf("the snapshot broke off %s: %w", at, err)
+}
+
+// isInterrupt reports whether err is what interrupt has done to a Read.
+func (b *snapshotBody) isInterrupt(err error) bool {
+	return isTimeout(err) && b.answered.Load() && !b.closed
 }
 
 // close takes the body back from the consumer, also from a Read under way, and
@@ -415,6 +435,15 @@ func (b *snapshotBody) over() (read int64) {
 	defer b.mu.Unlock()
 	b.progress.end()
 	return b.progress.event.Done
+}
+
+// failure returns why a Read failed, if the connection is of no more use then.
+// It is called after close.
+func (b *snapshotBody) failure() error {
+	if b.lost {
+		return nil // that was the file
+	}
+	return b.err
 }
 
 // drain reads what the consumer left: a sender that looks for the answer only

@@ -113,8 +113,7 @@ func (b *snapshotBody) fillFile(file *os.File, raw *net.TCPConn) (n int64, more 
 		// file. So nobody knows how many are still to come.
 		b.lost, b.left = true, math.MaxInt64
 	}
-	b.err = b.lasting(err)
-	return n, false, err // nil if the connection has ended, as Read will find
+	return n, false, b.fail(err) // nil if the connection has ended, as Read will find
 }
 
 func (b *snapshotBody) fillFromBuffer(file *os.File) (int64, error) {

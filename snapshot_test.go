@@ -144,7 +144,9 @@ func TestASnapshotReaderOfTheWrongLengthIsAnErrorAtOnce(t *testing.T) {
 					require.Zero(t, resp)
 				})
 				require.Zero(t, took)
-				require.ErrorIs(t, <-received, io.ErrUnexpectedEOF)
+				err := <-received
+				require.ErrorIs(t, err, io.ErrUnexpectedEOF)
+				require.ErrorContains(t, err, "the sender ended the snapshot after ")
 			})
 		})
 	}
@@ -365,6 +367,7 @@ func TestAStalledBodyFailsTheRead(t *testing.T) {
 			n, err = io.Copy(io.Discard, rpc.Reader)
 			requireTimeout(t, err)
 		}))
+		require.EqualError(t, err, "the snapshot stalled after 10 of 1073741824 bytes: nothing came for Timeout (1s)")
 		require.Equal(t, int64(10), n)
 		rpc.Respond(nil, err)
 	})

@@ -72,6 +72,14 @@ func guessForeign(first byte) string {
 	return "this looks like " + guess
 }
 
+// guessAnswer says what the other end looks like whose answer is not TLS.
+func guessAnswer(first byte) string {
+	if guess := foreignAnswer(first); guess != "" {
+		return "it looks like " + guess
+	}
+	return fmt.Sprintf("its answer begins with byte %#x", first)
+}
+
 // classOf puts what is wrong with a certificate into one of a few words.
 func classOf(err error) string {
 	var (
@@ -98,7 +106,7 @@ func explainDialled(err error) error {
 	var header tls.RecordHeaderError
 	switch {
 	case errors.As(err, &header):
-		return fmt.Errorf("the peer does not speak TLS: %s", guessForeign(header.RecordHeader[0]))
+		return fmt.Errorf("the peer does not speak TLS: %s", guessAnswer(header.RecordHeader[0]))
 	case isGone(err):
 		return fmt.Errorf("the peer closed the connection (does it accept TLS there?): %w", err)
 	}

@@ -316,7 +316,7 @@ func TestThereIsNoPlaintextFallback(t *testing.T) {
 				_ = conn.Close()
 			}
 		}()
-		require.ErrorContains(t, appendOnce(w.b, "c"), "the peer does not speak TLS: this looks like an SSH client")
+		require.ErrorContains(t, appendOnce(w.b, "c"), "the peer does not speak TLS: it looks like an SSH server")
 		synctest.Wait()
 	})
 }

@@ -1,6 +1,7 @@
 package raftwire
 
 import (
+	"errors"
 	"fmt"
 
 	"github.com/raftwire/raftwire/internal/msgpack"
@@ -108,31 +109,34 @@ func entriesIn(command any) int {
 	return 0
 }
 
-// appendResponse appends the answer to a request of the given kind. A response
-// that is nil, or a nil pointer, travels as nil, and so does one of a type
-// that does not answer the request; answerText says so then.
-func (b *batch) appendResponse(kind rpcKind, answer RPCResponse) {
-	b.bytes = msgpack.AppendString(b.bytes, answerText(kind, answer))
-	if !answers(kind, answer.Response) {
-		answer.Response = nil
-	}
+// appendResponse appends an answer. A response that is nil, or a nil pointer,
+// travels as nil.
+func (b *batch) appendResponse(answer RPCResponse) {
+	b.bytes = msgpack.AppendString(b.bytes, answerText(answer))
 	b.bytes = appendResponseBody(b.bytes, answer.Response)
 }
 
 // answerText returns the error text of an answer, or "".
-func answerText(kind rpcKind, answer RPCResponse) string {
-	if err := answerError(kind, answer); err != nil {
-		return err.Error()
+func answerText(answer RPCResponse) string {
+	if answer.Error != nil {
+		return answer.Error.Error()
 	}
 	return ""
 }
 
-// answerError returns the error of an answer, or nil.
-func answerError(kind rpcKind, answer RPCResponse) error {
-	if answer.Error == nil && !answers(kind, answer.Response) {
-		return fmt.Errorf("the consumer answered %v with a %T", kind, answer.Response)
+// answerTo returns what a consumer's answer to a request of the given kind is to
+// its peer. A response of a type that does not answer it is left out; if it is
+// not the response to an error, the answer is wrong, and its error says so.
+func answerTo(kind rpcKind, answer RPCResponse) (_ RPCResponse, wrong bool) {
+	if answers(kind, answer.Response) {
+		return answer, false
 	}
-	return answer.Error
+	wrong = answer.Error == nil
+	if wrong {
+		answer.Error = fmt.Errorf("the consumer answered %v with a %T", kind, answer.Response)
+	}
+	answer.Response = nil
+	return answer, wrong
 }
 
 func answers(kind rpcKind, response any) bool {
@@ -199,8 +203,22 @@ func readResponse(r *msgpack.Reader, resp any) (text string, err error) {
 	}
 	if err = r.Err(); err != nil {
 		clearResponse(resp)
+		err = explainAnswer(err, r.Consumed())
 	}
 	return text, err
+}
+
+// explainAnswer tells what an error in an answer means of which so many bytes
+// were read.
+func explainAnswer(err error, consumed int64) error {
+	var message *msgpack.Error
+	if consumed != 1 || !errors.As(err, &message) {
+		return err
+	}
+	if guess := foreignAnswer(message.Found); guess != "" {
+		return fmt.Errorf("this is no Raft peer's answer: it looks like %s", guess)
+	}
+	return fmt.Errorf("this is no Raft peer's answer: %w", err)
 }
 
 // clearResponse zeroes resp, so that a failed call leaves nothing stale: a
@@ -251,10 +269,28 @@ func (e *unknownKindError) Error() string {
 	return text
 }
 
-// tlsHandshake is how TLS begins: ContentType handshake, RFC 8446 §5.1.
-const tlsHandshake = 0x16
+// How TLS begins, and how it says no: ContentTypes of RFC 8446 §5.1.
+const (
+	tlsHandshake = 0x16
+	tlsAlert     = 0x15
+)
 
-// foreignProtocol names what a connection's first byte looks like, or "".
+// foreignAnswer names what the first byte looks like that comes back on a
+// connection that was dialled, or "".
+func foreignAnswer(first byte) string {
+	switch first {
+	case 'H':
+		return "an HTTP response"
+	case 'S':
+		return "an SSH server" // RFC 4253 §4.2
+	case tlsAlert:
+		return "a TLS alert"
+	}
+	return ""
+}
+
+// foreignProtocol names what the first byte looks like of a connection that was
+// accepted, or "".
 func foreignProtocol(first byte) string {
 	switch first {
 	case 'G', 'H', 'D', 'O', 'C', 'T':

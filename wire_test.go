@@ -1,6 +1,7 @@
 package raftwire_test
 
 import (
+	"bytes"
 	"errors"
 	"testing"
 
@@ -63,6 +64,27 @@ func TestAnswersOfEveryKind(t *testing.T) {
 			})
 		})
 	}
+}
+
+// An answer of a wrong type is an error in the log of the node that gave it,
+// once for each kind and type.
+func TestAnAnswerOfAnotherKindIsLogged(t *testing.T) {
+	var log bytes.Buffer
+	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
+		a, b := listen(t, net, "a"), listen(t, net, "b", withLog(&log))
+		serve(t, b, func(rpc raftwire.RPC) { rpc.Respond(&raftwire.RequestVoteResponse{}, nil) })
+		for range 3 {
+			require.Error(t, appendOnce(a, "b"))
+			require.Error(t, calls["TimeoutNow"](a, "b"))
+			require.NoError(t, calls["RequestVote"](a, "b"))
+		}
+		require.NoError(t, b.Close())
+	})
+	for _, kind := range []string{"AppendEntries", "TimeoutNow"} {
+		line := `wrong answer: local=b peer=a:40001 error="the consumer answered ` + kind + ` with a *raftwire.RequestVoteResponse"`
+		require.Len(t, linesWith(log.String(), "[ERROR]", line), 1, log.String())
+	}
+	require.Len(t, linesWith(log.String(), "[ERROR]"), 2)
 }
 
 // P17: a nil pointer answers every kind of request.

@@ -79,6 +79,8 @@ type Error struct {
 	Path string
 	// Text says what is wrong.
 	Text string
+	// Found is the first byte of a value that has a wrong type, else 0.
+	Found byte
 	// TooLarge is set if nothing is wrong with the message but its size, or
 	// that of what it would become in memory.
 	TooLarge bool
@@ -734,7 +736,7 @@ func (r *Reader) inZone(t time.Time, offset int) time.Time {
 
 // unexpected fails because of the first byte of a value.
 func (r *Reader) unexpected(c byte, want string) {
-	r.Reject("found %s (0x%02x), not %s", kindOf(c), c, want)
+	r.Fail(&Error{Text: fmt.Sprintf("found %s (0x%02x), not %s", kindOf(c), c, want), Found: c})
 }
 
 func kindOf(c byte) string {
