@@ -10,7 +10,8 @@ import (
 // carries messages: requests that way, and the answers to those of the other
 // direction. A chunk of a snapshot is a message too, and so are the opening of a
 // pipeline, a refusal, and the news that a peer was closed. Its methods do not
-// block, and may be called by several goroutines at once.
+// block, and may be called by several goroutines at once; negative times, and
+// shares outside of 0 to 1, make them panic.
 //
 // A message that is lost stays lost; nobody is told, and nobody sends it again.
 // A call whose request or answer is lost ends by its timeout. In a pipeline and
@@ -48,18 +49,21 @@ func (l *InmemLink) Heal() { l.network.do(func() { l.setCut(false) }, "mend %s %
 
 // SetLatency sets how long a message travels that is sent from now on.
 func (l *InmemLink) SetLatency(d time.Duration) {
+	mustNotBeNegative("the latency for SetLatency is", d)
 	l.network.do(func() { l.set(func() { l.latency = d }) }, "latency %s %s %v", l.from, l.to, d)
 }
 
 // SetJitter adds a random time of at most d to the latency of each message that
 // is sent from now on. The order within a pipeline stays.
 func (l *InmemLink) SetJitter(d time.Duration) {
+	mustNotBeNegative("the jitter for SetJitter is", d)
 	l.network.do(func() { l.set(func() { l.jitter = d }) }, "jitter %s %s %v", l.from, l.to, d)
 }
 
 // SetLoss sets the share, from 0 to 1, of messages to be lost of those that are
 // sent from now on.
 func (l *InmemLink) SetLoss(share float64) {
+	mustBeShare("the loss for SetLoss is", share)
 	l.network.do(func() { l.set(func() { l.loss = share }) }, "loss %s %s %v", l.from, l.to, share)
 }
 

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"hash/fnv"
 	"maps"
+	"math"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -31,6 +32,24 @@ type InmemNetworkConfig struct {
 	Loss    float64
 }
 
+func (c *InmemNetworkConfig) mustMakeSense() {
+	mustNotBeNegative("InmemNetworkConfig.Latency is", c.Latency)
+	mustNotBeNegative("InmemNetworkConfig.Jitter is", c.Jitter)
+	mustBeShare("InmemNetworkConfig.Loss is", c.Loss)
+}
+
+func mustNotBeNegative(what string, d time.Duration) {
+	if d < 0 {
+		panic(fmt.Sprintf("raftwire: %s %v: use 0 for none, or a positive duration", what, d))
+	}
+}
+
+func mustBeShare(what string, share float64) {
+	if share < 0 || share > 1 || math.IsNaN(share) {
+		panic(fmt.Sprintf("raftwire: %s %v: use a share from 0 to 1", what, share))
+	}
+}
+
 func (c *InmemNetworkConfig) timeout() time.Duration {
 	if c.Timeout == 0 {
 		return defaultInmemTimeout
@@ -51,8 +70,9 @@ func (c *InmemNetworkConfig) timeout() time.Duration {
 // messages, see [InmemLink]. Inside a testing/synctest bubble all times are
 // exact and take none. A network must not be shared between bubbles. Its
 // methods may be called by several goroutines at once; only Add and Close may
-// block, for as long as it takes to close transports. An address that nothing
-// was added at makes them panic: a test with a slip in it must not pass.
+// block, for as long as it takes to close transports. What makes no sense makes
+// them panic, such as an address that nothing was added at, or a share above 1:
+// a test with a slip in it must not pass.
 type InmemNetwork struct {
 	config InmemNetworkConfig
 	start  time.Time
@@ -61,10 +81,12 @@ type InmemNetwork struct {
 	nodes   map[ServerAddress]*InmemTransport
 	links   map[[2]ServerAddress]*InmemLink // from, to
 	history strings.Builder
+	closed  bool
 }
 
 // NewInmemNetwork returns a network without transports.
 func NewInmemNetwork(config InmemNetworkConfig) *InmemNetwork {
+	config.mustMakeSense()
 	return &InmemNetwork{
 		config: config,
 		start:  time.Now(),
@@ -113,10 +135,10 @@ func (n *InmemNetwork) Isolate(group ...ServerAddress) {
 // Heal mends every cut link. It changes nothing else.
 func (n *InmemNetwork) Heal() { n.do(n.heal, "heal") }
 
-// Close closes every transport.
+// Close closes every transport. Nothing can be added afterwards.
 func (n *InmemNetwork) Close() error {
 	var errs []error
-	for _, node := range n.all() {
+	for _, node := range n.shut() {
 		errs = append(errs, node.Close())
 	}
 	return errors.Join(errs...)
@@ -136,9 +158,10 @@ func (n *InmemNetwork) node(addr ServerAddress) *InmemTransport {
 	return n.nodes[addr]
 }
 
-func (n *InmemNetwork) all() []*InmemTransport {
+func (n *InmemNetwork) shut() []*InmemTransport {
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	n.closed = true
 	return slices.Collect(maps.Values(n.nodes))
 }
 
@@ -153,6 +176,9 @@ func (n *InmemNetwork) do(change func(), format string, args ...any) {
 // What follows is called with mu held.
 
 func (n *InmemNetwork) connect(added *InmemTransport) {
+	if n.closed {
+		panic(fmt.Sprintf("raftwire: Add(%q) to an InmemNetwork that is closed: make a new network", added.localAddr))
+	}
 	n.nodes[added.localAddr] = added
 	for addr, node := range n.nodes {
 		added.join(n.link(added.localAddr, addr), node)
@@ -201,6 +227,9 @@ func (n *InmemNetwork) mustHave(addr ServerAddress) {
 }
 
 func (n *InmemNetwork) partition(a, b ServerAddress) {
+	if a == b {
+		panic(fmt.Sprintf("raftwire: Partition(%q, %q) of an InmemNetwork: name two addresses", a, b))
+	}
 	n.link(a, b).setCut(true)
 	n.link(b, a).setCut(true)
 }

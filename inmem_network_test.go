@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"math"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -530,6 +531,28 @@ func TestInmemNetworkRefusesUnknownAddresses(t *testing.T) {
 			require.PanicsWithValue(t, `raftwire: this InmemNetwork has nothing at the address "nobody": Add it before`, slip, name)
 		}
 	})
+}
+
+func TestInmemNetworkRefusesWhatMakesNoSense(t *testing.T) {
+	made := func(config raftwire.InmemNetworkConfig) func(*inmemRig) {
+		return func(*inmemRig) { raftwire.NewInmemNetwork(config) }
+	}
+	for text, slip := range map[string]func(x *inmemRig){
+		"InmemNetworkConfig.Loss is 5: use a share from 0 to 1":                      made(raftwire.InmemNetworkConfig{Loss: 5}),
+		"InmemNetworkConfig.Loss is NaN: use a share from 0 to 1":                    made(raftwire.InmemNetworkConfig{Loss: math.NaN()}),
+		"InmemNetworkConfig.Latency is -1s: use 0 for none, or a positive duration":  made(raftwire.InmemNetworkConfig{Latency: -time.Second}),
+		"InmemNetworkConfig.Jitter is -1ns: use 0 for none, or a positive duration":  made(raftwire.InmemNetworkConfig{Jitter: -1}),
+		"the loss for SetLoss is 2: use a share from 0 to 1":                         func(x *inmemRig) { x.Link("a", "b").SetLoss(2) },
+		"the loss for SetLoss is -0.1: use a share from 0 to 1":                      func(x *inmemRig) { x.Link("a", "b").SetLoss(-0.1) },
+		"the latency for SetLatency is -1ns: use 0 for none, or a positive duration": func(x *inmemRig) { x.Link("a", "b").SetLatency(-1) },
+		"the jitter for SetJitter is -1ns: use 0 for none, or a positive duration":   func(x *inmemRig) { x.Link("a", "b").SetJitter(-1) },
+		`Partition("a", "a") of an InmemNetwork: name two addresses`:                 func(x *inmemRig) { x.Partition("a", "a") },
+		`Add("d") to an InmemNetwork that is closed: make a new network`:             func(x *inmemRig) { _ = x.Close(); x.Add("d") },
+	} {
+		inBubble(t, raftwire.InmemNetworkConfig{}, func(t *testing.T, x *inmemRig) {
+			require.PanicsWithValue(t, "raftwire: "+text, func() { slip(x) })
+		})
+	}
 }
 
 // What a failing test prints is enough to do it again.

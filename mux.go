@@ -89,6 +89,21 @@ func isSecured(listener net.Listener) bool {
 	return ok
 }
 
+// isPlain reports whether neither end of a connection can have TLS. Listeners
+// and dialers of other makes may bring it along.
+func (c *MuxConfig) isPlain() bool {
+	if c.TLS != nil || c.Dial != nil {
+		return false
+	}
+	switch l := c.Listener.(type) {
+	case *net.TCPListener:
+		return true
+	case *TCPStreamLayer:
+		return l.config.Dial == nil
+	}
+	return false
+}
+
 // dialFunc returns what the layers dial with.
 func (c *MuxConfig) dialFunc() (DialFunc, error) {
 	if c.Dial != nil {
@@ -106,7 +121,8 @@ func (c *MuxConfig) dialFunc() (DialFunc, error) {
 }
 
 // MuxKey is how a connection says for which layer it is. Keys are compared
-// with ==.
+// with ==. The zero value is no key: [FirstByte], [ALPN] and [Unprefixed] make
+// them.
 type MuxKey struct {
 	kind     keyKind
 	first    byte
@@ -116,7 +132,7 @@ type MuxKey struct {
 type keyKind uint8
 
 const (
-	keyFirstByte keyKind = iota
+	keyFirstByte keyKind = 1 + iota
 	keyALPN
 	keyUnprefixed
 )
@@ -140,8 +156,10 @@ func (k MuxKey) String() string {
 		return fmt.Sprintf("ALPN %q", k.protocol)
 	case keyUnprefixed:
 		return "no prefix"
+	case keyFirstByte:
+		return fmt.Sprintf("first byte %d", k.first)
 	}
-	return fmt.Sprintf("first byte %d", k.first)
+	return "no key"
 }
 
 // Mux shares a port between Raft groups, and with other services: it accepts
@@ -156,6 +174,7 @@ type Mux struct {
 	secured *TLSStreamLayer // what dial dials with, if that is one
 	addr    net.Addr
 	tls     *tls.Config
+	plain   bool                    // no connection can have TLS
 	admit   func(net.Conn) net.Conn // of the layers
 
 	reception reception
@@ -175,7 +194,7 @@ func NewMux(config MuxConfig) (*Mux, error) {
 	if err != nil {
 		return nil, err
 	}
-	m := &Mux{dial: dial, addr: config.Advertise, tls: config.TLS, layers: make(map[MuxKey]*HandoffLayer)}
+	m := &Mux{dial: dial, addr: config.Advertise, tls: config.TLS, plain: config.isPlain(), layers: make(map[MuxKey]*HandoffLayer)}
 	if m.addr == nil {
 		m.addr = config.Listener.Addr()
 	}
@@ -260,8 +279,12 @@ func (m *Mux) register(keys []MuxKey) (*HandoffLayer, error) {
 func (m *Mux) clash(key MuxKey, others []MuxKey) error {
 	taken := func(k MuxKey) bool { return m.layers[k] != nil || slices.Contains(others, k) }
 	switch {
+	case key == MuxKey{}:
+		return errors.New("a key is empty: make it with FirstByte, ALPN or Unprefixed")
 	case key == ALPN("") || len(key.protocol) > maxProtocol:
 		return fmt.Errorf("%v is no protocol: a name has 1 to %d bytes", key, maxProtocol)
+	case key.kind == keyALPN && m.plain:
+		return fmt.Errorf("%v needs TLS: set MuxConfig.TLS, have a TLSStreamLayer for MuxConfig.Listener, or use FirstByte", key)
 	case taken(key):
 		return fmt.Errorf("%v is taken", key)
 	case key == Unprefixed():

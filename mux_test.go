@@ -490,6 +490,7 @@ func TestMuxRefusesKeysThatClash(t *testing.T) {
 			require.ErrorContains(t, err, text)
 		}
 		refused("a layer needs a key")
+		refused("a key is empty: make it with FirstByte, ALPN or Unprefixed", raftwire.FirstByte(0), raftwire.MuxKey{})
 		refused(`ALPN "" is no protocol`, raftwire.ALPN(""))
 		refused("is no protocol", raftwire.ALPN(strings.Repeat("x", 256)))
 		refused("first byte 22 could not be told from TLS", raftwire.FirstByte(0x16))
@@ -498,6 +499,7 @@ func TestMuxRefusesKeysThatClash(t *testing.T) {
 		refused(`ALPN "a" is taken`, raftwire.FirstByte(9), raftwire.ALPN("a"))
 		refused("first byte 4 is taken, so that no prefix could not be told from it: use bytes from 5 on", raftwire.Unprefixed())
 		require.NoError(t, layer.Close())
+		require.NoError(t, layerOf(t, mux, raftwire.FirstByte(0)).Close())
 		layerOf(t, mux, raftwire.Unprefixed(), raftwire.FirstByte(9))
 		refused("first byte 4 could not be told from no prefix", raftwire.FirstByte(4))
 		require.NoError(t, mux.Close())
@@ -555,6 +557,43 @@ func TestALPNWithoutTLSSaysWhatToDo(t *testing.T) {
 		_, err := layerOf(t, here, raftwire.ALPN("a")).Dial("there", 0)
 		require.ErrorContains(t, err, `ALPN "a" needs TLS: set MuxConfig.TLS, or a Dial that returns a *tls.Conn`)
 	})
+}
+
+// Where nothing can bring TLS along, that is said before anybody dials.
+func TestALPNOverPlainTCPIsRefused(t *testing.T) {
+	const refusal = `raftwire: mux: ALPN "a" needs TLS: set MuxConfig.TLS, have a TLSStreamLayer for MuxConfig.Listener, or use FirstByte`
+	dial := func(context.Context, raftwire.ServerAddress) (net.Conn, error) { return nil, nil }
+	dialTLS := func(context.Context, string, string) (net.Conn, error) { return nil, nil }
+	for name, c := range map[string]struct {
+		listener net.Listener
+		option   muxOption
+		want     string
+	}{
+		"listener":                {listenLocal(t), func(*raftwire.MuxConfig) {}, refusal},
+		"layer":                   {newLayer(t, raftwire.TCPConfig{Bind: "127.0.0.1:0"}), func(*raftwire.MuxConfig) {}, refusal},
+		"TLS":                     {listenLocal(t), withTLS(newTLS()), ""},
+		"a Dial of its own":       {listenLocal(t), func(c *raftwire.MuxConfig) { c.Dial = dial }, ""},
+		"a Dial of the layer's":   {newLayer(t, raftwire.TCPConfig{Bind: "127.0.0.1:0", Dial: dialTLS}), func(*raftwire.MuxConfig) {}, ""},
+		"a listener that has TLS": {tls.NewListener(listenLocal(t), newTLS()), func(c *raftwire.MuxConfig) { c.Dial = dial }, ""},
+	} {
+		config := raftwire.MuxConfig{Listener: c.listener, Logger: hclog.NewNullLogger()}
+		c.option(&config)
+		mux, err := raftwire.NewMux(config)
+		require.NoError(t, err, name)
+		if _, err = mux.Layer(raftwire.ALPN("a")); c.want != "" {
+			require.EqualError(t, err, c.want, name)
+		} else {
+			require.NoError(t, err, name)
+		}
+		require.NoError(t, mux.Close(), name)
+	}
+}
+
+func listenLocal(t *testing.T) net.Listener {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	return listener
 }
 
 // A stream layer without DialContext is dialled aside, as a transport does.
@@ -658,8 +697,7 @@ func TestAHandoffLayerSaysWhatItLacks(t *testing.T) {
 
 // Smoke, over real sockets: a plain listener, and the connection itself.
 func TestMuxOverTCP(t *testing.T) {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
+	listener := listenLocal(t)
 	mux, err := raftwire.NewMux(raftwire.MuxConfig{Listener: listener, Logger: hclog.NewNullLogger()})
 	require.NoError(t, err)
 	defer func() { require.NoError(t, mux.Close()) }()

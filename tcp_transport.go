@@ -115,8 +115,8 @@ func NewTCPStreamLayer(config TCPConfig) (*TCPStreamLayer, error) {
 
 // NewTCPTransport listens on bindAddr ("host:port"; port 0 picks one) and
 // returns a transport over TCP. advertise is the address that peers are told,
-// nil means the one bound; either way it must be a *net.TCPAddr with a
-// specific IP. For the other parameters see [NewNetworkTransport].
+// nil means the one bound, and port 0 in it the port that was bound; it must be
+// a *net.TCPAddr with a specific IP. For the other parameters see [NewNetworkTransport].
 func NewTCPTransport(bindAddr string, advertise net.Addr, maxPool int, timeout time.Duration, logOutput io.Writer) (*NetworkTransport, error) {
 	return NewTCPTransportWithLogger(bindAddr, advertise, maxPool, timeout, newLogger(logOutput))
 }
@@ -144,7 +144,7 @@ func NewTCPTransportWithConfig(bindAddr string, advertise net.Addr, config *Netw
 
 // listenFor makes the layer of a transport with this configuration.
 func listenFor(config *NetworkTransportConfig, bindAddr string, advertise net.Addr) (*TCPStreamLayer, error) {
-	stream := &TCPStreamLayer{advertise: advertise}
+	stream := new(TCPStreamLayer)
 	checked := *config
 	checked.Stream = stream
 	if err := checked.check(); err != nil {
@@ -154,15 +154,55 @@ func listenFor(config *NetworkTransportConfig, bindAddr string, advertise net.Ad
 	if stream.listener, err = listenOn(bindAddr); err != nil {
 		return nil, err
 	}
-	if err := checkAdvertisable(stream.Addr()); err != nil {
+	if stream.advertise, err = advertisable(advertise, stream.listener.Addr()); err != nil {
 		_ = stream.Close()
 		return nil, err
 	}
 	return stream, nil
 }
 
+// advertisable returns the address to tell peers: advertise, or the one bound.
+func advertisable(advertise, bound net.Addr) (net.Addr, error) {
+	tcp, ok := advertise.(*net.TCPAddr)
+	switch {
+	case advertise == nil || ok && tcp == nil:
+		return bound, checkBound(bound)
+	case !ok:
+		return nil, errNotTCP
+	case isUnspecified(tcp):
+		return nil, fmt.Errorf("raftwire: the advertise address %v is not advertisable: peers need an IP to dial; for a host name, use NewTCPStreamLayer", tcp)
+	case tcp.Port != 0:
+		return tcp, nil
+	}
+	return withPortOf(tcp, bound), nil
+}
+
+func checkBound(addr net.Addr) error {
+	tcp, ok := addr.(*net.TCPAddr)
+	switch {
+	case !ok:
+		return errNotTCP
+	case isUnspecified(tcp):
+		return errNotAdvertisable
+	}
+	return nil
+}
+
+func isUnspecified(addr *net.TCPAddr) bool { return addr.IP == nil || addr.IP.IsUnspecified() }
+
+func withPortOf(addr *net.TCPAddr, bound net.Addr) *net.TCPAddr {
+	with := *addr
+	if tcp, ok := bound.(*net.TCPAddr); ok {
+		with.Port = tcp.Port
+	}
+	return &with
+}
+
 func listenOn(bind string) (net.Listener, error) {
 	network, address := networkOf(bind)
+	if bind == unixPrefix { // the system would pick a name that nobody is told
+		return nil, fmt.Errorf("raftwire: cannot bind to %q: the path of a socket must follow", bind)
+	}
 	listener, err := net.Listen(network, address)
 	if network == "unix" && errors.Is(err, errno.AddressInUse) && isAbandoned(address) {
 		_ = os.Remove(address)
@@ -201,7 +241,10 @@ func (c *TCPConfig) advertised(listener net.Listener) (net.Addr, error) {
 	if address == "" {
 		field, address = "Bind", c.Bind
 	}
-	if network, _ := networkOf(address); network == "unix" {
+	switch network, path := networkOf(address); {
+	case network == "unix" && path == "":
+		return nil, fmt.Errorf("raftwire: TCPConfig.%s is %q: the path of a socket must follow", field, address)
+	case network == "unix":
 		return namedAddr{network, address}, nil
 	}
 	host, port, err := net.SplitHostPort(address)
@@ -225,17 +268,6 @@ func (a namedAddr) Network() string { return a.network }
 
 // String returns the address as peers dial it.
 func (a namedAddr) String() string { return a.address }
-
-func checkAdvertisable(addr net.Addr) error {
-	tcp, ok := addr.(*net.TCPAddr)
-	if !ok || tcp == nil {
-		return errNotTCP
-	}
-	if tcp.IP == nil || tcp.IP.IsUnspecified() {
-		return errNotAdvertisable
-	}
-	return nil
-}
 
 // Dial is [TCPStreamLayer.DialContext] with a limit of its own; 0 means no
 // limit.

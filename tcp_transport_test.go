@@ -170,13 +170,13 @@ func TestBadTCPAddresses(t *testing.T) {
 		advertise net.Addr
 		text      string
 	}{
-		"no IP":                     {":0", nil, "local bind address is not advertisable: peers need an IP"},
-		"every IP":                  {"0.0.0.0:0", nil, "pass an advertise address"},
-		"every IP advertised":       {"127.0.0.1:0", &net.TCPAddr{IP: net.IPv4zero, Port: 1}, "not advertisable"},
-		"no TCP address":            {"127.0.0.1:0", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 1}, "not a TCP address: pass a *net.TCPAddr"},
-		"a TCP address that is nil": {"127.0.0.1:0", (*net.TCPAddr)(nil), "not a TCP address"},
-		"port in use":               {string(taken.LocalAddr()), nil, "cannot bind to"},
-		"no address":                {"nonsense", nil, `cannot bind to "nonsense"`},
+		"no IP":               {":0", nil, "local bind address is not advertisable: peers need an IP"},
+		"every IP":            {"0.0.0.0:0", nil, "pass an advertise address"},
+		"every IP advertised": {"127.0.0.1:0", &net.TCPAddr{IP: net.IPv4zero, Port: 1}, "raftwire: the advertise address 0.0.0.0:1 is not advertisable: peers need an IP"},
+		"no IP advertised":    {"127.0.0.1:0", &net.TCPAddr{Port: 8300}, "raftwire: the advertise address :8300 is not advertisable: peers need an IP"},
+		"no TCP address":      {"127.0.0.1:0", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 1}, "not a TCP address: pass a *net.TCPAddr"},
+		"port in use":         {string(taken.LocalAddr()), nil, "cannot bind to"},
+		"no address":          {"nonsense", nil, `cannot bind to "nonsense"`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := raftwire.NewTCPTransport(c.bind, c.advertise, 3, time.Second, nil)
@@ -198,6 +198,27 @@ func TestTCPAdvertisesAnotherAddress(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, raftwire.ServerAddress("10.1.2.3:8300"), trans.LocalAddr())
 	require.NoError(t, trans.Close())
+}
+
+// Port 0 stands for the one that was bound, and a nil address for all of it.
+func TestTCPAdvertisesThePortBound(t *testing.T) {
+	anyPort := &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)}
+	for name, c := range map[string]struct {
+		bind      string
+		advertise net.Addr
+	}{
+		"port 0":                    {"0.0.0.0:0", anyPort},
+		"a TCP address that is nil": {"127.0.0.1:0", (*net.TCPAddr)(nil)},
+	} {
+		t.Run(name, func(t *testing.T) {
+			trans, err := raftwire.NewTCPTransportWithConfig(c.bind, c.advertise, config())
+			require.NoError(t, err)
+			defer func() { require.NoError(t, trans.Close()) }()
+			serve(t, trans, accept)
+			require.NoError(t, appendOnce(listenTCP(t, "127.0.0.1:0"), trans.LocalAddr()))
+		})
+	}
+	require.Zero(t, anyPort.Port, "it is the caller's")
 }
 
 // One configuration may serve several transports.
@@ -288,6 +309,8 @@ func TestAddressesThatPeersCannotDialAreRefused(t *testing.T) {
 		`Advertise ":8300" is not advertisable, since it names no host` + advice:     {Bind: ":0", Advertise: ":8300"},
 		`Advertise is "node-1": use "host:port" or "unix:path": address node-1: mis`: {Bind: ":0", Advertise: "node-1"},
 		`cannot bind to "node-1": listen tcp: address node-1: missing port`:          {Bind: "node-1"},
+		`cannot bind to "unix:": the path of a socket must follow`:                   {Bind: "unix:"},
+		`Advertise is "unix:": the path of a socket must follow`:                     {Bind: ":0", Advertise: "unix:"},
 		`cannot bind to "unix:/nowhere/socket"`:                                      {Bind: "unix:/nowhere/socket"},
 	} {
 		_, err := raftwire.NewTCPStreamLayer(config)
