@@ -13,7 +13,8 @@ var (
 	ErrTransportShutdown = errors.New("transport shutdown")
 
 	// ErrPipelineShutdown is returned, unwrapped, by calls on a closed
-	// pipeline, and settles the futures that were in flight.
+	// pipeline, and settles the futures that were in flight. One that had failed
+	// before it was closed goes on to return the error that it failed with.
 	ErrPipelineShutdown = errors.New("append pipeline closed")
 
 	// ErrPipelineReplicationNotSupported is returned, unwrapped, by

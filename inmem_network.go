@@ -14,7 +14,8 @@ import (
 )
 
 // InmemNetworkConfig configures an [InmemNetwork]. Its zero value is a network
-// without faults, on which nothing takes time.
+// without faults, on which nothing takes time. The window of a pipeline is always
+// 16.
 type InmemNetworkConfig struct {
 	// Seed is where everything random comes from: which messages are lost, and
 	// how long they take. Each link has a source of its own, which decides in
@@ -72,7 +73,9 @@ func (c *InmemNetworkConfig) timeout() time.Duration {
 // methods may be called by several goroutines at once; only Add and Close may
 // block, for as long as it takes to close transports. What makes no sense makes
 // them panic, such as an address that nothing was added at, or a share above 1:
-// a test with a slip in it must not pass.
+// a test with a slip in it must not pass. Close ends no loop over a transport's
+// Consumer, which is never closed: give the core of a test a signal of its own
+// to stop, before its bubble ends.
 type InmemNetwork struct {
 	config InmemNetworkConfig
 	start  time.Time

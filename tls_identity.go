@@ -125,9 +125,12 @@ func (i *tlsIdentity) look() {
 }
 
 func (i *tlsIdentity) use(material *tlsMaterial) {
+	leaf := material.certificate.Leaf
 	if i.material.Swap(material) != nil {
-		leaf := material.certificate.Leaf
 		i.config.Logger.Info("TLS certificates reloaded", keyCert, describe(leaf), keyExpires, leaf.NotAfter)
+	}
+	if name := i.config.ServerName; name != "" && leaf.VerifyHostname(name) != nil {
+		i.config.Logger.Warn(fmt.Sprintf("this node's own certificate does not have the name %q: peers that ask for it will refuse this node", name), keyCert, describe(leaf))
 	}
 }
 

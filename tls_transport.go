@@ -64,7 +64,8 @@ type TLSConfig struct {
 	// its address: "server.dc1.consul" or "server.global.nomad" for example.
 	// Empty means the host in the address for a peer that is dialled, and any
 	// certificate of the CAs for one that dials: set ServerName or Authorize if
-	// the CAs sign for others than the peers as well.
+	// the CAs sign for others than the peers as well. A node whose own certificate
+	// lacks the name warns of that in its log: its peers may ask for it, too.
 	ServerName string
 
 	// ServerNameFor returns the name that the certificate of the peer at an

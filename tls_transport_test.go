@@ -1333,6 +1333,39 @@ func TestBadTLSConfigurationSaysWhatToDo(t *testing.T) {
 	require.ErrorContains(t, err, "the StreamLayer under TLS is nil: use NewTLSTransport for TCP")
 }
 
+// A node that its peers will refuse says so when it starts, and when a new
+// certificate makes it one.
+func TestANodeWithoutTheNameThatItAsksForWarns(t *testing.T) {
+	ca := testca.New()
+	inner, err := faultnet.New(1).Host("a").Listen()
+	require.NoError(t, err)
+	var log bytes.Buffer
+	certificate := ca.Issue()
+	config := secure(nil, ca)
+	config.Load = func() (*tls.Certificate, *x509.CertPool, error) { return certificate, testca.Pool(ca), nil }
+	config.Logger = logTo(&log)
+	layer, err := raftwire.NewTLSStreamLayer(inner, config)
+	require.NoError(t, err)
+	require.NotContains(t, log.String(), "[WARN]")
+	warning := fmt.Sprintf("[WARN]  this node's own certificate does not have the name %q: peers that ask for it will refuse this node: certificate=", role)
+	certificate = ca.Issue(named("another"))
+	require.NoError(t, layer.Reload())
+	require.Equal(t, 1, strings.Count(log.String(), warning), log.String())
+	require.NoError(t, layer.Close())
+
+	config.ServerName = "10.1.2.3"
+	log.Reset()
+	_, err = raftwire.NewTLSStreamLayer(inner, config)
+	require.NoError(t, err)
+	require.Contains(t, log.String(), `does not have the name "10.1.2.3"`)
+
+	config.ServerName = ""
+	log.Reset()
+	_, err = raftwire.NewTLSStreamLayer(inner, config)
+	require.NoError(t, err)
+	require.Empty(t, log.String())
+}
+
 // A certificate and its key may be in one file, and need not name key usages.
 func TestUnusualFilesThatAreFine(t *testing.T) {
 	ca := testca.New()

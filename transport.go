@@ -23,7 +23,8 @@ type ServerAddress string
 // returns that error as a [*RemoteError], with resp filled from the answer.
 type Transport interface {
 	// Consumer returns the channel of inbound requests, always the same one.
-	// It is never closed. Each RPC must be answered once.
+	// It is never closed, so a loop that receives from it needs a signal of its
+	// own to stop. Each RPC must be answered once.
 	Consumer() <-chan RPC
 
 	// LocalAddr returns the address under which peers reach this transport.

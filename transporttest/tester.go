@@ -3,6 +3,7 @@ package transporttest
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"os"
@@ -38,7 +39,8 @@ const (
 // tester is what a case works with: the test, and the maker of transports.
 type tester struct {
 	testing.TB
-	maker Maker
+	maker   Maker
+	options Options // of the transports that were made last
 }
 
 func newTester(t testing.TB, m Maker) *tester { return &tester{TB: t, maker: m} }
@@ -49,6 +51,7 @@ func (t *tester) has(f Feature) bool { return t.maker.Without&f == 0 }
 // transports makes n of them, which are closed at the end of the case.
 func (t *tester) transports(n int, o Options) []raftwire.Transport {
 	t.Helper()
+	t.options = o
 	made := t.maker.New(t.TB, n, o)
 	require.Len(t, made, n, "Maker.New returned another number of transports")
 	for _, transport := range made {
@@ -190,9 +193,17 @@ func (c *call) wait() error {
 	case <-c.done:
 		return c.err
 	case <-ctx.Done():
-		require.Fail(c.t, "a call did not return")
+		require.Fail(c.t, "a call did not return"+c.t.suspicion())
 		return nil
 	}
+}
+
+// suspicion is why a call may not end, in words, if there is a usual reason.
+func (t *tester) suspicion() string {
+	if t.options.Timeout == 0 {
+		return ""
+	}
+	return fmt.Sprintf(" (is Options.Timeout of %v applied?)", t.options.Timeout)
 }
 
 // requirePending checks that the call waits for something.
