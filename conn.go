@@ -309,7 +309,7 @@ func (c *conn) call(deadline time.Time, kind rpcKind, newTime bool, args, resp a
 		err = c.await()
 	}
 	if err != nil {
-		return false, c.close(err)
+		return false, c.hangUp(err)
 	}
 	err = c.receive(kind, resp)
 	c.last.response = c.in.Consumed()
@@ -335,17 +335,15 @@ func (c *conn) await() error {
 	if c.in.Buffered() > 0 {
 		return nil
 	}
-	if err := c.in.Fill(); err != nil {
-		return c.explainSilence(err)
-	}
-	return nil
+	return c.in.Fill()
 }
 
-// explainSilence tells what an error means that came in place of a message. A
-// peer that hangs up on the first request of a connection had a reason. As long
-// as nothing was ever answered nothing was consumed.
-func (c *conn) explainSilence(err error) error {
-	if c.inbound || c.in.Consumed() > 0 || err != io.EOF && !errno.IsCut(err) {
+// hangUp closes a connection that was dialled because of err, which came in
+// place of an answer, and returns what that means. A peer that goes although it
+// has never answered had a reason: until then nothing was consumed.
+func (c *conn) hangUp(err error) error {
+	err = c.close(err)
+	if c.in.Consumed() > 0 || err != io.EOF && !errno.IsCut(err) {
 		return err
 	}
 	return fmt.Errorf("the peer closed the connection without an answer: its log says why (does it want TLS, or a Mux key?): %w", err)

@@ -425,7 +425,10 @@ func TestWhatIsNoPeerIsNamed(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
-				a := listen(t, net, "a")
+				var closed error // why the last connection was
+				a := listen(t, net, "a", func(config *raftwire.NetworkTransportConfig) {
+					config.Hooks.ConnClosed = func(e raftwire.ConnEvent) { closed = e.Err }
+				})
 				pretend(t, net, "b", func(conn net_) {
 					_, _ = io.WriteString(conn, c.answer)
 					c.leave(conn)
@@ -436,6 +439,7 @@ func TestWhatIsNoPeerIsNamed(t *testing.T) {
 				err := appendTo(openPipeline(t, a, "b"))
 				require.ErrorContains(t, err, c.text)
 				require.Equal(t, name == "goodbye", errors.Is(err, io.EOF))
+				require.Equal(t, name == "goodbye", closed == io.EOF, closed)
 			})
 		})
 	}

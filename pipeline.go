@@ -585,7 +585,7 @@ func (l *netLink) receive(resp *AppendEntriesResponse, beforeWait func()) (size 
 		l.conn.in.SetBefore(l.beforeRead)
 	}
 	if err := l.conn.await(); err != nil {
-		return 0, l.conn.close(err)
+		return 0, l.conn.hangUp(err)
 	}
 	err = l.conn.receive(rpcAppendEntries, resp)
 	return l.conn.in.Consumed(), err

@@ -107,7 +107,7 @@ type snapshotSender struct {
 // the peer will not read any more.
 func (s *snapshotSender) awaitAnswer() {
 	if s.err = s.conn.await(); s.err != nil {
-		s.err = s.conn.close(s.err)
+		s.err = s.conn.hangUp(s.err)
 	} else {
 		s.err = s.conn.receive(rpcInstallSnapshot, &s.resp)
 	}
