@@ -207,6 +207,7 @@ func NewMux(config MuxConfig) (*Mux, error) {
 	}
 	m.reception.refusals.hook = config.Refused
 	m.reception.setDefaults()
+	m.reception.logger = m.reception.logger.With(keyLocal, config.Listener.Addr())
 	return m, nil
 }
 

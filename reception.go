@@ -62,7 +62,6 @@ func (r *reception) setDefaults() {
 	if r.logger == nil {
 		r.logger = newLogger(nil)
 	}
-	r.logger = r.logger.With(keyLocal, r.listener.Addr())
 	if r.crowded == nil {
 		r.crowded, r.slow = errCrowded, errSlow
 	}

@@ -133,7 +133,10 @@ func TestAStalledSnapshotIntoAFileFails(t *testing.T) {
 // is taken for a request.
 func TestASnapshotThatDoesNotFitIntoTheFileIsAnswered(t *testing.T) {
 	const size = 8 << 20
-	a, b := listenTCP(t, "127.0.0.1:0"), listenTCP(t, "127.0.0.1:0")
+	ended := make(chan error, 2)
+	a, b := listenTCP(t, "127.0.0.1:0"), listenTCP(t, "127.0.0.1:0", func(c *raftwire.NetworkTransportConfig) {
+		c.Hooks.ConnClosed = func(e raftwire.ConnEvent) { ended <- e.Err }
+	})
 	into := openFile(t, fileOf(t, nil).Name(), os.O_RDONLY)
 	serve(t, b, func(rpc raftwire.RPC) {
 		if _, ok := rpc.Command.(*raftwire.InstallSnapshotRequest); !ok {
@@ -153,4 +156,5 @@ func TestASnapshotThatDoesNotFitIntoTheFileIsAnswered(t *testing.T) {
 	_, err := installAt(a, b, size, fileOf(t, body))
 	require.ErrorContains(t, err, "bad file descriptor")
 	require.NoError(t, appendOnce(a, b.LocalAddr()))
+	require.Regexp(t, "^snapshot was answered before it was read to its end; then: (unexpected EOF|read)", <-ended)
 }

@@ -457,6 +457,8 @@ func TestAnAnswerDoesNotWaitForWhoReadsTheBody(t *testing.T) {
 				require.NoError(t, err)
 				_, err = io.Copy(io.Discard, conn)
 				require.NoError(t, err, "an end with a reset, and with bytes unread")
+				synctest.Wait()
+				require.Zero(t, b.Refusals(), "the end of the Read was taken for a stall")
 			})
 		})
 	}

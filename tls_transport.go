@@ -214,6 +214,7 @@ func NewTLSStreamLayer(inner StreamLayer, config TLSConfig) (*TLSStreamLayer, er
 		return nil, err
 	}
 	config.setDefaults()
+	config.Logger = config.Logger.With(keyLocal, inner.Addr())
 	identity, err := newTLSIdentity(&config)
 	if err != nil {
 		return nil, fmt.Errorf("raftwire: TLS: %w", err)

@@ -626,7 +626,7 @@ func TestCertificateFilesAreReloaded(t *testing.T) {
 				pause(time.Hour)
 				require.EqualValues(t, 2, sees())
 			})
-			require.Equal(t, 1, strings.Count(log.String(), "TLS certificates reloaded"), log.String())
+			require.Equal(t, 1, strings.Count(log.String(), "TLS certificates reloaded: local=b"), log.String())
 		})
 	}
 }
@@ -711,7 +711,7 @@ func TestBrokenFilesChangeNothing(t *testing.T) {
 				pause(time.Second)
 				require.EqualValues(t, 2, serialOf(t, net, ca, "b"))
 			})
-			require.Equal(t, 1, strings.Count(log.String(), "cannot reload TLS certificates, going on with those in use"), log.String())
+			require.Equal(t, 1, strings.Count(log.String(), "cannot reload TLS certificates, going on with those in use: local=b"), log.String())
 			require.Contains(t, log.String(), c.text)
 		})
 	}
@@ -1347,7 +1347,7 @@ func TestANodeWithoutTheNameThatItAsksForWarns(t *testing.T) {
 	layer, err := raftwire.NewTLSStreamLayer(inner, config)
 	require.NoError(t, err)
 	require.NotContains(t, log.String(), "[WARN]")
-	warning := fmt.Sprintf("[WARN]  this node's own certificate does not have the name %q: peers that ask for it will refuse this node: certificate=", role)
+	warning := fmt.Sprintf("[WARN]  this node's own certificate does not have the name %q: peers that ask for it will refuse this node: local=a certificate=", role)
 	certificate = ca.Issue(named("another"))
 	require.NoError(t, layer.Reload())
 	require.Equal(t, 1, strings.Count(log.String(), warning), log.String())
