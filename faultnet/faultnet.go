@@ -110,6 +110,8 @@ func New(seed int64) *Network {
 
 // Host returns the host of this name, which is made and switched on by its
 // first use. The name is its address; a port in it has no meaning.
+// Whatever names a host makes it so: a fault on a name with a slip in it hits a
+// host on which nothing runs.
 func (n *Network) Host(name string) *Host {
 	n.mu.Lock()
 	defer n.mu.Unlock()
