@@ -116,12 +116,15 @@ func (r *Reader) KeepShort(b []byte) []byte {
 	return append(r.take(&r.short, len(b), shortChunk), b...)
 }
 
-// Keep returns a copy of b, which lies in the buffer, in memory of the arena
-// unless it is large. about is how many of the same length are expected, with
-// this one.
+// Keep returns b, which lies in the buffer, or a copy of it in memory of the
+// arena unless it is large. about is how many of the same length are expected,
+// with this one.
 func (r *Reader) Keep(a *Arena, b []byte, about int) []byte {
-	if len(b) == 0 || len(b) >= largeSize {
+	switch {
+	case len(b) == 0:
 		return r.clone(b)
+	case len(b) >= largeSize:
+		return r.keepLarge(b, about)
 	}
 	return append(r.take(a, len(b), min(len(b)*about, len(b)+r.Buffered(), arenaChunk)), b...)
 }

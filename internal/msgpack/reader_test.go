@@ -152,9 +152,13 @@ func TestTimesInOneZoneShareIt(t *testing.T) {
 type endless struct {
 	value []byte
 	at    int
+	most  int // that a Read returns, if positive
 }
 
 func (e *endless) Read(p []byte) (int, error) {
+	if e.most > 0 {
+		p = p[:min(len(p), e.most)]
+	}
 	for i := range p {
 		p[i] = e.value[e.at]
 		e.at = (e.at + 1) % len(e.value)
@@ -427,7 +431,84 @@ func TestFillOfAFullBufferDoesNothing(t *testing.T) {
 	for range 10 {
 		require.NoError(t, r.Fill())
 	}
-	require.Equal(t, 256<<10, r.Buffered())
+	require.Equal(t, maxSize, r.Buffered())
+}
+
+// grownReader reads byte strings of the given lengths, over and over, with a buffer
+// that has its greatest size.
+func grownReader(t *testing.T, lengths ...int) *Reader {
+	var all []byte
+	for i, n := range lengths {
+		all = AppendBytes(all, bytes.Repeat([]byte{byte(i + 1)}, n))
+	}
+	r := new(Reader)
+	r.Reset(&endless{value: all})
+	for len(r.buf) < maxSize {
+		require.NoError(t, r.Fill())
+	}
+	return r
+}
+
+// keep reads n byte strings of a message.
+func keep(r *Reader, n int) (all [][]byte) {
+	r.Begin()
+	var a Arena
+	for i := range n {
+		b, rest := ParseBytes(r.Peek())
+		if !r.Consume(rest) {
+			all = append(all, r.BytesIn(&a, n-i))
+			continue
+		}
+		all = append(all, r.Keep(&a, b, n-i))
+	}
+	return all
+}
+
+// The large byte strings of a large message stay where they were read. Those of a
+// small one are copied, since they would keep the whole buffer.
+func TestLargeMessagesAreNotCopied(t *testing.T) {
+	for _, c := range []struct {
+		length, count int
+		lent          bool
+	}{
+		{16 << 10, 64, true}, {16 << 10, 2, true}, {16 << 10, 1, false}, {5 << 10, 1, false}, {1 << 10, 64, false},
+	} {
+		r := grownReader(t, c.length)
+		buf := r.buf
+		b := keep(r, c.count)[0]
+		require.Equal(t, len(b), cap(b), "appending would overwrite what comes next")
+		clear(buf)
+		require.Equal(t, c.lent, b[0] == 0, "%d of %d bytes", c.count, c.length)
+	}
+
+	r := grownReader(t, 16<<10)
+	r.src.(*endless).most = 100 << 10
+	for r.full { // the source is ahead of the reader
+		keep(r, 1)
+	}
+	b := keep(r, 2)[0]
+	clear(r.buf)
+	require.NotZero(t, b[0])
+}
+
+// Nothing that was read changes because of what is read later.
+func TestWhatIsKeptDoesNotChange(t *testing.T) {
+	lengths := []int{16 << 10, 5 << 10, 70 << 10, 1, 300, 8 << 10, 200 << 10}
+	r := grownReader(t, lengths...)
+	r.src.(*endless).most = 100_000
+	var all [][]byte
+	for range 50 {
+		all = append(all, keep(r, len(lengths))...)
+	}
+	require.NoError(t, r.Err())
+	r.Reset(&endless{value: []byte{0xa1, 0xff}})
+	for range 2 * maxSize {
+		r.Bytes()
+	}
+	for i, b := range all {
+		n := i % len(lengths)
+		require.Equal(t, bytes.Repeat([]byte{byte(n + 1)}, lengths[n]), b)
+	}
 }
 
 func TestAppendingToBytesLeavesNeighboursAlone(t *testing.T) {
