@@ -60,7 +60,7 @@ func TestNobodyTakesTheNextAnswerAfterASenderThatFailed(t *testing.T) {
 		r.init(c, m, 16)
 		add := func(more bool) {
 			m.begin(true)
-			m.decode(rpcAppendEntries, new(AppendEntriesRequest), 1)
+			m.decode(rpcAppendEntries, new(AppendEntriesRequest), 1, true)
 			m.take()
 			r.add(owed{rpcAppendEntries, given{}}, more)
 		}

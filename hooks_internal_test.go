@@ -35,11 +35,11 @@ func BenchmarkUnsetHooks(b *testing.B) {
 //go:noinline
 func serveUnmeasured(s *session, args *AppendEntriesRequest) {
 	s.meter.begin(false)
-	s.meter.decode(rpcAppendEntries, args, 100)
+	s.meter.decode(rpcAppendEntries, args, 100, false)
 	s.meter.take()
 	s.meter.push()
 	s.meter.pop()
-	s.meter.answer()
+	s.meter.answer(false)
 	s.meter.ready()
 	s.meter.post(RPCResponse{}, 50)
 }

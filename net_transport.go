@@ -337,23 +337,21 @@ func (n *NetworkTransport) callAt(addr ServerAddress, start time.Time, kind rpcK
 
 func (n *NetworkTransport) reportBegin(kind rpcKind, target ServerAddress, start time.Time, args any) {
 	if begun := n.hooks.CallBegun; begun != nil {
-		begun(callEvent(kind, target, start, args))
+		begun(callEvent(kind, target, start, args, 0, sizes{}, nil))
 	}
 }
 
 func (n *NetworkTransport) reportCall(kind rpcKind, addr ServerAddress, start time.Time, args any, size sizes, err error) {
-	done := n.hooks.CallDone
-	if done == nil {
-		return
+	if done := n.hooks.CallDone; done != nil {
+		done(callEvent(kind, addr, start, args, time.Since(start), size, err))
 	}
-	e := callEvent(kind, addr, start, args)
-	e.Took, e.RequestBytes, e.ResponseBytes, e.Err = time.Since(start), size.request, size.response, err
-	done(e)
 }
 
-// callEvent is the event of a call that begins.
-func callEvent(kind rpcKind, peer ServerAddress, start time.Time, args any) CallEvent {
-	return CallEvent{Kind: kind.String(), Heartbeat: isHeartbeat(args), Peer: peer, Start: start, Entries: entriesIn(args)}
+func callEvent(kind rpcKind, peer ServerAddress, start time.Time, args any, took time.Duration, size sizes, err error) CallEvent {
+	return CallEvent{
+		Kind: kind.String(), Heartbeat: isHeartbeat(args), Peer: peer, Start: start, Took: took, Entries: entriesIn(args),
+		RequestBytes: size.request, ResponseBytes: size.response, Err: err,
+	}
 }
 
 // lostWhileIdle reports whether the first error on an idle connection means

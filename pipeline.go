@@ -127,7 +127,7 @@ func (p *pipeline) send(f *appendFuture) (alone bool, err error) {
 	defer p.posting.Unlock()
 	alone, lost, err := p.enqueue(f)
 	if p.callBegun != nil && err == nil {
-		p.callBegun(p.event(f))
+		p.callBegun(p.event(f, 0, sizes{}, nil))
 	}
 	if lost {
 		p.report(f, 0, time.Now())
@@ -335,23 +335,15 @@ func (p *pipeline) report(f *appendFuture, size int64, at time.Time) {
 	if f.err == nil {
 		p.traffic.answered(f.start)
 	}
-	if p.callDone == nil {
-		return
+	if p.callDone != nil {
+		p.callDone(p.event(f, max(0, at.Sub(f.start)), sizes{f.bytes.Load(), size}, f.err))
 	}
-	e := p.event(f)
-	e.Took, e.RequestBytes, e.ResponseBytes, e.Err = max(0, at.Sub(f.start)), f.bytes.Load(), size, f.err
-	p.callDone(e)
 }
 
-// event is the event of a request that begins.
-func (p *pipeline) event(f *appendFuture) CallEvent {
+func (p *pipeline) event(f *appendFuture, took time.Duration, size sizes, err error) CallEvent {
 	return CallEvent{
-		Kind:      rpcAppendEntries.String(),
-		Heartbeat: f.heartbeat,
-		Pipelined: true,
-		Peer:      p.link.peer(),
-		Start:     f.start,
-		Entries:   f.entries,
+		Kind: rpcAppendEntries.String(), Heartbeat: f.heartbeat, Pipelined: true, Peer: p.link.peer(), Start: f.start, Took: took,
+		Entries: f.entries, RequestBytes: size.request, ResponseBytes: size.response, Err: err,
 	}
 }
 

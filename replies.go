@@ -143,31 +143,34 @@ func (r *replies) endSender(failed bool) (ended bool) {
 // sendOwed sends what is owed. Answers that are there share a write, but do not
 // wait for others.
 func (r *replies) sendOwed() error {
+	together := false // with the answer before
 	for o, ok := r.pop(); ok; o, ok = r.pop() {
 		r.progress.Broadcast()
 		if !o.answer.Ready() || r.posted >= flushAfter {
 			if err := r.flush(); err != nil {
 				return err
 			}
+			together = false
 		}
-		answer, err := r.collect(o)
+		answer, err := r.collect(o, together)
 		if err == nil {
 			err = r.post(o.kind, answer)
 		}
 		if err != nil {
 			return err
 		}
+		together = true
 	}
 	return r.flush()
 }
 
-// collect waits for an answer.
-func (r *replies) collect(o owed) (RPCResponse, error) {
+// collect waits for an answer, unless it was there together with the one before.
+func (r *replies) collect(o owed, together bool) (RPCResponse, error) {
 	answer, ok := o.answer.Await(r.conn.done)
 	if !ok {
 		return answer, errEnded
 	}
-	r.meter.answer()
+	r.meter.answer(together)
 	return answer, nil
 }
 

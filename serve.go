@@ -133,6 +133,7 @@ type session struct {
 	waited     bool          // for the request's first byte
 	inMessage  bool          // the next read continues a message
 	body       *snapshotBody // the consumer reads it; or nil
+	ranOut     bool          // of bytes, since the message began
 	armed      bool          // a read deadline is set
 	observing  bool          // the observer wants to be told of this request
 	readingFor time.Time     // since when, for the observer
@@ -181,7 +182,7 @@ func (s *session) serve() error {
 			}
 			return s.explainStall(err)
 		}
-		s.meter.decode(kind, command, s.conn.in.Consumed())
+		s.meter.decode(kind, command, s.conn.in.Consumed(), s.ranOut)
 		s.recognize()
 		var err error
 		if snapshot, ok := command.(*InstallSnapshotRequest); ok {
@@ -246,7 +247,7 @@ func (s *session) openDispatcher() {
 func (s *session) readRequest() (rpcKind, any) {
 	in := &s.conn.in
 	s.openDispatcher()
-	s.inMessage = true
+	s.inMessage, s.ranOut = true, false
 	s.meter.begin(s.waited)
 	in.Begin()
 	kind := rpcKind(in.Byte())
@@ -264,6 +265,7 @@ func (s *session) readRequest() (rpcKind, any) {
 
 // beforeRead is called when bytes have run out and a read may block.
 func (s *session) beforeRead() error {
+	s.ranOut = true
 	if s.body == nil {
 		if err := s.settle(); err != nil {
 			return err
@@ -374,7 +376,7 @@ func (s *session) answer() error {
 		return err
 	}
 	var answer RPCResponse
-	s.wait(func() { answer, err = s.replies.collect(o) })
+	s.wait(func() { answer, err = s.replies.collect(o, false) })
 	if err != nil {
 		return err
 	}
@@ -415,7 +417,7 @@ func (s *session) lendBody(request *InstallSnapshotRequest, body *snapshotBody) 
 	}
 	s.replies.add(o, false)
 	o, _ = s.replies.pop()
-	answer, err := s.replies.collect(o)
+	answer, err := s.replies.collect(o, false)
 	if err == nil {
 		body.close()
 		s.body, s.armed = nil, true // close has set a deadline

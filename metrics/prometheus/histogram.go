@@ -59,7 +59,9 @@ func (h *histogram) observe(v int64) {
 		bucket++
 	}
 	h.counts[bucket].Add(1)
-	h.sum.Add(v)
+	if v != 0 { // as the decoding of small requests is
+		h.sum.Add(v)
+	}
 }
 
 // Describe implements [prometheus.Collector].
