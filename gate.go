@@ -40,16 +40,17 @@ func newGate(maxConns, maxPerHost int) *gate {
 	return &gate{maxConns: maxConns, maxPerHost: maxPerHost, perHost: make(map[string]int)}
 }
 
-// admit gives c a place, or none if it is refused. why says which limit was
-// reached; if c has a place nevertheless, the caller closes expelled with it.
+// admit gives c a place, or none if it is refused. The caller closes c then, or
+// else whoever was expelled, with why.
 func (g *gate) admit(c *conn) (p *place, expelled *conn, why error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	p = &place{conn: c, host: hostOf(c.peer)}
-	if why = g.full(p.host); why != nil {
+	if full := g.full(p.host); full != nil {
 		if expelled = g.expel(p.host); expelled == nil {
-			return nil, nil, why
+			return nil, nil, full.amongPeers()
 		}
+		why = full.makesRoom()
 	}
 	g.conns++
 	g.perHost[p.host]++
@@ -66,14 +67,32 @@ func hostOf(addr ServerAddress) string {
 	return host
 }
 
-// full returns which limit leaves no room for a connection from host.
+// limit is one on inbound connections that was reached.
+type limit struct {
+	reason reason
+	text   string
+	option string
+}
+
+// makesRoom is why a stranger goes.
+func (l *limit) makesRoom() error {
+	return &refusal{reason: l.reason, text: fmt.Sprintf("%s, and this one has brought no request: raise %s if that is what you want", l.text, l.option)}
+}
+
+// amongPeers is why a newcomer goes, which may well be a peer: the log says so,
+// however many strangers it has said it of.
+func (l *limit) amongPeers() error {
+	return &refusal{reason: l.reason, detail: "among peers", text: fmt.Sprintf("%s, and all others have brought requests: raise %s if they are peers", l.text, l.option)}
+}
+
+// full returns which limit leaves no room for a connection from host, or nil.
 // mu is held.
-func (g *gate) full(host string) error {
+func (g *gate) full(host string) *limit {
 	switch {
 	case g.hostFull(host):
-		return &refusal{tooManyConnsOfHost, fmt.Sprintf("more than %d inbound connections from one host: raise MaxConnsPerHost if that is what you want", g.maxPerHost)}
+		return &limit{tooManyConnsOfHost, fmt.Sprintf("more than %d inbound connections from one host", g.maxPerHost), "MaxConnsPerHost"}
 	case g.maxConns >= 0 && g.conns >= g.maxConns:
-		return &refusal{tooManyConns, fmt.Sprintf("more than %d inbound connections: raise MaxConns if that is what you want", g.maxConns)}
+		return &limit{tooManyConns, fmt.Sprintf("more than %d inbound connections", g.maxConns), "MaxConns"}
 	}
 	return nil
 }

@@ -122,6 +122,38 @@ func TestAmongPeersTheNewcomerIsRefused(t *testing.T) {
 	}
 }
 
+// A crowd of strangers that make room does not hide from the log that peers are
+// turned away: that is another thing to do something about.
+func TestTheLogTellsPeersThatAreRefusedFromStrangersThatMakeRoom(t *testing.T) {
+	for name, limits := range bothLimits {
+		t.Run(name, func(t *testing.T) {
+			var log bytes.Buffer
+			onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
+				b := listen(t, net, "b", limits, withLog(&log))
+				serve(t, b, accept)
+				for range 10 {
+					dialRaw(t, net, "a")
+				}
+				for range 3 {
+					introduce(t, dialRaw(t, net, "a"))
+				}
+				dialRaw(t, net, "a")
+				synctest.Wait()
+				require.NoError(t, b.Close())
+			})
+			var warnings []string
+			for line := range strings.Lines(log.String()) {
+				if strings.Contains(line, "[WARN]") {
+					warnings = append(warnings, line)
+				}
+			}
+			require.Len(t, warnings, 2)
+			require.Contains(t, warnings[0], "and this one has brought no request: raise MaxConns")
+			require.Contains(t, warnings[1], "and all others have brought requests: raise MaxConns")
+		})
+	}
+}
+
 func TestAFullHostLeavesOthersAlone(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		b := listen(t, net, "b", withLimits(-1, 2))

@@ -383,7 +383,7 @@ func (m *Mux) sortTLS(conn *tls.Conn) (net.Conn, *HandoffLayer, error) {
 	}
 	sorted, layer, err := m.sortFirst(conn, first)
 	if protocols := m.protocols(); err != nil && protocol == "" && len(protocols) > 0 {
-		err = &refusal{foreign, fmt.Sprintf("its TLS negotiated no protocol, of %q, and %v", protocols, err)}
+		err = &refusal{reason: foreign, text: fmt.Sprintf("its TLS negotiated no protocol, of %q, and %v", protocols, err)}
 	}
 	return sorted, layer, err
 }
@@ -412,7 +412,7 @@ func strangeByte(first byte) error {
 	if guess != "" {
 		guess = ": this looks like " + guess
 	}
-	return &refusal{foreign, fmt.Sprintf("no layer has its first byte, %d%s", first, guess)}
+	return &refusal{reason: foreign, text: fmt.Sprintf("no layer has its first byte, %d%s", first, guess)}
 }
 
 // readByte reads one byte and no more.

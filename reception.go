@@ -48,8 +48,8 @@ type visitor struct {
 }
 
 var (
-	errCrowded = &refusal{tooManyConns, "too many others came before it said for which layer it is: raise MaxUnsorted if that is what you want"}
-	errSlow    = &refusal{silent, "it did not say in time for which layer it is"}
+	errCrowded = &refusal{reason: tooManyConns, text: "too many others came before it said for which layer it is: raise MaxUnsorted if that is what you want"}
+	errSlow    = &refusal{reason: silent, text: "it did not say in time for which layer it is"}
 )
 
 func (r *reception) setDefaults() {

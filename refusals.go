@@ -79,6 +79,7 @@ func (r reason) String() string { return reasonNames[r] }
 // that it was refused.
 type refusal struct {
 	reason reason
+	detail string // tells it apart in the log, see topic
 	text   string
 }
 
@@ -168,11 +169,14 @@ func (r *refusals) count(why reason, peer ServerAddress, err error) {
 // life.
 func news(why reason, err error, gone bool) (hclog.Level, topic) {
 	var secure *handshakeError
+	var own *refusal
 	switch {
 	case errors.As(err, &secure):
 		return hclog.Warn, topic{why, secure.topic}
 	case why == foreign:
 		return hclog.Warn, topic{why, likeness(err)}
+	case errors.As(err, &own):
+		return hclog.Warn, topic{why, own.detail}
 	case why != notRefused:
 		return hclog.Warn, topic{why, ""}
 	case gone:

@@ -205,7 +205,7 @@ func (s *session) recognize() {
 }
 
 // errSilent ends a connection on which nothing ever came.
-var errSilent = &refusal{silent, "no request began within FirstByteTimeout"}
+var errSilent = &refusal{reason: silent, text: "no request began within FirstByteTimeout"}
 
 // explainStall says what a timeout inside a request means.
 func (s *session) explainStall(err error) error {

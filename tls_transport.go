@@ -237,8 +237,8 @@ func NewTLSStreamLayer(inner StreamLayer, config TLSConfig) (*TLSStreamLayer, er
 }
 
 var (
-	errHandshakesCrowded = &refusal{tooManyConns, "too many other connections came before its TLS handshake was over: raise MaxHandshakes if that is what you want"}
-	errHandshakeSlow     = &refusal{silent, "its TLS handshake was not over in time"}
+	errHandshakesCrowded = &refusal{reason: tooManyConns, text: "too many other connections came before its TLS handshake was over: raise MaxHandshakes if that is what you want"}
+	errHandshakeSlow     = &refusal{reason: silent, text: "its TLS handshake was not over in time"}
 )
 
 // DialContext connects to address and verifies who is there. It gives up when
