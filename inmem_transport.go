@@ -34,7 +34,10 @@ func NewInmemAddr() ServerAddress { return ServerAddress(rand.Text()) }
 // Routes have a direction: for two transports to talk to each other, connect
 // each to the other. An [InmemNetwork] does that by itself, and has faults.
 // Timeouts are measured with package time, so that inside a testing/synctest
-// bubble they are exact and take no time. The window of a pipeline is 16.
+// bubble they are exact and take no time. Their text is that of hashicorp/raft's
+// memory transport, which tests compare: "send timed out", "command timed out";
+// errors.As finds the *OpError with operation and peer. The window of a pipeline is
+// 16.
 type InmemTransport struct {
 	// Tests written for hashicorp/raft make this struct by hand: the fields that
 	// they set keep their names, and the others may be zero.
