@@ -165,11 +165,14 @@ func TestMetrics(t *testing.T) {
 	raftPort, _, _ := strings.Cut(strings.TrimPrefix(flags[1], "a="), "/")
 	_, err := http.Get("http://" + raftPort + "/")
 	require.Error(t, err)
-	status, text := r.do("GET", "/metrics", "")
-	require.Equal(t, http.StatusOK, status)
+	var text string
+	require.Eventually(t, func() bool { // it is counted just after the connection has ended
+		var status int
+		status, text = r.do("GET", "/metrics", "")
+		return status == http.StatusOK && strings.Contains(text, `refused_total{reason="Foreign"} 1`)
+	}, testPatience, 20*time.Millisecond)
 	for _, line := range []string{
 		`raftwire_connections_opened_total{direction="inbound"} 1`,
-		`raftwire_connections_refused_total{reason="Foreign"} 1`,
 		`raftwire_inbound_received_bytes_total `,
 		`raft_leader 1`,
 		`raft_term 2`,
