@@ -382,10 +382,20 @@ func (m *Mux) sortTLS(conn *tls.Conn) (net.Conn, *HandoffLayer, error) {
 		return nil, nil, err
 	}
 	sorted, layer, err := m.sortFirst(conn, first)
-	if protocols := m.protocols(); err != nil && protocol == "" && len(protocols) > 0 {
-		err = &refusal{reason: foreign, text: fmt.Sprintf("its TLS negotiated no protocol, of %q, and %v", protocols, err)}
+	if err != nil && protocol == "" {
+		err = m.explainUnnegotiated(err)
 	}
 	return sorted, layer, err
+}
+
+// explainUnnegotiated adds to err, with which no layer was found, that TLS would
+// have led to one. Only a connection that is refused has it look at the layers.
+func (m *Mux) explainUnnegotiated(err error) error {
+	protocols := m.protocols()
+	if len(protocols) == 0 {
+		return err
+	}
+	return &refusal{reason: foreign, text: fmt.Sprintf("its TLS negotiated no protocol, of %q, and %v", protocols, err)}
 }
 
 // sortFirst finds the layer for a connection that began with first.

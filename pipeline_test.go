@@ -463,11 +463,11 @@ func TestASenderDoesNotWriteForOthersForEver(t *testing.T) {
 		stop := make(chan struct{})
 		defer close(stop)
 		go func() {
-			for consumed := true; consumed; {
+			for {
 				select {
 				case <-p.Consumer():
 				case <-stop:
-					consumed = false
+					return
 				}
 			}
 		}()
