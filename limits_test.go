@@ -141,6 +141,7 @@ func TestTheLogTellsPeersThatAreRefusedFromStrangersThatMakeRoom(t *testing.T) {
 				for range 3 {
 					introduce(t, dialRaw(t, net, "a"))
 				}
+				synctest.Wait() // for what the strangers' goroutines log
 				dialRaw(t, net, "a")
 				synctest.Wait()
 				require.NoError(t, b.Close())

@@ -26,17 +26,11 @@ func TestTheLogOfANoisyHour(t *testing.T) {
 	scans := 0
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		h := newNoisyHour(t, net, &log)
-		end := time.NewTimer(time.Hour)
-		misfortune, scan := time.NewTicker(6*time.Minute), time.NewTicker(time.Second)
-		for over := false; !over; {
-			select {
-			case <-scan.C:
-				scans++
-				h.scan(t)
-			case <-misfortune.C:
+		for ; scans < 3600; scans++ {
+			pause(time.Second)
+			h.scan(t)
+			if scans%360 == 359 {
 				h.misfortune(t)
-			case <-end.C:
-				over = true
 			}
 		}
 		h.stop(t)

@@ -184,8 +184,10 @@ func (h *Host) travel(ctx context.Context, l *Link, life int, ready func() bool)
 			held = true
 		case held:
 			held, due = false, l.due(0)
-			timer := time.AfterFunc(time.Until(due), h.net.wake)
-			defer timer.Stop()
+			if wait := time.Until(due); wait > 0 {
+				timer := time.AfterFunc(wait, h.net.wake)
+				defer timer.Stop()
+			}
 			continue
 		case !time.Now().Before(due) && (ready == nil || ready()):
 			return nil

@@ -184,7 +184,11 @@ func (p Plan) Run(ctx context.Context, n *Network, then func(Step)) error {
 }
 
 func waitUntil(ctx context.Context, at time.Time) error {
-	timer := time.NewTimer(time.Until(at))
+	wait := time.Until(at)
+	if wait <= 0 {
+		return ctx.Err()
+	}
+	timer := time.NewTimer(wait)
 	defer timer.Stop()
 	select {
 	case <-timer.C:
