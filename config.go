@@ -93,7 +93,7 @@ type NetworkTransportConfig struct {
 	// MaxDispatchAhead is how many requests of one inbound connection may be
 	// handed to Consumer before the first of them is answered. Requests stay
 	// in order, and so do answers. It matters to pipelines only: a peer that
-	// waits for each answer has one request under way. 0 means 16; 1 hands a
+	// waits for each answer has one request under way. 0 means 64; 1 hands a
 	// request over only when the one before was answered; negative is an error.
 	MaxDispatchAhead int
 
@@ -139,8 +139,9 @@ type NetworkTransportConfig struct {
 }
 
 // defaultMaxDispatchAhead hides the time that a core takes to pick a request
-// up; more would only hold memory.
-const defaultMaxDispatchAhead = 16
+// up, and is how many answers can share a write. With 16 a deep window of small
+// requests takes a fifth more CPU, and with 128 no less: it was measured.
+const defaultMaxDispatchAhead = 64
 
 // check returns what is wrong with the configuration, and what to do about it.
 func (c *NetworkTransportConfig) check() error {

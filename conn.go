@@ -13,10 +13,10 @@ import (
 )
 
 const (
-	// maxQueued is how many bytes may wait for a write that is under way
-	// before the next message waits as well. It bounds the memory of a
+	// maxQueued is how many bytes of requests may wait for a write that is under
+	// way before the next one waits as well. It bounds the memory of a
 	// connection whose peer reads slowly, and keeps deep windows of large
-	// batches from queueing what they cannot send.
+	// batches from queueing what they cannot send. Of answers it is flushAfter.
 	maxQueued = 256 << 10
 
 	// gatherUpTo is the size up to which requests are small: gathering several for
@@ -50,6 +50,8 @@ type conn struct {
 	traffic *traffic
 	inbound bool
 	opened  time.Duration // when, since epoch; only for ConnClosed
+
+	maxQueued int // bytes that may wait for a write under way before the next message does
 
 	// Owned by the reading goroutine.
 	in msgpack.Reader
@@ -90,7 +92,7 @@ type batch struct {
 type sizes struct{ request, response int64 }
 
 func newConn(raw net.Conn, peer ServerAddress, timeout time.Duration, tasks *tasks) *conn {
-	c := &conn{raw: raw, peer: peer, timeout: timeout, tasks: tasks, done: make(chan struct{})}
+	c := &conn{raw: raw, peer: peer, timeout: timeout, tasks: tasks, maxQueued: maxQueued, done: make(chan struct{})}
 	c.flusher = tasks.task(c.flushQueued)
 	c.in.Reset(c)
 	c.written.L = &c.mu
@@ -136,7 +138,7 @@ func (c *conn) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// post queues what encode appends. It blocks only while more than maxQueued
+// post queues what encode appends. It blocks only while more than c.maxQueued
 // bytes wait for a write under way, hence no longer than that write. Large
 // payloads are not copied: they must not change until they are written.
 func (c *conn) post(encode func(*batch)) error {
@@ -160,7 +162,7 @@ func (c *conn) postSoon(encode func(*batch)) error {
 func (c *conn) enqueue(encode func(*batch), soon bool) (flush bool, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for c.err == nil && c.flushing && c.out.size > maxQueued {
+	for c.err == nil && c.flushing && c.out.size > c.maxQueued {
 		c.written.Wait()
 	}
 	if c.err != nil {
@@ -195,6 +197,13 @@ func (c *conn) flush(deadline time.Time) error {
 		c.startFlusher() // others post: it is not for the caller to write for them
 	}
 	return c.failure()
+}
+
+// flushSoon is flush for a caller who goes on: another goroutine writes.
+func (c *conn) flushSoon() {
+	if c.beginFlush() {
+		c.startFlusher()
+	}
 }
 
 func (c *conn) startFlusher() {

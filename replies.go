@@ -8,7 +8,7 @@ import (
 )
 
 // flushAfter is how many bytes of answers gather before they are written,
-// although more are there.
+// although more are there, and how many beside a write under way.
 const flushAfter = 4 << 10
 
 // replies brings back what an inbound connection owes its peer, in the order of
@@ -141,15 +141,14 @@ func (r *replies) endSender(failed bool) (ended bool) {
 }
 
 // sendOwed sends what is owed. Answers that are there share a write, but do not
-// wait for others.
+// wait for others: another goroutine writes them, and those come next that were
+// given meanwhile.
 func (r *replies) sendOwed() error {
 	together := false // with the answer before
 	for o, ok := r.pop(); ok; o, ok = r.pop() {
 		r.progress.Broadcast()
 		if !o.answer.Ready() || r.posted >= flushAfter {
-			if err := r.flush(); err != nil {
-				return err
-			}
+			r.flushSoon()
 			together = false
 		}
 		answer, err := r.collect(o, together)
@@ -197,6 +196,13 @@ func (r *replies) post(kind rpcKind, answer RPCResponse) error {
 		r.meter.post(answer, size)
 	}
 	return err
+}
+
+func (r *replies) flushSoon() {
+	if r.posted > 0 {
+		r.posted = 0
+		r.conn.flushSoon()
+	}
 }
 
 func (r *replies) flush() error {

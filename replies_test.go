@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -110,6 +111,44 @@ func TestAnAnswerWaitsForNothing(t *testing.T) {
 			})
 		})
 	}
+}
+
+// Who does not read has few answers gather: one write's, and as many beside it.
+func TestWhoDoesNotReadIsNotServedForEver(t *testing.T) {
+	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
+		const buffer, gathered, ahead = 4 << 10, 4 << 10, 16 // bytes, bytes, requests
+		net.SetBuffer(buffer)
+		b := listen(t, net, "b", withDispatchAhead(ahead))
+		served := 0
+		serve(t, b, func(rpc raftwire.RPC) { served++; accept(rpc) })
+		conn := dialRaw(t, net, "a")
+		say(t, conn, "\x03\x80")
+		answer, err := conn.Read(make([]byte, buffer))
+		require.NoError(t, err)
+		go askForEver(conn)
+		synctest.Wait()
+		most := (buffer + 2*gathered) / answer
+		t.Logf("%d served, of %d at most", served, most+ahead+3)
+		require.LessOrEqual(t, served, most+ahead+3)
+		require.NoError(t, conn.Close())
+	})
+}
+
+// Who has sent nonsense after requests, and is slow to read, gets the answers to
+// what came before, also those that are still being written.
+func TestGarbageDoesNotCutAWriteOff(t *testing.T) {
+	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
+		const count, buffer = 30, 200
+		net.SetBuffer(buffer)
+		b := listen(t, net, "b")
+		serve(t, b, accept)
+		conn := dialRaw(t, net, "a")
+		say(t, conn, strings.Repeat("\x03\x80", count)+"\x03\xc1")
+		pause(20 * time.Millisecond)
+		answers, err := io.ReadAll(conn)
+		require.NoError(t, err)
+		require.EqualValues(t, count, countAnswers(t, answers))
+	})
 }
 
 // Who has sent all of its requests may say so, and still gets what is answered

@@ -72,6 +72,7 @@ func isClosed(done <-chan struct{}) bool {
 func (n *NetworkTransport) accept(raw net.Conn) {
 	c := newConn(raw, remoteAddress(raw), n.timeout, &n.tasks)
 	c.introduce(&n.hooks, &n.inbound, true)
+	c.maxQueued = flushAfter
 	c.in.SetLimit("MaxMessageBytes", n.maxMessageBytes)
 	p, err := n.letIn(c)
 	if err != nil {
@@ -171,14 +172,14 @@ func (s *session) serve() error {
 	for {
 		if err := s.awaitRequest(); err != nil {
 			if err == io.EOF {
-				_ = s.finish()
+				_ = s.settleUp()
 			}
 			return err
 		}
 		kind, command := s.readRequest()
 		if err := s.conn.in.Err(); err != nil {
 			if !isTimeout(err) {
-				_ = s.finish()
+				_ = s.settleUp()
 			}
 			return s.explainStall(err)
 		}
@@ -369,6 +370,15 @@ func (s *session) finish() error {
 	return s.answer()
 }
 
+// settleUp also waits until all has been written.
+func (s *session) settleUp() error {
+	err := s.finish()
+	if err == nil {
+		s.wait(s.conn.awaitWriter)
+	}
+	return err
+}
+
 // answer brings the answer back that is owed, unless the sender does that.
 func (s *session) answer() error {
 	o, ok, err := s.replies.popUnsent()
@@ -391,7 +401,7 @@ var errBodyUnread = errors.New("snapshot was answered before it was read to its 
 // until it answers. If some of it is unread then, the answer goes out at once,
 // the rest is read and thrown away if there is any, and the connection ends.
 func (s *session) serveSnapshot(request *InstallSnapshotRequest) error {
-	if err := s.finish(); err != nil {
+	if err := s.settleUp(); err != nil {
 		return err
 	}
 	body := &snapshotBody{conn: s.conn, beforeRead: s.beforeRead, left: request.Size, progress: newProgress(s.conn, request.Size)}
