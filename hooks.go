@@ -1,10 +1,6 @@
 package raftwire
 
-import (
-	"time"
-
-	"github.com/raftwire/raftwire/internal/ring"
-)
+import "time"
 
 // Hooks are functions that a [NetworkTransport] calls when something has
 // happened, for metrics and traces. Each may be nil; the zero Hooks call
@@ -187,32 +183,31 @@ func sinceEpoch() time.Duration { return time.Since(epoch) }
 
 // meter times the requests of an inbound connection for ServeBegun and
 // ServeDone. A nil meter does nothing. It is owned by the session, but for what
-// belongs to whoever collects answers: the session or the sender.
+// belongs to whoever collects answers: the session or the sender. What is known
+// of a request travels with the answer that is owed.
 type meter struct {
 	begun, done func(ServeEvent) // hooks, or nil
 	peer        ServerAddress
 	host        string
-	last        time.Duration // when the session timed something last, since epoch
 
-	// Where requests are, in the order in which they get there. Copying one that
-	// was just written costs as much as a look at the clock.
-	offered  *serving             // decoded, and not taken by the core
-	taken    ring.Queue[*serving] // not answered; protected by replies.mu
-	answered *serving             // and the answer is not posted; owned by whoever collects
-	collect  time.Duration        // when the last answer was there, since epoch; owned likewise
-	ended    ring.Queue[*serving] // to be used again; protected by replies.mu
+	last    time.Duration // when the session timed something last, since epoch
+	offered *serving      // the request that is read and handed over, or nil
+	spare   []serving     // for those to come
 
-	body int64 // of the snapshot that is read: then there is no other request
+	// Owned by whoever collects answers.
+	answered *serving      // the request whose answer is collected, or nil
+	collect  time.Duration // when the last answer was there, since epoch
+	handle   time.Duration // how long that took
 }
 
 // serving is a request on its way.
 type serving struct {
-	kind                          rpcKind
-	heartbeat                     bool
-	known                         bool // there is one
-	entries                       int
-	size                          int64
-	wait, decode, enqueue, handle time.Duration
+	kind                  rpcKind
+	heartbeat             bool
+	known                 bool // it has come whole
+	entries               int32
+	size                  int64
+	wait, decode, enqueue time.Duration
 
 	since time.Duration // when what is timed next began, since epoch
 }
@@ -221,10 +216,7 @@ func newMeter(hooks *Hooks, p *place) *meter {
 	if hooks.ServeBegun == nil && hooks.ServeDone == nil {
 		return nil
 	}
-	return &meter{
-		begun: hooks.ServeBegun, done: hooks.ServeDone, peer: p.conn.peer, host: p.host, last: sinceEpoch(),
-		offered: new(serving), answered: new(serving),
-	}
+	return &meter{begun: hooks.ServeBegun, done: hooks.ServeDone, peer: p.conn.peer, host: p.host, last: sinceEpoch()}
 }
 
 // begin is called when a request's first byte is there; waited says whether it
@@ -234,10 +226,20 @@ func (m *meter) begin(waited bool) {
 	if m == nil {
 		return
 	}
-	*m.offered = serving{since: m.last}
+	m.offered = m.next()
 	if waited {
 		m.offered.wait = m.lap(m.offered)
 	}
+}
+
+func (m *meter) next() *serving {
+	if len(m.spare) == 0 {
+		m.spare = make([]serving, 16)
+	}
+	s := &m.spare[0]
+	m.spare = m.spare[1:]
+	s.since = m.last
+	return s
 }
 
 // decode is called when the whole request is there, of the given size. The clock
@@ -248,48 +250,44 @@ func (m *meter) decode(kind rpcKind, command any, size int64, waited bool) {
 		return
 	}
 	s := m.offered
-	s.known, s.kind, s.heartbeat, s.entries, s.size = true, kind, isHeartbeat(command), entriesIn(command), size
+	s.known, s.kind, s.heartbeat, s.entries, s.size = true, kind, isHeartbeat(command), int32(entriesIn(command)), size
 	if waited || size > gatherUpTo {
 		s.decode = m.lap(s)
 	}
 	if m.begun != nil {
-		m.begun(m.event(s, 0, nil))
+		m.begun(m.event(s, 0, 0, nil))
 	}
 }
 
-// take is called when the core has taken the request, and push when that is
-// recorded.
-func (m *meter) take() {
-	if m != nil {
-		m.offered.enqueue = m.lap(m.offered)
-	}
-}
-
-func (m *meter) push() {
+// take is called when the core has taken the request. What it returns goes with
+// the answer that is owed.
+func (m *meter) take() *serving {
 	if m == nil {
-		return
+		return nil
 	}
-	m.taken.Push(m.offered)
-	if m.ended.Len() > 0 {
-		m.offered = m.ended.Pop()
-	} else {
-		m.offered = new(serving)
-	}
+	s := m.offered
+	s.enqueue = m.lap(s)
+	m.offered = nil
+	return s
 }
 
-// readBody is called with what the core has read of a snapshot's body.
+// readBody is called with what the core has read of a snapshot's body: then there
+// is no other request.
 func (m *meter) readBody(size int64) {
-	if m != nil {
-		m.body = size
+	switch {
+	case m == nil:
+	case m.answered != nil:
+		m.answered.size += size
+	default: // it was not taken
+		m.offered.size += size
 	}
 }
 
-// pop is called when somebody collects the oldest answer, and answer when it is
-// there. Answers that are there together have one time.
-func (m *meter) pop() {
+// await is called before the wait for an answer, and answer when it is there.
+// Answers that are there together have one time.
+func (m *meter) await(s *serving) {
 	if m != nil {
-		m.ended.Push(m.answered)
-		m.answered = m.taken.Pop()
+		m.answered, m.handle = s, 0
 	}
 }
 
@@ -300,7 +298,7 @@ func (m *meter) answer(together bool) {
 	if !together {
 		m.collect = sinceEpoch()
 	}
-	m.answered.handle = max(0, m.collect-m.answered.since)
+	m.handle = max(0, m.collect-m.answered.since)
 }
 
 // ready is called when the session has waited for answers, and is ready for the
@@ -316,40 +314,37 @@ func (m *meter) post(answer RPCResponse, size int) {
 	if m == nil {
 		return
 	}
-	m.end(m.answered, int64(size), answer.Error)
+	m.end(m.answered, m.handle, int64(size), answer.Error)
+	m.answered = nil
 }
 
-// abandon is called when the connection has ended because of err.
-func (m *meter) abandon(err error) {
-	if m == nil {
-		return
+// abandon is called with what is left when the connection has ended because of
+// err: the answer that was being collected, those that were owed, and the request
+// that was not taken.
+func (m *meter) abandon(owed []*serving, err error) {
+	if m.answered != nil {
+		m.end(m.answered, m.handle, 0, err)
 	}
-	m.end(m.answered, 0, err)
-	for m.taken.Len() > 0 {
-		m.end(m.taken.Pop(), 0, err)
+	for _, s := range owed {
+		m.end(s, 0, 0, err)
 	}
-	m.end(m.offered, 0, err)
+	if m.offered != nil && m.offered.known {
+		m.end(m.offered, 0, 0, err)
+	}
 }
 
-// end tells of the end of a request, if s is one.
-func (m *meter) end(s *serving, answer int64, err error) {
-	if !s.known {
-		return
+// end tells of the end of a request.
+func (m *meter) end(s *serving, handle time.Duration, answer int64, err error) {
+	if m.done != nil {
+		m.done(m.event(s, handle, answer, err))
 	}
-	s.known = false
-	s.size += m.body
-	m.body = 0
-	if m.done == nil {
-		return
-	}
-	m.done(m.event(s, answer, err))
 }
 
-func (m *meter) event(s *serving, answer int64, err error) ServeEvent {
+func (m *meter) event(s *serving, handle time.Duration, answer int64, err error) ServeEvent {
 	return ServeEvent{
-		Kind: s.kind.String(), Heartbeat: s.heartbeat, Peer: m.peer, Host: m.host, Entries: s.entries,
+		Kind: s.kind.String(), Heartbeat: s.heartbeat, Peer: m.peer, Host: m.host, Entries: int(s.entries),
 		RequestBytes: s.size, ResponseBytes: answer,
-		Wait: s.wait, Decode: s.decode, Enqueue: s.enqueue, Handle: s.handle, Err: err,
+		Wait: s.wait, Decode: s.decode, Enqueue: s.enqueue, Handle: handle, Err: err,
 	}
 }
 

@@ -36,9 +36,7 @@ func BenchmarkUnsetHooks(b *testing.B) {
 func serveUnmeasured(s *session, args *AppendEntriesRequest) {
 	s.meter.begin(false)
 	s.meter.decode(rpcAppendEntries, args, 100, false)
-	s.meter.take()
-	s.meter.push()
-	s.meter.pop()
+	s.meter.await(s.meter.take())
 	s.meter.answer(false)
 	s.meter.ready()
 	s.meter.post(RPCResponse{}, 50)

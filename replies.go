@@ -24,7 +24,7 @@ type replies struct {
 
 	posted int // bytes since the last flush; owned by whoever sends
 
-	mu       sync.Mutex       // protects following, and meter.taken
+	mu       sync.Mutex       // protects following
 	owed     ring.Queue[owed] // to requests that were taken; nobody collects them yet
 	sending  bool             // the sender runs
 	failed   bool             // it has given up, and the connection ends
@@ -35,6 +35,7 @@ type replies struct {
 type owed struct {
 	kind   rpcKind
 	answer PendingAnswer
+	served *serving // for the meter
 }
 
 func (r *replies) init(c *conn, m *meter, limit int) {
@@ -50,7 +51,6 @@ func (r *replies) add(o owed, more bool) (tooMany bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.owed.Push(o)
-	r.meter.push()
 	if more && !r.sending && !r.failed {
 		r.sending = true
 		go r.sender()
@@ -85,7 +85,6 @@ func (r *replies) take() (o owed, ok bool) {
 	if r.owed.Len() == 0 {
 		return o, false
 	}
-	r.meter.pop()
 	return r.owed.Pop(), true
 }
 
@@ -103,6 +102,19 @@ func (r *replies) awaitSender() {
 	for r.sending {
 		r.progress.Wait()
 	}
+}
+
+// abandon tells the meter of what will not be answered, since the connection has
+// ended because of err.
+func (r *replies) abandon(err error) {
+	if r.meter == nil {
+		return
+	}
+	var unanswered []*serving
+	for o, ok := r.pop(); ok; o, ok = r.pop() {
+		unanswered = append(unanswered, o.served)
+	}
+	r.meter.abandon(unanswered, err)
 }
 
 // awaitRoom waits until there are not too many.
@@ -165,6 +177,7 @@ func (r *replies) sendOwed() error {
 
 // collect waits for an answer, unless it was there together with the one before.
 func (r *replies) collect(o owed, together bool) (RPCResponse, error) {
+	r.meter.await(o.served)
 	answer, ok := o.answer.Await(r.conn.done)
 	if !ok {
 		return answer, errEnded

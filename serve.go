@@ -158,7 +158,7 @@ func (s *session) run() {
 	s.watch.stop()
 	err = s.conn.close(err)
 	s.replies.awaitSender() // which the end of the connection ends
-	s.meter.abandon(err)
+	s.replies.abandon(err)
 	s.transport.logEnd(s.conn, err)
 	s.transport.letOut(s.place, err)
 }
@@ -339,8 +339,7 @@ func (s *session) offer(kind rpcKind, command any, body *snapshotBody) (owed, er
 	if answer == nil {
 		return owed{}, errEnded
 	}
-	s.meter.take()
-	return owed{kind, answer}, nil
+	return owed{kind, answer, s.meter.take()}, nil
 }
 
 // offerBody also ends the watch. Whoever takes a snapshot may read it before
@@ -425,8 +424,6 @@ func (s *session) lendBody(request *InstallSnapshotRequest, body *snapshotBody) 
 	if err != nil {
 		return RPCResponse{}, err
 	}
-	s.replies.add(o, false)
-	o, _ = s.replies.pop()
 	answer, err := s.replies.collect(o, false)
 	if err == nil {
 		body.close()
