@@ -44,7 +44,7 @@
 // The files, in the order of a run: main and options, cell and rival (what is
 // measured), content (what is sent), transports, tls, hashicorp, raftwire and
 // raw (the rivals), loop (the measured loops), measure (one rival in one cell),
-// rounds (all of them), report, ratio, table, bars, summary, compare, chart and
-// draw (what comes out). snapshot and idle, whose figures are trials, and serve
+// profile (where its time goes), rounds (all of them), report, ratio, table,
+// bars, summary, compare, chart and draw (what comes out). snapshot and idle, whose figures are trials, and serve
 // are commands of their own, with the same transports.
 package main

@@ -21,14 +21,15 @@ type Figures struct {
 	MBPerSecond      float64 `json:"mb_per_second"` // 10^6 bytes of payload
 	P50Micros        float64 `json:"p50_us,omitempty"`
 	P99Micros        float64 `json:"p99_us,omitempty"`
-	AllocsPerRPC     float64 `json:"allocs_per_rpc"`    // both ends
-	AllocBytesPerRPC float64 `json:"alloc_b_per_rpc"`   // both ends
-	CPUSecsPerMRPC   float64 `json:"cpu_s_per_million"` // both ends, user and system
+	AllocsPerRPC     float64 `json:"allocs_per_rpc"`     // both ends
+	AllocBytesPerRPC float64 `json:"alloc_b_per_rpc"`    // both ends
+	CPUSecsPerMRPC   float64 `json:"cpu_s_per_million"`  // both ends, user and system
+	Spent            Spent   `json:"spent_ns,omitempty"` // with -profile
 }
 
 // measure opens an exchange, warms it up for an eighth of the slice, and
 // measures it for the slice. It ends early, without figures, when ctx is done.
-func measure(ctx context.Context, r rival, w workload, s setup, slice time.Duration) (figures Figures, err error) {
+func measure(ctx context.Context, r rival, w workload, s setup, slice time.Duration, profile bool) (figures Figures, err error) {
 	runtime.GC()
 	x, err := r.open(s)
 	if err != nil {
@@ -44,12 +45,26 @@ func measure(ctx context.Context, r rival, w workload, s setup, slice time.Durat
 		return Figures{}, fmt.Errorf("warming up: %w", err)
 	}
 	latency.Reset()
-	before := readUsage()
-	n, err := runFor(ctx, x, slice, s.timeout, latency)
+	var n int64
+	var used usage
+	run := func() (err error) {
+		before := readUsage()
+		n, err = runFor(ctx, x, slice, s.timeout, latency)
+		used = readUsage().since(before)
+		return err
+	}
+	var spent Spent
+	if profile {
+		spent, err = profiled(run)
+	} else {
+		err = run()
+	}
 	if err != nil {
 		return Figures{}, err
 	}
-	return newFigures(w, n, readUsage().since(before), latency), nil
+	figures = newFigures(w, n, used, latency)
+	figures.Spent = spent
+	return figures, nil
 }
 
 // newHistogram covers latencies up to a minute with three digits.

@@ -35,6 +35,8 @@ type Result struct {
 	Rival     string    `json:"rival"`
 	Median    Figures   `json:"median"` // of each figure over the rounds
 	Rounds    []Figures `json:"rounds"`
+
+	spent Spent // in all rounds
 }
 
 func newReport(opts options) *Report {
@@ -79,6 +81,10 @@ func (r *Result) cell() cell { return cell{r.Workload, r.Window, max(1, r.Follow
 func (r *Report) summarize() {
 	for _, result := range r.Results {
 		result.Median = medianFigures(result.Rounds)
+		result.spent = make(Spent)
+		for _, round := range result.Rounds {
+			result.spent.add(round.Spent)
+		}
 	}
 	r.Ratios = nil
 	for _, pair := range comparisons {

@@ -169,7 +169,7 @@ func TestAnInterruptEndsASlice(t *testing.T) {
 	for _, r := range defaultRivals {
 		for _, window := range []window{oneByOne, 2, streaming} {
 			if r.takes(cell{tinyWorkload, window, 1}) {
-				_, err := measure(ctx, r, tinyWorkload, tinySetup(window), time.Hour)
+				_, err := measure(ctx, r, tinyWorkload, tinySetup(window), time.Hour, false)
 				require.ErrorIs(t, err, context.Canceled, "%s at window %s", r, window)
 			}
 		}

@@ -30,7 +30,7 @@ func TestEveryRivalMeasuresWithoutError(t *testing.T) {
 				continue
 			}
 			t.Run(fmt.Sprintf("%s/%s", r, window), func(t *testing.T) {
-				f, err := measure(t.Context(), r, tinyWorkload, tinySetup(window), 8*time.Millisecond)
+				f, err := measure(t.Context(), r, tinyWorkload, tinySetup(window), 8*time.Millisecond, false)
 				require.NoError(t, err)
 				require.Positive(t, f.RPCs)
 				require.Positive(t, f.Seconds)
@@ -55,7 +55,7 @@ func TestEveryRivalSpeaksTLS(t *testing.T) {
 			if r.takes(cell{tinyWorkload, window, 1}) {
 				s := tinySetup(window)
 				s.credentials = credentials
-				f, err := measure(t.Context(), r, tinyWorkload, s, 2*time.Millisecond)
+				f, err := measure(t.Context(), r, tinyWorkload, s, 2*time.Millisecond, false)
 				require.NoError(t, err, "%s at window %s", r, window)
 				require.Positive(t, f.RPCs)
 			}
@@ -76,7 +76,7 @@ func TestHooksAreSetAndCalled(t *testing.T) {
 			ServeDone: func(raftwire.ServeEvent) { serves.Add(1) },
 		})
 	})
-	f, err := measure(t.Context(), rival{open: hooked.stack().open}, tinyWorkload, tinySetup(2), 2*time.Millisecond)
+	f, err := measure(t.Context(), rival{open: hooked.stack().open}, tinyWorkload, tinySetup(2), 2*time.Millisecond, false)
 	require.NoError(t, err)
 	require.GreaterOrEqual(t, float64(calls.Load()), f.RPCs)
 	require.Equal(t, calls.Load(), serves.Load())
@@ -111,7 +111,7 @@ func TestEveryRivalTakesHeartbeatsAndEmptyEntries(t *testing.T) {
 		s := setup{content: newContent(w), window: oneByOne, followers: 1, timeout: 10 * time.Second}
 		for _, r := range allRivals {
 			if r.takes(cell{w, oneByOne, 1}) {
-				f, err := measure(t.Context(), r, w, s, 2*time.Millisecond)
+				f, err := measure(t.Context(), r, w, s, 2*time.Millisecond, false)
 				require.NoError(t, err, "%s at %s", r, w)
 				require.Positive(t, f.RPCs)
 				require.Zero(t, f.MBPerSecond)
@@ -136,7 +136,7 @@ func TestManyFollowersAreCountedTogether(t *testing.T) {
 		for _, window := range []window{oneByOne, 16} {
 			s := tinySetup(window)
 			s.followers = 3
-			f, err := measure(t.Context(), rival{name: name, open: stack.open}, tinyWorkload, s, 8*time.Millisecond)
+			f, err := measure(t.Context(), rival{name: name, open: stack.open}, tinyWorkload, s, 8*time.Millisecond, false)
 			require.NoError(t, err, name)
 			require.Positive(t, f.P50Micros)
 		}

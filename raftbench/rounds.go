@@ -78,7 +78,7 @@ func measurements(opts options, tasks []task) (n int) {
 func runTask(ctx context.Context, opts options, t task, s setup, round int, report *Report, status *progress) error {
 	for _, r := range turn(t.rivals, round) {
 		status.show(round, opts.rounds, fmt.Sprintf("%-9s %-6s  %-19s", t.workload, t.lane(), r))
-		figures, err := measure(ctx, r, t.workload, s, opts.slice)
+		figures, err := measure(ctx, r, t.workload, s, opts.slice, opts.profile)
 		if ctx.Err() != nil {
 			return fmt.Errorf("interrupted in round %d of %d", round+1, opts.rounds)
 		}

@@ -27,6 +27,7 @@ func writeTable(out io.Writer, r *Report, bars bool) {
 			writeAligned(out, 2, ratioRows(r, pair, ratios, bars))
 		}
 	}
+	writeSpent(out, r)
 	writeSummary(out, r, bars)
 }
 
