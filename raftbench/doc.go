@@ -45,6 +45,7 @@
 // measured), content (what is sent), transports, tls, hashicorp, raftwire and
 // raw (the rivals), loop (the measured loops), measure (one rival in one cell),
 // profile (where its time goes), rounds (all of them), report, ratio, table,
-// bars, summary, compare, chart and draw (what comes out). snapshot and idle, whose figures are trials, and serve
-// are commands of their own, with the same transports.
+// bars, summary, compare, chart and draw (what comes out). snapshot and idle,
+// whose figures are trials, and serve are commands of their own, with the same
+// transports.
 package main
