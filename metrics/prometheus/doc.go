@@ -73,8 +73,8 @@
 // Two hooks run for a request, CallDone where it is made and ServeDone where it
 // is served. Each takes some 30 ns, allocates nothing and waits for nothing; to
 // look at the clock for what they tell costs more. With requests of one small
-// entry all of it takes 1 to 5 % of the requests per second, and 7 % with 130 in
-// flight:
+// entry all of it takes 1 to 5 % of the requests per second, and 4 to 7 % with
+// 130 in flight:
 //
 //	go run ./raftbench -rivals raftwire,raftwire+hooks,raftwire+prometheus -workloads 1x128
 package prometheus
