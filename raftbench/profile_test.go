@@ -16,7 +16,7 @@ func TestStacksAreSortedByWork(t *testing.T) {
 		stack []string // from the inside out
 	}{
 		{workCalls, []string{"internal/runtime/syscall/linux.Syscall6", "syscall.RawSyscall6", "net.(*conn).Write", root + ".(*conn).write"}},
-		{workSchedule, []string{"internal/runtime/syscall/linux.Syscall6", "internal/runtime/syscall/linux.EpollWait", "runtime.netpoll", "runtime.schedule"}},
+		{workSchedule, []string{"internal/runtime/syscall/linux.Syscall6", "internal/runtime/syscall/linux.EpollWait", "runtime.netpoll", "runtime.gcStart"}},
 		{workSchedule, []string{"runtime.lock2", "runtime.chansend", "runtime.selectnbsend", root + ".line.Dispatch"}},
 		{workSchedule, []string{"runtime.usleep", "runtime.sysmon"}},
 		{workSchedule, []string{"runtime.unknown"}},
