@@ -91,6 +91,9 @@ func (e timeoutError) Temporary() bool      { return true }
 func (e timeoutError) Is(target error) bool { return target == os.ErrDeadlineExceeded }
 
 func isTimeout(err error) bool {
+	if err == nil {
+		return false
+	}
 	if t, ok := err.(net.Error); ok { // errors.As would allocate
 		return t.Timeout()
 	}
