@@ -230,8 +230,6 @@ func (l *pipeLink) answer(d Dispatcher, request inmemRequest) bool {
 	return true
 }
 
-func (l *pipeLink) peer() ServerAddress { return l.pipe.target }
-
 func (l *pipeLink) post(f *appendFuture, _ bool) error {
 	if err := l.pipe.failure(); err != nil {
 		return err

@@ -197,7 +197,7 @@ func (i *InmemTransport) openPipeline(pipe *inmemPipe, sink PipelineSink) (*pipe
 	if err := pipe.comeBack(nil, nil); err != nil {
 		return nil, err
 	}
-	p := newPipeline(l, inmemWindow, i.timeout, sink, &i.tasks)
+	p := newPipeline(pipe.target, l, inmemWindow, i.timeout, sink, &i.tasks)
 	if !p.begin() {
 		return nil, ErrTransportShutdown
 	}

@@ -276,7 +276,7 @@ func (n *NetworkTransport) AppendEntriesPipelineTo(id ServerID, target ServerAdd
 	if err != nil {
 		return nil, n.explain(rpcAppendEntries, addr, err)
 	}
-	p := newPipeline(newNetLink(n, c), n.maxInFlight, n.timeout, sink, &n.tasks)
+	p := newPipeline(c.peer, newNetLink(n, c), n.maxInFlight, n.timeout, sink, &n.tasks)
 	p.callBegun, p.callDone, p.traffic = n.hooks.CallBegun, n.hooks.CallDone, c.traffic
 	if !p.begin() {
 		return nil, n.down()

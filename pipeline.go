@@ -13,9 +13,6 @@ import (
 // link is one ordered connection to a peer, as a pipeline uses it: netLink
 // over the network, inmemLink in memory.
 type link interface {
-	// peer returns the address at the other end.
-	peer() ServerAddress
-
 	// post queues the request of f, and if soon makes another goroutine send
 	// it. An error ends the link.
 	post(f *appendFuture, soon bool) error
@@ -48,6 +45,7 @@ type link interface {
 // If the link is lost, a future says so: one in flight or, if there was none,
 // the next one. That is where the readers of pipelines look for it.
 type pipeline struct {
+	peer     ServerAddress
 	link     link
 	window   int
 	timeout  time.Duration
@@ -79,8 +77,9 @@ type pipeline struct {
 	watching bool        // watchdog is set
 }
 
-func newPipeline(l link, window int, timeout time.Duration, sink PipelineSink, tasks *tasks) *pipeline {
+func newPipeline(peer ServerAddress, l link, window int, timeout time.Duration, sink PipelineSink, tasks *tasks) *pipeline {
 	p := &pipeline{
+		peer:     peer,
 		link:     l,
 		window:   window,
 		timeout:  timeout,
@@ -342,7 +341,7 @@ func (p *pipeline) report(f *appendFuture, size int64, at time.Time) {
 
 func (p *pipeline) event(f *appendFuture, took time.Duration, size sizes, err error) CallEvent {
 	return CallEvent{
-		Kind: rpcAppendEntries.String(), Heartbeat: f.heartbeat, Pipelined: true, Peer: p.link.peer(), Start: f.start, Took: took,
+		Kind: rpcAppendEntries.String(), Heartbeat: f.heartbeat, Pipelined: true, Peer: p.peer, Start: f.start, Took: took,
 		Entries: f.entries, RequestBytes: size.request, ResponseBytes: size.response, Err: err,
 	}
 }
@@ -393,7 +392,7 @@ func (p *pipeline) settleInFlight() (lost []*appendFuture) {
 	return lost
 }
 
-func (p *pipeline) explain(cause error) error { return explain(rpcAppendEntries, p.link.peer(), cause) }
+func (p *pipeline) explain(cause error) error { return explain(rpcAppendEntries, p.peer, cause) }
 
 // deliverNow hands settled futures to a consumer that is waiting for them. As
 // soon as it is not, deliver goes on. mu is held.
@@ -552,8 +551,6 @@ func newNetLink(n *NetworkTransport, c *conn) *netLink {
 	_ = c.raw.SetDeadline(time.Time{})
 	return &netLink{conn: c, transport: n}
 }
-
-func (l *netLink) peer() ServerAddress { return l.conn.peer }
 
 func (l *netLink) post(f *appendFuture, soon bool) error {
 	encode := func(b *batch) {

@@ -22,7 +22,6 @@ func newSlowLink() *slowLink {
 	return &slowLink{answers: make(chan struct{}), release: make(chan struct{}), closed: make(chan struct{})}
 }
 
-func (l *slowLink) peer() ServerAddress            { return "b" }
 func (l *slowLink) post(*appendFuture, bool) error { return l.refused }
 func (l *slowLink) flush()                         {}
 func (l *slowLink) setDeadline(time.Time)          {}
@@ -43,7 +42,7 @@ func (l *slowLink) receive(resp *AppendEntriesResponse, _ func()) (int64, error)
 func TestNothingIsGivenBackWhileTheLinkCloses(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newSlowLink()
-		p := newPipeline(l, 2, 0, nil, new(tasks))
+		p := newPipeline("b", l, 2, 0, nil, new(tasks))
 		require.True(t, p.begin())
 		first, err := p.AppendEntries(new(AppendEntriesRequest), new(AppendEntriesResponse))
 		require.NoError(t, err)
@@ -73,7 +72,7 @@ func TestARefusedPostIsToldByItsFuture(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newSlowLink()
 		close(l.release)
-		p := newPipeline(l, 2, 0, nil, new(tasks))
+		p := newPipeline("b", l, 2, 0, nil, new(tasks))
 		require.True(t, p.begin())
 		l.refused = errors.New("lost")
 		f, err := p.AppendEntries(new(AppendEntriesRequest), new(AppendEntriesResponse))

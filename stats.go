@@ -71,7 +71,7 @@ type HostStats struct {
 func (n *NetworkTransport) Stats() Stats {
 	peers := n.pool.stats()
 	for _, p := range n.tasks.pipelines() {
-		if peer := find(peers, p.link.peer()); peer != nil {
+		if peer := find(peers, p.peer); peer != nil {
 			p.addTo(peer)
 		}
 	}
