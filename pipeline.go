@@ -60,17 +60,17 @@ type pipeline struct {
 	traffic     *traffic        // of the peer, or nil
 	deliverTask func()          // p.deliver, made once: it is started often
 
-	posting sync.Mutex // held over post, so that requests travel in the order of futures
-
 	mu         sync.Mutex                // protects following
 	err        error                     // why the pipeline ended
 	untold     bool                      // no future has told of err: the next request's will
 	futures    ring.Queue[*appendFuture] // settled ones, then those in flight
 	inFlight   int
+	posting    bool // a sender has its turn: so requests travel in the order of futures
 	delivering bool // deliver runs
 	inBulk     bool // the sender will post several requests before it waits again
 	released   bool // done is closed
 
+	turn     sync.Cond   // signalled when posting ends
 	room     sync.Cond   // broadcast when a future was consumed, and at the end
 	waiting  time.Time   // when the sender came that has waited longest for room; or zero
 	watchdog *time.Timer // ends a wait for room that takes too long
@@ -91,7 +91,7 @@ func newPipeline(peer ServerAddress, l link, window int, timeout time.Duration, 
 	if sink == nil {
 		p.sink = p.toConsumer
 	}
-	p.room.L = &p.mu
+	p.turn.L, p.room.L = &p.mu, &p.mu
 	p.deliverTask = tasks.task(p.deliver)
 	return p
 }
@@ -122,17 +122,19 @@ func (p *pipeline) AppendEntries(args *AppendEntriesRequest, resp *AppendEntries
 // another goroutine, and the hand-over would only add to the latency: then the
 // caller flushes.
 func (p *pipeline) send(f *appendFuture) (alone bool, err error) {
-	p.posting.Lock()
-	defer p.posting.Unlock()
 	alone, lost, err := p.enqueue(f)
-	if p.callBegun != nil && err == nil {
+	defer p.endTurn()
+	if err != nil {
+		return false, err
+	}
+	if p.callBegun != nil {
 		p.callBegun(p.event(f, 0, sizes{}, nil))
 	}
 	if lost {
 		p.report(f, 0, time.Now())
 	}
-	if err != nil || f.settled.Load() {
-		return false, err
+	if f.settled.Load() {
+		return false, nil
 	}
 	if err := p.link.post(f, !alone); err != nil {
 		_ = p.fail(err) // f says so
@@ -141,11 +143,12 @@ func (p *pipeline) send(f *appendFuture) (alone bool, err error) {
 	return alone, nil
 }
 
-// enqueue queues a future; lost says that it has settled at once, to tell that
-// the pipeline has ended.
+// enqueue begins the sender's turn and queues a future; lost says that it has
+// settled at once, to tell that the pipeline has ended.
 func (p *pipeline) enqueue(f *appendFuture) (alone, lost bool, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.beginTurn()
 	// A lone sender never waits here: its last call waited for this place.
 	p.waitForRoom(f.start)
 	if p.err != nil && !p.untold {
@@ -164,6 +167,22 @@ func (p *pipeline) enqueue(f *appendFuture) (alone, lost bool, err error) {
 	alone = p.inFlight == 1 && !p.inBulk
 	p.inBulk = false
 	return alone, false, nil
+}
+
+// beginTurn waits while another sender has its turn. A mutex held meanwhile would
+// stop fake time: who waits for one does not count as blocked. mu is held.
+func (p *pipeline) beginTurn() {
+	for p.posting {
+		p.turn.Wait()
+	}
+	p.posting = true
+}
+
+func (p *pipeline) endTurn() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.posting = false
+	p.turn.Signal()
 }
 
 // awaitRoomAfter waits until there is room for the request after f. If that

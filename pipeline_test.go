@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"os"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -531,4 +532,30 @@ func TestAFutureThatWasNotReturnedIsNotDelivered(t *testing.T) {
 			require.Equal(t, returned, delivered)
 		})
 	}
+}
+
+// Senders that wait for one that waits for room do not stop fake time, and none
+// waits for longer than the timeout.
+func TestSendersThatQueueUpGiveUpInTime(t *testing.T) {
+	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
+		a, b := listen(t, net, "a", withWindow(2), withTimeout(time.Second)), listen(t, net, "b")
+		serve(t, b, accept)
+		p := openPipeline(t, a, "b")
+		start := time.Now()
+		errs := make(chan error)
+		const senders = 5
+		for range senders {
+			go func() {
+				var err error
+				for err == nil { // nobody consumes
+					_, err = p.AppendEntries(appendRequest(1), new(raftwire.AppendEntriesResponse))
+				}
+				errs <- err
+			}()
+		}
+		for range senders {
+			require.ErrorIs(t, <-errs, os.ErrDeadlineExceeded)
+		}
+		require.LessOrEqual(t, time.Since(start), time.Second)
+	})
 }
