@@ -56,6 +56,30 @@ func TestARestartedTCPPeerCostsNoFailedRequest(t *testing.T) {
 	}
 }
 
+// The deadline of a call is over soon after it, and says nothing of the peer.
+func TestAnIdleTCPConnectionOutlivesTheDeadlineOfItsLastCall(t *testing.T) {
+	var dialled []net.Conn
+	layer, err := raftwire.NewTCPStreamLayer(raftwire.TCPConfig{
+		Bind: "127.0.0.1:0",
+		Dial: func(ctx context.Context, network, address string) (net.Conn, error) {
+			conn, err := new(net.Dialer).DialContext(ctx, network, address)
+			dialled = append(dialled, conn)
+			return conn, err
+		},
+	})
+	require.NoError(t, err)
+	c := config()
+	c.Stream = layer
+	a, b := raftwire.NewNetworkTransportWithConfig(c), listenTCP(t, "127.0.0.1:0")
+	defer a.Close()
+	serve(t, b, accept)
+	require.NoError(t, appendOnce(a, b.LocalAddr()))
+	require.Len(t, dialled, 1)
+	require.NoError(t, dialled[0].SetDeadline(time.Unix(1, 0)))
+	require.NoError(t, openPipelineOnce(a, b.LocalAddr()), "which always looks whether a connection is alive")
+	require.Len(t, dialled, 1)
+}
+
 // P4: Close leaves no goroutine and no descriptor, with 1,000 inbound
 // connections of every kind, or 10,000 in a long run: silent, inside a message,
 // waiting for an answer. The other ends are in a process of their own, since
