@@ -107,11 +107,17 @@ func NewInmemNetwork(config InmemNetworkConfig) *InmemNetwork {
 // requests until something is added there. Its Connect and Disconnect work as
 // without a network: what it has disconnected refuses its requests at once,
 // until it is connected or added again.
-func (n *InmemNetwork) Add(addr ServerAddress) *InmemTransport {
+//
+// Peers may send to it before Add returns: what must be set up until then, such
+// as a heartbeat handler, prepare does. It must not use the network.
+func (n *InmemNetwork) Add(addr ServerAddress, prepare ...func(*InmemTransport)) *InmemTransport {
 	if old := n.node(addr); old != nil {
 		_ = old.Close()
 	}
 	_, added := NewInmemTransportWithTimeout(addr, n.config.timeout())
+	for _, f := range prepare {
+		f(added)
+	}
 	n.do(func() { n.connect(added) }, "add %s", added.localAddr)
 	return added
 }

@@ -240,6 +240,8 @@ func (l *pipeLink) post(f *appendFuture, _ bool) error {
 
 func (l *pipeLink) flush() {}
 
+func (l *pipeLink) finish() {}
+
 func (l *pipeLink) receive(resp *AppendEntriesResponse, beforeWait func()) (size int64, err error) {
 	beforeWait()
 	select { // the receiver's last answers come before the news that it is gone

@@ -256,6 +256,7 @@ func (m *Mux) register(keys []MuxKey) (*HandoffLayer, error) {
 	if len(keys) == 0 {
 		return nil, errors.New("a layer needs a key")
 	}
+	keys = slices.Clone(keys) // the caller may use its slice again
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.closed {

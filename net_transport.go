@@ -447,7 +447,11 @@ func (n *NetworkTransport) dialAndReport(addr ServerAddress, deadline time.Time)
 	}
 	start := sinceEpoch()
 	raw, err := n.dialRaw(addr, deadline)
-	dialed(DialEvent{Peer: addr, Took: sinceEpoch() - start, Err: err})
+	e := DialEvent{Peer: addr, Took: sinceEpoch() - start, Err: err}
+	if err != nil && n.IsShutdown() {
+		e.Err = ErrTransportShutdown // which has ended it
+	}
+	dialed(e)
 	return raw, err
 }
 

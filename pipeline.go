@@ -2,6 +2,7 @@ package raftwire
 
 import (
 	"errors"
+	"fmt"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -17,8 +18,10 @@ type link interface {
 	// it. An error ends the link.
 	post(f *appendFuture, soon bool) error
 
-	// flush sends what was posted.
+	// flush sends what was posted; finish returns only when it has been sent, or
+	// the link has ended.
 	flush()
+	finish()
 
 	// receive blocks for the next answer, and returns its bytes on the wire;
 	// only one goroutine calls it, and it calls beforeWait before it blocks,
@@ -33,6 +36,15 @@ type link interface {
 	close(err error)
 }
 
+const (
+	// finishWithin is how long Close may wait for a write. What a pipeline that is
+	// not stalled has queued takes milliseconds.
+	finishWithin = 100 * time.Millisecond
+
+	// defaultLinger is how long a link outlives Close if there is no timeout.
+	defaultLinger = time.Second
+)
+
 // pipeline is an [AppendPipeline] over a link: one implementation for the
 // network and for memory.
 //
@@ -41,6 +53,10 @@ type link interface {
 // is left to a goroutine that exists only while something lies about. The
 // sender waits for the consumer if the window is full, but no longer than the
 // timeout. So a consumer that leaves holds up nobody.
+//
+// Close settles what is in flight, but leaves the link open until it was answered:
+// a Raft core closes the pipeline to a server that it has removed as soon as it has
+// sent the news.
 //
 // If the link is lost, a future says so: one in flight or, if there was none,
 // the next one. That is where the readers of pipelines look for it.
@@ -65,15 +81,16 @@ type pipeline struct {
 	untold     bool                      // no future has told of err: the next request's will
 	futures    ring.Queue[*appendFuture] // settled ones, then those in flight
 	inFlight   int
-	posting    bool // a sender has its turn: so requests travel in the order of futures
+	unanswered int  // requests whose answers are awaited, although Close has settled them
+	tickets    int  // of senders so far: requests travel in the order of futures
+	turn       int  // the ticket of the sender that posts
 	delivering bool // deliver runs
 	inBulk     bool // the sender will post several requests before it waits again
 	released   bool // done is closed
 
-	turn     sync.Cond   // signalled when posting ends
-	room     sync.Cond   // broadcast when a future was consumed, and at the end
-	waiting  time.Time   // when the sender came that has waited longest for room; or zero
-	watchdog *time.Timer // ends a wait for room that takes too long
+	room     sync.Cond   // broadcast after each turn, when a future was consumed, and at the end
+	waiting  time.Time   // when the sender came that has waited longest; or zero
+	watchdog *time.Timer // ends a wait of a sender that takes too long
 	watching bool        // watchdog is set
 }
 
@@ -91,7 +108,7 @@ func newPipeline(peer ServerAddress, l link, window int, timeout time.Duration, 
 	if sink == nil {
 		p.sink = p.toConsumer
 	}
-	p.turn.L, p.room.L = &p.mu, &p.mu
+	p.room.L = &p.mu
 	p.deliverTask = tasks.task(p.deliver)
 	return p
 }
@@ -148,9 +165,11 @@ func (p *pipeline) send(f *appendFuture) (alone bool, err error) {
 func (p *pipeline) enqueue(f *appendFuture) (alone, lost bool, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.beginTurn()
+	p.beginTurn(f.start)
 	// A lone sender never waits here: its last call waited for this place.
-	p.waitForRoom(f.start)
+	for p.full() && p.err == nil {
+		p.await(f.start)
+	}
 	if p.err != nil && !p.untold {
 		return false, false, p.err
 	}
@@ -169,23 +188,26 @@ func (p *pipeline) enqueue(f *appendFuture) (alone, lost bool, err error) {
 	return alone, false, nil
 }
 
-// beginTurn waits while another sender has its turn. A mutex held meanwhile would
-// stop fake time: who waits for one does not count as blocked. mu is held.
-func (p *pipeline) beginTurn() {
-	for p.posting {
-		p.turn.Wait()
+// beginTurn waits for the senders that came before. A mutex held over a turn would
+// have no limit, and would stop fake time, to which who waits for one is not
+// blocked. mu is held.
+func (p *pipeline) beginTurn(since time.Time) {
+	ticket := p.tickets
+	p.tickets++
+	for p.turn != ticket {
+		p.await(since)
 	}
-	p.posting = true
 }
 
 func (p *pipeline) endTurn() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.posting = false
-	p.turn.Signal()
+	p.turn++
+	p.wakeSenders()
 }
 
-// awaitRoomAfter waits until there is room for the request after f. If that
+// awaitRoomAfter waits until there is room for the request after f, or f was
+// consumed: what others have sent meanwhile is not f's sender to wait for. If that
 // fails, the caller gets no future, and so the consumer gets none either. A
 // sender that had to wait, and then finds room for several small requests, sends
 // several.
@@ -193,7 +215,10 @@ func (p *pipeline) awaitRoomAfter(f *appendFuture) (AppendFuture, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	waits := p.full()
-	if p.waitForRoom(f.start); p.full() && !p.isDelivering(f) {
+	for p.full() && !f.consumed && (p.err == nil || p.inFlight > 0) { // until then f may still be read
+		p.await(f.start)
+	}
+	if p.full() && !f.consumed && !p.isDelivering(f) {
 		f.abandoned = true
 		return nil, p.err
 	}
@@ -208,23 +233,21 @@ func (p *pipeline) isDelivering(f *appendFuture) bool { return p.delivering && p
 // full is called with mu held.
 func (p *pipeline) full() bool { return p.futures.Len() >= p.window }
 
-// waitForRoom blocks until the window has room or the pipeline has ended, with
-// nothing in flight: until then requests may still be read. mu is held.
-func (p *pipeline) waitForRoom(since time.Time) {
-	for p.full() && (p.err == nil || p.inFlight > 0) {
-		p.watch(since)
-		p.room.Wait()
-	}
+// await blocks a sender, who came at since, until something has changed. mu is
+// held.
+func (p *pipeline) await(since time.Time) {
+	p.watch(since)
+	p.room.Wait()
 }
 
-// makeRoom wakes the senders that wait; those that still have to wait
+// wakeSenders wakes the senders that wait; those that still have to wait
 // register with the watchdog again. mu is held.
-func (p *pipeline) makeRoom() {
+func (p *pipeline) wakeSenders() {
 	p.waiting = time.Time{}
 	p.room.Broadcast()
 }
 
-// watch makes sure that a wait for room that began at since ends in time. The
+// watch makes sure that a wait of a sender who came at since ends in time. The
 // timer is left running when the wait is over, and then finds nobody or sets
 // itself anew: a deep window waits once for every request, and must not pay
 // for a timer each time. mu is held.
@@ -249,7 +272,7 @@ func (p *pipeline) watch(since time.Time) {
 // checkWait runs when the watchdog's time is up.
 func (p *pipeline) checkWait() {
 	if p.waitedTooLong() {
-		_ = p.fail(timeoutError("no room in the pipeline's window: answers are not consumed, or do not come"))
+		_ = p.fail(timeoutError(fmt.Sprintf("no room in the pipeline's window of %d: answers are not consumed, or do not come", p.window)))
 	}
 }
 
@@ -282,13 +305,14 @@ func (p *pipeline) decodeResponses() {
 		size, err := p.link.receive(&resp, beforeWait)
 		if _, remote := err.(*RemoteError); err != nil && !remote {
 			_ = p.fail(err)
-			return
+			break
 		}
 		if !p.settle(&resp, size, err) {
 			_ = p.fail(errors.New("the peer sent an answer to no request"))
-			return
+			break
 		}
 	}
+	p.link.close(ErrPipelineShutdown) // which Close has left to this
 }
 
 // setClock sets the deadline of a wait for answers: the oldest request in
@@ -300,15 +324,17 @@ func (p *pipeline) setClock() {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.inFlight > 0 {
+	switch {
+	case p.err != nil: // finish has set it
+	case p.inFlight > 0:
 		p.link.setDeadline(time.Now().Add(p.timeout))
-	} else {
+	default:
 		p.link.setDeadline(time.Time{})
 	}
 }
 
 // settle settles the oldest future in flight with an answer of size bytes;
-// false means there is none.
+// false means that there is none, or that no further answer is awaited.
 func (p *pipeline) settle(resp *AppendEntriesResponse, size int64, err error) bool {
 	f, ok := p.settleOldest(resp, err)
 	if f != nil {
@@ -318,12 +344,13 @@ func (p *pipeline) settle(resp *AppendEntriesResponse, size int64, err error) bo
 }
 
 // settleOldest returns the future that it has settled. An answer that comes
-// while the pipeline ends is too late: fail settles all.
+// while the pipeline ends is too late: fail or finish settles all.
 func (p *pipeline) settleOldest(resp *AppendEntriesResponse, err error) (f *appendFuture, ok bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.err != nil {
-		return nil, true
+		p.unanswered--
+		return nil, p.unanswered > 0
 	}
 	if p.inFlight == 0 {
 		return nil, false
@@ -387,6 +414,7 @@ func (p *pipeline) setErr(err error) (_ error, first bool) {
 		return p.err, false
 	}
 	p.err = err
+	p.wakeSenders()
 	p.untold = p.inFlight == 0 && err != ErrPipelineShutdown && err != ErrTransportShutdown
 	return err, true
 }
@@ -395,7 +423,7 @@ func (p *pipeline) settleAll() (lost []*appendFuture) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	lost = p.settleInFlight()
-	p.makeRoom()
+	p.wakeSenders()
 	return lost
 }
 
@@ -463,8 +491,8 @@ func (p *pipeline) consumed() {
 
 // consume is called with mu held.
 func (p *pipeline) consume() {
-	p.futures.Pop()
-	p.makeRoom()
+	p.futures.Pop().consumed = true
+	p.wakeSenders()
 }
 
 // toConsumer is the sink of a pipeline that was given none.
@@ -477,9 +505,57 @@ func (p *pipeline) Consumer() <-chan AppendFuture { return p.consumer }
 
 // Close implements [AppendPipeline].
 func (p *pipeline) Close() error {
-	_ = p.fail(ErrPipelineShutdown)
+	if _, first := p.setErr(ErrPipelineShutdown); first {
+		p.finish()
+	}
 	p.release()
 	return nil
+}
+
+// finish sends what was posted and settles what is in flight; decodeResponses ends
+// the link when that is answered, and does not wait for longer than lingerFor
+// says.
+func (p *pipeline) finish() {
+	stalled := time.AfterFunc(finishWithin, func() { p.link.close(ErrPipelineShutdown) })
+	p.awaitSenders()
+	p.link.finish()
+	stalled.Stop()
+	lost := p.settleUnanswered()
+	if len(lost) == 0 {
+		p.link.close(ErrPipelineShutdown)
+	}
+	for _, f := range lost {
+		p.report(f, 0, time.Now())
+	}
+}
+
+// awaitSenders waits until nobody posts. Senders that have not posted yet will
+// find that the pipeline has ended.
+func (p *pipeline) awaitSenders() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.beginTurn(time.Now())
+	p.turn++
+}
+
+func (p *pipeline) settleUnanswered() (lost []*appendFuture) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.unanswered = p.inFlight
+	if p.unanswered > 0 {
+		p.link.setDeadline(time.Now().Add(p.lingerFor()))
+	}
+	lost = p.settleInFlight()
+	p.wakeSenders()
+	return lost
+}
+
+// lingerFor is how long the answers to what was sent before Close may take.
+func (p *pipeline) lingerFor() time.Duration {
+	if p.timeout > 0 {
+		return p.timeout
+	}
+	return defaultLinger
 }
 
 // release ends the delivery of futures.
@@ -508,8 +584,9 @@ type appendFuture struct {
 	entries   int          // of args; only for hooks, as is heartbeat
 	heartbeat bool
 
-	abandoned bool          // protected by pipeline.mu: AppendEntries did not return it
-	waiter    chan struct{} // protected by pipeline.mu: made by an Error that has to wait
+	consumed  bool          // protected by pipeline.mu, as are abandoned and waiter
+	abandoned bool          // AppendEntries did not return it
+	waiter    chan struct{} // made by an Error that has to wait
 	err       error         // set before settled
 	settled   atomic.Bool
 }
@@ -583,6 +660,11 @@ func (l *netLink) post(f *appendFuture, soon bool) error {
 }
 
 func (l *netLink) flush() { _ = l.conn.flush(time.Time{}) } // an error ends receive as well
+
+func (l *netLink) finish() {
+	l.flush()
+	l.conn.awaitWriter()
+}
 
 // receive calls beforeWait once for an answer: a peer that sends it byte by
 // byte must not win time with each of them.

@@ -2,6 +2,7 @@ package raftwire
 
 import (
 	"errors"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -16,6 +17,7 @@ type slowLink struct {
 	refused error // what post returns
 	release chan struct{}
 	closed  chan struct{}
+	once    sync.Once
 }
 
 func newSlowLink() *slowLink {
@@ -24,8 +26,9 @@ func newSlowLink() *slowLink {
 
 func (l *slowLink) post(*appendFuture, bool) error { return l.refused }
 func (l *slowLink) flush()                         {}
+func (l *slowLink) finish()                        {}
 func (l *slowLink) setDeadline(time.Time)          {}
-func (l *slowLink) close(error)                    { <-l.release; close(l.closed) }
+func (l *slowLink) close(error)                    { <-l.release; l.once.Do(func() { close(l.closed) }) }
 func (l *slowLink) receive(resp *AppendEntriesResponse, _ func()) (int64, error) {
 	select {
 	case <-l.answers:
@@ -80,5 +83,33 @@ func TestARefusedPostIsToldByItsFuture(t *testing.T) {
 		require.ErrorIs(t, f.Error(), l.refused)
 		require.Same(t, f, <-p.Consumer())
 		require.NoError(t, p.Close())
+	})
+}
+
+// A sender whose future was consumed returns it, although others have filled the
+// window meanwhile: what becomes of the pipeline then is not what the future says.
+func TestWhoseFutureWasConsumedWaitsForNoRoom(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newSlowLink()
+		close(l.release)
+		p := newPipeline("b", l, 1, 0, nil, new(tasks))
+		require.True(t, p.begin())
+		returned := make(chan error, 1)
+		go func() {
+			_, err := p.AppendEntries(new(AppendEntriesRequest), new(AppendEntriesResponse))
+			returned <- err
+		}()
+		synctest.Wait() // the window is full
+		p.mu.Lock()
+		p.inFlight--
+		p.consume()
+		p.futures.Push(new(appendFuture)) // of another sender, before the first one sees the room
+		p.inFlight++
+		p.mu.Unlock()
+		synctest.Wait()
+		require.Len(t, returned, 1)
+		require.NoError(t, p.Close())
+		require.NoError(t, <-returned)
+		l.answers <- struct{}{} // the last that is awaited
 	})
 }

@@ -559,3 +559,37 @@ func TestSendersThatQueueUpGiveUpInTime(t *testing.T) {
 		require.LessOrEqual(t, time.Since(start), time.Second)
 	})
 }
+
+// Nor does a sender wait for longer whose turn does not come, although each of
+// those before it is served in time.
+func TestSendersOnASlowLinkGiveUpInTime(t *testing.T) {
+	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
+		a, b := listen(t, net, "a", withWindow(100), withTimeout(200*time.Millisecond)), listen(t, net, "b")
+		serve(t, b, accept)
+		p := openPipeline(t, a, "b")
+		go func() {
+			for {
+				select {
+				case <-p.Consumer():
+				case <-t.Context().Done():
+					return
+				}
+			}
+		}()
+		net.Link("a", "b").SetBandwidth(2 << 20) // a request takes 150 ms
+		took := make(chan time.Duration)
+		const senders = 10
+		for range senders {
+			go func() {
+				args := appendRequest(1)
+				args.Entries[0].Data = make([]byte, 300<<10)
+				start := time.Now()
+				_, _ = p.AppendEntries(args, new(raftwire.AppendEntriesResponse))
+				took <- time.Since(start)
+			}()
+		}
+		for range senders {
+			require.LessOrEqual(t, <-took, 200*time.Millisecond)
+		}
+	})
+}

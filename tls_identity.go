@@ -54,6 +54,7 @@ func (p *TLSPeer) HasName(name string) bool {
 // AllowNames returns a function for TLSConfig.Authorize that lets in peers
 // with any of the names; see [TLSPeer.HasName].
 func AllowNames(names ...string) func(*TLSPeer) error {
+	names = slices.Clone(names) // the caller may use its slice again
 	return func(p *TLSPeer) error {
 		if slices.ContainsFunc(names, p.HasName) {
 			return nil

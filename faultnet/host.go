@@ -295,9 +295,9 @@ func (l *Layer) Close() error {
 // Addr returns the host's address.
 func (l *Layer) Addr() net.Addr { return Addr(l.host.name) }
 
-// Dial is [Layer.DialContext] with a limit of its own; 0 means no limit.
+// Dial is [Layer.DialContext] with a limit of its own; 0 or less means no limit.
 func (l *Layer) Dial(address raftwire.ServerAddress, timeout time.Duration) (net.Conn, error) {
-	if timeout == 0 {
+	if timeout <= 0 {
 		return l.DialContext(context.Background(), address)
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), timeout)

@@ -73,7 +73,11 @@ func NewInmemNetwork(config raftwire.InmemNetworkConfig) *InmemNetwork {
 // Add returns a new transport at addr that reaches every other, and is reached
 // by them. One that was there before is closed and replaced.
 func (n *InmemNetwork) Add(addr raft.ServerAddress) *InmemTransport {
-	return WrapInmem(n.inner.Add(raftwire.ServerAddress(addr)))
+	var added *InmemTransport
+	n.inner.Add(raftwire.ServerAddress(addr), func(inner *raftwire.InmemTransport) {
+		added = WrapInmem(inner) // before a peer's request could go to its Consumer
+	})
+	return added
 }
 
 // Link returns what carries messages from one address to another, in this

@@ -21,7 +21,7 @@ var (
 type Transport struct {
 	inner raftwire.Transport
 	desk  *dispatch.Desk[raft.RPC, raft.RPCResponse]
-	pump  *pump // nil if inner hands its requests to the desk by itself
+	pump  *pump // reads inner's Consumer, or nil if nothing can be there
 }
 
 // Wrap returns t with the types of hashicorp/raft. It takes t over: t's
