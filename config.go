@@ -3,6 +3,7 @@ package raftwire
 import (
 	"errors"
 	"fmt"
+	"reflect"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
@@ -146,8 +147,8 @@ const defaultMaxDispatchAhead = 64
 // check returns what is wrong with the configuration, and what to do about it.
 func (c *NetworkTransportConfig) check() error {
 	switch {
-	case c.Stream == nil:
-		return errors.New("raftwire: NetworkTransportConfig.Stream is nil: set it to a StreamLayer, or use NewTCPTransportWithConfig")
+	case c.stream() == nil:
+		return errors.New("raftwire: NetworkTransportConfig.Stream is nil: look at the error of its constructor, set it to a StreamLayer, or use NewTCPTransportWithConfig")
 	case c.MaxPool < 0:
 		return fmt.Errorf("raftwire: NetworkTransportConfig.MaxPool is %d: use 0 to keep no idle connections, or the number to keep for each peer", c.MaxPool)
 	case c.Timeout < 0:
@@ -162,6 +163,15 @@ func (c *NetworkTransportConfig) check() error {
 		return fmt.Errorf("raftwire: NetworkTransportConfig.MaxMessageBytes is %d: use 0 for no limit, or the largest request to accept", c.MaxMessageBytes)
 	}
 	return nil
+}
+
+// stream returns Stream, or nil if that is a nil pointer: what a constructor
+// returns beside an error.
+func (c *NetworkTransportConfig) stream() StreamLayer {
+	if v := reflect.ValueOf(c.Stream); v.Kind() == reflect.Pointer && v.IsNil() {
+		return nil
+	}
+	return c.Stream
 }
 
 func (c *NetworkTransportConfig) maxRPCsInFlight() int {

@@ -62,9 +62,8 @@ type conn struct {
 
 	// Owned by the call that has the connection, and by the pool while it is idle.
 	// Of an inbound one watch is protected by callerWatch.mu.
-	watch  chan struct{} // closed when watchPeer has ended; nil if nobody watches
-	usedAt time.Time     // when the last call on it began
-	last   sizes         // of the last call on it
+	watch chan struct{} // closed when watchPeer has ended; nil if nobody watches
+	last  sizes         // of the last call on it
 
 	retired bool // protected by pool.connPoolLock: not to be kept any more
 
@@ -253,6 +252,9 @@ func (c *conn) write(b batch) error {
 	if len(b.cuts) == 0 {
 		n, err := c.raw.Write(b.bytes)
 		c.traffic.wrote(int64(n))
+		if n < len(b.bytes) && err == nil {
+			err = io.ErrShortWrite // as io.Writer demands of raw
+		}
 		return err
 	}
 	pieces, at := c.pieces[:0], 0

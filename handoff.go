@@ -39,10 +39,10 @@ type HandoffLayer struct {
 
 var _ StreamLayer = (*HandoffLayer)(nil)
 
-// NewHandoffLayer returns a layer that advertises addr and dials with dial,
-// which has to say on the new connection whatever the peer's listener goes by;
-// a connection that it returns beside an error is closed. Close closes the
-// layer; so does a transport over it. Without a dial the layer only accepts;
+// NewHandoffLayer returns a layer that advertises addr and dials with dial. On
+// each new connection dial must first send whatever the peer's listener tells the
+// layer by, a first byte for example; what it returns beside an error is left
+// alone. Close closes the layer; so does a transport over it. Without a dial the layer only accepts;
 // without an addr NewHandoffLayer panics.
 func NewHandoffLayer(addr net.Addr, dial DialFunc) *HandoffLayer {
 	if addr == nil {
@@ -68,17 +68,28 @@ func cannotDial(context.Context, ServerAddress) (net.Conn, error) { return nil, 
 var (
 	errCannotDial  = errors.New("raftwire: handoff: this layer cannot dial: give NewHandoffLayer a DialFunc")
 	errNoConn      = errors.New("raftwire: handoff: the connection is nil: look at the error that came with it")
+	errUnverified  = errors.New("raftwire: handoff: this layer is of a Mux over TLS, and takes only connections whose peers that has verified")
 	errNotAccepted = fmt.Errorf("raftwire: handoff: %d connections wait for Accept, which nobody calls", maxHandedOff)
 )
 
 // Handoff gives the layer a connection that was accepted elsewhere. What says
 // for whom it is must have been read from it, and no more. The connection is the
 // layer's from then on; if there is an error it has been closed: net.ErrClosed,
-// or that too many wait for Accept. A nil conn is an error. Handoff does not block.
+// or that too many wait for Accept, or that the layer is of a Mux over TLS, which
+// verifies all that come. A nil conn is an error. Handoff does not block.
 func (l *HandoffLayer) Handoff(conn net.Conn) error {
 	if conn == nil {
 		return errNoConn
 	}
+	if l.admit != nil { // which takes only what it knows
+		_ = conn.Close()
+		return errUnverified
+	}
+	return l.deliver(conn)
+}
+
+// deliver is Handoff for connections that admit knows, if there is one.
+func (l *HandoffLayer) deliver(conn net.Conn) error {
 	err := l.enqueue(conn)
 	if err != nil {
 		_ = conn.Close()
@@ -170,11 +181,10 @@ func (l *HandoffLayer) Dial(address ServerAddress, timeout time.Duration) (net.C
 // DialContext connects to the same layer of the peer at address.
 func (l *HandoffLayer) DialContext(ctx context.Context, address ServerAddress) (net.Conn, error) {
 	conn, err := l.dial(ctx, address)
-	if err != nil && conn != nil {
-		_ = conn.Close()
-		conn = nil
+	if err != nil {
+		return nil, err // what comes beside it may be a nil *tls.Conn
 	}
-	return conn, err
+	return conn, nil
 }
 
 // dialWithin makes a Dial of a DialContext.

@@ -111,14 +111,15 @@ func NewInmemNetwork(config InmemNetworkConfig) *InmemNetwork {
 // Peers may send to it before Add returns: what must be set up until then, such
 // as a heartbeat handler, prepare does. It must not use the network.
 func (n *InmemNetwork) Add(addr ServerAddress, prepare ...func(*InmemTransport)) *InmemTransport {
-	if old := n.node(addr); old != nil {
-		_ = old.Close()
-	}
 	_, added := NewInmemTransportWithTimeout(addr, n.config.timeout())
 	for _, f := range prepare {
 		f(added)
 	}
-	n.do(func() { n.connect(added) }, "add %s", added.localAddr)
+	var old *InmemTransport
+	n.do(func() { old = n.connect(added) }, "add %s", added.localAddr)
+	if old != nil {
+		_ = old.Close()
+	}
 	return added
 }
 
@@ -161,12 +162,6 @@ func (n *InmemNetwork) String() string {
 	return fmt.Sprintf("raftwire.InmemNetwork%+v, and then\n%v", n.config, n.history.String())
 }
 
-func (n *InmemNetwork) node(addr ServerAddress) *InmemTransport {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	return n.nodes[addr]
-}
-
 func (n *InmemNetwork) shut() []*InmemTransport {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -184,15 +179,18 @@ func (n *InmemNetwork) do(change func(), format string, args ...any) {
 
 // What follows is called with mu held.
 
-func (n *InmemNetwork) connect(added *InmemTransport) {
+// connect returns what added replaces, if there was anything.
+func (n *InmemNetwork) connect(added *InmemTransport) (old *InmemTransport) {
 	if n.closed {
 		panic(fmt.Sprintf("raftwire: Add(%q) to an InmemNetwork that is closed: make a new network", added.localAddr))
 	}
+	old = n.nodes[added.localAddr]
 	n.nodes[added.localAddr] = added
 	for addr, node := range n.nodes {
 		added.join(n.link(added.localAddr, addr), node)
 		node.join(n.link(addr, added.localAddr), added)
 	}
+	return old
 }
 
 // link returns a link, which is made with its other direction by its first use.

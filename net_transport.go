@@ -14,12 +14,16 @@ import (
 	"github.com/raftwire/raftwire/internal/dispatch"
 )
 
-// StreamLayer is what a [NetworkTransport] runs over: it accepts the
-// connections of peers and dials them.
+// StreamLayer is what a [NetworkTransport] runs over: it accepts the connections
+// of peers and dials them. Accept is called by one goroutine, and must return when
+// Close has been called; Dial is called by several. A connection belongs to the
+// transport, which closes it. Its deadlines must end calls under way, also one in
+// the past, and leave the connection usable: nothing else ends a wait in time.
 type StreamLayer interface {
 	net.Listener
 
-	// Dial connects to address. It returns within timeout; 0 means no limit.
+	// Dial connects to address. It returns within timeout; 0 or less means no
+	// limit. What it returns beside an error is not looked at.
 	// A layer may have a method
 	//
 	//	DialContext(ctx context.Context, address ServerAddress) (net.Conn, error)
@@ -153,7 +157,7 @@ func newNetworkTransport(config *NetworkTransportConfig) *NetworkTransport {
 	n := &NetworkTransport{
 		TimeoutScale:     DefaultTimeoutScale,
 		logger:           config.Logger,
-		stream:           config.Stream,
+		stream:           config.stream(),
 		timeout:          config.Timeout,
 		restoreTimeout:   config.RestoreTimeout,
 		snapshotPace:     pacer{rate: config.MaxSnapshotBytesPerSecond},
@@ -202,12 +206,17 @@ func (n *NetworkTransport) refuse(err error) {
 // Consumer implements [Transport]. The channel is unbuffered.
 func (n *NetworkTransport) Consumer() <-chan RPC { return n.desk.Consumer() }
 
-// LocalAddr implements [Transport]: the address of the stream layer.
+// LocalAddr implements [Transport]: the address of the stream layer, or "" while
+// that has none.
 func (n *NetworkTransport) LocalAddr() ServerAddress {
 	if n.stream == nil {
 		return ""
 	}
-	return ServerAddress(n.stream.Addr().String())
+	addr := n.stream.Addr()
+	if addr == nil {
+		return ""
+	}
+	return ServerAddress(addr.String())
 }
 
 // SetHeartbeatHandler implements [Transport].
@@ -264,7 +273,7 @@ func (n *NetworkTransport) AppendEntriesPipeline(id ServerID, target ServerAddre
 // AppendEntriesPipelineTo implements [WithPipelineSink]. A nil sink means the
 // pipeline's Consumer.
 func (n *NetworkTransport) AppendEntriesPipelineTo(id ServerID, target ServerAddress, sink PipelineSink) (AppendPipeline, error) {
-	if n.maxInFlight < minInFlightForPipelining {
+	if n.maxInFlight < minInFlightForPipelining && !n.IsShutdown() {
 		return nil, ErrPipelineReplicationNotSupported
 	}
 	deadline := n.deadline(time.Now())
@@ -272,7 +281,7 @@ func (n *NetworkTransport) AppendEntriesPipelineTo(id ServerID, target ServerAdd
 	if err != nil {
 		return nil, n.explain(rpcAppendEntries, addr, err)
 	}
-	c, _, err := n.connect(addr, deadline, time.Time{})
+	c, _, err := n.connect(addr, deadline)
 	if err != nil {
 		return nil, n.explain(rpcAppendEntries, addr, err)
 	}
@@ -313,11 +322,10 @@ func (n *NetworkTransport) request(id ServerID, target ServerAddress, kind rpcKi
 
 func (n *NetworkTransport) callAt(addr ServerAddress, start time.Time, kind rpcKind, args, resp any) (sizes, error) {
 	deadline := n.deadline(start)
-	c, reused, err := n.connect(addr, deadline, start)
+	c, reused, err := n.connect(addr, deadline)
 	if err != nil {
 		return sizes{}, err
 	}
-	c.usedAt = start
 	answered, err := c.call(deadline, kind, n.newTime, args, resp)
 	if err != nil && reused && !answered && lostWhileIdle(err) {
 		n.discard(c, err)
@@ -395,13 +403,12 @@ func (n *NetworkTransport) address(id ServerID, target ServerAddress, deadline t
 	return n.addresses.find(id, target, func() (context.Context, context.CancelFunc) { return n.dialContext(deadline) })
 }
 
-// connect returns a connection to addr for the caller's sole use. now is that of
-// pool.get: with the zero time every idle connection is checked.
-func (n *NetworkTransport) connect(addr ServerAddress, deadline, now time.Time) (c *conn, reused bool, err error) {
+// connect returns a connection to addr for the caller's sole use.
+func (n *NetworkTransport) connect(addr ServerAddress, deadline time.Time) (c *conn, reused bool, err error) {
 	if n.IsShutdown() {
 		return nil, false, n.down()
 	}
-	if c := n.get(addr, now); c != nil {
+	if c := n.get(addr); c != nil {
 		return c, true, nil
 	}
 	c, err = n.dial(addr, deadline)
@@ -508,7 +515,7 @@ func dialAside(ctx context.Context, stream StreamLayer, addr ServerAddress) (net
 		select {
 		case results <- result{raw, err}:
 		case <-ctx.Done():
-			if raw != nil {
+			if err == nil {
 				_ = raw.Close()
 			}
 		}

@@ -31,7 +31,8 @@ func peekSilent(conn net.Conn) bool {
 }
 
 // socket returns the socket under conn, or nil. It looks through TLS, and through
-// what a Mux has put around either.
+// what a Mux has put around either, but not through what it does not know: that may
+// have read more than it has given out.
 func socket(conn net.Conn) syscall.Conn {
 	for {
 		switch c := conn.(type) {
@@ -39,9 +40,12 @@ func socket(conn net.Conn) syscall.Conn {
 			conn = c.Conn
 		case *tls.Conn:
 			conn = c.NetConn()
+		case *net.TCPConn:
+			return c
+		case *net.UnixConn:
+			return c
 		default:
-			s, _ := conn.(syscall.Conn)
-			return s
+			return nil
 		}
 	}
 }

@@ -1,8 +1,6 @@
 package raftwire_test
 
 import (
-	"context"
-	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -226,52 +224,3 @@ func TestAnIdleConnectionThatSpeaksIsNotUsed(t *testing.T) {
 		require.NoError(t, conn.Close())
 	})
 }
-
-// A stream layer's connections may have no deadlines. Nothing may depend on
-// them but the deadlines themselves: neither reuse nor a wait for the core.
-func TestConnectionsWithoutDeadlinesWork(t *testing.T) {
-	onFakeTime(t, func(t *testing.T, network *faultnet.Network) {
-		var ends []*raftwire.NetworkTransport
-		for _, host := range []string{"a", "b"} {
-			layer, err := network.Host(host).Listen()
-			require.NoError(t, err)
-			c := config(withTimeout(0))
-			c.Stream = timelessLayer{layer}
-			trans := raftwire.NewNetworkTransportWithConfig(c)
-			t.Cleanup(func() { require.NoError(t, trans.Close()) })
-			ends = append(ends, trans)
-		}
-		serve(t, ends[1], func(rpc raftwire.RPC) {
-			timer := time.NewTimer(time.Minute) // long enough to be watched
-			<-timer.C
-			accept(rpc)
-		})
-		for range 3 {
-			require.Equal(t, time.Minute, elapsed(func() { require.NoError(t, appendOnce(ends[0], "b")) }))
-		}
-		require.Equal(t, 2, network.OpenConns(), "the connection was not used again")
-	})
-}
-
-type timelessLayer struct{ *faultnet.Layer }
-
-func (l timelessLayer) Accept() (net.Conn, error) { return timeless(l.Layer.Accept()) }
-
-func (l timelessLayer) DialContext(ctx context.Context, addr raftwire.ServerAddress) (net.Conn, error) {
-	return timeless(l.Layer.DialContext(ctx, addr))
-}
-
-func timeless(conn net.Conn, err error) (net.Conn, error) {
-	if err != nil {
-		return nil, err
-	}
-	return timelessConn{conn}, nil
-}
-
-type timelessConn struct{ net.Conn }
-
-var errNoDeadlines = errors.New("no deadlines")
-
-func (timelessConn) SetDeadline(time.Time) error      { return errNoDeadlines }
-func (timelessConn) SetReadDeadline(time.Time) error  { return errNoDeadlines }
-func (timelessConn) SetWriteDeadline(time.Time) error { return errNoDeadlines }

@@ -110,7 +110,7 @@ func (r *reception) attend(v *visitor) {
 		err = why
 	}
 	if err == nil {
-		err = layer.Handoff(conn)
+		err = layer.deliver(conn)
 	}
 	if err != nil {
 		closeRaw(v.conn)

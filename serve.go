@@ -70,11 +70,12 @@ func isClosed(done <-chan struct{}) bool {
 
 // accept gives an inbound connection a goroutine.
 func (n *NetworkTransport) accept(raw net.Conn) {
+	generation := n.current() // first: a CloseStreams from here on means raw as well
 	c := newConn(raw, remoteAddress(raw), n.timeout, &n.tasks)
 	c.introduce(&n.hooks, &n.inbound, true)
 	c.maxQueued = flushAfter
 	c.in.SetLimit("MaxMessageBytes", n.maxMessageBytes)
-	p, err := n.letIn(c)
+	p, err := n.letIn(c, generation)
 	if err != nil {
 		n.logEnd(c, c.close(err))
 		return
@@ -87,7 +88,7 @@ func (n *NetworkTransport) accept(raw net.Conn) {
 
 // letIn gives an inbound connection a place, at the cost of another one if
 // need be.
-func (n *NetworkTransport) letIn(c *conn) (*place, error) {
+func (n *NetworkTransport) letIn(c *conn, generation int) (*place, error) {
 	p, expelled, why := n.gate.admit(c)
 	if p == nil {
 		return nil, why
@@ -95,7 +96,7 @@ func (n *NetworkTransport) letIn(c *conn) (*place, error) {
 	if expelled != nil {
 		_ = expelled.close(why) // its session does the rest
 	}
-	if err := n.add(c, n.current()); err != nil {
+	if err := n.add(c, generation); err != nil {
 		n.gate.leave(p)
 		return nil, err
 	}

@@ -19,6 +19,12 @@ const (
 	// snapshotChunk is how much is read and written at once.
 	snapshotChunk = 64 << 10
 
+	maxTLSRecord = 16 << 10 // RFC 8446 §5.1
+
+	// emptyReads is how many reads of a snapshot may in a row yield neither bytes
+	// nor an error.
+	emptyReads = 100
+
 	// maxRestoreTimeout caps the default of RestoreTimeout.
 	maxRestoreTimeout = time.Hour
 )
@@ -134,6 +140,7 @@ func (s *snapshotSender) sendBody(data io.Reader, size int64) {
 // follower must not install a snapshot whose reader has more or less than was
 // announced.
 func copyBody(data io.Reader, sent, size int64, write func(chunk []byte) error) error {
+	data = &restlessReader{Reader: data}
 	buf := make([]byte, min(size-sent, snapshotChunk)+1)
 	for left := size - sent; ; {
 		want := min(left, snapshotChunk)
@@ -153,6 +160,24 @@ func copyBody(data io.Reader, sent, size int64, write func(chunk []byte) error) 
 	}
 }
 
+// restlessReader ends with io.ErrNoProgress where its reader yields nothing again
+// and again.
+type restlessReader struct {
+	io.Reader
+	empty int
+}
+
+func (r *restlessReader) Read(p []byte) (int, error) {
+	n, err := r.Reader.Read(p)
+	if r.empty++; n > 0 {
+		r.empty = 0
+	}
+	if r.empty >= emptyReads && err == nil {
+		err = io.ErrNoProgress
+	}
+	return n, err
+}
+
 // checkBody judges a read that has brought the total to got bytes.
 func checkBody(err error, got, size int64) error {
 	switch ended := err == io.EOF || err == io.ErrUnexpectedEOF; {
@@ -170,7 +195,7 @@ func checkBody(err error, got, size int64) error {
 // not stalled goes on where its deadline interrupted it.
 func (s *snapshotSender) write(chunk []byte) error {
 	for len(chunk) > 0 {
-		piece := s.pacer.piece(int64(len(chunk)))
+		piece := s.pacer.piece(min(int64(len(chunk)), s.atOnce()))
 		if !s.mayWrite(piece) {
 			return errSendingOver
 		}
@@ -185,6 +210,15 @@ func (s *snapshotSender) write(chunk []byte) error {
 		}
 	}
 	return nil
+}
+
+// atOnce is how much is written under one deadline. TLS does not go on where a
+// deadline has interrupted it, so there it is no more than a record.
+func (s *snapshotSender) atOnce() int64 {
+	if _, secured := s.conn.raw.(tlsConn); secured {
+		return maxTLSRecord
+	}
+	return snapshotChunk
 }
 
 func (s *snapshotSender) sent(n int64) {

@@ -88,8 +88,8 @@ func (c *TCPConfig) userTimeout() time.Duration {
 	return c.UserTimeout
 }
 
-// TCPStreamLayer is a [StreamLayer] over plain TCP, or Unix sockets. The zero
-// value only dials.
+// TCPStreamLayer is a [StreamLayer] over plain TCP, or Unix sockets. Make one with
+// [NewTCPStreamLayer]; of the zero value only Dial and DialContext may be called.
 type TCPStreamLayer struct {
 	config    TCPConfig
 	listener  net.Listener

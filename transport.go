@@ -140,11 +140,15 @@ type AppendPipeline interface {
 	// window is how many requests may be unanswered or unconsumed: once it is
 	// full, AppendEntries waits for a place, no longer than the transport's
 	// timeout, even if nobody reads Consumer; with no timeout, until the pipeline
-	// ends. It may be called by several goroutines. After an error the pipeline
-	// is of no further use: close it.
+	// ends. It may be called by several goroutines; requests travel in the order
+	// in which the calls get their turn.
 	//
 	// args, its entries and resp belong to the pipeline until the future has
-	// settled. Requests travel in the order of the calls.
+	// settled. With an error there is no future: they are the caller's again, and
+	// whether the peer got the request is unknown. The error is
+	// [ErrPipelineShutdown], [ErrTransportShutdown], or an [*OpError] that says
+	// why the pipeline has ended: then close it. Only args that were refused (a
+	// nil entry) do not end it.
 	AppendEntries(args *AppendEntriesRequest, resp *AppendEntriesResponse) (AppendFuture, error)
 
 	// Consumer returns the channel of settled futures, in the order in which
@@ -152,9 +156,10 @@ type AppendPipeline interface {
 	// well, until the pipeline is closed.
 	Consumer() <-chan AppendFuture
 
-	// Close ends the pipeline. Futures in flight settle with
-	// [ErrPipelineShutdown]. It may be called more than once and by any
-	// goroutine.
+	// Close ends the pipeline. What AppendEntries returned a future for is still
+	// sent and handed over, unless the peer is slow to read (100 ms) or to answer
+	// (the transport's timeout); its futures settle with [ErrPipelineShutdown] at
+	// once. It may be called more than once and by any goroutine.
 	Close() error
 }
 

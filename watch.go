@@ -4,7 +4,6 @@ import (
 	"crypto/tls"
 	"errors"
 	"io"
-	"os"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -32,26 +31,25 @@ func (c *conn) watchPeer() {
 		err = c.in.Fill()
 	}
 	c.in.SetBefore(hook)
-	if err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
+	if err != nil && !isTimeout(err) {
 		_ = c.close(err)
 	}
 }
 
+// heedsWithin is how long a read under way may take to end by its deadline.
+const heedsWithin = time.Second
+
+var errHeedless = errors.New("the stream layer's connection does not heed its deadlines")
+
 // stopWatching takes c.in back.
 func (c *conn) stopWatching() {
 	_ = c.raw.SetReadDeadline(longAgo)
-	<-c.watch
+	if !isClosed(c.watch) && pauseFor(heedsWithin, c.watch) {
+		_ = c.close(errHeedless)
+		<-c.watch
+	}
 	c.watch = nil
 	_ = c.raw.SetReadDeadline(time.Time{})
-}
-
-// freshFor is how long after its last use a connection is taken for alive. A
-// look at the socket would cost more than it could tell: if the peer has gone
-// within that time, the request fails without an answer and is tried again.
-const freshFor = time.Millisecond
-
-func (c *conn) isFresh(now time.Time) bool {
-	return c.watch == nil && !now.IsZero() && now.Sub(c.usedAt) < freshFor
 }
 
 // isSilent reports whether an idle connection from the pool is alive, with

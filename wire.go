@@ -116,12 +116,16 @@ func (b *batch) appendResponse(answer RPCResponse) {
 	b.bytes = appendResponseBody(b.bytes, answer.Response)
 }
 
-// answerText returns the error text of an answer, or "".
+// answerText returns the error text of an answer, or "" if it has no error. An
+// error without a text would arrive as none.
 func answerText(answer RPCResponse) string {
-	if answer.Error != nil {
-		return answer.Error.Error()
+	if answer.Error == nil {
+		return ""
 	}
-	return ""
+	if text := answer.Error.Error(); text != "" {
+		return text
+	}
+	return fmt.Sprintf("an error without a text, a %T", answer.Error)
 }
 
 // answerTo returns what a consumer's answer to a request of the given kind is to

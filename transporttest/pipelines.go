@@ -25,6 +25,7 @@ var pipelineCases = []testCase{
 	{"a nil answer settles a future with the zero response", Pipelines, pipelinedNilAnswer},
 	{"an answer of the wrong type fails a future with the zero response", Pipelines, pipelinedWrongAnswer},
 	{"Close settles futures in flight with ErrPipelineShutdown and zero responses", Pipelines, closeSettlesFutures},
+	{"a pipeline that is closed delivers what it has sent", Pipelines, closeDelivers},
 	{"Close ends an AppendEntries that waits for a place", Pipelines | Windows, closeEndsAppend},
 	{"a closed pipeline returns ErrPipelineShutdown, and may be closed again", Pipelines, closedPipeline},
 	{"the Consumer of a pipeline is never closed", Pipelines, consumerStaysOpen},
@@ -324,6 +325,24 @@ func closeSettlesFutures(t *tester) {
 		t.requireSame(raftwire.ErrPipelineShutdown, t.requireFailed(future))
 	}
 	t.requireWithin(promptly, begin)
+}
+
+// closeDelivers: that a server is removed from its cluster it learns from the last
+// request before Close.
+func closeDelivers(t *tester) {
+	for _, window := range []int{2, 10} {
+		p := t.pair(Options{Timeout: generous, Window: window})
+		for requests := range window {
+			line := p.pipeline()
+			line.sendNumbered(1, requests)
+			require.NoError(t, t.start(line.line.Close).wait())
+			for number := 1; number <= requests; number++ {
+				rpc := p.take()
+				require.Equal(t, uint64(number), rpc.Command.(*raftwire.AppendEntriesRequest).PrevLogEntry)
+				succeed(rpc)
+			}
+		}
+	}
 }
 
 func closeEndsAppend(t *tester) {
