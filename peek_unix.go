@@ -8,14 +8,25 @@ import (
 	"syscall"
 )
 
-// canPeek reports whether peekSilent can tell about conn.
-func canPeek(conn net.Conn) bool { return socket(conn) != nil }
+// canPeek reports whether peekSilent is enough: a wrapper of another make may have
+// read more from its socket than it has given out.
+func canPeek(conn net.Conn) bool {
+	switch socket(conn).(type) {
+	case *net.TCPConn, *net.UnixConn:
+		return true
+	}
+	return false
+}
 
-// peekSilent reports whether conn's socket is open with nothing to read. It
-// does not block. Bytes that nobody asked for are as bad as an end of file:
-// they could only be taken for the next answer.
+// peekSilent reports whether conn's socket is open with nothing to read, or is not
+// known. It does not block. Bytes that nobody asked for are as bad as an end of
+// file: they could only be taken for the next answer.
 func peekSilent(conn net.Conn) bool {
-	raw, err := socket(conn).SyscallConn()
+	s := socket(conn)
+	if s == nil {
+		return true
+	}
+	raw, err := s.SyscallConn()
 	if err != nil {
 		return false
 	}
@@ -31,8 +42,7 @@ func peekSilent(conn net.Conn) bool {
 }
 
 // socket returns the socket under conn, or nil. It looks through TLS, and through
-// what a Mux has put around either, but not through what it does not know: that may
-// have read more than it has given out.
+// what a Mux has put around either.
 func socket(conn net.Conn) syscall.Conn {
 	for {
 		switch c := conn.(type) {
@@ -40,12 +50,9 @@ func socket(conn net.Conn) syscall.Conn {
 			conn = c.Conn
 		case *tls.Conn:
 			conn = c.NetConn()
-		case *net.TCPConn:
-			return c
-		case *net.UnixConn:
-			return c
 		default:
-			return nil
+			s, _ := conn.(syscall.Conn)
+			return s
 		}
 	}
 }

@@ -80,6 +80,59 @@ func TestAnIdleTCPConnectionOutlivesTheDeadlineOfItsLastCall(t *testing.T) {
 	require.Len(t, dialled, 1)
 }
 
+// P9, over real sockets: what has come on an idle connection is not the answer to
+// the next request, nor what a wrapper has read ahead of it.
+func TestSurplusOnASocketIsNeverTakenForAnAnswer(t *testing.T) {
+	for name, wrap := range map[string]func(*net.TCPConn) net.Conn{
+		"as it is": func(conn *net.TCPConn) net.Conn { return conn },
+		"wrapped":  func(conn *net.TCPConn) net.Conn { return aheadConn{conn, bufio.NewReader(conn)} },
+	} {
+		t.Run(name, func(t *testing.T) {
+			listener, err := net.Listen("tcp", "127.0.0.1:0")
+			require.NoError(t, err)
+			defer listener.Close()
+			layer, err := raftwire.NewTCPStreamLayer(raftwire.TCPConfig{
+				Bind: "127.0.0.1:0",
+				Dial: func(ctx context.Context, network, address string) (net.Conn, error) {
+					conn, err := new(net.Dialer).DialContext(ctx, network, address)
+					return wrap(conn.(*net.TCPConn)), err
+				},
+			})
+			require.NoError(t, err)
+			a := transport(t, withStream(layer), withTimeout(10*time.Second))
+			call := func(answer string) (error, net.Conn) {
+				result := make(chan error, 1)
+				go func() { result <- appendOnce(a, raftwire.ServerAddress(listener.Addr().String())) }()
+				require.NoError(t, listener.(*net.TCPListener).SetDeadline(time.Now().Add(5*time.Second)))
+				conn, err := listener.Accept()
+				require.NoError(t, err, "the connection before was used again")
+				t.Cleanup(func() { _ = conn.Close() })
+				_, err = conn.Read(make([]byte, 4096))
+				require.NoError(t, err)
+				_, err = io.WriteString(conn, answer)
+				require.NoError(t, err)
+				return <-result, conn
+			}
+			err, first := call("\xa0\xc0") // no error, no response
+			require.NoError(t, err)
+			_, err = io.WriteString(first, "\xa7surplus\xc0")
+			require.NoError(t, err)
+			err, _ = call("\xa0\xc0\xa7surplus\xc0")
+			require.NoError(t, err)
+			err, _ = call("\xa0\xc0")
+			require.NoError(t, err)
+		})
+	}
+}
+
+// aheadConn has read more than it gives out.
+type aheadConn struct {
+	*net.TCPConn
+	ahead *bufio.Reader
+}
+
+func (c aheadConn) Read(p []byte) (int, error) { return c.ahead.Read(p[:min(len(p), 2)]) }
+
 // P4: Close leaves no goroutine and no descriptor, with 1,000 inbound
 // connections of every kind, or 10,000 in a long run: silent, inside a message,
 // waiting for an answer. The other ends are in a process of their own, since

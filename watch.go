@@ -53,14 +53,17 @@ func (c *conn) stopWatching() {
 }
 
 // isSilent reports whether an idle connection from the pool is alive, with
-// nothing to read. Where the system can peek at a socket it is asked now; other
-// connections have been watched since they became idle.
+// nothing to read. Where the system can peek at a socket it is asked now, also for
+// what a watch has not read yet, which other connections have had since they became
+// idle.
 func (c *conn) isSilent() bool {
-	if c.watch == nil {
-		return peekSilent(c.raw)
+	if c.watch != nil {
+		c.stopWatching()
+		if c.failure() != nil || c.in.Buffered() > 0 {
+			return false
+		}
 	}
-	c.stopWatching()
-	return c.failure() == nil && c.in.Buffered() == 0
+	return peekSilent(c.raw)
 }
 
 // isDead reports whether an idle connection in the pool is known to be of no
