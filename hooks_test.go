@@ -637,3 +637,19 @@ func allocsPerHeartbeat(t *testing.T, hooks raftwire.Hooks) float64 {
 	b.SetHeartbeatHandler(accept)
 	return testing.AllocsPerRun(1000, func() { require.NoError(t, heartbeat(a, b.LocalAddr())) })
 }
+
+// A dial that Close has ended did not fail.
+func TestADialThatCloseEndsSaysSo(t *testing.T) {
+	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
+		seen := new(events)
+		a := listen(t, net, "a", withHooks(seen.hooks()))
+		net.Partition("a", "b")
+		result := make(chan error, 1)
+		go func() { result <- appendOnce(a, "b") }()
+		synctest.Wait()
+		require.NoError(t, a.Close())
+		require.Equal(t, raftwire.ErrTransportShutdown, <-result)
+		require.Len(t, seen.dialed, 1)
+		require.Equal(t, raftwire.ErrTransportShutdown, seen.dialed[0].Err)
+	})
+}

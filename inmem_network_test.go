@@ -588,3 +588,35 @@ func TestInmemNetworkTellsItsHistory(t *testing.T) {
 `, network.String())
 	})
 }
+
+// What has to be set up before a peer's first request is set up by then.
+func TestInmemNetworkPreparesBeforePeersReachIt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		network := raftwire.NewInmemNetwork(raftwire.InmemNetworkConfig{})
+		a := network.Add("a")
+		serve(t, network.Add("b", func(*raftwire.InmemTransport) { require.ErrorContains(t, appendOnce(a, "b"), "failed to connect") }), accept)
+		require.NoError(t, appendOnce(a, "b"))
+		require.NoError(t, network.Close())
+	})
+}
+
+// Of transports that are added at one address at the same time one stays, and
+// the others are closed.
+func TestInmemNetworkReplacesWhatIsAddedAtTheSameTime(t *testing.T) {
+	for range 200 {
+		network := raftwire.NewInmemNetwork(raftwire.InmemNetworkConfig{})
+		added := make(chan *raftwire.InmemTransport)
+		const count = 4
+		for range count {
+			go func() { added <- network.Add("a") }()
+		}
+		var all []*raftwire.InmemTransport
+		for range count {
+			all = append(all, <-added)
+		}
+		require.NoError(t, network.Close())
+		for _, one := range all {
+			require.Equal(t, raftwire.ErrTransportShutdown, appendOnce(one, "a"))
+		}
+	}
+}

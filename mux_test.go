@@ -714,3 +714,18 @@ func TestMuxOverTCP(t *testing.T) {
 		require.NoError(t, conn.Close())
 	}
 }
+
+// A layer keeps its keys, whatever the caller does with the slice that they came in.
+func TestALayerKeepsItsKeys(t *testing.T) {
+	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
+		mux := share(t, net, "a")
+		keys := []raftwire.MuxKey{raftwire.FirstByte(7)}
+		first := layerOf(t, mux, keys...)
+		keys[0] = raftwire.FirstByte(8)
+		layerOf(t, mux, keys...)
+		require.NoError(t, first.Close())
+		layerOf(t, mux, raftwire.FirstByte(7))
+		_, err := mux.Layer(raftwire.FirstByte(8))
+		require.ErrorContains(t, err, "is taken")
+	})
+}

@@ -4,6 +4,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"io"
+	"net"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -272,4 +273,16 @@ func TestATLSTransportReportsRefusalsToItsHooks(t *testing.T) {
 	require.Error(t, appendOnce(plain, trans.LocalAddr()))
 	require.Equal(t, "Foreign", (<-refused).Reason)
 	require.NoError(t, trans.Close())
+}
+
+// Where every peer is verified, nothing comes in that was not.
+func TestALayerOverTLSTakesNoHandoff(t *testing.T) {
+	onFakeTime(t, func(t *testing.T, network *faultnet.Network) {
+		ca := testca.New()
+		layer := layerOf(t, secureMux(t, network, "b", secure(ca.Issue(), ca)), raftwire.FirstByte(7))
+		here, there := net.Pipe()
+		require.ErrorContains(t, layer.Handoff(here), "takes only connections whose peers that has verified")
+		_, err := there.Read(make([]byte, 1))
+		require.ErrorIs(t, err, io.EOF)
+	})
 }

@@ -565,3 +565,14 @@ func TestConstructors(t *testing.T) {
 		require.NoError(t, trans.Close())
 	})
 }
+
+func TestAClosedTransportWithoutPipelinesIsClosed(t *testing.T) {
+	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
+		a := listen(t, net, "a", withWindow(1))
+		_, err := a.AppendEntriesPipeline("b", "b")
+		require.Equal(t, raftwire.ErrPipelineReplicationNotSupported, err)
+		require.NoError(t, a.Close())
+		_, err = a.AppendEntriesPipeline("b", "b")
+		require.Equal(t, raftwire.ErrTransportShutdown, err)
+	})
+}

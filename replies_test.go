@@ -2,6 +2,7 @@ package raftwire_test
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -232,4 +233,15 @@ func TestAnAppendEntriesAllocatesLittle(t *testing.T) {
 		}
 	})
 	require.LessOrEqual(t, allocs, 9.0)
+}
+
+// An error that says nothing is an error.
+func TestAnErrorWithoutATextArrives(t *testing.T) {
+	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
+		a, b := listen(t, net, "a"), listen(t, net, "b")
+		serve(t, b, func(rpc raftwire.RPC) { rpc.Respond(nil, errors.New("")) })
+		var remote *raftwire.RemoteError
+		require.ErrorAs(t, appendOnce(a, "b"), &remote)
+		require.Equal(t, "an error without a text, a *errors.errorString", remote.Text)
+	})
 }

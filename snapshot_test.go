@@ -463,3 +463,18 @@ func TestAnAnswerDoesNotWaitForWhoReadsTheBody(t *testing.T) {
 		})
 	}
 }
+
+// A reader that yields nothing, for ever, ends the transfer.
+func TestASnapshotsReaderMustYieldSomething(t *testing.T) {
+	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
+		a, b := listen(t, net, "a"), listen(t, net, "b")
+		serve(t, b, accept)
+		args := &raftwire.InstallSnapshotRequest{Size: 10}
+		err := a.InstallSnapshot("b", "b", args, new(raftwire.InstallSnapshotResponse), idleReader{})
+		require.ErrorIs(t, err, io.ErrNoProgress)
+	})
+}
+
+type idleReader struct{}
+
+func (idleReader) Read([]byte) (int, error) { return 0, nil }

@@ -1403,3 +1403,44 @@ func TestOldVersionsAndProtocolsByConfiguration(t *testing.T) {
 		require.NoError(t, conn.Close())
 	})
 }
+
+// CloseStreams means connections as well that have been accepted, and are not
+// served yet.
+func TestCloseStreamsClosesWhatWasJustAccepted(t *testing.T) {
+	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
+		w := newRevocation(t)
+		layer := secureLayer(t, net, "b", w.secure(t))
+		slow := func(raftwire.ConnEvent) { pause(time.Minute) }
+		b := transport(t, withStream(layer), withHooks(raftwire.Hooks{ConnOpened: slow}))
+		serve(t, b, accept)
+		bad, _ := listenTLS(t, net, "bad", secure(w.theirs.Issue(serial(666)), w.ours), withTimeout(time.Hour))
+		result := make(chan error, 1)
+		go func() { result <- appendOnce(bad, "b") }()
+		synctest.Wait()
+		w.denied = true
+		require.NoError(t, layer.Reload())
+		b.CloseStreams()
+		require.Error(t, <-result)
+	})
+}
+
+// P16: over TLS, too, a snapshot may be slow, although a write that its deadline
+// has interrupted cannot go on.
+func TestASlowSnapshotOverTLS(t *testing.T) {
+	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
+		ca := testca.New()
+		a, _ := listenTLS(t, net, "a", secure(ca.Issue(), ca))
+		b, _ := listenTLS(t, net, "b", secure(ca.Issue(), ca))
+		serve(t, b, accept)
+		require.NoError(t, appendOnce(a, "b"))
+		net.Link("a", "b").SetBandwidth(30_000)
+		require.NoError(t, installSnapshot(a, "b", string(make([]byte, 1<<20))))
+	})
+}
+
+func TestAllowNamesKeepsItsNames(t *testing.T) {
+	names := []string{role}
+	allow := raftwire.AllowNames(names...)
+	names[0] = "another"
+	require.NoError(t, allow(&raftwire.TLSPeer{Chains: [][]*x509.Certificate{{{DNSNames: []string{role}}}}}))
+}
