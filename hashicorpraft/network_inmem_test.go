@@ -30,6 +30,24 @@ func TestTenMinutesOfAClusterInMemory(t *testing.T) {
 	t.Log("took", time.Since(begin))
 }
 
+// A server that is removed learns of it: the leader sends it that entry, and at
+// once closes the pipeline. Else it would stand for election, again and again.
+func TestARemovedServerLearnsOfItsRemoval(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		x := newInmemCluster(t)
+		leader := x.leader(x.nodes...)
+		x.apply(leader, 10, x.nodes...)
+		x.pass(time.Minute) // pipelines are open, and idle
+		removed := without(x.nodes, leader)[0]
+		require.NoError(t, leader.RemoveServer(removed.id, 0, patience).Error())
+		x.pass(time.Minute)
+		known := removed.GetConfiguration()
+		require.NoError(t, known.Error())
+		require.Len(t, known.Configuration().Servers, 2)
+		require.Equal(t, raft.Follower, removed.State())
+	})
+}
+
 // The network's methods are raftwire's.
 func TestInmemNetworkOfHashicorpRaft(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
