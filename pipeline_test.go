@@ -593,3 +593,49 @@ func TestSendersOnASlowLinkGiveUpInTime(t *testing.T) {
 		}
 	})
 }
+
+// What was sent before Close is answered before the connection ends, but that is
+// not waited for by Close, nor for longer than a request may take.
+func TestAClosedPipelineAwaitsItsAnswers(t *testing.T) {
+	for name, c := range map[string]struct {
+		answer func(raftwire.RPC)
+		open   time.Duration
+	}{
+		"that come":        {acceptAfter(200 * time.Millisecond), 200 * time.Millisecond},
+		"that do not come": {never, testTimeout},
+	} {
+		t.Run(name, func(t *testing.T) {
+			onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
+				a, b := listen(t, net, "a"), listen(t, net, "b")
+				serve(t, b, c.answer)
+				p := openPipeline(t, a, "b")
+				f, err := p.AppendEntries(appendRequest(1), new(raftwire.AppendEntriesResponse))
+				require.NoError(t, err)
+				require.Zero(t, elapsed(func() { require.NoError(t, p.Close()) }))
+				require.Equal(t, raftwire.ErrPipelineShutdown, f.Error())
+				pause(c.open - time.Millisecond)
+				require.Equal(t, 2, net.OpenConns())
+				pause(2 * time.Millisecond)
+				require.Zero(t, net.OpenConns())
+			})
+		})
+	}
+}
+
+// Close waits for a write, but not for one that has stalled.
+func TestClosingAStalledPipelineTakesNotLong(t *testing.T) {
+	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
+		a, b := listen(t, net, "a", withWindow(10), withTimeout(time.Minute)), listen(t, net, "b")
+		serve(t, b, accept)
+		p := openPipeline(t, a, "b")
+		net.Link("a", "b").Cut()
+		for range 5 {
+			args := appendRequest(1)
+			args.Entries[0].Data = make([]byte, 1<<20)
+			go p.AppendEntries(args, new(raftwire.AppendEntriesResponse))
+		}
+		synctest.Wait()
+		require.Equal(t, 100*time.Millisecond, elapsed(func() { require.NoError(t, p.Close()) }))
+		net.Heal()
+	})
+}
