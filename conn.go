@@ -29,6 +29,10 @@ const (
 	// is used. The latter is what gathers in a busy pipeline.
 	keptBuffer    = 32 << 10
 	keptWhileUsed = 2 * maxQueued
+
+	// keptWhileIdle is the largest output buffer that an inbound connection keeps
+	// when it is idle.
+	keptWhileIdle = 1 << 10
 )
 
 // longAgo is a deadline that wakes whoever is blocked in a read or write.
@@ -298,6 +302,24 @@ func (c *conn) worthKeeping(b []byte) bool {
 		c.hardlyUsed++
 	}
 	return cap(b) <= keptWhileUsed && c.hardlyUsed < 100
+}
+
+// grown reports whether there is memory for shrink to let go.
+func (c *conn) grown() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.in.Grown() || cap(c.spare.bytes) > keptWhileIdle || cap(c.out.bytes) > keptWhileIdle
+}
+
+// shrink lets grown buffers go that are not used.
+func (c *conn) shrink() {
+	c.in.Shrink()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.spare.bytes = nil
+	if c.out.size == 0 {
+		c.out.bytes = nil
+	}
 }
 
 // awaitWriter blocks until no write is under way. On a closed connection that

@@ -1,8 +1,10 @@
 package raftwire_test
 
 import (
+	"errors"
 	"fmt"
 	"io"
+	"os"
 	"runtime"
 	"strings"
 	"testing"
@@ -79,6 +81,38 @@ func TestTenThousandIdleConnections(t *testing.T) {
 				require.InDelta(t, count, runtime.NumGoroutine()-goroutines, others)
 				disperse(conns)
 				require.InDelta(t, goroutines, runtime.NumGoroutine(), others)
+			})
+		})
+	}
+}
+
+// P14: nor does it cost more after many requests at once, or a large answer.
+func TestIdleConnectionsLetTheirBuffersGo(t *testing.T) {
+	const count = 200
+	for name, c := range map[string]struct {
+		answer   func(raftwire.RPC)
+		requests int
+	}{
+		"many requests":  {accept, 300},
+		"a large answer": {func(rpc raftwire.RPC) { rpc.Respond(nil, errors.New(strings.Repeat("x", 300<<10))) }, 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
+				serve(t, listen(t, net, "b", unlimited), c.answer)
+				var conns []net_
+				each := heapOfEach(count, func() {
+					conns = crowd(t, net, count, func(conn net_) {
+						say(t, conn, strings.Repeat("\x03\x80", c.requests))
+						_ = conn.SetReadDeadline(time.Now().Add(time.Millisecond))
+						_, err := io.Copy(io.Discard, conn)
+						require.ErrorIs(t, err, os.ErrDeadlineExceeded)
+					})
+					pause(time.Minute)
+				})
+				t.Logf("%d bytes of heap for each", each)
+				const network = 3 << 10 // is what that has of its own buffers
+				require.LessOrEqual(t, each, 8<<10+network)
+				disperse(conns)
 			})
 		})
 	}

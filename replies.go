@@ -117,6 +117,15 @@ func (r *replies) abandon(err error) {
 	r.meter.abandon(unanswered, err)
 }
 
+// shrink lets the memory of the queue go, if it is not used.
+func (r *replies) shrink() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.owed.Len() == 0 {
+		r.owed = ring.Queue[owed]{}
+	}
+}
+
 // awaitRoom waits until there are not too many.
 func (r *replies) awaitRoom() {
 	r.mu.Lock()

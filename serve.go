@@ -17,7 +17,7 @@ const (
 	maxAcceptPause = time.Second
 
 	// shrinkAfter is how long an inbound connection is silent before it lets
-	// a grown input buffer go: many connections are idle, few are busy.
+	// grown buffers go: many connections are idle, few are busy.
 	shrinkAfter = time.Second
 )
 
@@ -225,8 +225,9 @@ func (s *session) awaitRequest() error {
 	}
 	s.waited = s.conn.in.Buffered() == 0
 	err := s.conn.await()
-	if s.conn.in.Grown() && isTimeout(err) {
-		s.conn.in.Shrink()
+	for isTimeout(err) && s.conn.grown() {
+		s.conn.shrink()
+		s.replies.shrink()
 		err = s.conn.await()
 	}
 	if !s.known && isTimeout(err) {
@@ -287,7 +288,7 @@ func (s *session) setClock() {
 		limit = s.transport.timeout
 	case !s.known:
 		limit = s.transport.firstByteTimeout
-	case s.conn.in.Grown():
+	case s.conn.grown():
 		limit = shrinkAfter // awaitRequest goes on
 	}
 	if limit > 0 {
