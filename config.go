@@ -3,7 +3,6 @@ package raftwire
 import (
 	"errors"
 	"fmt"
-	"reflect"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
@@ -168,7 +167,7 @@ func (c *NetworkTransportConfig) check() error {
 // stream returns Stream, or nil if that is a nil pointer: what a constructor
 // returns beside an error.
 func (c *NetworkTransportConfig) stream() StreamLayer {
-	if v := reflect.ValueOf(c.Stream); v.Kind() == reflect.Pointer && v.IsNil() {
+	if isNil(c.Stream) {
 		return nil
 	}
 	return c.Stream

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"reflect"
 	"sync"
 	"time"
 )
@@ -41,8 +42,8 @@ var _ StreamLayer = (*HandoffLayer)(nil)
 
 // NewHandoffLayer returns a layer that advertises addr and dials with dial. On
 // each new connection dial must first send whatever the peer's listener tells the
-// layer by, a first byte for example; what it returns beside an error is left
-// alone. Close closes the layer; so does a transport over it. Without a dial the layer only accepts;
+// layer by, a first byte for example; a connection that it returns beside an error
+// is closed. Close closes the layer; so does a transport over it. Without a dial the layer only accepts;
 // without an addr NewHandoffLayer panics.
 func NewHandoffLayer(addr net.Addr, dial DialFunc) *HandoffLayer {
 	if addr == nil {
@@ -181,10 +182,20 @@ func (l *HandoffLayer) Dial(address ServerAddress, timeout time.Duration) (net.C
 // DialContext connects to the same layer of the peer at address.
 func (l *HandoffLayer) DialContext(ctx context.Context, address ServerAddress) (net.Conn, error) {
 	conn, err := l.dial(ctx, address)
+	if err != nil && !isNil(conn) {
+		_ = conn.Close()
+	}
 	if err != nil {
-		return nil, err // what comes beside it may be a nil *tls.Conn
+		return nil, err
 	}
 	return conn, nil
+}
+
+// isNil reports whether v is nil, or a nil pointer: tls.Dial returns one beside its
+// error, and what is returned as an interface then is not nil.
+func isNil(v any) bool {
+	pointer := reflect.ValueOf(v)
+	return v == nil || pointer.Kind() == reflect.Pointer && pointer.IsNil()
 }
 
 // dialWithin makes a Dial of a DialContext.
