@@ -97,8 +97,10 @@ type WithRPCHeader interface {
 	GetRPCHeader() RPCHeader
 }
 
-// AppendEntriesRequest replicates log entries; without entries and positions
-// it is a heartbeat.
+// AppendEntriesRequest replicates log entries. It is a bare heartbeat, and goes to
+// the heartbeat handler, if it has a Term and an Addr or Leader, and nothing else:
+// no entries, PrevLogEntry, PrevLogTerm or LeaderCommitIndex. That is
+// hashicorp/raft's rule; a core of one's own has to send the commit index otherwise.
 type AppendEntriesRequest struct {
 	RPCHeader
 

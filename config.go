@@ -53,7 +53,8 @@ type NetworkTransportConfig struct {
 	// empty address, the one in the call is used and a warning is logged.
 	ServerAddressProvider ServerAddressProvider
 
-	// Logger takes the transport's log; nil means standard error, level info.
+	// Logger takes the transport's log; nil means hclog.DefaultOutput, which is
+	// standard error unless a program sets it, level info.
 	Logger hclog.Logger
 
 	// Stream dials and accepts. Required, except by NewTCPTransportWithConfig and

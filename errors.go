@@ -9,7 +9,8 @@ import (
 
 var (
 	// ErrTransportShutdown is returned, unwrapped, by every call on a closed
-	// transport and by calls under way when it is closed.
+	// transport and by calls under way when it is closed. A transport whose
+	// configuration made no sense returns what is wrong with it instead.
 	ErrTransportShutdown = errors.New("transport shutdown")
 
 	// ErrPipelineShutdown is returned, unwrapped, by calls on a closed

@@ -19,7 +19,10 @@ const (
 	keySimilar = "similar-before" // lines like this one that were left out since the last
 )
 
-// newLogger returns the logger of a transport that was given none.
+// defaultLogger returns the logger of a transport that was given none.
+func defaultLogger() hclog.Logger { return newLogger(hclog.DefaultOutput) }
+
+// newLogger returns the logger of a transport that was given an output, or nil.
 func newLogger(output io.Writer) hclog.Logger {
 	if output == nil {
 		output = os.Stderr

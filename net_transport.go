@@ -47,8 +47,9 @@ const acceptGrace = 5 * time.Millisecond
 // NetworkTransport is a [Transport] over the connections of a [StreamLayer].
 // Make one with a constructor; all methods may be called by several goroutines.
 //
-// It keeps idle connections for each peer and checks them before use. Inbound
-// connections have one goroutine each.
+// It keeps idle connections for each peer and checks them before use. An inbound
+// connection has one goroutine, and up to two more while answers are owed to requests
+// that came faster than the core answered.
 type NetworkTransport struct {
 	// Tests written for hashicorp/raft make this struct by hand: the fields that
 	// they set keep their names, and the others may be zero.
@@ -141,7 +142,7 @@ func NewNetworkTransportWithConfig(config *NetworkTransportConfig) *NetworkTrans
 		config = new(NetworkTransportConfig)
 	}
 	if config.Logger == nil {
-		config.Logger = newLogger(nil)
+		config.Logger = defaultLogger()
 	}
 	n := newNetworkTransport(config)
 	if err := config.check(); err != nil {
@@ -539,7 +540,8 @@ func (n *NetworkTransport) CloseStreams() {
 	n.reset(errStreamsClosed, false)
 }
 
-// IsShutdown reports whether Close was called.
+// IsShutdown reports whether the transport is shut down: Close was called, or its
+// configuration made no sense (see [NewNetworkTransportWithConfig]).
 func (n *NetworkTransport) IsShutdown() bool { return isClosed(n.shutdownCh) }
 
 // down returns what calls on a closed transport return.

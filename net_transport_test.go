@@ -12,6 +12,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/hashicorp/go-hclog"
 	"github.com/raftwire/raftwire"
 	"github.com/raftwire/raftwire/faultnet"
 	"github.com/stretchr/testify/require"
@@ -575,4 +576,28 @@ func TestAClosedTransportWithoutPipelinesIsClosed(t *testing.T) {
 		_, err = a.AppendEntriesPipeline("b", "b")
 		require.Equal(t, raftwire.ErrTransportShutdown, err)
 	})
+}
+
+// A transport whose listener was closed by somebody else says so once.
+func TestAListenerClosedByOthersIsToldOnce(t *testing.T) {
+	var log bytes.Buffer
+	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
+		layer, err := net.Host("a").Listen()
+		require.NoError(t, err)
+		trans := raftwire.NewNetworkTransportWithConfig(config(withStream(layer), withLog(&log)))
+		require.NoError(t, layer.Close())
+		pause(time.Minute)
+		require.NoError(t, trans.Close())
+	})
+	require.Len(t, linesWith(log.String(), "[ERROR]", "closed by somebody else"), 1)
+	require.Len(t, linesWith(log.String(), "[ERROR]"), 1)
+}
+
+// As in hashicorp/raft, a transport without a logger writes to hclog's default.
+func TestTheDefaultLoggerIsHclogs(t *testing.T) {
+	var log bytes.Buffer
+	defer func(before io.Writer) { hclog.DefaultOutput = before }(hclog.DefaultOutput)
+	hclog.DefaultOutput = &log
+	require.NoError(t, raftwire.NewNetworkTransportWithConfig(nil).Close())
+	require.Contains(t, log.String(), "transport not started")
 }

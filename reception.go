@@ -60,7 +60,7 @@ func (r *reception) setDefaults() {
 		r.limit = defaultMaxUnsorted
 	}
 	if r.logger == nil {
-		r.logger = newLogger(nil)
+		r.logger = defaultLogger()
 	}
 	if r.crowded == nil {
 		r.crowded, r.slow = errCrowded, errSlow

@@ -28,18 +28,24 @@ func (n *NetworkTransport) listen() { acceptAll(n.stream, n.shutdownCh, n.logger
 // again, ever more slowly.
 func acceptAll(listener net.Listener, done <-chan struct{}, logger hclog.Logger, accept func(net.Conn)) {
 	var pause time.Duration
+	closed := false // by somebody else, and the log has it
 	for {
 		raw, err := listener.Accept()
 		if err == nil {
-			pause = 0
+			pause, closed = 0, false
 			accept(raw)
 			continue
 		}
 		if isClosed(done) {
 			return
 		}
-		// Each time: the pause bounds it to a line a second.
-		logger.Error("failed to accept connection", keyError, err)
+		switch {
+		case !errors.Is(err, net.ErrClosed): // each time: the pause bounds it to a line a second
+			logger.Error("failed to accept connection", keyError, err)
+		case !closed:
+			closed = true
+			logger.Error("the listener was closed by somebody else: nothing is accepted any more", keyError, err)
+		}
 		pause = min(max(2*pause, minAcceptPause), maxAcceptPause)
 		if !pauseFor(pause, done) {
 			return

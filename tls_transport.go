@@ -145,7 +145,7 @@ func (c *TLSConfig) setDefaults() {
 		c.MaxHandshakes = defaultMaxHandshakes
 	}
 	if c.Logger == nil {
-		c.Logger = newLogger(nil)
+		c.Logger = defaultLogger()
 	}
 }
 

@@ -17,10 +17,13 @@ type ServerAddress string
 // theirs to it. Every method may be called by several goroutines at once.
 //
 // The four request methods, and that of [WithPreVote], block until the answer is
-// there or the call has failed, and fill resp only before they return; on a transport error resp is
-// the zero value. They neither change nor keep args, so one args may serve
-// several concurrent calls. A request that the peer answered with an error
-// returns that error as a [*RemoteError], with resp filled from the answer.
+// there or the call has failed, and fill resp only before they return. They neither
+// change nor keep args, so one args may serve several concurrent calls. args and
+// resp must not be nil. A request that the peer answered with an error returns that
+// error as a [*RemoteError], with resp filled from the answer. After Close the error
+// is [ErrTransportShutdown]; any other is an [*OpError], which names request and
+// peer, and matches os.ErrDeadlineExceeded if it is a timeout. With these resp is the
+// zero value.
 type Transport interface {
 	// Consumer returns the channel of inbound requests, always the same one.
 	// It is never closed, so a loop that receives from it needs a signal of its
@@ -44,7 +47,9 @@ type Transport interface {
 	// InstallSnapshot sends a snapshot: the request, then exactly args.Size
 	// bytes of data. data is read by the calling goroutine and not touched
 	// after the call returned; a reader that ends early or late is an error.
-	// It may be nil if Size is 0.
+	// It may be nil if Size is 0. A transfer is bounded by its progress, then the
+	// peer has time to restore; if it answers before, sending stops, and that
+	// answer counts. Nothing ends a Read of data but data.
 	InstallSnapshot(id ServerID, target ServerAddress, args *InstallSnapshotRequest, resp *InstallSnapshotResponse, data io.Reader) error
 
 	// EncodePeer turns an address into the bytes that travel in requests. It may
@@ -55,8 +60,8 @@ type Transport interface {
 	// DecodePeer turns the bytes of EncodePeer back into an address.
 	DecodePeer([]byte) ServerAddress
 
-	// SetHeartbeatHandler sets a function that takes heartbeats in place of
-	// Consumer; nil takes it away. It is called on the goroutine of the
+	// SetHeartbeatHandler sets a function that takes bare heartbeats in place of
+	// Consumer (what is one, see [AppendEntriesRequest]); nil takes it away. It is called on the goroutine of the
 	// connection that received the heartbeat, concurrently with itself and
 	// with the reader of Consumer, so it must not block. It answers with
 	// rpc.Respond; it may leave a heartbeat unanswered, which then fails at
@@ -128,6 +133,7 @@ func (r *RPC) Respond(resp interface{}, err error) {
 // RPCResponse is the answer to an RPC.
 type RPCResponse struct {
 	// Response is a pointer to the response type that matches the command, or nil.
+	// Anything else arrives as an error.
 	Response interface{}
 	// Error reaches the caller as a [*RemoteError] with the same text.
 	Error error

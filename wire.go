@@ -137,7 +137,7 @@ func answerTo(kind rpcKind, answer RPCResponse) (_ RPCResponse, wrong bool) {
 	}
 	wrong = answer.Error == nil
 	if wrong {
-		answer.Error = fmt.Errorf("the consumer answered %v with a %T", kind, answer.Response)
+		answer.Error = fmt.Errorf("the consumer answered %v with a %T: it takes a *%vResponse, or nil", kind, answer.Response, kind)
 	}
 	answer.Response = nil
 	return answer, wrong

@@ -37,10 +37,10 @@ func TestAnswersOfEveryKind(t *testing.T) {
 		"nothing":                {nil, nil, ""},
 		"a nil pointer":          {(*raftwire.AppendEntriesResponse)(nil), nil, ""},
 		"an error alone":         {nil, errors.New("refused"), "refused"},
-		"of another kind":        {&raftwire.RequestVoteResponse{}, nil, "the consumer answered AppendEntries with a *raftwire.RequestVoteResponse"},
-		"nil of another kind":    {(*raftwire.RequestVoteResponse)(nil), nil, "the consumer answered AppendEntries with a *raftwire.RequestVoteResponse"},
+		"of another kind":        {&raftwire.RequestVoteResponse{}, nil, "the consumer answered AppendEntries with a *raftwire.RequestVoteResponse: it takes a *AppendEntriesResponse, or nil"},
+		"nil of another kind":    {(*raftwire.RequestVoteResponse)(nil), nil, "the consumer answered AppendEntries with a *raftwire.RequestVoteResponse: it takes a *AppendEntriesResponse, or nil"},
 		"of another kind, error": {&raftwire.RequestVoteResponse{}, errors.New("refused"), "refused"},
-		"no response at all":     {"yes", nil, "the consumer answered AppendEntries with a string"},
+		"no response at all":     {"yes", nil, "the consumer answered AppendEntries with a string: it takes a *AppendEntriesResponse, or nil"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			onBothTransports(t, func(t *testing.T, a, b raftwire.Transport) {
@@ -81,7 +81,7 @@ func TestAnAnswerOfAnotherKindIsLogged(t *testing.T) {
 		require.NoError(t, b.Close())
 	})
 	for _, kind := range []string{"AppendEntries", "TimeoutNow"} {
-		line := `wrong answer: local=b peer=a:40001 error="the consumer answered ` + kind + ` with a *raftwire.RequestVoteResponse"`
+		line := `wrong answer: local=b peer=a:40001 error="the consumer answered ` + kind + ` with a *raftwire.RequestVoteResponse: it takes a *` + kind + `Response, or nil"`
 		require.Len(t, linesWith(log.String(), "[ERROR]", line), 1, log.String())
 	}
 	require.Len(t, linesWith(log.String(), "[ERROR]"), 2)

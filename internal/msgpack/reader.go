@@ -127,8 +127,8 @@ func (r *Reader) SetLimit(name string, n int64) { r.limitName, r.limit = name, n
 // after an error.
 func (r *Reader) Buffered() int { return r.w - r.r }
 
-// Peek returns the buffered bytes without consuming them. They are valid until
-// the next call.
+// Peek returns the buffered bytes without consuming them. They stay
+// valid until more is read from the source, or the Reader fails.
 func (r *Reader) Peek() []byte { return r.buf[r.r:r.w] }
 
 // Err returns the first error.
