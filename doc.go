@@ -96,10 +96,12 @@
 //
 //   - A call ends within Timeout, which covers dialling and waiting for the
 //     answer; a snapshot is bounded by its progress instead, and the follower's
-//     restore by RestoreTimeout. With a Timeout of 0 a call ends on Close.
+//     restore by RestoreTimeout. With a Timeout of 0 nothing but an answer, the
+//     loss of the connection or Close ends a call.
 //   - Every future of a pipeline settles once, in the order of sending, whatever
 //     happens to the connection. Sending on a pipeline ends within Timeout, even
-//     if nobody reads its Consumer any more. No Consumer is ever closed.
+//     if nobody reads its Consumer any more. What was sent before a pipeline is
+//     closed is delivered. No Consumer is ever closed.
 //   - A request is sent a second time only if an idle connection turns out to
 //     have been lost: it failed before any byte of an answer came, and not by a
 //     timeout. A snapshot is never sent twice.
@@ -108,11 +110,12 @@
 //     resp after the call has returned, or the future has settled.
 //   - What arrives is a command only at the boundary of a message: the rest of a
 //     snapshot that was not read, or bytes that nobody asked for, end the
-//     connection.
-//   - Memory follows the bytes that arrive, not a length that is declared (of
-//     which up to 4 MiB are believed, of a peer that has sent as much before).
-//     A message that would take more than three times its bytes and 64 KiB is
-//     refused. No nil entry and no negative Size reaches a core.
+//     connection. Answers have no identifiers, so of a second one that is known
+//     only until the next request is sent.
+//   - Memory follows the bytes that arrive, not a length that is declared; only a
+//     peer that has sent a byte string of that length before, up to 4 MiB, gets
+//     its memory at once. A message that would take more than three times its
+//     bytes plus 64 KiB is refused. No nil entry and no negative Size reaches a core.
 //   - A peer may be silent between messages for as long as it likes; inside a
 //     message or a snapshot it has to make progress within Timeout, and the first
 //     byte of a connection has to come within FirstByteTimeout.
@@ -123,7 +126,8 @@
 //     was not verified by the CAs, the names and the rules that were in force
 //     when the connection was made.
 //   - Once Close has returned, nothing more is handed to Consumer, and every call
-//     returns [ErrTransportShutdown]. CloseStreams ends every connection, and the
+//     returns [ErrTransportShutdown], but for a transport whose configuration made
+//     no sense, and a pipeline that had failed before: they return why. CloseStreams ends every connection, and the
 //     transport goes on with new ones.
 //
 // Errors answer a caller's question. A [*RemoteError] is the peer's answer; its

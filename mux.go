@@ -40,7 +40,7 @@ type MuxConfig struct {
 	Dial DialFunc
 
 	// Advertise is what the layers return from Addr, nil means the address of
-	// Listener.
+	// Listener: set it if that names no host, as that of a listener on ":8300".
 	Advertise net.Addr
 
 	// TLS is for layers with an ALPN key, unless Listener and Dial yield
@@ -50,7 +50,9 @@ type MuxConfig struct {
 	// by the Mux. A connection that comes in is taken for TLS if it begins like
 	// it, so that layers with other keys stay reachable without. For a port where
 	// nothing is spoken without TLS, and for what [TLSConfig] does, have a
-	// TLSStreamLayer for Listener instead.
+	// TLSStreamLayer for Listener instead. Without ClientAuth anybody may speak
+	// whatever layer's protocol: GetConfigForClient can ask a certificate of those
+	// who offer one protocol, and not of others.
 	TLS *tls.Config
 
 	// Timeout is how long a connection may take to say for which layer it is,
