@@ -81,7 +81,7 @@ type pipeline struct {
 	untold     bool                      // no future has told of err: the next request's will
 	futures    ring.Queue[*appendFuture] // settled ones, then those in flight
 	inFlight   int
-	unanswered int  // requests whose answers are awaited, although Close has settled them
+	unanswered int  // requests that were in flight when the pipeline ended; Close awaits their answers
 	tickets    int  // of senders so far: requests travel in the order of futures
 	turn       int  // the ticket of the sender that posts
 	delivering bool // deliver runs
@@ -413,7 +413,7 @@ func (p *pipeline) setErr(err error) (_ error, first bool) {
 	if p.err != nil {
 		return p.err, false
 	}
-	p.err = err
+	p.err, p.unanswered = err, p.inFlight
 	p.wakeSenders()
 	p.untold = p.inFlight == 0 && err != ErrPipelineShutdown && err != ErrTransportShutdown
 	return err, true
@@ -541,7 +541,6 @@ func (p *pipeline) awaitSenders() {
 func (p *pipeline) settleUnanswered() (lost []*appendFuture) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.unanswered = p.inFlight
 	if p.unanswered > 0 {
 		p.link.setDeadline(time.Now().Add(p.lingerFor()))
 	}

@@ -14,19 +14,22 @@ import (
 // for a write does.
 type slowLink struct {
 	answers chan struct{}
-	refused error // what post returns
+	refused error         // what post returns
+	sent    chan struct{} // finish returns when it is closed
 	release chan struct{}
 	closed  chan struct{}
 	once    sync.Once
 }
 
 func newSlowLink() *slowLink {
-	return &slowLink{answers: make(chan struct{}), release: make(chan struct{}), closed: make(chan struct{})}
+	sent := make(chan struct{})
+	close(sent)
+	return &slowLink{answers: make(chan struct{}), sent: sent, release: make(chan struct{}), closed: make(chan struct{})}
 }
 
 func (l *slowLink) post(*appendFuture, bool) error { return l.refused }
 func (l *slowLink) flush()                         {}
-func (l *slowLink) finish()                        {}
+func (l *slowLink) finish()                        { <-l.sent }
 func (l *slowLink) setDeadline(time.Time)          {}
 func (l *slowLink) close(error)                    { <-l.release; l.once.Do(func() { close(l.closed) }) }
 func (l *slowLink) receive(resp *AppendEntriesResponse, _ func()) (int64, error) {
@@ -111,5 +114,32 @@ func TestWhoseFutureWasConsumedWaitsForNoRoom(t *testing.T) {
 		require.NoError(t, p.Close())
 		require.NoError(t, <-returned)
 		l.answers <- struct{}{} // the last that is awaited
+	})
+}
+
+// An answer that comes while Close sends the rest does not end the link: the
+// answers to the rest are awaited.
+func TestAnAnswerWhileAPipelineClosesIsNotTheLast(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newSlowLink()
+		close(l.release)
+		l.sent = make(chan struct{})
+		p := newPipeline("b", l, 3, 0, nil, new(tasks))
+		require.True(t, p.begin())
+		for range 2 {
+			_, err := p.AppendEntries(new(AppendEntriesRequest), new(AppendEntriesResponse))
+			require.NoError(t, err)
+		}
+		go func() { _ = p.Close() }()
+		synctest.Wait()
+		l.answers <- struct{}{}
+		synctest.Wait()
+		require.False(t, isClosed(l.closed))
+		close(l.sent)
+		synctest.Wait()
+		require.False(t, isClosed(l.closed))
+		l.answers <- struct{}{}
+		synctest.Wait()
+		require.True(t, isClosed(l.closed))
 	})
 }

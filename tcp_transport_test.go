@@ -100,7 +100,7 @@ func TestSurplusOnASocketIsNeverTakenForAnAnswer(t *testing.T) {
 			})
 			require.NoError(t, err)
 			a := transport(t, withStream(layer), withTimeout(10*time.Second))
-			call := func(answer string) (error, net.Conn) {
+			call := func(answer string) (net.Conn, error) {
 				result := make(chan error, 1)
 				go func() { result <- appendOnce(a, raftwire.ServerAddress(listener.Addr().String())) }()
 				require.NoError(t, listener.(*net.TCPListener).SetDeadline(time.Now().Add(5*time.Second)))
@@ -111,15 +111,15 @@ func TestSurplusOnASocketIsNeverTakenForAnAnswer(t *testing.T) {
 				require.NoError(t, err)
 				_, err = io.WriteString(conn, answer)
 				require.NoError(t, err)
-				return <-result, conn
+				return conn, <-result
 			}
-			err, first := call("\xa0\xc0") // no error, no response
+			first, err := call("\xa0\xc0") // no error, no response
 			require.NoError(t, err)
 			_, err = io.WriteString(first, "\xa7surplus\xc0")
 			require.NoError(t, err)
-			err, _ = call("\xa0\xc0\xa7surplus\xc0")
+			_, err = call("\xa0\xc0\xa7surplus\xc0")
 			require.NoError(t, err)
-			err, _ = call("\xa0\xc0")
+			_, err = call("\xa0\xc0")
 			require.NoError(t, err)
 		})
 	}
