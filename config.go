@@ -148,7 +148,7 @@ const defaultMaxDispatchAhead = 64
 func (c *NetworkTransportConfig) check() error {
 	switch {
 	case c.stream() == nil:
-		return errors.New("raftwire: NetworkTransportConfig.Stream is nil: look at the error of its constructor, set it to a StreamLayer, or use NewTCPTransportWithConfig")
+		return errors.New("raftwire: NetworkTransportConfig.Stream is nil: set it to a StreamLayer (and look at the error of its constructor), or use NewTCPTransportWithConfig")
 	case c.MaxPool < 0:
 		return fmt.Errorf("raftwire: NetworkTransportConfig.MaxPool is %d: use 0 to keep no idle connections, or the number to keep for each peer", c.MaxPool)
 	case c.Timeout < 0:

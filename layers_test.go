@@ -159,7 +159,7 @@ func TestNothingIsDoneWithAConnectionBesideAnError(t *testing.T) {
 func TestALayerThatIsANilPointerIsNone(t *testing.T) {
 	for _, layer := range []raftwire.StreamLayer{(*raftwire.TCPStreamLayer)(nil), (*raftwire.HandoffLayer)(nil), (*raftwire.TLSStreamLayer)(nil)} {
 		trans := transport(t, withStream(layer))
-		require.ErrorContains(t, appendOnce(trans, "b"), "Stream is nil: look at the error of its constructor")
+		require.ErrorContains(t, appendOnce(trans, "b"), "look at the error of its constructor")
 	}
 }
 

@@ -8,4 +8,4 @@ import "net"
 
 func canPeek(net.Conn) bool { return false }
 
-func peekSilent(net.Conn) bool { return true }
+func newPeek(net.Conn) func() bool { return func() bool { return true } }

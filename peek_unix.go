@@ -8,7 +8,7 @@ import (
 	"syscall"
 )
 
-// canPeek reports whether peekSilent is enough: a wrapper of another make may have
+// canPeek reports whether a peek is enough: a wrapper of another make may have
 // read more from its socket than it has given out.
 func canPeek(conn net.Conn) bool {
 	switch socket(conn).(type) {
@@ -18,27 +18,31 @@ func canPeek(conn net.Conn) bool {
 	return false
 }
 
-// peekSilent reports whether conn's socket is open with nothing to read, or is not
-// known. It does not block. Bytes that nobody asked for are as bad as an end of
-// file: they could only be taken for the next answer.
-func peekSilent(conn net.Conn) bool {
+// newPeek returns a function that reports whether conn's socket is open with
+// nothing to read, or is not known. It does not block, and is used by one goroutine
+// at a time. Bytes that nobody asked for are as bad as an end of file: they could
+// only be taken for the next answer.
+func newPeek(conn net.Conn) (isSilent func() bool) {
 	s := socket(conn)
 	if s == nil {
-		return true
+		return func() bool { return true }
 	}
 	raw, err := s.SyscallConn()
 	if err != nil {
-		return false
+		return func() bool { return false }
 	}
 	silent := false
-	// Control, not Read: that fails once the deadline of the connection's last
-	// call is over.
-	err = raw.Control(func(fd uintptr) {
+	look := func(fd uintptr) {
 		var b [1]byte
 		_, _, err := syscall.Recvfrom(int(fd), b[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
 		silent = err == syscall.EAGAIN || err == syscall.EWOULDBLOCK || err == syscall.EINTR
-	})
-	return err == nil && silent
+	}
+	return func() bool {
+		silent = false
+		// Control, not Read: that fails once the deadline of the connection's last
+		// call is over.
+		return raw.Control(look) == nil && silent
+	}
 }
 
 // socket returns the socket under conn, or nil. It looks through TLS, and through

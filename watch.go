@@ -63,14 +63,23 @@ func (c *conn) isSilent() bool {
 			return false
 		}
 	}
-	return peekSilent(c.raw)
+	return c.peekSilent()
+}
+
+// peekSilent asks the socket. It makes what it asks with only once: each call on a
+// pooled connection needs it.
+func (c *conn) peekSilent() bool {
+	if c.peek == nil {
+		c.peek = newPeek(c.raw)
+	}
+	return c.peek()
 }
 
 // isDead reports whether an idle connection in the pool is known to be of no
 // use any more.
 func (c *conn) isDead() bool {
 	if c.watch == nil {
-		return !peekSilent(c.raw)
+		return !c.peekSilent()
 	}
 	return c.failure() != nil
 }
