@@ -102,6 +102,22 @@ func TestTimeoutsOfAnotherMake(t *testing.T) {
 	})
 }
 
+// lateLayer's dials fail by timeouts of their own.
+type lateLayer struct{ *faultnet.Layer }
+
+func (lateLayer) DialContext(context.Context, raftwire.ServerAddress) (net.Conn, error) {
+	return nil, ownTimeout{}
+}
+
+// P18: whatever a layer's timeout is, callers know it for one.
+func TestADialTimeoutOfAnotherMake(t *testing.T) {
+	onFakeTime(t, func(t *testing.T, network *faultnet.Network) {
+		layer, err := network.Host("a").Listen()
+		require.NoError(t, err)
+		requireTimeout(t, appendOnce(transport(t, withStream(lateLayer{layer})), "b"))
+	})
+}
+
 type heedlessConn struct{ net.Conn }
 
 func (heedlessConn) SetDeadline(time.Time) error      { return nil }

@@ -574,6 +574,16 @@ func TestSourceIsBelievedOnceItSentAsMuch(t *testing.T) {
 	require.Less(t, got, uint64(n+n/8))
 }
 
+// However much a source has sent, it is not believed more than that.
+func TestASourceIsBelievedUpToALimit(t *testing.T) {
+	value := string(AppendBytes(nil, make([]byte, 4*believed)))
+	r := newReader(value, value[:1000])
+	require.Len(t, r.Bytes(), 4*believed)
+	r.Begin()
+	require.Less(t, allocated(func() { require.Nil(t, r.Bytes()) }), uint64(believed+1<<20))
+	require.Equal(t, io.ErrUnexpectedEOF, r.Err())
+}
+
 func TestLargeString(t *testing.T) {
 	want := strings.Repeat("x", 300_000)
 	r := newReader(string(AppendString(nil, want)))
