@@ -66,9 +66,10 @@ type conn struct {
 
 	// Owned by the call that has the connection, and by the pool while it is idle.
 	// Of an inbound one watch is protected by callerWatch.mu.
-	watch chan struct{} // closed when watchPeer has ended; nil if nobody watches
-	peek  func() bool   // of peekSilent, or nil
-	last  sizes         // of the last call on it
+	watch  chan struct{} // closed when watchPeer has ended; nil if nobody watches
+	peek   func() bool   // of peekSilent, or nil
+	usedAt time.Time     // when the last call on it began
+	last   sizes         // of the last call on it
 
 	retired bool // protected by pool.connPoolLock: not to be kept any more
 

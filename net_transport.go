@@ -282,7 +282,7 @@ func (n *NetworkTransport) AppendEntriesPipelineTo(id ServerID, target ServerAdd
 	if err != nil {
 		return nil, n.explain(rpcAppendEntries, addr, err)
 	}
-	c, _, err := n.connect(addr, deadline)
+	c, _, err := n.connect(addr, deadline, time.Time{})
 	if err != nil {
 		return nil, n.explain(rpcAppendEntries, addr, err)
 	}
@@ -323,10 +323,11 @@ func (n *NetworkTransport) request(id ServerID, target ServerAddress, kind rpcKi
 
 func (n *NetworkTransport) callAt(addr ServerAddress, start time.Time, kind rpcKind, args, resp any) (sizes, error) {
 	deadline := n.deadline(start)
-	c, reused, err := n.connect(addr, deadline)
+	c, reused, err := n.connect(addr, deadline, start)
 	if err != nil {
 		return sizes{}, err
 	}
+	c.usedAt = start
 	answered, err := c.call(deadline, kind, n.newTime, args, resp)
 	if err != nil && reused && !answered && lostWhileIdle(err) {
 		n.discard(c, err)
@@ -404,12 +405,13 @@ func (n *NetworkTransport) address(id ServerID, target ServerAddress, deadline t
 	return n.addresses.find(id, target, func() (context.Context, context.CancelFunc) { return n.dialContext(deadline) })
 }
 
-// connect returns a connection to addr for the caller's sole use.
-func (n *NetworkTransport) connect(addr ServerAddress, deadline time.Time) (c *conn, reused bool, err error) {
+// connect returns a connection to addr for the caller's sole use. now is that of
+// pool.get: with the zero time every idle connection is checked.
+func (n *NetworkTransport) connect(addr ServerAddress, deadline, now time.Time) (c *conn, reused bool, err error) {
 	if n.IsShutdown() {
 		return nil, false, n.down()
 	}
-	if c := n.get(addr); c != nil {
+	if c := n.get(addr, now); c != nil {
 		return c, true, nil
 	}
 	c, err = n.dial(addr, deadline)

@@ -5,6 +5,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"time"
 )
 
 // errStreamsClosed is what connections end with that CloseStreams closed.
@@ -28,11 +29,13 @@ type pool struct {
 }
 
 // get takes an idle connection to addr that is alive, or returns nil. The one
-// used last comes first: it is the most likely to be alive and warm.
-func (p *pool) get(addr ServerAddress) *conn {
+// used last comes first: it is the most likely to be alive and warm. One whose
+// last call began less than freshFor before now is not checked; with the zero
+// time all are.
+func (p *pool) get(addr ServerAddress, now time.Time) *conn {
 	for {
 		c := p.pop(addr)
-		if c == nil || c.isSilent() {
+		if c == nil || c.isFresh(now) || c.isSilent() {
 			return c
 		}
 		p.discard(c, errPeerGone)

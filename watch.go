@@ -52,6 +52,17 @@ func (c *conn) stopWatching() {
 	_ = c.raw.SetReadDeadline(time.Time{})
 }
 
+// freshFor is how long after the beginning of its last call a connection is not
+// looked at: calls without a pause would lose 7 % to it (1x128, MEASURED on the
+// machine of docs/bars.md), and what they send is on its way before a second answer
+// could come. If the peer has gone within that time, the request fails without an
+// answer and is tried again.
+const freshFor = 100 * time.Microsecond
+
+func (c *conn) isFresh(now time.Time) bool {
+	return c.watch == nil && !now.IsZero() && now.Sub(c.usedAt) < freshFor
+}
+
 // isSilent reports whether an idle connection from the pool is alive, with
 // nothing to read. Where the system can peek at a socket it is asked now, also for
 // what a watch has not read yet, which other connections have had since they became
