@@ -76,6 +76,7 @@ type pipeline struct {
 	traffic     *traffic        // of the peer, or nil
 	deliverTask func()          // p.deliver, made once: it is started often
 
+	_          cacheLine
 	mu         sync.Mutex                // protects following
 	err        error                     // why the pipeline ended
 	untold     bool                      // no future has told of err: the next request's will

@@ -22,8 +22,10 @@ type replies struct {
 	sender func()                              // sendAll, made once: it is started often
 	wrong  func(peer ServerAddress, err error) // is told of answers of a wrong type
 
+	_      cacheLine
 	posted int // bytes since the last flush; owned by whoever sends
 
+	_        cacheLine
 	mu       sync.Mutex       // protects following
 	owed     ring.Queue[owed] // to requests that were taken; nobody collects them yet
 	sending  bool             // the sender runs

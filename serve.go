@@ -146,7 +146,9 @@ type session struct {
 	observing  bool          // the observer wants to be told of this request
 	readingFor time.Time     // since when, for the observer
 
+	_       cacheLine
 	replies replies
+	_       cacheLine
 	watch   callerWatch
 }
 
