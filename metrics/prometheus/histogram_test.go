@@ -66,7 +66,7 @@ func TestHistogramsMissNothing(t *testing.T) {
 	}
 	all.Wait()
 	require.Len(t, h.known, 1)
-	require.EqualValues(t, 4*499500, h.known[0].sum.Load())
+	require.EqualValues(t, 4*499500, h.known[0].cells[0].Load())
 }
 
 // gather returns what a collector shows, in order.
