@@ -55,13 +55,14 @@ func TestNobodyTakesTheNextAnswerAfterASenderThatFailed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := idleConn(t)
 		ended := 0
-		m := newMeter(&Hooks{ServeDone: func(ServeEvent) { ended++ }}, &place{conn: c})
+		m := newMeter(&Hooks{ServeDone: func(*ServeEvent) { ended++ }}, &place{conn: c})
 		var r replies
 		r.init(c, m, 16)
 		add := func(more bool) {
 			m.begin(true)
 			m.decode(rpcAppendEntries, new(AppendEntriesRequest), 1, true)
-			r.add(owed{rpcAppendEntries, given{}, m.take()}, more)
+			m.take(true)
+			r.add(owed{rpcAppendEntries, given{}}, more)
 		}
 		c.fail(net.ErrClosed) // as close begins, so that posting fails
 		add(true)
@@ -71,7 +72,7 @@ func TestNobodyTakesTheNextAnswerAfterASenderThatFailed(t *testing.T) {
 		_, ok, err := r.popUnsent()
 		require.False(t, ok)
 		require.ErrorIs(t, err, errEnded)
-		r.abandon(net.ErrClosed)
+		m.abandon(net.ErrClosed)
 		require.Equal(t, 2, ended)
 		_ = c.raw.Close()
 	})

@@ -12,8 +12,11 @@ import "time"
 // transport. That goroutine does not go on before the hook returns, so a hook
 // must not block, and it must not call the transport or its pipelines, but for
 // Stats and Refusals. Hooks are called concurrently, and events of different
-// goroutines in no order. An event is a value and belongs to the hook, which may
-// keep it. Calls that Close ends may report so after it has returned.
+// goroutines in no order. Calls that Close ends may report so after it has returned.
+//
+// The events of requests, of which there are many, are lent: what a pointer points
+// to is the transport's, and says something else once the hook has returned. A
+// hook that keeps an event keeps a copy. Other events belong to the hook.
 //
 // The peer of what comes in is named by the remote address of its connection,
 // which has another port each time. Label metrics with the Host, if at all.
@@ -32,22 +35,22 @@ type Hooks struct {
 	// a pipeline has taken: CallDone follows, once. The event has no Took, sizes
 	// and Err yet, and as its Peer the address that the call names, which a
 	// ServerAddressProvider may override.
-	CallBegun func(CallEvent)
+	CallBegun func(*CallEvent)
 
 	// CallDone is called once for each call that was made, and for each
 	// request that was sent on a pipeline, when its outcome is known: in a
 	// pipeline that is when the future settles, and the consumer may have the
 	// future before.
-	CallDone func(CallEvent)
+	CallDone func(*CallEvent)
 
 	// ServeBegun is called for each whole request that has come in, before it is
 	// handed over: ServeDone follows, once. The event says nothing yet of what
 	// comes after Decode.
-	ServeBegun func(ServeEvent)
+	ServeBegun func(*ServeEvent)
 
 	// ServeDone is called once for each whole request that has come in, when
 	// its answer has been queued for writing, or when it will not get one.
-	ServeDone func(ServeEvent)
+	ServeDone func(*ServeEvent)
 
 	// SnapshotProgress is called while a snapshot's body is sent or received:
 	// after its first bytes, then once a second at most, and when it is over.
@@ -139,7 +142,9 @@ type ServeEvent struct {
 	// takes next to none: it is 0 then, and Enqueue has it.
 	Decode time.Duration
 	// Enqueue is the time until the core took it from Consumer. For a
-	// heartbeat that is the time of the heartbeat handler, if there is one.
+	// heartbeat that is the time of the heartbeat handler, if there is one. Where
+	// requests arrive faster than they are read, and the core stands ready for
+	// them, it is 0 for most, and Handle has the few us.
 	Enqueue time.Duration
 	// Handle is the time from then until the answer was there, and those to
 	// earlier requests of the connection: answers go out in order.
@@ -173,185 +178,4 @@ type RefusalEvent struct {
 	Host string
 	// Err says what was wrong.
 	Err error
-}
-
-// epoch is a point in time to measure from: the time since then costs half of
-// what the time of day costs.
-var epoch = time.Now()
-
-func sinceEpoch() time.Duration { return time.Since(epoch) }
-
-// meter times the requests of an inbound connection for ServeBegun and
-// ServeDone. A nil meter does nothing. It is owned by the session, but for what
-// belongs to whoever collects answers: the session or the sender. What is known
-// of a request travels with the answer that is owed.
-type meter struct {
-	begun, done func(ServeEvent) // hooks, or nil
-	peer        ServerAddress
-	host        string
-
-	last    time.Duration // when the session timed something last, since epoch
-	offered *serving      // the request that is read and handed over, or nil
-	spare   []serving     // for those to come
-
-	// Owned by whoever collects answers.
-	answered *serving      // the request whose answer is collected, or nil
-	collect  time.Duration // when the last answer was there, since epoch
-	handle   time.Duration // how long that took
-}
-
-// serving is a request on its way.
-type serving struct {
-	kind                  rpcKind
-	heartbeat             bool
-	known                 bool // it has come whole
-	entries               int32
-	size                  int64
-	wait, decode, enqueue time.Duration
-
-	since time.Duration // when what is timed next began, since epoch
-}
-
-func newMeter(hooks *Hooks, p *place) *meter {
-	if hooks.ServeBegun == nil && hooks.ServeDone == nil {
-		return nil
-	}
-	return &meter{begun: hooks.ServeBegun, done: hooks.ServeDone, peer: p.conn.peer, host: p.host, last: sinceEpoch()}
-}
-
-// begin is called when a request's first byte is there; waited says whether it
-// had to be waited for. If not, the clock is not read for it: what happened
-// last was the end of the wait.
-func (m *meter) begin(waited bool) {
-	if m == nil {
-		return
-	}
-	m.offered = m.next()
-	if waited {
-		m.offered.wait = m.lap(m.offered)
-	}
-}
-
-func (m *meter) next() *serving {
-	if len(m.spare) == 0 {
-		m.spare = make([]serving, 16)
-	}
-	s := &m.spare[0]
-	m.spare = m.spare[1:]
-	s.since = m.last
-	return s
-}
-
-// decode is called when the whole request is there, of the given size. The clock
-// is not read for a small one of which nothing had to be waited for: it would
-// cost a tenth of what it measures. What is timed next begins with it then.
-func (m *meter) decode(kind rpcKind, command any, size int64, waited bool) {
-	if m == nil {
-		return
-	}
-	s := m.offered
-	s.known, s.kind, s.heartbeat, s.entries, s.size = true, kind, isHeartbeat(command), int32(entriesIn(command)), size
-	if waited || size > gatherUpTo {
-		s.decode = m.lap(s)
-	}
-	if m.begun != nil {
-		m.begun(m.event(s, 0, 0, nil))
-	}
-}
-
-// take is called when the core has taken the request. What it returns goes with
-// the answer that is owed.
-func (m *meter) take() *serving {
-	if m == nil {
-		return nil
-	}
-	s := m.offered
-	s.enqueue = m.lap(s)
-	m.offered = nil
-	return s
-}
-
-// readBody is called with what the core has read of a snapshot's body: then there
-// is no other request.
-func (m *meter) readBody(size int64) {
-	switch {
-	case m == nil:
-	case m.answered != nil:
-		m.answered.size += size
-	default: // it was not taken
-		m.offered.size += size
-	}
-}
-
-// await is called before the wait for an answer, and answer when it is there.
-// Answers that are there together have one time.
-func (m *meter) await(s *serving) {
-	if m != nil {
-		m.answered, m.handle = s, 0
-	}
-}
-
-func (m *meter) answer(together bool) {
-	if m == nil {
-		return
-	}
-	if !together {
-		m.collect = sinceEpoch()
-	}
-	m.handle = max(0, m.collect-m.answered.since)
-}
-
-// ready is called when the session has waited for answers, and is ready for the
-// next request only now.
-func (m *meter) ready() {
-	if m != nil {
-		m.last = sinceEpoch()
-	}
-}
-
-// post is called when the answer has been posted, with its size.
-func (m *meter) post(answer RPCResponse, size int) {
-	if m == nil {
-		return
-	}
-	m.end(m.answered, m.handle, int64(size), answer.Error)
-	m.answered = nil
-}
-
-// abandon is called with what is left when the connection has ended because of
-// err: the answer that was being collected, those that were owed, and the request
-// that was not taken.
-func (m *meter) abandon(owed []*serving, err error) {
-	if m.answered != nil {
-		m.end(m.answered, m.handle, 0, err)
-	}
-	for _, s := range owed {
-		m.end(s, 0, 0, err)
-	}
-	if m.offered != nil && m.offered.known {
-		m.end(m.offered, 0, 0, err)
-	}
-}
-
-// end tells of the end of a request.
-func (m *meter) end(s *serving, handle time.Duration, answer int64, err error) {
-	if m.done != nil {
-		m.done(m.event(s, handle, answer, err))
-	}
-}
-
-func (m *meter) event(s *serving, handle time.Duration, answer int64, err error) ServeEvent {
-	return ServeEvent{
-		Kind: s.kind.String(), Heartbeat: s.heartbeat, Peer: m.peer, Host: m.host, Entries: int(s.entries),
-		RequestBytes: s.size, ResponseBytes: answer,
-		Wait: s.wait, Decode: s.decode, Enqueue: s.enqueue, Handle: handle, Err: err,
-	}
-}
-
-// lap returns the time since the last one of s.
-func (m *meter) lap(s *serving) time.Duration {
-	m.last = sinceEpoch()
-	took := m.last - s.since
-	s.since = m.last
-	return took
 }

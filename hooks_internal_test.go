@@ -36,15 +36,16 @@ func BenchmarkUnsetHooks(b *testing.B) {
 func serveUnmeasured(s *session, args *AppendEntriesRequest) {
 	s.meter.begin(false)
 	s.meter.decode(rpcAppendEntries, args, 100, false)
-	s.meter.await(s.meter.take())
-	s.meter.answer(false)
-	s.meter.ready()
+	s.meter.take(false)
+	s.meter.push()
+	s.meter.pop()
+	s.meter.answer(true)
 	s.meter.post(RPCResponse{}, 50)
 }
 
 // BenchmarkSetHooks is the same for hooks that do nothing with what they are told.
 func BenchmarkSetHooks(b *testing.B) {
-	hooks := Hooks{ServeDone: func(ServeEvent) {}, CallDone: func(CallEvent) {}}
+	hooks := Hooks{ServeDone: func(*ServeEvent) {}, CallDone: func(*CallEvent) {}}
 	b.Run("served", func(b *testing.B) {
 		var args AppendEntriesRequest
 		s := session{meter: newMeter(&hooks, &place{conn: &conn{peer: "10.0.0.1:40000"}, host: "10.0.0.1"})}

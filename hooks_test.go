@@ -42,15 +42,21 @@ func record[E any](e *events, list *[]E) func(E) {
 	}
 }
 
+// copied is record for events that are lent.
+func copied[E any](e *events, list *[]E) func(*E) {
+	keep := record(e, list)
+	return func(event *E) { keep(*event) }
+}
+
 func (e *events) hooks() raftwire.Hooks {
 	return raftwire.Hooks{
 		Dialed:           record(e, &e.dialed),
 		ConnOpened:       record(e, &e.opened),
 		ConnClosed:       record(e, &e.closed),
-		CallBegun:        record(e, &e.begun),
-		CallDone:         record(e, &e.calls),
-		ServeBegun:       record(e, &e.arrived),
-		ServeDone:        record(e, &e.served),
+		CallBegun:        copied(e, &e.begun),
+		CallDone:         copied(e, &e.calls),
+		ServeBegun:       copied(e, &e.arrived),
+		ServeDone:        copied(e, &e.served),
 		SnapshotProgress: record(e, &e.progress),
 		Refused:          record(e, &e.refused),
 	}
@@ -152,6 +158,69 @@ func TestServeDoneTimesTheStages(t *testing.T) {
 			require.Equal(t, [4]time.Duration{wait, 100 * time.Millisecond, 200 * time.Millisecond, 300 * time.Millisecond},
 				[4]time.Duration{served.Wait, served.Decode, served.Enqueue, served.Handle})
 		}
+	})
+}
+
+// Requests that come faster than they are read share times, but not the time that
+// the core lets them wait. A dispatcher that says nothing of waits may have waited.
+func TestEachWaitForTheCoreIsTimed(t *testing.T) {
+	const sent, wait = 20, 10 * time.Millisecond
+	core := func(b *raftwire.NetworkTransport) {
+		for range sent {
+			pause(wait)
+			accept(<-b.Consumer())
+		}
+	}
+	dispatcher := func(b *raftwire.NetworkTransport) {
+		b.SetDispatcher(func(<-chan struct{}) raftwire.Dispatcher { return pausingDispatcher{wait, new(recordingDispatcher)} })
+	}
+	for name, answer := range map[string]func(*raftwire.NetworkTransport){"core": core, "dispatcher": dispatcher} {
+		t.Run(name, func(t *testing.T) {
+			onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
+				_, b, _, atB := observed(t, net)
+				go answer(b)
+				synctest.Wait()
+				_, err := dialRaw(t, net, "a").Write(bytes.Repeat(smallRequest(), sent))
+				require.NoError(t, err)
+				pause(time.Second)
+				synctest.Wait()
+				require.Len(t, atB.served, sent)
+				for _, e := range atB.served {
+					require.Equal(t, wait, e.Enqueue)
+				}
+			})
+		})
+	}
+}
+
+// pausingDispatcher takes its time.
+type pausingDispatcher struct {
+	pause time.Duration
+	raftwire.Dispatcher
+}
+
+func (d pausingDispatcher) Dispatch(command any, body io.Reader, heartbeat bool) raftwire.PendingAnswer {
+	pause(d.pause)
+	return d.Dispatcher.Dispatch(command, body, heartbeat)
+}
+
+// A connection that lets memory go, since nothing more comes, still knows the
+// request that the core has not answered yet.
+func TestHooksSeeALateAnswerOnAnIdleConnection(t *testing.T) {
+	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
+		_, b, _, atB := observed(t, net)
+		large := requestFrame(benchRequest(workload{entries: 64, size: 1000}))
+		_, err := dialRaw(t, net, "a").Write(append(smallRequest(), large...))
+		require.NoError(t, err)
+		taken := takeAll(b)
+		require.Len(t, taken, 2)
+		accept(taken[0])
+		pause(3 * time.Second)
+		accept(taken[1])
+		synctest.Wait()
+		require.Len(t, atB.served, 2)
+		require.EqualValues(t, len(large), atB.served[1].RequestBytes)
+		require.Equal(t, 3*time.Second, atB.served[1].Handle)
 	})
 }
 
@@ -522,8 +591,8 @@ func TestHooksMayCallStats(t *testing.T) {
 			Dialed:           func(raftwire.DialEvent) { look() },
 			ConnOpened:       func(raftwire.ConnEvent) { look() },
 			ConnClosed:       func(raftwire.ConnEvent) { look() },
-			CallDone:         func(raftwire.CallEvent) { look() },
-			ServeDone:        func(raftwire.ServeEvent) { look() },
+			CallDone:         func(*raftwire.CallEvent) { look() },
+			ServeDone:        func(*raftwire.ServeEvent) { look() },
 			SnapshotProgress: func(raftwire.SnapshotEvent) { look() },
 			Refused:          func(raftwire.RefusalEvent) { look() },
 		}
@@ -614,10 +683,10 @@ func TestStatsForgetAddressesWithoutConnections(t *testing.T) {
 func TestHooksDoNotAllocate(t *testing.T) {
 	var count atomic.Int64
 	hooks := raftwire.Hooks{
-		CallBegun:  func(raftwire.CallEvent) { count.Add(1) },
-		CallDone:   func(raftwire.CallEvent) { count.Add(1) },
-		ServeBegun: func(raftwire.ServeEvent) { count.Add(1) },
-		ServeDone:  func(raftwire.ServeEvent) { count.Add(1) },
+		CallBegun:  func(*raftwire.CallEvent) { count.Add(1) },
+		CallDone:   func(*raftwire.CallEvent) { count.Add(1) },
+		ServeBegun: func(*raftwire.ServeEvent) { count.Add(1) },
+		ServeDone:  func(*raftwire.ServeEvent) { count.Add(1) },
 	}
 	unset, set := allocsPerHeartbeat(t, raftwire.Hooks{}), allocsPerHeartbeat(t, hooks)
 	require.GreaterOrEqual(t, count.Load(), int64(4*1000))

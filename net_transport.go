@@ -347,13 +347,15 @@ func (n *NetworkTransport) callAt(addr ServerAddress, start time.Time, kind rpcK
 
 func (n *NetworkTransport) reportBegin(kind rpcKind, target ServerAddress, start time.Time, args any) {
 	if begun := n.hooks.CallBegun; begun != nil {
-		begun(callEvent(kind, target, start, args, 0, sizes{}, nil))
+		e := callEvent(kind, target, start, args, 0, sizes{}, nil)
+		lend(begun, &e)
 	}
 }
 
 func (n *NetworkTransport) reportCall(kind rpcKind, addr ServerAddress, start time.Time, args any, size sizes, err error) {
 	if done := n.hooks.CallDone; done != nil {
-		done(callEvent(kind, addr, start, args, time.Since(start), size, err))
+		e := callEvent(kind, addr, start, args, time.Since(start), size, err)
+		lend(done, &e)
 	}
 }
 
@@ -362,6 +364,17 @@ func callEvent(kind rpcKind, peer ServerAddress, start time.Time, args any, took
 		Kind: kind.String(), Heartbeat: isHeartbeat(args), Peer: peer, Start: start, Took: took, Entries: entriesIn(args),
 		RequestBytes: size.request, ResponseBytes: size.response, Err: err,
 	}
+}
+
+// lent are the events that hooks of calls are lent, so that none is allocated.
+var lent = sync.Pool{New: func() any { return new(CallEvent) }}
+
+func lend(hook func(*CallEvent), event *CallEvent) {
+	e := lent.Get().(*CallEvent)
+	*e = *event
+	hook(e)
+	*e = CallEvent{}
+	lent.Put(e)
 }
 
 // lostWhileIdle reports whether the first error on an idle connection means

@@ -70,11 +70,16 @@ type pipeline struct {
 	sink     PipelineSink
 	done     chan struct{} // closed when futures are not wanted any more
 
-	callBegun   func(CallEvent) // hook, or nil
-	callDone    func(CallEvent) // hook, or nil
-	arrived     time.Time       // owned by decodeResponses: see arrival
-	traffic     *traffic        // of the peer, or nil
-	deliverTask func()          // p.deliver, made once: it is started often
+	callBegun   func(*CallEvent) // hook, or nil
+	callDone    func(*CallEvent) // hook, or nil
+	traffic     *traffic         // of the peer, or nil
+	deliverTask func()           // p.deliver, made once: it is started often
+
+	_ cacheLine
+
+	// Owned by decodeResponses.
+	arrived time.Time // see arrival
+	outcome CallEvent // what callDone is lent
 
 	_          cacheLine
 	mu         sync.Mutex                // protects following
@@ -146,10 +151,12 @@ func (p *pipeline) send(f *appendFuture) (alone bool, err error) {
 		return false, err
 	}
 	if p.callBegun != nil {
-		p.callBegun(p.event(f, 0, sizes{}, nil))
+		var e CallEvent
+		p.describe(&e, f, 0, sizes{}, nil)
+		lend(p.callBegun, &e)
 	}
 	if lost {
-		p.report(f, 0, time.Now())
+		p.reportLost(f)
 	}
 	if f.settled.Load() {
 		return false, nil
@@ -339,7 +346,7 @@ func (p *pipeline) setClock() {
 func (p *pipeline) settle(resp *AppendEntriesResponse, size int64, err error) bool {
 	f, ok := p.settleOldest(resp, err)
 	if f != nil {
-		p.report(f, size, p.arrival())
+		p.report(f, size, p.arrival(), &p.outcome)
 	}
 	return ok
 }
@@ -375,22 +382,26 @@ func (p *pipeline) arrival() time.Time {
 	return p.arrived
 }
 
-// report tells of a future that settled at a time, whose answer had size bytes.
-// It looks at nothing that belongs to the caller again.
-func (p *pipeline) report(f *appendFuture, size int64, at time.Time) {
+// report tells of a future that settled at a time, whose answer had size bytes,
+// and lends e to the hook. It looks at nothing that belongs to the caller again.
+func (p *pipeline) report(f *appendFuture, size int64, at time.Time, e *CallEvent) {
 	if f.err == nil {
 		p.traffic.answered(f.start)
 	}
 	if p.callDone != nil {
-		p.callDone(p.event(f, max(0, at.Sub(f.start)), sizes{f.bytes.Load(), size}, f.err))
+		p.describe(e, f, max(0, at.Sub(f.start)), sizes{f.bytes.Load(), size}, f.err)
+		p.callDone(e)
 	}
 }
 
-func (p *pipeline) event(f *appendFuture, took time.Duration, size sizes, err error) CallEvent {
-	return CallEvent{
-		Kind: rpcAppendEntries.String(), Heartbeat: f.heartbeat, Pipelined: true, Peer: p.peer, Start: f.start, Took: took,
-		Entries: f.entries, RequestBytes: size.request, ResponseBytes: size.response, Err: err,
-	}
+// reportLost tells of a future that settled without an answer. It may be called
+// beside decodeResponses.
+func (p *pipeline) reportLost(f *appendFuture) { p.report(f, 0, time.Now(), new(CallEvent)) }
+
+func (p *pipeline) describe(e *CallEvent, f *appendFuture, took time.Duration, size sizes, err error) {
+	e.Kind, e.Heartbeat, e.Pipelined, e.Peer = rpcAppendEntries.String(), f.heartbeat, true, p.peer
+	e.Start, e.Took, e.Entries = f.start, took, f.entries
+	e.RequestBytes, e.ResponseBytes, e.Err = size.request, size.response, err
 }
 
 // fail ends the pipeline: everything in flight settles with an error, and
@@ -402,7 +413,7 @@ func (p *pipeline) fail(cause error) error {
 	if first {
 		p.link.close(cause)
 		for _, f := range p.settleAll() {
-			p.report(f, 0, time.Now())
+			p.reportLost(f)
 		}
 	}
 	return err
@@ -526,7 +537,7 @@ func (p *pipeline) finish() {
 		p.link.close(ErrPipelineShutdown)
 	}
 	for _, f := range lost {
-		p.report(f, 0, time.Now())
+		p.reportLost(f)
 	}
 }
 

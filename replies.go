@@ -37,7 +37,6 @@ type replies struct {
 type owed struct {
 	kind   rpcKind
 	answer PendingAnswer
-	served *serving // for the meter
 }
 
 func (r *replies) init(c *conn, m *meter, limit int) {
@@ -53,6 +52,7 @@ func (r *replies) add(o owed, more bool) (tooMany bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.owed.Push(o)
+	r.meter.push()
 	if more && !r.sending && !r.failed {
 		r.sending = true
 		go r.sender()
@@ -87,6 +87,7 @@ func (r *replies) take() (o owed, ok bool) {
 	if r.owed.Len() == 0 {
 		return o, false
 	}
+	r.meter.pop()
 	return r.owed.Pop(), true
 }
 
@@ -106,25 +107,13 @@ func (r *replies) awaitSender() {
 	}
 }
 
-// abandon tells the meter of what will not be answered, since the connection has
-// ended because of err.
-func (r *replies) abandon(err error) {
-	if r.meter == nil {
-		return
-	}
-	var unanswered []*serving
-	for o, ok := r.pop(); ok; o, ok = r.pop() {
-		unanswered = append(unanswered, o.served)
-	}
-	r.meter.abandon(unanswered, err)
-}
-
 // shrink lets the memory of the queue go, if it is not used.
 func (r *replies) shrink() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.owed.Len() == 0 {
+	if r.owed.Len() == 0 && !r.sending {
 		r.owed = ring.Queue[owed]{}
+		r.meter.shrink()
 	}
 }
 
@@ -188,7 +177,6 @@ func (r *replies) sendOwed() error {
 
 // collect waits for an answer, unless it was there together with the one before.
 func (r *replies) collect(o owed, together bool) (RPCResponse, error) {
-	r.meter.await(o.served)
 	answer, ok := o.answer.Await(r.conn.done)
 	if !ok {
 		return answer, errEnded

@@ -135,6 +135,7 @@ type session struct {
 	opened     *openDispatcher // what dispatcher was opened with
 	dispatcher Dispatcher
 	observer   DispatchObserver // dispatcher, or nil
+	waiter     waiter           // dispatcher, or nil
 	meter      *meter           // for ServeBegun and ServeDone, or nil
 
 	known      bool          // a whole request has come
@@ -152,6 +153,9 @@ type session struct {
 	watch   callerWatch
 }
 
+// waiter is a Dispatcher that knows whether its last Dispatch had to wait.
+type waiter interface{ Waited() bool }
+
 func newSession(n *NetworkTransport, c *conn, p *place) *session {
 	s := &session{transport: n, conn: c, place: p, meter: newMeter(&n.hooks, p)}
 	s.replies.init(c, s.meter, n.maxDispatchAhead)
@@ -167,7 +171,7 @@ func (s *session) run() {
 	s.watch.stop()
 	err = s.conn.close(err)
 	s.replies.awaitSender() // which the end of the connection ends
-	s.replies.abandon(err)
+	s.meter.abandon(err)
 	s.transport.logEnd(s.conn, err)
 	s.transport.letOut(s.place, err)
 }
@@ -251,6 +255,7 @@ func (s *session) openDispatcher() {
 		s.opened = open
 		s.dispatcher = (*open)(s.conn.done)
 		s.observer, _ = s.dispatcher.(DispatchObserver)
+		s.waiter, _ = s.dispatcher.(waiter)
 		s.observing = false
 	}
 }
@@ -349,7 +354,10 @@ func (s *session) offer(kind rpcKind, command any, body *snapshotBody) (owed, er
 	if answer == nil {
 		return owed{}, errEnded
 	}
-	return owed{kind, answer, s.meter.take()}, nil
+	if s.meter != nil {
+		s.meter.take(s.waited || s.waiter == nil || s.waiter.Waited())
+	}
+	return owed{kind, answer}, nil
 }
 
 // offerBody also ends the watch. Whoever takes a snapshot may read it before
@@ -434,6 +442,8 @@ func (s *session) lendBody(request *InstallSnapshotRequest, body *snapshotBody) 
 	if err != nil {
 		return RPCResponse{}, err
 	}
+	s.meter.push()
+	s.meter.pop()
 	answer, err := s.replies.collect(o, false)
 	if err == nil {
 		body.close()

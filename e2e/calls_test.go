@@ -17,7 +17,7 @@ type calls struct {
 }
 
 // add is for a raftwire.Hooks.
-func (c *calls) add(e raftwire.CallEvent) {
+func (c *calls) add(e *raftwire.CallEvent) {
 	kind := e.Kind
 	switch {
 	case e.Heartbeat:

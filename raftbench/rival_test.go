@@ -72,8 +72,8 @@ func TestHooksAreSetAndCalled(t *testing.T) {
 	var calls, serves atomic.Int64
 	hooked := raftwireMaker(func(listen string, s setup) (raftwireTransport, error) {
 		return wired(listen, s, raftwire.Hooks{
-			CallDone:  func(raftwire.CallEvent) { calls.Add(1) },
-			ServeDone: func(raftwire.ServeEvent) { serves.Add(1) },
+			CallDone:  func(*raftwire.CallEvent) { calls.Add(1) },
+			ServeDone: func(*raftwire.ServeEvent) { serves.Add(1) },
 		})
 	})
 	f, err := measure(t.Context(), rival{open: hooked.stack().open}, tinyWorkload, tinySetup(2), 2*time.Millisecond, false)

@@ -35,7 +35,7 @@ func TestEveryKindIsKnown(t *testing.T) {
 	layer, err := faultnet.New(1).Host("a").Listen()
 	require.NoError(t, err)
 	transport := raftwire.NewNetworkTransportWithConfig(&raftwire.NetworkTransportConfig{Stream: layer, Hooks: raftwire.Hooks{
-		CallDone: func(e raftwire.CallEvent) { seen = append(seen, e.Kind); number(e.Kind, e.Heartbeat) },
+		CallDone: func(e *raftwire.CallEvent) { seen = append(seen, e.Kind); number(e.Kind, e.Heartbeat) },
 	}})
 	defer transport.Close()
 	require.Error(t, transport.AppendEntries("b", "b", &raftwire.AppendEntriesRequest{}, &raftwire.AppendEntriesResponse{}))

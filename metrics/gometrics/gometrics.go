@@ -62,7 +62,7 @@ func labelsOf(r request) []metrics.Label {
 	return []metrics.Label{{Name: labels.RPCType, Value: labels.Kind(r.kind, r.heartbeat)}}
 }
 
-func (t *timers) serveDone(e raftwire.ServeEvent) {
+func (t *timers) serveDone(e *raftwire.ServeEvent) {
 	sink := t.sink
 	if sink == nil {
 		sink = metrics.Default()

@@ -105,7 +105,7 @@ func TestARequestWithoutAnAnswerHasNoTimeOfAnswering(t *testing.T) {
 		4: {Kind: "TimeoutNow", ResponseBytes: 1},
 	} {
 		sink := metrics.NewInmemSink(time.Hour, time.Hour)
-		New(sinkTo(t, sink)).ServeDone(e)
+		New(sinkTo(t, sink)).ServeDone(&e)
 		require.Len(t, samplesOf(t, sink), want)
 	}
 }
@@ -113,13 +113,13 @@ func TestARequestWithoutAnAnswerHasNoTimeOfAnswering(t *testing.T) {
 // Without a registry of its own, it follows the one of the process.
 func TestNilIsTheDefaultOfTheMoment(t *testing.T) {
 	hooks := New(nil)
-	hooks.ServeDone(raftwire.ServeEvent{Kind: "TimeoutNow"}) // before anything was set up
+	hooks.ServeDone(&raftwire.ServeEvent{Kind: "TimeoutNow"}) // before anything was set up
 	sink := metrics.NewInmemSink(time.Hour, time.Hour)
 	config := metrics.DefaultConfig("")
 	config.EnableRuntimeMetrics = false
 	_, err := metrics.NewGlobal(config, sink)
 	require.NoError(t, err)
-	hooks.ServeDone(raftwire.ServeEvent{Kind: "TimeoutNow"})
+	hooks.ServeDone(&raftwire.ServeEvent{Kind: "TimeoutNow"})
 	require.Contains(t, samplesOf(t, sink), "raft.net.rpcDecode;rpcType=TimeoutNow")
 }
 
@@ -132,6 +132,6 @@ func BenchmarkServeDone(b *testing.B) {
 	e := raftwire.ServeEvent{Kind: "AppendEntries", Handle: time.Millisecond, ResponseBytes: 90}
 	b.ReportAllocs()
 	for b.Loop() {
-		done(e)
+		done(&e)
 	}
 }

@@ -152,7 +152,7 @@ type callAttributes struct {
 	entries        []metric.RecordOption // nil if there can be none
 }
 
-func (m *measures) callDone(e raftwire.CallEvent) {
+func (m *measures) callDone(e *raftwire.CallEvent) {
 	a := m.calls.Get(callKey{e.Kind, e.Heartbeat, e.Pipelined, m.peer(e.Peer), labels.Outcome(e.Err)})
 	m.callDuration.Record(background, e.Took.Seconds(), a.duration...)
 	if e.RequestBytes == 0 {
@@ -197,7 +197,7 @@ type serveAttributes struct {
 	errors                        metric.MeasurementOption
 }
 
-func (m *measures) serveDone(e raftwire.ServeEvent) {
+func (m *measures) serveDone(e *raftwire.ServeEvent) {
 	a := m.serves.Get(serveKey{e.Kind, e.Heartbeat})
 	m.servePhase.Record(background, e.Decode.Seconds(), a.decode...)
 	m.servePhase.Record(background, e.Enqueue.Seconds(), a.enqueue...)

@@ -134,7 +134,7 @@ func TestPeersCanBeOmitted(t *testing.T) {
 		hooks, err := New(sdk.NewMeterProvider(sdk.WithReader(reader)), Options{OmitPeers: omit})
 		require.NoError(t, err)
 		for _, peer := range []raftwire.ServerAddress{"a", "b"} {
-			hooks.CallDone(raftwire.CallEvent{Kind: "TimeoutNow", Peer: peer})
+			hooks.CallDone(&raftwire.CallEvent{Kind: "TimeoutNow", Peer: peer})
 			hooks.Dialed(raftwire.DialEvent{Peer: peer})
 		}
 		seen := collect(t, reader)
@@ -152,7 +152,7 @@ func TestStrangersAddNoSeries(t *testing.T) {
 	visit := func(peer raftwire.ServerAddress, host string) int {
 		conn := raftwire.ConnEvent{Peer: peer, Host: host, Inbound: true, Err: io.EOF}
 		hooks.ConnOpened(conn)
-		hooks.ServeDone(raftwire.ServeEvent{Kind: "InstallSnapshot", Peer: peer, Host: host})
+		hooks.ServeDone(&raftwire.ServeEvent{Kind: "InstallSnapshot", Peer: peer, Host: host})
 		hooks.SnapshotProgress(raftwire.SnapshotEvent{Peer: peer, Inbound: true})
 		hooks.SnapshotProgress(raftwire.SnapshotEvent{Peer: peer, Inbound: true, Over: true})
 		hooks.Refused(raftwire.RefusalEvent{Reason: "Foreign", Peer: peer, Host: host})
@@ -165,8 +165,8 @@ func TestStrangersAddNoSeries(t *testing.T) {
 func TestTheBusyHooksAllocateNothing(t *testing.T) {
 	hooks, err := New(sdk.NewMeterProvider(sdk.WithReader(sdk.NewManualReader())), Options{})
 	require.NoError(t, err)
-	require.Zero(t, testing.AllocsPerRun(100, func() { hooks.CallDone(busyCall) }))
-	require.Zero(t, testing.AllocsPerRun(100, func() { hooks.ServeDone(busyServe) }))
+	require.Zero(t, testing.AllocsPerRun(100, func() { hooks.CallDone(&busyCall) }))
+	require.Zero(t, testing.AllocsPerRun(100, func() { hooks.ServeDone(&busyServe) }))
 }
 
 var (
@@ -182,13 +182,13 @@ func BenchmarkHooks(b *testing.B) {
 	b.Run("CallDone", func(b *testing.B) {
 		b.ReportAllocs()
 		for b.Loop() {
-			hooks.CallDone(busyCall)
+			hooks.CallDone(&busyCall)
 		}
 	})
 	b.Run("ServeDone", func(b *testing.B) {
 		b.ReportAllocs()
 		for b.Loop() {
-			hooks.ServeDone(busyServe)
+			hooks.ServeDone(&busyServe)
 		}
 	})
 }

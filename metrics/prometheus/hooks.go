@@ -188,8 +188,8 @@ type callSeries struct {
 	entries  *histogram // nil if there can be none
 }
 
-func (m *metrics) callDone(e raftwire.CallEvent) {
-	s := m.seriesOf(&e)
+func (m *metrics) callDone(e *raftwire.CallEvent) {
+	s := m.seriesOf(e)
 	s.duration.observe(int64(e.Took))
 	if e.RequestBytes == 0 {
 		return // it was not sent
@@ -236,7 +236,7 @@ type serveSeries struct {
 	errors                  prometheus.Counter
 }
 
-func (m *metrics) serveDone(e raftwire.ServeEvent) {
+func (m *metrics) serveDone(e *raftwire.ServeEvent) {
 	s := m.serves.Get(e.Kind, e.Heartbeat)
 	s.decode.observe(int64(e.Decode))
 	s.enqueue.observe(int64(e.Enqueue))
