@@ -13,11 +13,14 @@ func sinceEpoch() time.Duration { return time.Since(epoch) }
 const maxUntimed = 7
 
 // meter times the requests of an inbound connection for ServeBegun and
-// ServeDone. A nil meter does nothing. It is owned by the session, but for what
-// belongs to whoever collects answers: the session or the sender.
+// ServeDone. A nil meter does nothing. Answers are collected by the session or by
+// the sender.
 type meter struct {
 	begun, done func(*ServeEvent) // hooks, or nil
 
+	_ cacheLine
+
+	// Owned by the session.
 	last    time.Duration // when the session timed something last, since epoch
 	untimed int           // requests taken since then
 	offered *serving      // the request that is read and handed over
@@ -31,6 +34,7 @@ type meter struct {
 	collect  time.Duration // when the last answer was there, since epoch
 	outcome  ServeEvent    // what done is lent
 
+	_     cacheLine
 	queue servings // protected by replies.mu
 }
 

@@ -649,6 +649,8 @@ type netLink struct {
 	conn      *conn
 	transport *NetworkTransport
 
+	_ cacheLine
+
 	// Owned by receive.
 	beforeWait func()
 	timed      bool // beforeWait was called for this answer
