@@ -127,8 +127,8 @@
 //     when the connection was made.
 //   - Once Close has returned, nothing more is handed to Consumer, and every call
 //     returns [ErrTransportShutdown], but for a transport whose configuration made
-//     no sense, and a pipeline that had failed before: they return why. CloseStreams ends every connection, and the
-//     transport goes on with new ones.
+//     no sense, and a pipeline that had failed before: they return why. CloseStreams
+//     ends every connection, and the transport goes on with new ones.
 //
 // Errors answer a caller's question. A [*RemoteError] is the peer's answer; its
 // text is the peer's. An [*OpError] names the request that failed on the way,

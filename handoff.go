@@ -43,8 +43,8 @@ var _ StreamLayer = (*HandoffLayer)(nil)
 // NewHandoffLayer returns a layer that advertises addr and dials with dial. On
 // each new connection dial must first send whatever the peer's listener tells the
 // layer by, a first byte for example; a connection that it returns beside an error
-// is closed. Close closes the layer; so does a transport over it. Without a dial the layer only accepts;
-// without an addr NewHandoffLayer panics.
+// is closed. Close closes the layer; so does a transport over it. Without a dial
+// the layer only accepts; without an addr NewHandoffLayer panics.
 func NewHandoffLayer(addr net.Addr, dial DialFunc) *HandoffLayer {
 	if addr == nil {
 		panic("raftwire: NewHandoffLayer has no addr: give it the address that peers are told")
@@ -182,13 +182,13 @@ func (l *HandoffLayer) Dial(address ServerAddress, timeout time.Duration) (net.C
 // DialContext connects to the same layer of the peer at address.
 func (l *HandoffLayer) DialContext(ctx context.Context, address ServerAddress) (net.Conn, error) {
 	conn, err := l.dial(ctx, address)
-	if err != nil && !isNil(conn) {
+	if err == nil {
+		return conn, nil
+	}
+	if !isNil(conn) {
 		_ = conn.Close()
 	}
-	if err != nil {
-		return nil, err
-	}
-	return conn, nil
+	return nil, err
 }
 
 // isNil reports whether v is nil, or a nil pointer: tls.Dial returns one beside its

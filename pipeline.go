@@ -532,7 +532,8 @@ func (p *pipeline) finish() {
 	p.awaitSenders()
 	p.link.finish()
 	stalled.Stop()
-	lost := p.settleUnanswered()
+	p.link.setDeadline(time.Now().Add(p.lingerFor()))
+	lost := p.settleAll()
 	if len(lost) == 0 {
 		p.link.close(ErrPipelineShutdown)
 	}
@@ -544,21 +545,10 @@ func (p *pipeline) finish() {
 // awaitSenders waits until nobody posts. Senders that have not posted yet will
 // find that the pipeline has ended.
 func (p *pipeline) awaitSenders() {
+	defer p.endTurn()
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.beginTurn(time.Now())
-	p.turn++
-}
-
-func (p *pipeline) settleUnanswered() (lost []*appendFuture) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.unanswered > 0 {
-		p.link.setDeadline(time.Now().Add(p.lingerFor()))
-	}
-	lost = p.settleInFlight()
-	p.wakeSenders()
-	return lost
 }
 
 // lingerFor is how long the answers to what was sent before Close may take.

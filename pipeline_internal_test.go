@@ -19,6 +19,8 @@ type slowLink struct {
 	release chan struct{}
 	closed  chan struct{}
 	once    sync.Once
+
+	deadline time.Time // the last one that was set
 }
 
 func newSlowLink() *slowLink {
@@ -27,10 +29,17 @@ func newSlowLink() *slowLink {
 	return &slowLink{answers: make(chan struct{}), sent: sent, release: make(chan struct{}), closed: make(chan struct{})}
 }
 
+// pipeline begins a pipeline over l.
+func (l *slowLink) pipeline(t *testing.T, window int) *pipeline {
+	p := newPipeline("b", l, window, 0, nil, new(tasks))
+	require.True(t, p.begin())
+	return p
+}
+
 func (l *slowLink) post(*appendFuture, bool) error { return l.refused }
 func (l *slowLink) flush()                         {}
 func (l *slowLink) finish()                        { <-l.sent }
-func (l *slowLink) setDeadline(time.Time)          {}
+func (l *slowLink) setDeadline(at time.Time)       { l.deadline = at }
 func (l *slowLink) close(error)                    { <-l.release; l.once.Do(func() { close(l.closed) }) }
 func (l *slowLink) receive(resp *AppendEntriesResponse, _ func()) (int64, error) {
 	select {
@@ -48,8 +57,7 @@ func (l *slowLink) receive(resp *AppendEntriesResponse, _ func()) (int64, error)
 func TestNothingIsGivenBackWhileTheLinkCloses(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newSlowLink()
-		p := newPipeline("b", l, 2, 0, nil, new(tasks))
-		require.True(t, p.begin())
+		p := l.pipeline(t, 2)
 		first, err := p.AppendEntries(new(AppendEntriesRequest), new(AppendEntriesResponse))
 		require.NoError(t, err)
 		returned := make(chan error, 1)
@@ -78,8 +86,7 @@ func TestARefusedPostIsToldByItsFuture(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newSlowLink()
 		close(l.release)
-		p := newPipeline("b", l, 2, 0, nil, new(tasks))
-		require.True(t, p.begin())
+		p := l.pipeline(t, 2)
 		l.refused = errors.New("lost")
 		f, err := p.AppendEntries(new(AppendEntriesRequest), new(AppendEntriesResponse))
 		require.NoError(t, err)
@@ -95,8 +102,7 @@ func TestWhoseFutureWasConsumedWaitsForNoRoom(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newSlowLink()
 		close(l.release)
-		p := newPipeline("b", l, 1, 0, nil, new(tasks))
-		require.True(t, p.begin())
+		p := l.pipeline(t, 1)
 		returned := make(chan error, 1)
 		go func() {
 			_, err := p.AppendEntries(new(AppendEntriesRequest), new(AppendEntriesResponse))
@@ -118,14 +124,13 @@ func TestWhoseFutureWasConsumedWaitsForNoRoom(t *testing.T) {
 }
 
 // An answer that comes while Close sends the rest does not end the link: the
-// answers to the rest are awaited.
+// answers to the rest are awaited, for a while from then on.
 func TestAnAnswerWhileAPipelineClosesIsNotTheLast(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newSlowLink()
 		close(l.release)
 		l.sent = make(chan struct{})
-		p := newPipeline("b", l, 3, 0, nil, new(tasks))
-		require.True(t, p.begin())
+		p := l.pipeline(t, 3)
 		for range 2 {
 			_, err := p.AppendEntries(new(AppendEntriesRequest), new(AppendEntriesResponse))
 			require.NoError(t, err)
@@ -138,6 +143,7 @@ func TestAnAnswerWhileAPipelineClosesIsNotTheLast(t *testing.T) {
 		close(l.sent)
 		synctest.Wait()
 		require.False(t, isClosed(l.closed))
+		require.Equal(t, time.Now().Add(defaultLinger), l.deadline)
 		l.answers <- struct{}{}
 		synctest.Wait()
 		require.True(t, isClosed(l.closed))

@@ -61,11 +61,11 @@ type Transport interface {
 	DecodePeer([]byte) ServerAddress
 
 	// SetHeartbeatHandler sets a function that takes bare heartbeats in place of
-	// Consumer (what is one, see [AppendEntriesRequest]); nil takes it away. It is called on the goroutine of the
-	// connection that received the heartbeat, concurrently with itself and
-	// with the reader of Consumer, so it must not block. It answers with
-	// rpc.Respond; it may leave a heartbeat unanswered, which then fails at
-	// the sender's deadline.
+	// Consumer (what is one, see [AppendEntriesRequest]); nil takes it away. It is
+	// called on the goroutine of the connection that received the heartbeat,
+	// concurrently with itself and with the reader of Consumer, so it must not
+	// block. It answers with rpc.Respond; it may leave a heartbeat unanswered,
+	// which then fails at the sender's deadline.
 	SetHeartbeatHandler(cb func(rpc RPC))
 
 	// TimeoutNow tells target to start an election at once (leadership transfer).
