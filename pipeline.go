@@ -150,11 +150,7 @@ func (p *pipeline) send(f *appendFuture) (alone bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	if p.callBegun != nil {
-		var e CallEvent
-		p.describe(&e, f, 0, sizes{}, nil)
-		lend(p.callBegun, &e)
-	}
+	p.tell(p.callBegun, f, 0, nil)
 	if lost {
 		p.reportLost(f)
 	}
@@ -346,7 +342,7 @@ func (p *pipeline) setClock() {
 func (p *pipeline) settle(resp *AppendEntriesResponse, size int64, err error) bool {
 	f, ok := p.settleOldest(resp, err)
 	if f != nil {
-		p.report(f, size, p.arrival(), &p.outcome)
+		p.report(f, size, p.arrival())
 	}
 	return ok
 }
@@ -382,26 +378,35 @@ func (p *pipeline) arrival() time.Time {
 	return p.arrived
 }
 
-// report tells of a future that settled at a time, whose answer had size bytes,
-// and lends e to the hook. It looks at nothing that belongs to the caller again.
-func (p *pipeline) report(f *appendFuture, size int64, at time.Time, e *CallEvent) {
+// report tells of a future that an answer of size bytes has settled, which came at
+// a time. It looks at nothing that belongs to the caller again.
+func (p *pipeline) report(f *appendFuture, size int64, at time.Time) {
 	if f.err == nil {
 		p.traffic.answered(f.start)
 	}
 	if p.callDone != nil {
-		p.describe(e, f, max(0, at.Sub(f.start)), sizes{f.bytes.Load(), size}, f.err)
-		p.callDone(e)
+		p.describe(&p.outcome, f, max(0, at.Sub(f.start)), size, f.err)
+		p.callDone(&p.outcome)
 	}
 }
 
-// reportLost tells of a future that settled without an answer. It may be called
-// beside decodeResponses.
-func (p *pipeline) reportLost(f *appendFuture) { p.report(f, 0, time.Now(), new(CallEvent)) }
+// reportLost tells of a future that settled without an answer.
+func (p *pipeline) reportLost(f *appendFuture) { p.tell(p.callDone, f, time.Since(f.start), f.err) }
 
-func (p *pipeline) describe(e *CallEvent, f *appendFuture, took time.Duration, size sizes, err error) {
+// tell calls a hook, or nil, for a future without an answer. Unlike report it may be
+// called by any goroutine.
+func (p *pipeline) tell(hook func(*CallEvent), f *appendFuture, took time.Duration, err error) {
+	if hook != nil {
+		var e CallEvent
+		p.describe(&e, f, took, 0, err)
+		lend(hook, &e)
+	}
+}
+
+func (p *pipeline) describe(e *CallEvent, f *appendFuture, took time.Duration, answer int64, err error) {
 	e.Kind, e.Heartbeat, e.Pipelined, e.Peer = rpcAppendEntries.String(), f.heartbeat, true, p.peer
 	e.Start, e.Took, e.Entries = f.start, took, f.entries
-	e.RequestBytes, e.ResponseBytes, e.Err = size.request, size.response, err
+	e.RequestBytes, e.ResponseBytes, e.Err = f.bytes.Load(), answer, err
 }
 
 // fail ends the pipeline: everything in flight settles with an error, and
