@@ -52,7 +52,8 @@ type serving struct {
 
 // servings are a queue of requests that stay where they are from the time they are
 // offered until they have ended: to copy one costs more than all else that is done
-// with it.
+// with it. A ring.Queue would copy them in and out; one of pointers, with a list of
+// free requests beside it, costs 3 ns more.
 type servings struct {
 	cells          []serving // a power of two; the ones beside the queue are those offered and answered
 	pushed, popped int

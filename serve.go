@@ -442,8 +442,8 @@ func (s *session) lendBody(request *InstallSnapshotRequest, body *snapshotBody) 
 	if err != nil {
 		return RPCResponse{}, err
 	}
-	s.meter.push()
-	s.meter.pop()
+	s.replies.add(o, false)
+	o, _ = s.replies.pop()
 	answer, err := s.replies.collect(o, false)
 	if err == nil {
 		body.close()
