@@ -5,6 +5,7 @@
 //	go run ./raftbench -quick     under one minute
 //	go run ./raftbench -tls       over TLS
 //	go run ./raftbench -h         all flags
+//	go run ./raftbench -with BINARY                 this build and another one
 //	go run ./raftbench snapshot   InstallSnapshot from a file to a file
 //	go run ./raftbench idle       memory of idle inbound connections
 //	go run ./raftbench serve -listen HOST:PORT      on one machine, and on another:
@@ -45,7 +46,7 @@
 // measured), content (what is sent), transports, tls, hashicorp, raftwire and
 // raw (the rivals), loop (the measured loops), measure (one rival in one cell),
 // profile (where its time goes), rounds (all of them), report, ratio, table,
-// bars, summary, compare, chart and draw (what comes out). snapshot and idle,
+// bars, summary, compare, chart and draw (what comes out), with (two builds). snapshot and idle,
 // whose figures are trials, and serve are commands of their own, with the same
 // transports.
 package main

@@ -16,6 +16,7 @@ import (
 )
 
 const manual = `Usage: go run ./raftbench [run] [flags]           AppendEntries, both ends in this process
+       go run ./raftbench run -with BINARY [flags]           AppendEntries, this build and another
        go run ./raftbench snapshot [flags]        InstallSnapshot from a file to a file
        go run ./raftbench idle [flags]            memory of idle inbound connections
        go run ./raftbench serve -listen HOST:PORT [flags]    the receiving machine for:
@@ -38,6 +39,7 @@ var commands = []command{
 	{"serve", serve},
 	{"compare", compare},
 	{"chart", chart},
+	{"measure", serveQuestions},
 	{"help", help},
 }
 

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -23,6 +24,7 @@ type options struct {
 	target    string        // of a receiver elsewhere; "" means both ends in this process
 	tls       bool
 	secret    string // of the receiver elsewhere
+	with      string // an executable of another build to compare with
 	bars      bool
 	profile   bool
 	json      string
@@ -103,6 +105,7 @@ func newFlags(opts *options) *flag.FlagSet {
 	flags.StringVar(&opts.target, "target", opts.target, "`HOST:PORT` of a \"raftbench serve\" to send to, from both transports in turn; plain TCP is left out")
 	flags.BoolVar(&opts.tls, "tls", opts.tls, "over TLS, both ends with certificates that are made for the run; plain TCP is then plain TLS")
 	flags.StringVar(&opts.secret, "tls-secret", opts.secret, "over TLS to a -target, with the `secret` that \"raftbench serve -tls\" prints")
+	flags.StringVar(&opts.with, "with", opts.with, "compare raftwire with another build of this program, an `executable`; each build measures in a process of its own")
 	flags.BoolVar(&opts.bars, "bars", opts.bars, "compare the ratios with the project's bars")
 	flags.BoolVar(&opts.profile, "profile", opts.profile, "say where CPU time goes: system calls, scheduling, memory, codec")
 	flags.StringVar(&opts.json, "json", opts.json, "write all figures of all rounds to `file`")
@@ -136,7 +139,7 @@ func (o options) check() error {
 	case len(o.tasks()) == 0:
 		return fmt.Errorf("none of these -rivals can be measured at these -windows: plain TCP has sync and stream to 1 follower, a transport has all but stream, a heartbeat has sync, and a -target takes no plain TCP")
 	}
-	return checkHeap(o.heap)
+	return errors.Join(o.checkWith(), checkHeap(o.heap))
 }
 
 // must is for values written into this program.

@@ -12,6 +12,10 @@ type comparison struct{ rival, to string }
 // comparisons are those that are reported. The first of a rival stands in its
 // row of the table.
 var comparisons = []comparison{
+	{nameRaftwire, nameRaftwire + otherBuild},
+	{nameAdapter, nameAdapter + otherBuild},
+	{nameHooked, nameHooked + otherBuild},
+	{namePrometheus, namePrometheus + otherBuild},
 	{nameRaftwire, nameHashicorp},
 	{nameRaftwire, nameHandOver},
 	{nameAdapter, nameRaftwire},

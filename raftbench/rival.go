@@ -15,6 +15,9 @@ type rival struct {
 	name  string
 	takes func(cell) bool
 	open  func(setup) (exchange, error)
+
+	build *build // measures it under the name asks, in another process; or nil
+	asks  string
 }
 
 func (r rival) String() string { return r.name }
@@ -53,15 +56,15 @@ const (
 
 // allRivals are in the order of the table.
 var allRivals = []rival{
-	{"raw-ping-pong", isCall, openPingPong},
-	{nameHandOver, isHandedOver, openHandOver},
-	{nameHashicorp, isTransports, hashicorpStack.open},
-	{nameRaftwire, isTransports, raftwireStack.open},
-	{"raw-stream", isStreaming, openStream},
-	{"raw-fresh-stream", isStreaming, openFreshStream},
-	{nameAdapter, isTransports, adapterStack.open},
-	{nameHooked, isTransports, hookedStack.open},
-	{namePrometheus, isTransports, prometheusStack.open},
+	{name: "raw-ping-pong", takes: isCall, open: openPingPong},
+	{name: nameHandOver, takes: isHandedOver, open: openHandOver},
+	{name: nameHashicorp, takes: isTransports, open: hashicorpStack.open},
+	{name: nameRaftwire, takes: isTransports, open: raftwireStack.open},
+	{name: "raw-stream", takes: isStreaming, open: openStream},
+	{name: "raw-fresh-stream", takes: isStreaming, open: openFreshStream},
+	{name: nameAdapter, takes: isTransports, open: adapterStack.open},
+	{name: nameHooked, takes: isTransports, open: hookedStack.open},
+	{name: namePrometheus, takes: isTransports, open: prometheusStack.open},
 }
 
 // defaultRivals leave out what is raftwire with something added to it.

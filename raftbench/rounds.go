@@ -42,6 +42,14 @@ func (o options) task(c cell) task {
 // benchmark measures every task once a round. It ends early when ctx is done
 // or a rival fails, and reports what is complete by then.
 func benchmark(ctx context.Context, opts options, status *progress) (*Report, error) {
+	if opts.with != "" {
+		this, other, end, err := startBoth(ctx, opts.with)
+		if err != nil {
+			return newReport(opts), err
+		}
+		defer func() { _ = end() }() // an error of theirs is in an answer
+		opts.rivals, opts.with = compareBuilds(opts.rivals, this, other), ""
+	}
 	ballast := liveHeap(opts.heap)
 	defer runtime.KeepAlive(ballast)
 	tasks := opts.tasks()
@@ -78,7 +86,7 @@ func measurements(opts options, tasks []task) (n int) {
 func runTask(ctx context.Context, opts options, t task, s setup, round int, report *Report, status *progress) error {
 	for _, r := range turn(t.rivals, round) {
 		status.show(round, opts.rounds, fmt.Sprintf("%-9s %-6s  %-19s", t.workload, t.lane(), r))
-		figures, err := measure(ctx, r, t.workload, s, opts.slice, opts.profile)
+		figures, err := measureRival(ctx, r, t.cell, s, opts)
 		if ctx.Err() != nil {
 			return fmt.Errorf("interrupted in round %d of %d", round+1, opts.rounds)
 		}
@@ -89,6 +97,17 @@ func runTask(ctx context.Context, opts options, t task, s setup, round int, repo
 		status.measured(figures.RPCsPerSecond, "RPC/s")
 	}
 	return nil
+}
+
+// measureRival measures a rival, in the process of a build if it has one.
+func measureRival(ctx context.Context, r rival, c cell, s setup, opts options) (Figures, error) {
+	if r.build == nil {
+		return measure(ctx, r, c.workload, s, opts.slice, opts.profile)
+	}
+	return r.build.ask(buildQuestion{
+		Rival: r.asks, Workload: c.workload, Window: c.window, Followers: c.followers,
+		Slice: opts.slice, Timeout: opts.timeout, Heap: opts.heap, TLS: opts.credentials != nil, Profile: opts.profile,
+	})
 }
 
 // turn returns rivals in the order of a round. The second of two rounds has
