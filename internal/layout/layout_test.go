@@ -7,6 +7,7 @@ import (
 	"go/ast"
 	"go/importer"
 	"go/parser"
+	"go/scanner"
 	"go/token"
 	"go/types"
 	"io"
@@ -30,18 +31,79 @@ var knotted = map[string]int{
 	"github.com/raftwire/raftwire": 27,
 }
 
+// maxLines is how many lines with code a file may have.
+const maxLines = 450
+
+// long are files that may have more: codec.go and reader.go are tables for the
+// most part, the others are to be divided.
+var long = []string{"codec.go", "reader.go", "pipeline.go"}
+
+// maxRootLines is how many lines with code the root package may have.
+const maxRootLines = 7_800
+
+const root = "github.com/raftwire/raftwire"
+
 func TestLayout_NoMoreThanFiveFilesReachEachOther(t *testing.T) {
-	const root = "github.com/raftwire/raftwire"
-	for _, p := range list(t, root+"/...") {
-		engine := strings.HasPrefix(p.ImportPath, root+"/internal/")
-		if p.DepOnly || len(p.GoFiles) == 0 || p.ImportPath != root && p.ImportPath != root+"/layers" && !engine {
-			continue
-		}
+	for _, p := range checked(t) {
 		limit := max(maxKnot, knotted[p.ImportPath])
 		for _, knot := range knots(uses(t, p)) {
 			if len(knot) > limit {
 				t.Errorf("%s: %d files reach each other, more than %d: %s", p.ImportPath, len(knot), limit, strings.Join(knot, " "))
 			}
+		}
+	}
+}
+
+func TestLayout_FilesAndTheRootStayShort(t *testing.T) {
+	for _, p := range checked(t) {
+		total := 0
+		for _, name := range p.GoFiles {
+			lines := codeLines(t, filepath.Join(p.Dir, name))
+			total += lines
+			if lines > maxLines && !slices.Contains(long, name) {
+				t.Errorf("%s of %s has %d lines with code, more than %d", name, p.ImportPath, lines, maxLines)
+			}
+		}
+		t.Logf("%s: %d lines with code in %d files", p.ImportPath, total, len(p.GoFiles))
+		if p.ImportPath == root && total > maxRootLines {
+			t.Errorf("the root has %d lines with code, more than %d", total, maxRootLines)
+		}
+	}
+}
+
+// checked returns the packages that are checked: the root, the layers, and what
+// they are made of.
+func checked(t *testing.T) (packages []*listed) {
+	for _, p := range list(t, root+"/...") {
+		internal := strings.HasPrefix(p.ImportPath, root+"/internal/")
+		if !p.DepOnly && len(p.GoFiles) > 0 && (p.ImportPath == root || p.ImportPath == root+"/layers" || internal) {
+			packages = append(packages, p)
+		}
+	}
+	return packages
+}
+
+// codeLines counts the lines of a file that hold a token; comments are none.
+func codeLines(t *testing.T, file string) int {
+	t.Helper()
+	text, err := os.ReadFile(file)
+	require.NoError(t, err)
+	files := token.NewFileSet()
+	added := files.AddFile(file, -1, len(text))
+	var s scanner.Scanner
+	s.Init(added, text, nil, 0)
+	lines := make(map[int]bool)
+	for {
+		pos, kind, literal := s.Scan()
+		if kind == token.EOF {
+			return len(lines)
+		}
+		if kind == token.SEMICOLON && literal == "\n" {
+			continue // the scanner's own
+		}
+		first := added.Line(pos)
+		for i := range strings.Count(literal, "\n") + 1 { // a raw string
+			lines[first+i] = true
 		}
 	}
 }
