@@ -19,8 +19,9 @@ import (
 )
 
 const (
-	corePath = "github.com/hashicorp/raft"
-	wirePath = "github.com/raftwire/raftwire"
+	corePath    = "github.com/hashicorp/raft"
+	wirePath    = "github.com/raftwire/raftwire"
+	adapterPath = wirePath + "/hashicorpraft"
 )
 
 // coreFiles are the files of hashicorp/raft whose every exported identifier

@@ -6,6 +6,7 @@ import (
 
 	"github.com/hashicorp/raft"
 	"github.com/raftwire/raftwire"
+	"github.com/raftwire/raftwire/hashicorpraft/internal/timers"
 	"github.com/raftwire/raftwire/internal/dispatch"
 	"github.com/raftwire/raftwire/internal/labels"
 )
@@ -33,16 +34,16 @@ func newRPC(command any, body io.Reader, answers chan<- raft.RPCResponse) raft.R
 
 // Observing implements raftwire.DispatchObserver: while the application has set up
 // no metrics, nothing is timed.
-func (d dispatcher) Observing() bool { return registry.inUse() }
+func (d dispatcher) Observing() bool { return timers.Current().InUse() }
 
 // KindRead implements raftwire.DispatchObserver.
 func (d dispatcher) KindRead(since time.Time) {
-	registry.measure(labels.GetRPCType, unlabelled, since)
+	timers.Current().Measure(labels.GetRPCType, timers.Unlabelled, since)
 }
 
 // Decoded implements raftwire.DispatchObserver.
 func (d dispatcher) Decoded(command any, heartbeat bool, since time.Time) {
-	registry.measure(labels.RPCDecode, kindOf(command, heartbeat), since)
+	timers.Current().Measure(labels.RPCDecode, kindOf(command, heartbeat), since)
 }
 
 // Dispatch implements raftwire.Dispatcher.

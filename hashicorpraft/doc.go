@@ -60,9 +60,18 @@
 // # Metrics
 //
 // The timers raft.net.getRPCType, raft.net.rpcDecode, raft.net.rpcEnqueue and
-// raft.net.rpcRespond go to the registry that the linked hashicorp/raft
-// itself uses: github.com/hashicorp/go-metrics from v1.8.0 on; with v1.7
-// github.com/armon/go-metrics, or hashicorp's under the build tag
-// hashicorpmetrics. The module metrics/gometrics emits the same ones, for
-// programs that do without this package: not for use with it.
+// raft.net.rpcRespond go to github.com/hashicorp/go-metrics, as the metrics of
+// hashicorp/raft do from v1.8.0 on. hashicorp/raft v1.7 emits to
+// github.com/armon/go-metrics unless it is built with the tag hashicorpmetrics.
+// A program on v1.7 imports package armonmetrics, so that the timers go there:
+//
+//	import _ "github.com/raftwire/raftwire/hashicorpraft/armonmetrics"
+//
+// The module metrics/gometrics emits the same timers for programs that do not use
+// this package. Do not use both.
+//
+// # Platforms
+//
+// This package builds where hashicorp/raft builds. That excludes plan9, and with
+// v1.7 also js/wasm: its metrics library needs a signal that these do not have.
 package hashicorpraft

@@ -4,60 +4,38 @@ import (
 	"time"
 
 	"github.com/raftwire/raftwire"
+	"github.com/raftwire/raftwire/hashicorpraft/internal/timers"
 )
 
-// rpcKind chooses a label value.
-type rpcKind int
-
-const (
-	unlabelled rpcKind = iota
-	heartbeats
-	appendEntries
-	requestVote
-	requestPreVote
-	installSnapshot
-	timeoutNow
-	rpcKinds
-)
-
-var rpcKindNames = [rpcKinds]string{
-	heartbeats:      "Heartbeat",
-	appendEntries:   "AppendEntries",
-	requestVote:     "RequestVote",
-	requestPreVote:  "RequestPreVote",
-	installSnapshot: "InstallSnapshot",
-	timeoutNow:      "TimeoutNow",
-}
-
-func kindOf(command any, heartbeat bool) rpcKind {
+func kindOf(command any, heartbeat bool) timers.Kind {
 	switch command.(type) {
 	case *raftwire.AppendEntriesRequest:
 		if heartbeat {
-			return heartbeats
+			return timers.Heartbeat
 		}
-		return appendEntries
+		return timers.AppendEntries
 	case *raftwire.RequestVoteRequest:
-		return requestVote
+		return timers.RequestVote
 	case *raftwire.RequestPreVoteRequest:
-		return requestPreVote
+		return timers.RequestPreVote
 	case *raftwire.InstallSnapshotRequest:
-		return installSnapshot
+		return timers.InstallSnapshot
 	case *raftwire.TimeoutNowRequest:
-		return timeoutNow
+		return timers.TimeoutNow
 	default:
-		return unlabelled
+		return timers.Unlabelled
 	}
 }
 
 // stopwatch times what becomes of one request. It stands still, and reads no
 // clock, while the application has set up no metrics.
 type stopwatch struct {
-	kind  rpcKind
+	kind  timers.Kind
 	since time.Time
 }
 
 func startStopwatch(command any, heartbeat bool) stopwatch {
-	if !registry.inUse() {
+	if !timers.Current().InUse() {
 		return stopwatch{}
 	}
 	return stopwatch{kindOf(command, heartbeat), time.Now()}
@@ -70,19 +48,7 @@ func (s stopwatch) lap(key []string) stopwatch {
 	if !s.running() {
 		return s
 	}
-	registry.measure(key, s.kind, s.since)
+	timers.Current().Measure(key, s.kind, s.since)
 	s.since = time.Now()
 	return s
 }
-
-// globalRegistry is one of the process-wide registries of metrics. There are
-// two: go-metrics moved from armon to hashicorp, and a program may link both.
-type globalRegistry struct {
-	inUse   func() bool // whether an application has given it a sink
-	measure func(key []string, kind rpcKind, since time.Time)
-}
-
-// registry is the one that the hashicorp/raft of this build emits to, so that
-// its metrics and ours meet in the same sink: from v1.8.0 on hashicorp's;
-// before that armon's, unless the build tag hashicorpmetrics is set.
-var registry = registryOfCore()

@@ -2,6 +2,9 @@ package hashicorpraft
 
 import (
 	"maps"
+	"os"
+	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -10,11 +13,13 @@ import (
 	armon "github.com/armon/go-metrics"
 	"github.com/hashicorp/go-metrics"
 	"github.com/hashicorp/raft"
+	_ "github.com/raftwire/raftwire/hashicorpraft/armonmetrics"
+	"github.com/raftwire/raftwire/hashicorpraft/internal/timers"
 	"github.com/stretchr/testify/require"
 )
 
-// timers are what every request of a kind emits.
-func timers(kinds ...string) (names []string) {
+// timersOf are what every request of a kind emits.
+func timersOf(kinds ...string) (names []string) {
 	names = append(names, "raft.net.getRPCType")
 	for _, kind := range kinds {
 		for _, timer := range []string{"rpcDecode", "rpcEnqueue", "rpcRespond"} {
@@ -26,15 +31,92 @@ func timers(kinds ...string) (names []string) {
 }
 
 // What an application's sink is given does not depend on the transport: the
-// same names and labels, in whichever registry this hashicorp/raft uses.
-func TestTimersAreThoseOfHashicorpRaft(t *testing.T) {
-	want := emittedBy(t, theirs(t, networkConfig()))
-	require.Equal(t, timers("AppendEntries", "Heartbeat", "InstallSnapshot", "RequestPreVote", "RequestVote", "TimeoutNow"),
-		slices.Sorted(maps.Keys(want)))
-	require.Equal(t, want, emittedBy(t, ours(t, networkConfig())))
+// same names and labels. They are in the registry that this hashicorp/raft uses,
+// if a program on v1.7 has imported armonmetrics.
+func TestTimers_AreThoseOfHashicorpRaft(t *testing.T) {
+	core := emittedBy(t, theirs(t, networkConfig()))
+	require.Equal(t, timersOf("AppendEntries", "Heartbeat", "InstallSnapshot", "RequestPreVote", "RequestVote", "TimeoutNow"),
+		slices.Sorted(maps.Keys(core)))
+	if registryOf(t, core) == "hashicorp" {
+		withoutArmon(t)
+	}
+	require.Equal(t, core, emittedBy(t, ours(t, networkConfig())))
 }
 
-func TestTimersOfTransportsWithoutTheSeam(t *testing.T) {
+// A program that does not import armonmetrics links nothing of armon's.
+func TestTimers_GoToHashicorpsRegistryByThemselves(t *testing.T) {
+	withoutArmon(t)
+	require.Equal(t, "hashicorp", registryOf(t, emittedBy(t, ours(t, networkConfig()))))
+}
+
+// An import of armonmetrics that was left over costs no timer.
+func TestTimers_GoToTheRegistryThatIsSetUp(t *testing.T) {
+	if timers.Armon == nil {
+		t.Skip("built with the tag hashicorpmetrics")
+	}
+	linked := timers.Armon
+	t.Cleanup(func() { timers.Armon = linked })
+	timers.Armon = notSetUp{linked}
+	require.Equal(t, "hashicorp", registryOf(t, emittedBy(t, ours(t, networkConfig()))))
+}
+
+// notSetUp is a registry that the application has not set up. (Once it has,
+// nothing takes that back.)
+type notSetUp struct{ timers.Registry }
+
+func (notSetUp) InUse() bool { return false }
+
+// withoutArmon makes the rest of a test that of a program without armonmetrics.
+func withoutArmon(t *testing.T) {
+	linked := timers.Armon
+	t.Cleanup(func() { timers.Armon = linked })
+	timers.Armon = nil
+}
+
+// registryOf returns the one registry that all timers went to.
+func registryOf(t *testing.T, emitted map[string]string) string {
+	registries := slices.Compact(slices.Sorted(maps.Values(emitted)))
+	require.Len(t, registries, 1)
+	return registries[0]
+}
+
+// With hashicorp/raft v1.8.0 or later, a program on this package links nothing
+// of armon's go-metrics, which that version has left.
+func TestDependencies_NameNoArmon(t *testing.T) {
+	here, err := os.Getwd()
+	require.NoError(t, err)
+	modfile, err := os.ReadFile("go.v1.8.0.mod")
+	require.NoError(t, err)
+	sums, err := os.ReadFile("go.v1.8.0.sum")
+	require.NoError(t, err)
+	program := t.TempDir()
+	write := func(name, text string) {
+		require.NoError(t, os.WriteFile(filepath.Join(program, name), []byte(text), 0o600))
+	}
+	run := func(args ...string) string {
+		command := exec.Command("go", args...)
+		command.Dir = program
+		command.Env = append(os.Environ(), "GOWORK=off", "GOFLAGS=-mod=mod")
+		out, err := command.CombinedOutput()
+		require.NoError(t, err, "go %s: %s", strings.Join(args, " "), out)
+		return string(out)
+	}
+	write("go.mod", string(modfile))
+	write("go.sum", string(sums))
+	write("main.go", "package main\n\nimport (\n\t_ \""+corePath+"\"\n\t_ \""+adapterPath+"\"\n)\n\nfunc main() {}\n")
+	run("mod", "edit", "-module=example.com/program",
+		"-droprequire=github.com/armon/go-metrics",
+		"-require="+adapterPath+"@v0.0.0", "-replace="+adapterPath+"="+here,
+		"-replace="+wirePath+"="+filepath.Dir(here))
+	packages := run("list", "-deps", ".")
+	require.Contains(t, packages, adapterPath)
+	require.NotContains(t, packages, "armon")
+	required, err := os.ReadFile(filepath.Join(program, "go.mod"))
+	require.NoError(t, err)
+	require.NotContains(t, string(required), "armon")
+}
+
+func TestTimers_OfTransportsWithoutADispatcher(t *testing.T) {
 	next := inPlainMemory(t)
 	from, to := next(), next()
 	defer from.Close()

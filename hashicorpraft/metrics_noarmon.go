@@ -1,5 +1,0 @@
-//go:build hashicorpmetrics
-
-package hashicorpraft
-
-func registryOfCore() globalRegistry { return hashicorpRegistry }
