@@ -6,6 +6,8 @@ import (
 	"io"
 	"log"
 	"net"
+	"net/http"
+	"strings"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
@@ -87,6 +89,75 @@ func ExampleALPN() {
 	// Output:
 	// orders: granted
 	// invoices: granted
+}
+
+// gRPC and HTTP beside Raft on one port. gRPC and HTTP/2 negotiate the same
+// protocol, h2, so that one HTTP server serves both and tells them apart by their
+// content type. grpc here stands for a *grpc.Server, which is an http.Handler.
+func ExampleMux_grpcBesideHTTP() {
+	security := newTLS() // certificates; mutual
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		log.Fatal(err)
+	}
+	mux, err := raftwire.NewMux(raftwire.MuxConfig{Listener: listener, TLS: security})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer mux.Close()
+	raft, err := mux.Layer(raftwire.ALPN("raft"))
+	if err != nil {
+		log.Fatal(err)
+	}
+	web, err := mux.Layer(raftwire.ALPN("h2"), raftwire.ALPN("http/1.1"))
+	if err != nil {
+		log.Fatal(err)
+	}
+
+	grpc := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, "gRPC over ", r.Proto) })
+	pages := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, "a page over ", r.Proto) })
+	server := http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.ProtoMajor == 2 && strings.HasPrefix(r.Header.Get("Content-Type"), "application/grpc") {
+			grpc.ServeHTTP(w, r)
+			return
+		}
+		pages.ServeHTTP(w, r)
+	})}
+	go server.Serve(web)
+	defer server.Close()
+
+	transport := raftwire.NewNetworkTransport(raft, 3, time.Second, io.Discard)
+	defer transport.Close()
+	go grantVotes(transport, 1)
+	fmt.Println("raft:", askForVote(transport, transport.LocalAddr()))
+
+	web2 := &http.Transport{TLSClientConfig: security.Clone(), ForceAttemptHTTP2: true}
+	defer web2.CloseIdleConnections()
+	web1 := &http.Transport{TLSClientConfig: security.Clone()}
+	web1.TLSClientConfig.NextProtos = []string{"http/1.1"} // a Mux hands over only what negotiates a protocol
+	defer web1.CloseIdleConnections()
+	fmt.Println("a gRPC client:", post(web2, listener.Addr(), "application/grpc"))
+	fmt.Println("curl:", post(web2, listener.Addr(), "text/plain"))
+	fmt.Println("curl --http1.1:", post(web1, listener.Addr(), "text/plain"))
+	// Output:
+	// raft: granted
+	// a gRPC client: gRPC over HTTP/2.0
+	// curl: a page over HTTP/2.0
+	// curl --http1.1: a page over HTTP/1.1
+}
+
+// post returns the answer to a request with a content type.
+func post(client *http.Transport, to net.Addr, contentType string) string {
+	response, err := (&http.Client{Transport: client}).Post("https://"+to.String(), contentType, nil)
+	if err != nil {
+		return err.Error()
+	}
+	defer response.Body.Close()
+	text, err := io.ReadAll(response.Body)
+	if err != nil {
+		return err.Error()
+	}
+	return string(text)
 }
 
 // A program that has a listener of its own, and reads the first byte itself,
