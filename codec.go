@@ -291,42 +291,39 @@ const pointerSize, logSize = 8, 96
 
 func readEntries(r *msgpack.Reader) []*Log {
 	n := r.ArrayLen()
-	if n < 0 {
+	switch {
+	case n < 0:
 		return nil
+	case n == 1:
+		return readOneEntry(r)
 	}
-	var logs []Log
-	var payloads msgpack.Arena
-	var entries []*Log
-	if n == 1 {
-		logs, entries = roomForOne(r)
-	} else {
-		entries = make([]*Log, 0, r.Reserve(n, pointerSize))
-	}
-	for i := 0; i < n && r.Err() == nil; i++ {
-		if len(logs) == 0 {
-			// Pointers into the last chunk are out already, so it cannot be grown.
-			logs = make([]Log, r.Reserve(n-i, logSize))
-		}
-		readLog(r, &logs[0], &payloads, n-i)
+	entries := make([]*Log, 0, r.Reserve(n, pointerSize))
+	var room entryRoom
+	for i := range n {
+		l := readLog(r, &room, int(min(n-i, math.MaxInt32)))
 		if r.Err() != nil {
-			r.At("[" + strconv.Itoa(i) + "]")
+			r.At("[" + strconv.FormatInt(i, 10) + "]")
 			return nil
 		}
-		entries = appendEntry(r, entries, &logs[0])
-		logs = logs[1:]
+		entries = appendEntry(r, entries, l)
 	}
 	return entries
 }
 
-// roomForOne makes room for a lone entry, the most frequent number, with one
-// allocation.
-func roomForOne(r *msgpack.Reader) ([]Log, []*Log) {
+// readOneEntry reads a lone entry, the most frequent number, and makes room for
+// it with one allocation.
+func readOneEntry(r *msgpack.Reader) []*Log {
 	r.Charge(logSize + pointerSize)
 	one := new(struct {
-		logs    [1]Log
+		log     [1]Log
 		entries [1]*Log
 	})
-	return one.logs[:], one.entries[:0]
+	one.entries[0] = readLog(r, &entryRoom{logs: one.log[:], left: math.MaxInt}, 1)
+	if r.Err() != nil {
+		r.At("[0]")
+		return nil
+	}
+	return one.entries[:]
 }
 
 func appendEntry(r *msgpack.Reader, entries []*Log, l *Log) []*Log {
@@ -338,38 +335,70 @@ func appendEntry(r *msgpack.Reader, entries []*Log, l *Log) []*Log {
 	return entries
 }
 
+// entryRoom is memory for the entries of a request. Small ones share it in
+// groups: whoever keeps an entry keeps all Logs of its group, and what these
+// hold. So a group takes at most msgpack.ChunkSize, payloads included.
+type entryRoom struct {
+	logs     []Log // of the present group, unused
+	left     int   // bytes of the group
+	payloads msgpack.Arena
+}
+
+// log returns a Log for an entry with payloads of the given size; about so many
+// like it follow, with this one.
+func (e *entryRoom) log(r *msgpack.Reader, payload, about int) *Log {
+	size := logSize + payload
+	if len(e.logs) == 0 || e.left < size {
+		if !r.Shares(payload) {
+			r.Charge(logSize)
+			return new(Log)
+		}
+		e.left = msgpack.ChunkSize
+		count := min(about, e.left/size)
+		r.Charge(count * logSize)
+		e.logs = make([]Log, count)
+	}
+	l := &e.logs[0]
+	e.logs = e.logs[1:]
+	e.left -= size
+	return l
+}
+
 // readLog decodes an entry, which is followed by others like it: about so many
 // with this one.
-func readLog(r *msgpack.Reader, m *Log, payloads *msgpack.Arena, about int) {
-	if readLogInOrder(r, m, payloads, about) {
-		return
+func readLog(r *msgpack.Reader, room *entryRoom, about int) *Log {
+	if l := readLogInOrder(r, room, about); l != nil {
+		return l
 	}
 	if r.Nil() {
 		r.Reject("is nil")
-		return
+		return nil
 	}
+	// Its size is not known yet, so it belongs to no group.
+	l := room.log(r, msgpack.ChunkSize, 1)
 	for s := r.Struct(logFields); s.Next(); {
 		switch s.Name {
 		case "Index":
-			m.Index = r.Uint64()
+			l.Index = r.Uint64()
 		case "Term":
-			m.Term = r.Uint64()
+			l.Term = r.Uint64()
 		case "Type":
-			m.Type = LogType(r.Uint8())
+			l.Type = LogType(r.Uint8())
 		case "Data":
-			m.Data = r.BytesIn(payloads, about)
+			l.Data = r.BytesIn(&room.payloads, about)
 		case "Extensions":
-			m.Extensions = r.BytesIn(payloads, about)
+			l.Extensions = r.BytesIn(&room.payloads, about)
 		case "AppendedAt":
-			m.AppendedAt = r.Time()
+			l.AppendedAt = r.Time()
 		}
 	}
+	return l
 }
 
 // readLogInOrder is the short cut of readLog for what senders send: all fields
-// in order, none of them large. If it returns false, nothing was read. It makes
+// in order, none of them large. If it returns nil, nothing was read. It makes
 // decoding 64 entries of 128 B more than twice as fast.
-func readLogInOrder(r *msgpack.Reader, m *Log, payloads *msgpack.Arena, about int) bool {
+func readLogInOrder(r *msgpack.Reader, room *entryRoom, about int) *Log {
 	b := r.Peek()
 	b = msgpack.ParseLiteral(b, "\x86\xaaAppendedAt")
 	appendedAt, b := r.ParseTime(b)
@@ -384,12 +413,13 @@ func readLogInOrder(r *msgpack.Reader, m *Log, payloads *msgpack.Arena, about in
 	b = msgpack.ParseLiteral(b, "\xa4Type")
 	logType, b := msgpack.ParseUint(b)
 	if logType > math.MaxUint8 || !r.Consume(b) {
-		return false
+		return nil
 	}
-	m.Index, m.Term, m.Type, m.AppendedAt = index, term, LogType(logType), appendedAt
-	m.Data = r.Keep(payloads, data, about)
-	m.Extensions = r.Keep(payloads, extensions, about)
-	return true
+	l := room.log(r, len(data)+len(extensions), about)
+	l.Index, l.Term, l.Type, l.AppendedAt = index, term, LogType(logType), appendedAt
+	l.Data = r.Keep(&room.payloads, data, about)
+	l.Extensions = r.Keep(&room.payloads, extensions, about)
+	return l
 }
 
 func readAppendEntriesResponse(r *msgpack.Reader, m *AppendEntriesResponse) {

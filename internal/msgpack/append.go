@@ -9,6 +9,7 @@ package msgpack
 
 import (
 	"encoding/binary"
+	"fmt"
 	"math"
 	"time"
 )
@@ -54,6 +55,10 @@ const (
 
 	timeTag = 0xff // the extension type of a timestamp
 )
+
+// MaxLength is the greatest length of a byte string or container that can be
+// written. Callers check it.
+const MaxLength = math.MaxUint32
 
 // AppendNil appends nil.
 func AppendNil(dst []byte) []byte { return append(dst, null) }
@@ -134,9 +139,14 @@ func AppendMapHeader(dst []byte, n int) []byte {
 	return appendLength(dst, n, map16, map32)
 }
 
+// appendLength panics if n is more than MaxLength: cut to what can be said, it
+// would make the peer read content as protocol.
 func appendLength(dst []byte, n int, code16, code32 byte) []byte {
-	if n <= math.MaxUint16 {
+	switch {
+	case n <= math.MaxUint16:
 		return binary.BigEndian.AppendUint16(append(dst, code16), uint16(n))
+	case int64(n) > MaxLength:
+		panic(fmt.Sprintf("msgpack: length %d is more than %d", n, int64(MaxLength)))
 	}
 	return binary.BigEndian.AppendUint32(append(dst, code32), uint32(n))
 }

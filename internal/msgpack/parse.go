@@ -113,18 +113,22 @@ func (r *Reader) KeepShort(b []byte) []byte {
 	if len(b) == 0 || len(b) > shortSize {
 		return r.clone(b)
 	}
-	return append(r.take(&r.short, len(b), shortChunk), b...)
+	if len(r.short.free) < len(b) {
+		r.refill(&r.short, shortChunk)
+	}
+	return r.short.hold(b)
 }
 
-// Keep returns b, which lies in the buffer, or a copy of it in memory of the
-// arena unless it is large. about is how many of the same length are expected,
-// with this one.
+// Keep returns a copy of b, which lies in the buffer: in the arena, or in memory
+// of its own if it does not share any. about is how many of the same length are
+// expected, with this one.
 func (r *Reader) Keep(a *Arena, b []byte, about int) []byte {
-	switch {
-	case len(b) == 0:
+	n := len(b)
+	if n == 0 || !r.Shares(n) {
 		return r.clone(b)
-	case len(b) >= largeSize:
-		return r.keepLarge(b, about)
 	}
-	return append(r.take(a, len(b), min(len(b)*about, len(b)+r.Buffered(), arenaChunk)), b...)
+	if len(a.free) < n {
+		r.refill(a, n*min(about, 1+r.Buffered()/n, ChunkSize/n))
+	}
+	return a.hold(b)
 }

@@ -5,8 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"time"
 )
+
+// ChunkSize is how much memory byte strings share at most.
+const ChunkSize = 4 << 10
 
 const (
 	startSize = 4 << 10 // of a buffer
@@ -16,17 +20,13 @@ const (
 	// 64 KiB, although much of what they carry is copied once more.
 	maxSize = 256 << 10
 
-	// lendShare is the part of a buffer that large byte strings of one message have
-	// to fill, to be kept where they are. The buffer is then read into while it has
-	// lendRoom.
-	lendShare = 8
-	lendRoom  = 16 << 10
-
 	// largeSize is the length from which a byte string may be read past the
 	// buffer, straight into its own slice. Shorter ones fit into every buffer.
 	largeSize = startSize
 
-	arenaChunk = 32 << 10 // is the most that an arena takes at once
+	// ownSize is the length from which a byte string has memory of its own:
+	// whoever keeps it keeps nothing else. Shorter ones share chunks of an arena.
+	ownSize = 1 << 10
 
 	// Strings of up to shortSize share chunks of shortChunk, also between
 	// messages, so that addresses and IDs cost next to nothing.
@@ -35,6 +35,11 @@ const (
 
 	// slack is what a message may allocate beyond three times its bytes.
 	slack = 64 << 10
+
+	// longestHeld is the longest byte string that is read into memory. Where a
+	// word has 32 bits a longer one finds no room, and a failed allocation would
+	// end the process.
+	longestHeld = math.MaxInt / 4
 
 	// firstSize is what is allocated at most for a byte string before any of
 	// it has arrived. It is what every half-sent message costs.
@@ -64,11 +69,11 @@ type Reader struct {
 	buf  []byte // allocated by the first read
 	r, w int    // buf[r:w] was read and is not consumed
 	full bool   // the last read left no room
-	lent bool   // byte strings in buf[:r] are in use elsewhere
 	err  error
 
 	before func() error // see SetBefore
 
+	unshared  bool  // see SetUnshared
 	limit     int64 // of a message's bytes; 0 for none
 	limitName string
 	passed    int64 // plus r are the bytes consumed of this message
@@ -102,13 +107,9 @@ func (e *Error) Error() string {
 }
 
 // Reset makes the Reader read from src, as if it were new; it keeps the
-// buffer's memory and the limit.
+// buffer's memory and what was set.
 func (r *Reader) Reset(src io.Reader) {
-	buf := r.buf
-	if r.lent {
-		buf = nil
-	}
-	*r = Reader{src: src, buf: buf, limit: r.limit, limitName: r.limitName, short: r.short}
+	*r = Reader{src: src, buf: r.buf, unshared: r.unshared, limit: r.limit, limitName: r.limitName, short: r.short}
 }
 
 // SetBefore sets what is called before each read of the source, or nil, and
@@ -122,6 +123,12 @@ func (r *Reader) SetBefore(f func() error) (previous func() error) {
 // SetLimit sets the greatest number of bytes that a message may have, without
 // what is taken by Read; 0 means any. Errors call it by its name.
 func (r *Reader) SetLimit(name string, n int64) { r.limitName, r.limit = name, n }
+
+// SetUnshared makes Keep and BytesIn give every byte string memory of its own.
+func (r *Reader) SetUnshared(v bool) { r.unshared = v }
+
+// Shares reports whether a byte string of n bytes shares memory with others.
+func (r *Reader) Shares(n int) bool { return n < ownSize && !r.unshared }
 
 // Buffered returns how many bytes were read and are not yet consumed. It is 0
 // after an error.
@@ -180,7 +187,7 @@ func (r *Reader) Shrink() {
 		return
 	}
 	r.passed += int64(r.r)
-	r.buf, r.r, r.w, r.full, r.lent = nil, 0, 0, false, false
+	r.buf, r.r, r.w, r.full = nil, 0, 0, false
 }
 
 // Fill reads once from the source into the buffer, to wait for a message. It
@@ -275,16 +282,15 @@ func (r *Reader) prepare() bool {
 }
 
 // makeRoom moves what is buffered to the front: of a larger buffer if the source
-// filled the present one, of another if that was lent and has little room.
+// filled the present one.
 func (r *Reader) makeRoom() {
 	to, size := r.buf, max(len(r.buf), startSize)
 	if r.full && size < maxSize {
 		size *= 2
 	}
-	switch {
-	case size > len(r.buf), r.lent && len(r.buf)-r.w < lendRoom:
-		to, r.lent = make([]byte, size), false
-	case r.lent, r.r == 0:
+	if size > len(r.buf) {
+		to = make([]byte, size)
+	} else if r.r == 0 {
 		return
 	}
 	r.passed += int64(r.r)
@@ -325,8 +331,8 @@ func (r *Reader) inside(err error) error {
 func (r *Reader) Consumed() int64 { return r.passed + int64(r.r) }
 
 // withinLimit fails if the message cannot have n more bytes.
-func (r *Reader) withinLimit(n int) bool {
-	size := r.Consumed() + int64(n)
+func (r *Reader) withinLimit(n int64) bool {
+	size := r.Consumed() + n
 	if r.limit > 0 && size > r.limit {
 		r.rejectSize("message of %d bytes or more is over %s, which is %d", size, r.limitName, r.limit)
 	}
@@ -346,12 +352,12 @@ func (r *Reader) Charge(n int) {
 // Reserve returns how many of n elements of the given size may be allocated
 // now, at least one, and charges them: what has arrived must make it likely
 // that there are as many.
-func (r *Reader) Reserve(n, size int) int {
-	const most = 24 << 10 // below slack, together with a chunk of an arena
+func (r *Reader) Reserve(n int64, size int) int {
+	const most = 24 << 10 // below slack, together with what few elements take
 	arrived := int(r.Consumed()) + r.Buffered()
-	n = min(n, max(16, 2*arrived/size), max(1, most/size))
-	r.Charge(n * size)
-	return n
+	likely := int(min(n, int64(max(16, 2*arrived/size)), int64(max(1, most/size))))
+	r.Charge(likely * size)
+	return likely
 }
 
 // Byte reads one byte, whatever it means.
@@ -463,13 +469,13 @@ func (r *Reader) fixed(n int) uint64 {
 
 // ArrayLen reads what goes before the elements of an array: their number, or
 // -1 if there is nil in place of the array.
-func (r *Reader) ArrayLen() int {
+func (r *Reader) ArrayLen() int64 {
 	switch c := r.Byte(); {
 	case r.err != nil:
 	case c&0xf0 == fixArray:
-		return int(c & 0x0f)
+		return int64(c & 0x0f)
 	case c == array16:
-		return int(r.fixed(2))
+		return r.length(2)
 	case c == array32:
 		return r.length(4)
 	case c != null:
@@ -478,19 +484,12 @@ func (r *Reader) ArrayLen() int {
 	return -1
 }
 
-// length reads a length of n bytes.
-func (r *Reader) length(n int) int {
-	v := r.fixed(n)
-	if int(v) < 0 || int(2*v) < 0 { // where int has 32 bits
-		r.Reject("length %d is out of range", v)
-		return 0
-	}
-	return int(v)
-}
+// length reads a length of n bytes, at most 4. It may not fit into an int.
+func (r *Reader) length(n int) int64 { return int64(r.fixed(n)) }
 
 // rawLen reads what goes before a byte string, in any form: its length, or -1
 // if there is nil in place of it.
-func (r *Reader) rawLen() int {
+func (r *Reader) rawLen() int64 {
 	n := r.rawLenOf(r.Byte())
 	if n > 0 && !r.withinLimit(n) {
 		return -1
@@ -498,12 +497,12 @@ func (r *Reader) rawLen() int {
 	return n
 }
 
-func (r *Reader) rawLenOf(c byte) int {
+func (r *Reader) rawLenOf(c byte) int64 {
 	switch {
 	case r.err != nil:
 		return -1
 	case c&0xe0 == fixRaw:
-		return int(c & 0x1f)
+		return int64(c & 0x1f)
 	}
 	switch c {
 	case raw8, bin8:
@@ -525,13 +524,12 @@ func (r *Reader) String() string {
 	if n <= 0 {
 		return ""
 	}
-	if n < largeSize && r.need(n) {
-		r.Charge(n)
-		s := string(r.buf[r.r : r.r+n])
-		r.r += n
-		return s
+	var b []byte
+	if n < largeSize {
+		b = r.next(int(n))
+	} else {
+		b = r.large(n)
 	}
-	b := r.large(n)
 	r.Charge(len(b)) // for the copy
 	return string(b)
 }
@@ -539,58 +537,57 @@ func (r *Reader) String() string {
 // Bytes reads a byte string into memory of its own or, if it is short, into
 // memory that it shares with other short ones. Empty is not nil.
 func (r *Reader) Bytes() []byte {
-	n := r.rawLen()
-	if 0 < n && n <= shortSize {
-		return r.small(&r.short, n, shortChunk)
-	}
-	return r.bytes(n, &Arena{}, n)
-}
-
-// BytesIn reads a byte string like Bytes but shares memory of the arena, unless
-// it is large. about is how many of the same length are expected, with this one.
-func (r *Reader) BytesIn(a *Arena, about int) []byte {
-	n := r.rawLen()
-	return r.bytes(n, a, min(n*about, r.Buffered(), arenaChunk))
-}
-
-func (r *Reader) bytes(n int, a *Arena, chunk int) []byte {
-	switch {
+	switch n := r.rawLen(); {
 	case n < 0:
 		return nil
-	case n == 0:
-		return []byte{}
 	case n < largeSize:
-		return r.small(a, n, chunk)
+		return r.KeepShort(r.next(int(n)))
+	default:
+		return r.large(n)
 	}
-	return r.large(n)
+}
+
+// BytesIn reads a byte string like Bytes, but into the memory that Keep
+// gives it.
+func (r *Reader) BytesIn(a *Arena, about int) []byte {
+	switch n := r.rawLen(); {
+	case n < 0:
+		return nil
+	case n < largeSize:
+		return r.Keep(a, r.next(int(n)), about)
+	default:
+		return r.large(n)
+	}
+}
+
+// next reads n bytes, at most startSize, and returns them where they lie.
+func (r *Reader) next(n int) []byte {
+	if !r.need(n) {
+		return nil
+	}
+	r.r += n
+	return r.buf[r.r-n : r.r]
 }
 
 // Arena is memory for small byte strings that live about as long as each other.
+// It takes at most ChunkSize at once, so whoever keeps one of them keeps no more
+// than that of others.
 type Arena struct {
 	free []byte
 }
 
-// small reads n bytes into memory of the arena.
-func (r *Reader) small(a *Arena, n, chunk int) []byte {
-	if !r.need(n) {
-		return nil
-	}
-	b := append(r.take(a, n, chunk), r.buf[r.r:r.r+n]...)
-	r.r += n
-	return b
+// refill gives an arena that has too little room a new chunk.
+func (r *Reader) refill(a *Arena, chunk int) {
+	r.Charge(chunk)
+	a.free = make([]byte, chunk)
 }
 
-// take returns an empty slice with room for n bytes in the arena, which takes a
-// new chunk if they do not fit. With the capacity cut, appending to a slice
-// never overwrites the next one.
-func (r *Reader) take(a *Arena, n, chunk int) []byte {
-	if len(a.free) < n {
-		a.free = make([]byte, max(n, chunk))
-		r.Charge(len(a.free))
-	}
-	b := a.free[:0:n]
-	a.free = a.free[n:]
-	return b
+// hold returns a copy of b in the arena, which has room for it. With the
+// capacity cut, appending to one byte string never overwrites the next one.
+func (a *Arena) hold(b []byte) []byte {
+	held := append(a.free[:0:len(b)], b...)
+	a.free = a.free[len(b):]
+	return held
 }
 
 // clone returns a copy of bytes that lie in the buffer.
@@ -604,53 +601,39 @@ func (r *Reader) clone(b []byte) []byte {
 	return c
 }
 
-// keepLarge returns b, which lies in the buffer, or a copy. about is how many of
-// the same length there are, with this one.
-//
-// If they fill a good part of a large buffer the message keeps that: copies were
-// a sixth of the time of a batch of large entries. What somebody keeps of a message
-// then costs up to lendShare times its size. If the source is not ahead, there is
-// time for a copy while the rest arrives, and a buffer that is used again is in
-// the cache.
-func (r *Reader) keepLarge(b []byte, about int) []byte {
-	if !r.full || len(r.buf) < maxSize/2 || len(b)*about < len(r.buf)/lendShare {
-		return r.clone(b)
-	}
-	r.Charge(len(b))
-	r.lent = true
-	return b[:len(b):len(b)]
-}
-
 // large reads n bytes straight into their slice. That begins with at most
 // firstSize bytes and doubles whenever it was filled: a declared length costs
 // at most twice what has arrived of it. Halving n to find the first size makes the last
 // one exact, so all of them are less than 2n. A source that has already sent as
 // long a string is believed at once, which spares half of the memory and the
 // copying.
-func (r *Reader) large(n int) []byte {
-	if n <= r.Buffered() {
-		r.r += n
-		return r.keepLarge(r.buf[r.r-n:r.r], 1)
+func (r *Reader) large(n int64) []byte {
+	if n <= int64(r.Buffered()) {
+		return r.clone(r.next(int(n)))
 	}
 	size := n
-	for size > max(firstSize, r.longest) {
+	for size > int64(max(firstSize, r.longest)) {
 		size = (size + 1) / 2
 	}
 	b := make([]byte, size)
 	r.readFull(b)
 	total := size
 	for r.err == nil && size < n {
-		grown := make([]byte, min(2*size, n))
-		copy(grown, b)
-		r.readFull(grown[size:])
-		b, size = grown, len(grown)
+		size = min(2*size, n)
+		if size > longestHeld {
+			r.rejectSize("byte string of %d bytes is too long for a process of this kind: at most %d", n, longestHeld)
+			return nil
+		}
+		grown := make([]byte, size)
+		r.readFull(grown[copy(grown, b):])
+		b = grown
 		total += size
 	}
-	r.Charge(total)
+	r.Charge(int(total))
 	if r.err != nil {
 		return nil
 	}
-	r.longest = min(max(r.longest, n), believed)
+	r.longest = min(max(r.longest, len(b)), believed)
 	return b
 }
 
@@ -682,21 +665,21 @@ func (r *Reader) Time() time.Time {
 	case c == fixExt8:
 		return r.timestampExt(8)
 	case c == ext8:
-		return r.timestampExt(int(r.fixed(1)))
+		return r.timestampExt(r.length(1))
 	case c == fixRaw|15 || c == fixRaw|16:
 		return r.marshaledTime(int(c & 0x1f))
 	}
 	return r.timestamp(r.rawLenOf(c))
 }
 
-func (r *Reader) timestampExt(n int) time.Time {
+func (r *Reader) timestampExt(n int64) time.Time {
 	if tag := r.Byte(); tag != timeTag {
 		r.Reject("extension %d is not a time", int8(tag))
 	}
 	return r.timestamp(n)
 }
 
-func (r *Reader) timestamp(n int) time.Time {
+func (r *Reader) timestamp(n int64) time.Time {
 	switch n {
 	case 4:
 		return time.Unix(int64(r.fixed(4)), 0).UTC()
@@ -720,8 +703,7 @@ func (r *Reader) marshaledTime(n int) time.Time {
 	if !r.need(n) {
 		return time.Time{}
 	}
-	b := r.buf[r.r : r.r+n]
-	r.r += n
+	b := r.next(n)
 	t, ok := r.unmarshalTime(b)
 	if !ok {
 		r.Reject("%x is not a time", b)

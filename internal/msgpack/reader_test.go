@@ -2,6 +2,7 @@ package msgpack
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -464,31 +465,34 @@ func keep(r *Reader, n int) (all [][]byte) {
 	return all
 }
 
-// The large byte strings of a large message stay where they were read. Those of a
-// small one are copied, since they would keep the whole buffer.
-func TestLargeMessagesAreNotCopied(t *testing.T) {
+// Nothing stays in the input buffer, which is used again, and only short byte
+// strings share an allocation.
+func TestReader_KeepsLongBytesAlone(t *testing.T) {
 	for _, c := range []struct {
-		length, count int
-		lent          bool
+		length   int
+		unshared bool
+		most     float64 // allocations for 64
 	}{
-		{16 << 10, 64, true}, {16 << 10, 2, true}, {16 << 10, 1, false}, {5 << 10, 1, false}, {1 << 10, 64, false},
+		{100, false, 2}, {ownSize - 1, false, 16}, {100, true, 64}, {ownSize, false, 64}, {16 << 10, false, 64},
 	} {
 		r := grownReader(t, c.length)
-		buf := r.buf
-		b := keep(r, c.count)[0]
-		require.Equal(t, len(b), cap(b), "appending would overwrite what comes next")
-		clear(buf)
-		require.Equal(t, c.lent, b[0] == 0, "%d of %d bytes", c.count, c.length)
+		r.SetUnshared(c.unshared)
+		var all [64][]byte
+		allocs := testing.AllocsPerRun(10, func() {
+			r.Begin()
+			var a Arena
+			for i := range all {
+				all[i] = r.BytesIn(&a, len(all)-i)
+			}
+		})
+		require.NoError(t, r.Err())
+		require.Equal(t, c.most, allocs, "64 of %d bytes", c.length)
+		clear(r.buf)
+		for _, b := range all {
+			require.Equal(t, len(b), cap(b), "appending would overwrite what comes next")
+			require.NotZero(t, b[0])
+		}
 	}
-
-	r := grownReader(t, 16<<10)
-	r.src.(*endless).most = 100 << 10
-	for r.full { // the source is ahead of the reader
-		keep(r, 1)
-	}
-	b := keep(r, 2)[0]
-	clear(r.buf)
-	require.NotZero(t, b[0])
 }
 
 // Nothing that was read changes because of what is read later.
@@ -604,8 +608,8 @@ func TestChargeStopsBloat(t *testing.T) {
 }
 
 func TestLongestLengths(t *testing.T) {
-	for _, v := range []uint64{math.MaxUint32, math.MaxInt32 + 1} {
-		r := newReader(string(appendLength(nil, int(v), array16, array32)))
+	for _, v := range []uint32{math.MaxUint32, math.MaxInt32 + 1} {
+		r := newReader(string(binary.BigEndian.AppendUint32([]byte{array32}, v)))
 		require.EqualValues(t, v, r.ArrayLen())
 	}
 }

@@ -40,7 +40,7 @@ type Struct struct {
 
 	r      *Reader
 	f      *Fields
-	left   int    // fields to come
+	left   int64  // fields to come
 	next   int    // the field that the sender's order lets expect
 	seen   uint32 // a bit for each field
 	array  bool
@@ -56,9 +56,9 @@ func (r *Reader) Struct(f *Fields) Struct {
 	switch c := r.Byte(); {
 	case r.err != nil || c == null:
 	case c&0xf0 == fixMap:
-		s.left = int(c & 0x0f)
+		s.left = int64(c & 0x0f)
 	case c&0xf0 == fixArray:
-		s.left, s.array = int(c&0x0f), true
+		s.left, s.array = int64(c&0x0f), true
 	case c == map16:
 		s.left = r.length(2)
 	case c == map32:
@@ -94,7 +94,7 @@ func (s *Struct) Next() bool {
 // Finish must follow.
 func (s *Struct) Rest() bool {
 	return !s.array && s.r.err == nil &&
-		s.seen == 1<<s.next-1 && s.left == len(s.f.keys)-s.next
+		s.seen == 1<<s.next-1 && s.left == int64(len(s.f.keys)-s.next)
 }
 
 // Finish makes Next return false.
@@ -190,11 +190,8 @@ func (r *Reader) key() []byte {
 	case n > longest:
 		r.discard(n)
 		return nil
-	case !r.need(n):
-		return nil
 	}
-	r.r += n
-	return r.buf[r.r-n : r.r]
+	return r.next(int(n))
 }
 
 // Skip reads a value of any kind and forgets it.
@@ -219,16 +216,16 @@ func (r *Reader) skip(depth int) {
 
 // size returns how much belongs to the value that begins with c: bytes or, if
 // it is a container, values.
-func (r *Reader) size(c byte) int {
+func (r *Reader) size(c byte) int64 {
 	switch {
 	case c < fixMap || c >= negative:
 		return 0
 	case c < fixArray:
-		return 2 * int(c&0x0f)
+		return 2 * int64(c&0x0f)
 	case c < fixRaw:
-		return int(c & 0x0f)
+		return int64(c & 0x0f)
 	case c < null:
-		return int(c & 0x1f)
+		return int64(c & 0x1f)
 	}
 	switch c {
 	case unused:
@@ -265,7 +262,7 @@ func (r *Reader) size(c byte) int {
 
 // extSize reads the type of an extension of n bytes. Even one that nobody looks
 // at has to be well-formed if it is a timestamp, as for the peer.
-func (r *Reader) extSize(n int) int {
+func (r *Reader) extSize(n int64) int64 {
 	if r.Byte() == timeTag && n != 4 && n != 8 && n != 12 {
 		r.Reject("%d bytes are not a time", n)
 	}
@@ -276,10 +273,10 @@ func isContainer(c byte) bool {
 	return fixMap <= c && c < fixRaw || array16 <= c && c <= map32
 }
 
-func (r *Reader) discard(n int) {
+func (r *Reader) discard(n int64) {
 	for n > 0 && r.need(1) {
-		m := min(n, r.Buffered())
-		r.r += m
+		m := min(n, int64(r.Buffered()))
+		r.r += int(m)
 		n -= m
 	}
 }
