@@ -335,13 +335,16 @@ func appendEntry(r *msgpack.Reader, entries []*Log, l *Log) []*Log {
 	return entries
 }
 
+const groupSize = 16
+
 // entryRoom is memory for the entries of a request. Small ones share it in
-// groups: whoever keeps an entry keeps all Logs of its group, and what these
-// hold. So a group takes at most msgpack.ChunkSize, payloads included.
+// groups: whoever keeps a Log keeps all Logs of its group, and what these hold.
+// So a group has at most msgpack.ChunkSize bytes, payloads included. It has no
+// more than groupSize Logs, which would be wasted if larger entries follow.
 type entryRoom struct {
-	logs     []Log // of the present group, unused
-	left     int   // bytes of the group
-	payloads msgpack.Arena
+	logs     []Log         // of the present group, unused
+	left     int           // bytes of the group
+	payloads msgpack.Arena // of the group
 }
 
 // log returns a Log for an entry with payloads of the given size; about so many
@@ -353,10 +356,9 @@ func (e *entryRoom) log(r *msgpack.Reader, payload, about int) *Log {
 			r.Charge(logSize)
 			return new(Log)
 		}
-		e.left = msgpack.ChunkSize
-		count := min(about, e.left/size)
+		count := min(about, groupSize, msgpack.ChunkSize/size)
 		r.Charge(count * logSize)
-		e.logs = make([]Log, count)
+		*e = entryRoom{logs: make([]Log, count), left: msgpack.ChunkSize}
 	}
 	l := &e.logs[0]
 	e.logs = e.logs[1:]
@@ -416,6 +418,7 @@ func readLogInOrder(r *msgpack.Reader, room *entryRoom, about int) *Log {
 		return nil
 	}
 	l := room.log(r, len(data)+len(extensions), about)
+	about = min(about, 1+len(room.logs))
 	l.Index, l.Term, l.Type, l.AppendedAt = index, term, LogType(logType), appendedAt
 	l.Data = r.Keep(&room.payloads, data, about)
 	l.Extensions = r.Keep(&room.payloads, extensions, about)

@@ -466,7 +466,9 @@ func TestCodecDecodeAllocates(t *testing.T) {
 	for _, newTime := range []bool{false, true} {
 		require.LessOrEqual(t, decodeAllocs(appendEntries, benchRequest(0, 0), newTime), 1.0, "bare heartbeat")
 		require.LessOrEqual(t, decodeAllocs(appendEntries, benchRequest(1, 128), newTime), 4.0)
-		require.LessOrEqual(t, decodeAllocs(appendEntries, benchRequest(64, 128), newTime), 4.0)
+		// Two for each group of small entries, and two for each large one.
+		require.LessOrEqual(t, decodeAllocs(appendEntries, benchRequest(64, 128), newTime), 10.0)
+		require.LessOrEqual(t, decodeAllocs(appendEntries, benchRequest(64, 1<<10), newTime), 131.0)
 	}
 	for _, k := range responseKinds {
 		require.Zero(t, decodeAllocs(k, k.empty(), false), k.name)
@@ -551,6 +553,82 @@ func TestCodecLargeEntryAllocatesLinearly(t *testing.T) {
 		require.True(t, bytes.Equal(m.Entries[0].Data, got.(*AppendEntriesRequest).Entries[0].Data))
 		t.Logf("%.3f bytes allocated for each of %d", float64(memory)/float64(len(frame)), len(frame))
 		require.Less(t, memory, 2*len(frame)+160<<10)
+	}
+}
+
+// However sizes follow each other, groups of small entries waste too little to
+// have a request refused.
+func TestCodec_GroupsWasteLittle(t *testing.T) {
+	for _, sizes := range [][]int{
+		{0, 1023, 1023, 1023, 500}, {0, 1000}, {1000, 0}, {1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1023},
+		{700}, {1023, 1}, {1023, 1023, 1023, 0, 0}, {0, 0, 0, 1024}, {513, 511, 1, 1022},
+	} {
+		m := &AppendEntriesRequest{}
+		for i := range 5000 {
+			m.Entries = append(m.Entries, &Log{Data: make([]byte, sizes[i%len(sizes)])})
+		}
+		frame := appendUncut(nil, m, true) // the shorter format
+		var got any
+		var err error
+		memory := allocated(func() { got, err = decode(frame, requestKinds[0]) })
+		require.NoError(t, err, sizes)
+		equal(t, m, got)
+		t.Logf("%v: %.2f bytes for each", sizes, float64(memory)/float64(len(frame)))
+		require.Less(t, memory, 3*len(frame)+160<<10, sizes)
+	}
+}
+
+// keptHeap returns how much heap it takes to keep what f returns of every 30th
+// entry of a stream of requests, for each entry that is kept.
+func keptHeap(t *testing.T, m *AppendEntriesRequest, unshared bool, f func(l *Log) any) int {
+	const kept, every = 100, 30
+	var r msgpack.Reader
+	r.Reset(&repeated{frame: appendUncut(nil, m, false)})
+	r.SetUnshared(unshared)
+	all := make([]any, 0, kept)
+	var before, after runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&before)
+	for i := 0; len(all) < kept; {
+		var got AppendEntriesRequest
+		r.Begin()
+		readAppendEntriesRequest(&r, &got)
+		require.NoError(t, r.Err())
+		for _, l := range got.Entries {
+			if i++; i%every == 0 && len(all) < kept {
+				all = append(all, f(l))
+			}
+		}
+	}
+	r.Shrink()
+	r.Reset(nil)
+	runtime.GC()
+	runtime.ReadMemStats(&after)
+	runtime.KeepAlive(all)
+	runtime.KeepAlive(&r)
+	return int(int64(after.HeapAlloc)-int64(before.HeapAlloc)) / kept
+}
+
+// Whoever keeps an entry, or a part of one, keeps few KiB of others.
+func TestCodec_KeptEntryHoldsLittleElse(t *testing.T) {
+	const buffer = 256 << 10 / 100 // the reader may still have its own
+	for _, entries := range []int{1, 4, 64} {
+		for _, size := range []int{128, 1000, 1 << 10, 8 << 10, 16 << 10} {
+			for _, unshared := range []bool{false, true} {
+				shared := 4 << 10
+				if unshared || size >= 1<<10 {
+					shared = 0
+				}
+				rounded := size + size/4 + 256 // to what the allocator has, and what holds it
+				for name, part := range map[string]func(l *Log) any{
+					"Data[8:]": func(l *Log) any { return l.Data[8:] },
+					"the Log":  func(l *Log) any { return l },
+				} {
+					got := keptHeap(t, benchRequest(entries, size), unshared, part)
+					require.LessOrEqual(t, got, rounded+shared+buffer, "%s of %dx%d, unshared: %v", name, entries, size, unshared)
+				}
+			}
+		}
 	}
 }
 

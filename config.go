@@ -137,6 +137,13 @@ type NetworkTransportConfig struct {
 	// address, unless a connection to the server stands already: the address in
 	// the call may be another server's by now.
 	NoAddressFallback bool
+
+	// NoSharedEntries gives each entry of an inbound request memory of its own.
+	// Without it entries with less than 1 KiB of payload share memory with
+	// their neighbours in the request, so a state machine that keeps one of
+	// them, or a part of its Data, keeps about 4 KiB of others as well. It costs
+	// two allocations for each small entry. Larger entries never share memory.
+	NoSharedEntries bool
 }
 
 // defaultMaxDispatchAhead hides the time that a core takes to pick a request

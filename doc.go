@@ -161,9 +161,9 @@
 //     settled. Large entries are written from where they lie, so changing one
 //     earlier changes what is sent.
 //   - A Command belongs to whoever receives it. It shares nothing with the
-//     sender, but the entries of a request share memory, up to 32 KiB of it, and
-//     those of 4 KiB and more up to 256 KiB, also with requests that came next to
-//     it: keeping one keeps others.
+//     sender. Entries of less than 1 KiB share memory with their neighbours:
+//     whoever keeps one keeps about 4 KiB of others. Larger ones have memory of
+//     their own, and so have all with NetworkTransportConfig.NoSharedEntries.
 //   - A snapshot's Reader belongs to the receiver until it answers, the data of
 //     InstallSnapshot to the sending call until it returns.
 //   - A StreamLayer belongs to its transport, whose Close closes it. A

@@ -49,13 +49,12 @@ func cloneLogs(entries []*Log) []*Log {
 		return nil
 	}
 	clones := make([]*Log, len(entries))
-	backing := make([]Log, len(entries))
 	for i, entry := range entries {
-		backing[i] = *entry
-		backing[i].Data = bytes.Clone(entry.Data)
-		backing[i].Extensions = bytes.Clone(entry.Extensions)
-		backing[i].AppendedAt = entry.AppendedAt.Round(0) // the monotonic reading does not travel
-		clones[i] = &backing[i]
+		clone := *entry // of its own: whoever keeps one Log of an array keeps what all hold
+		clone.Data = bytes.Clone(entry.Data)
+		clone.Extensions = bytes.Clone(entry.Extensions)
+		clone.AppendedAt = entry.AppendedAt.Round(0) // the monotonic reading does not travel
+		clones[i] = &clone
 	}
 	return clones
 }

@@ -68,6 +68,7 @@ type NetworkTransport struct {
 	maxInFlight      int
 	maxDispatchAhead int
 	maxMessageBytes  int64
+	noSharedEntries  bool
 	firstByteTimeout time.Duration
 	newTime          bool
 	hooks            Hooks
@@ -165,6 +166,7 @@ func newNetworkTransport(config *NetworkTransportConfig) *NetworkTransport {
 		maxInFlight:      config.maxRPCsInFlight(),
 		maxDispatchAhead: config.maxDispatchAhead(),
 		maxMessageBytes:  config.MaxMessageBytes,
+		noSharedEntries:  config.NoSharedEntries,
 		firstByteTimeout: config.firstByteTimeout(),
 		newTime:          config.MsgpackUseNewTimeFormat,
 		hooks:            config.Hooks,

@@ -81,6 +81,7 @@ func (n *NetworkTransport) accept(raw net.Conn) {
 	c.introduce(&n.hooks, &n.inbound, true)
 	c.maxQueued = flushAfter
 	c.in.SetLimit("MaxMessageBytes", n.maxMessageBytes)
+	c.in.SetUnshared(n.noSharedEntries)
 	p, err := n.letIn(c, generation)
 	if err != nil {
 		n.logEnd(c, c.close(err))

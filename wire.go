@@ -116,30 +116,50 @@ func (b *batch) appendResponse(answer RPCResponse) {
 	b.bytes = appendResponseBody(b.bytes, answer.Response)
 }
 
-// answerText returns the error text of an answer, or "" if it has no error. An
-// error without a text would arrive as none.
+// answerText returns the error text of an answer, or "" if it has no error.
 func answerText(answer RPCResponse) string {
 	if answer.Error == nil {
 		return ""
 	}
-	if text := answer.Error.Error(); text != "" {
-		return text
+	return errorText(answer.Error, msgpack.MaxLength)
+}
+
+// errorText returns the text that travels for err. An empty one would arrive as
+// no error, and one that is too long not at all.
+func errorText(err error, most int64) string {
+	text := err.Error()
+	switch {
+	case text == "":
+		return fmt.Sprintf("an error without a text, a %T", err)
+	case int64(len(text)) > most:
+		return fmt.Sprintf("an error, a %T, whose text is left out: %v", err, tooLong("it", len(text), most))
 	}
-	return fmt.Sprintf("an error without a text, a %T", answer.Error)
+	return text
 }
 
 // answerTo returns what a consumer's answer to a request of the given kind is to
-// its peer. A response of a type that does not answer it is left out; if it is
-// not the response to an error, the answer is wrong, and its error says so.
+// its peer. A response that does not answer it, or that cannot travel, is left
+// out; if it is not the response to an error, the answer is wrong, and its error
+// says so.
 func answerTo(kind rpcKind, answer RPCResponse) (_ RPCResponse, wrong bool) {
-	if answers(kind, answer.Response) {
+	return answerWithin(kind, answer, msgpack.MaxLength)
+}
+
+// answerWithin is answerTo with the greatest length that can travel.
+func answerWithin(kind rpcKind, answer RPCResponse, most int64) (_ RPCResponse, wrong bool) {
+	var err error
+	if !answers(kind, answer.Response) {
+		err = fmt.Errorf("the consumer answered %v with a %T: it takes a *%vResponse, or nil", kind, answer.Response, kind)
+	} else if tooLong := checkResponse(answer.Response, most); tooLong != nil {
+		err = fmt.Errorf("the consumer answered %v with a response that cannot travel: %w", kind, tooLong)
+	} else {
 		return answer, false
 	}
+	answer.Response = nil
 	wrong = answer.Error == nil
 	if wrong {
-		answer.Error = fmt.Errorf("the consumer answered %v with a %T: it takes a *%vResponse, or nil", kind, answer.Response, kind)
+		answer.Error = err
 	}
-	answer.Response = nil
 	return answer, wrong
 }
 
@@ -243,17 +263,97 @@ func clearResponse(resp any) {
 }
 
 // checkRequest refuses what must not travel, because it would trip the peer up.
-func checkRequest(args any) error {
+func checkRequest(args any) error { return checkRequestWithin(args, msgpack.MaxLength) }
+
+// checkRequestWithin is checkRequest with the greatest length that can travel.
+func checkRequestWithin(args any, most int64) error {
 	switch m := args.(type) {
 	case *AppendEntriesRequest:
-		for i, entry := range m.Entries {
-			if entry == nil {
-				return fmt.Errorf("nil entry: Entries[%d] must be set", i)
-			}
-		}
+		return firstError(checkEntries(m.Entries, most), checkHeader(&m.RPCHeader, most), checkLength("Leader", len(m.Leader), most))
+	case *RequestVoteRequest:
+		return firstError(checkHeader(&m.RPCHeader, most), checkLength("Candidate", len(m.Candidate), most))
 	case *InstallSnapshotRequest:
 		if m.Size < 0 {
 			return fmt.Errorf("negative size: Size is %d, and must be the number of bytes in data", m.Size)
+		}
+		return firstError(checkHeader(&m.RPCHeader, most), checkLength("Leader", len(m.Leader), most),
+			checkLength("Peers", len(m.Peers), most), checkLength("Configuration", len(m.Configuration), most))
+	case *TimeoutNowRequest:
+		return checkHeader(&m.RPCHeader, most)
+	case *RequestPreVoteRequest:
+		return checkHeader(&m.RPCHeader, most)
+	}
+	return nil
+}
+
+func checkEntries(entries []*Log, most int64) error {
+	if err := checkLength("Entries", len(entries), most); err != nil {
+		return err
+	}
+	for i, entry := range entries {
+		switch {
+		case entry == nil:
+			return fmt.Errorf("nil entry: Entries[%d] must be set", i)
+		case int64(len(entry.Data)) > most:
+			return tooLong(fmt.Sprintf("Entries[%d].Data", i), len(entry.Data), most)
+		case int64(len(entry.Extensions)) > most:
+			return tooLong(fmt.Sprintf("Entries[%d].Extensions", i), len(entry.Extensions), most)
+		}
+	}
+	return nil
+}
+
+// checkResponse refuses a response that cannot travel. It may be nil, also of
+// a type.
+func checkResponse(response any, most int64) error {
+	var header *RPCHeader
+	switch m := response.(type) {
+	case *AppendEntriesResponse:
+		if m != nil {
+			header = &m.RPCHeader
+		}
+	case *RequestVoteResponse:
+		if m != nil {
+			return firstError(checkHeader(&m.RPCHeader, most), checkLength("Peers", len(m.Peers), most))
+		}
+	case *InstallSnapshotResponse:
+		if m != nil {
+			header = &m.RPCHeader
+		}
+	case *TimeoutNowResponse:
+		if m != nil {
+			header = &m.RPCHeader
+		}
+	case *RequestPreVoteResponse:
+		if m != nil {
+			header = &m.RPCHeader
+		}
+	}
+	if header == nil {
+		return nil
+	}
+	return checkHeader(header, most)
+}
+
+func checkHeader(h *RPCHeader, most int64) error {
+	return firstError(checkLength("ID", len(h.ID), most), checkLength("Addr", len(h.Addr), most))
+}
+
+func checkLength(field string, n int, most int64) error {
+	if int64(n) > most {
+		return tooLong(field, n, most)
+	}
+	return nil
+}
+
+func tooLong(field string, n int, most int64) error {
+	return fmt.Errorf("%s is too long: its length is %d, and the format takes at most %d", field, n, most)
+}
+
+func firstError(errs ...error) error {
+	for _, err := range errs {
+		if err != nil {
+			return err
 		}
 	}
 	return nil

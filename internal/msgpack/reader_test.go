@@ -9,6 +9,7 @@ import (
 	"math"
 	"os"
 	"runtime"
+	"strconv"
 	"strings"
 	"testing"
 	"testing/iotest"
@@ -611,5 +612,18 @@ func TestLongestLengths(t *testing.T) {
 	for _, v := range []uint32{math.MaxUint32, math.MaxInt32 + 1} {
 		r := newReader(string(binary.BigEndian.AppendUint32([]byte{array32}, v)))
 		require.EqualValues(t, v, r.ArrayLen())
+	}
+}
+
+// A length that the format cannot say is never cut to one that it can.
+func TestAppendLength_PanicsRatherThanCut(t *testing.T) {
+	if strconv.IntSize == 32 {
+		t.Skip("an int has no such value")
+	}
+	n := int64(MaxLength)
+	require.NotPanics(t, func() { AppendRawHeader(nil, int(n)) })
+	n++
+	for _, write := range []func([]byte, int) []byte{AppendRawHeader, AppendArrayHeader, AppendMapHeader} {
+		require.PanicsWithValue(t, "msgpack: length 4294967296 is more than 4294967295", func() { write(nil, int(n)) })
 	}
 }
