@@ -450,3 +450,56 @@ func linesWith(log string, texts ...string) (lines []string) {
 	}
 	return lines
 }
+
+// Whoever keeps an entry, or a part of one, keeps little else.
+func TestEntry_KeptHoldsLittleElse(t *testing.T) {
+	const kept, every, batch = 300, 30, 60
+	keep := func(t *testing.T, a, b raftwire.Transport, size int, part func(l *raftwire.Log) any) int {
+		var all []any
+		serve(t, b, func(rpc raftwire.RPC) {
+			entries := rpc.Command.(*raftwire.AppendEntriesRequest).Entries
+			for i := 0; i < len(entries) && len(all) < kept; i += every {
+				all = append(all, part(entries[i]))
+			}
+			accept(rpc)
+		})
+		args := &raftwire.AppendEntriesRequest{Term: 1}
+		for range batch {
+			args.Entries = append(args.Entries, &raftwire.Log{Data: make([]byte, size)})
+		}
+		send := func() {
+			require.NoError(t, a.AppendEntries("b", "b", args, new(raftwire.AppendEntriesResponse)))
+		}
+		send() // so that the connection stands
+		all = make([]any, 0, kept)
+		return heapOfEach(kept, func() {
+			for len(all) < kept {
+				send()
+			}
+		})
+	}
+	parts := map[string]func(l *raftwire.Log) any{
+		"a part of Data": func(l *raftwire.Log) any { return l.Data[8:] },
+		"the Log":        func(l *raftwire.Log) any { return l },
+	}
+	const buffers = 1 << 10 // of both connections, for each that is kept
+	for name, part := range parts {
+		t.Run(name, func(t *testing.T) {
+			onBothTransports(t, func(t *testing.T, a, b raftwire.Transport) {
+				each := keep(t, a, b, 8<<10, part)
+				t.Logf("%d bytes of heap for each of 8 KiB", each)
+				require.LessOrEqual(t, each, 9<<10+buffers)
+			})
+		})
+		for unshared, most := range map[bool]int{false: 5 << 10, true: 512} {
+			t.Run(fmt.Sprintf("%s, small, NoSharedEntries: %v", name, unshared), func(t *testing.T) {
+				onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
+					own := func(c *raftwire.NetworkTransportConfig) { c.NoSharedEntries = unshared }
+					each := keep(t, listen(t, net, "a"), listen(t, net, "b", own), 128, part)
+					t.Logf("%d bytes of heap for each of 128 bytes", each)
+					require.LessOrEqual(t, each, most+buffers)
+				})
+			})
+		}
+	}
+}
