@@ -1,6 +1,7 @@
 package raftwire
 
 import (
+	"container/list"
 	"context"
 	"errors"
 	"fmt"
@@ -14,6 +15,9 @@ import (
 // long again it is used while the provider is asked anew. Then, or once a dial
 // has failed, calls wait for the new answer.
 const addressFor = time.Second
+
+// maxServersKnown is how many servers are remembered, those asked about last.
+const maxServersKnown = 1024
 
 // addressBook remembers what a ServerAddressProvider says: addresses are needed
 // for every request, and a provider may take its time. It is asked about a
@@ -29,13 +33,32 @@ type addressBook struct {
 
 	mu      sync.Mutex // protects following
 	entries map[ServerID]*addressEntry
+	recent  list.List // of the entries, the one used last at the back
+	places  map[ServerAddress]*addressPlace
 }
 
 type addressEntry struct {
-	addr   ServerAddress // the last one given, or ""
-	err    error         // why the last question had no answer
-	until  time.Time     // when to ask again; zero means that the next call waits for it
+	addressAnswer
+	id     ServerID
+	until  time.Time     // when to ask again
 	asking chan struct{} // closed when the question under way has ended, else nil
+	doubts int           // of its place, at the last answer
+
+	place  *addressPlace // nil without an address
+	recent *list.Element // in addressBook.recent; nil once it is forgotten
+}
+
+type addressAnswer struct {
+	addr ServerAddress // the last one given, or ""
+	err  error         // why the last question had no answer
+}
+
+// addressPlace is what servers at the same address have in common.
+type addressPlace struct {
+	servers   int   // how many there are
+	confirmed int   // how many of them the provider has confirmed when it was asked last
+	err       error // why it has not confirmed another
+	doubts    int   // how often the address could not be reached
 }
 
 var errNoAddress = errors.New("the ServerAddressProvider gave no address")
@@ -67,93 +90,151 @@ func (b *addressBook) recall(id ServerID, target ServerAddress, begin func() (co
 	if b.provider == nil {
 		return target
 	}
-	e, _, err := b.look(id)
-	if e.addr == "" && e.err == nil && err == nil {
-		e, err = b.known(id, begin)
+	known, _, _, err := b.look(id)
+	if known.addr == "" && known.err == nil && err == nil {
+		known, err = b.known(id, begin)
 	}
-	if e.err != nil || err != nil {
+	if known.err != nil || err != nil {
 		return target
 	}
-	return e.addr
+	return known.addr
 }
 
 // known returns what is known of a server. An error means that there was no
 // time to ask.
-func (b *addressBook) known(id ServerID, begin func() (context.Context, context.CancelFunc)) (addressEntry, error) {
-	e, answered, err := b.look(id)
+func (b *addressBook) known(id ServerID, begin func() (context.Context, context.CancelFunc)) (addressAnswer, error) {
+	known, e, answered, err := b.look(id)
 	if answered == nil {
-		return e, err
+		return known, err
 	}
 	ctx, cancel := begin()
 	defer cancel()
 	select {
 	case <-answered:
-		return b.current(id), nil
+		return b.answerOf(e), nil
 	case <-ctx.Done():
-		return e, fmt.Errorf("the ServerAddressProvider does not answer: %w", contextError(ctx, ctx.Err()))
+		return known, fmt.Errorf("the ServerAddressProvider does not answer: %w", contextError(ctx, ctx.Err()))
 	}
 }
 
 // look returns what is known of a server, and a channel to wait for if that is
 // not good enough. It has the provider asked when it is time.
-func (b *addressBook) look(id ServerID) (known addressEntry, answered <-chan struct{}, err error) {
+func (b *addressBook) look(id ServerID) (known addressAnswer, e *addressEntry, answered <-chan struct{}, err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	e := b.entry(id)
-	now := time.Now()
-	if e.asking == nil && !now.Before(e.until) {
-		if !b.tasks.start(func() { b.ask(id) }) {
-			return *e, nil, ErrTransportShutdown
+	e = b.entry(id)
+	old := e.age()
+	if e.asking == nil && old >= 0 {
+		if !b.tasks.start(func() { b.ask(e) }) {
+			return e.addressAnswer, e, nil, ErrTransportShutdown
 		}
 		e.asking = make(chan struct{})
 	}
-	if now.Sub(e.until) < addressFor {
-		return *e, nil, nil
+	if old < addressFor {
+		return e.addressAnswer, e, nil, nil
 	}
-	return *e, e.asking, nil
+	return e.addressAnswer, e, e.asking, nil
 }
 
-func (b *addressBook) current(id ServerID) addressEntry {
+// age returns for how long it has been time to ask about a server again. If it could
+// not be reached since, that is long.
+func (e *addressEntry) age() time.Duration {
+	if e.place != nil && e.doubts != e.place.doubts {
+		return addressFor
+	}
+	return time.Since(e.until)
+}
+
+func (b *addressBook) answerOf(e *addressEntry) addressAnswer {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return *b.entry(id)
+	return e.addressAnswer
 }
 
 // entry is called with mu held.
 func (b *addressBook) entry(id ServerID) *addressEntry {
-	e := b.entries[id]
-	if e == nil {
-		if b.entries == nil {
-			b.entries = make(map[ServerID]*addressEntry)
-		}
-		e = new(addressEntry)
-		b.entries[id] = e
+	if e := b.entries[id]; e != nil {
+		b.recent.MoveToBack(e.recent)
+		return e
+	}
+	if b.entries == nil {
+		b.entries = make(map[ServerID]*addressEntry)
+		b.places = make(map[ServerAddress]*addressPlace)
+	}
+	e := &addressEntry{id: id}
+	e.recent = b.recent.PushBack(e)
+	b.entries[id] = e
+	if len(b.entries) > maxServersKnown {
+		b.forget(b.recent.Front().Value.(*addressEntry))
 	}
 	return e
 }
 
+// forget is called with mu held. Whoever waits for an answer about the server gets
+// it.
+func (b *addressBook) forget(e *addressEntry) {
+	b.leavePlace(e)
+	b.recent.Remove(e.recent)
+	e.recent = nil
+	delete(b.entries, e.id)
+}
+
+// enterPlace counts a server where it is. mu is held.
+func (b *addressBook) enterPlace(e *addressEntry) {
+	if e.recent == nil || e.addr == "" {
+		return
+	}
+	e.place = b.places[e.addr]
+	if e.place == nil {
+		e.place = new(addressPlace)
+		b.places[e.addr] = e.place
+	}
+	e.doubts = e.place.doubts
+	e.place.servers++
+	if e.err == nil {
+		e.place.confirmed++
+	} else {
+		e.place.err = e.err
+	}
+}
+
+// leavePlace undoes enterPlace. mu is held.
+func (b *addressBook) leavePlace(e *addressEntry) {
+	if e.place == nil {
+		return
+	}
+	if e.err == nil {
+		e.place.confirmed--
+	}
+	if e.place.servers--; e.place.servers == 0 {
+		delete(b.places, e.addr)
+	}
+	e.place = nil
+}
+
 // ask asks the provider about a server, and ends the question.
-func (b *addressBook) ask(id ServerID) {
-	addr, err := b.provider.ServerAddr(id)
+func (b *addressBook) ask(e *addressEntry) {
+	addr, err := b.provider.ServerAddr(e.id)
 	if err == nil && addr == "" {
 		err = errNoAddress
 	}
-	if before := b.note(id, addr, err); before != "" {
-		b.logger.Info("a server has a new address", keyID, id, keyPeer, addr, keyBefore, before)
+	if before := b.note(e, addr, err); before != "" {
+		b.logger.Info("a server has a new address", keyID, e.id, keyPeer, addr, keyBefore, before)
 		b.left(before)
 	}
 }
 
 // note writes an answer down. It returns the address that the server has left.
-func (b *addressBook) note(id ServerID, addr ServerAddress, err error) (before ServerAddress) {
+func (b *addressBook) note(e *addressEntry, addr ServerAddress, err error) (before ServerAddress) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	e := b.entry(id)
+	b.leavePlace(e)
 	if err == nil && e.addr != addr {
 		before, e.addr = e.addr, addr
 	}
 	e.err = err
 	e.until = time.Now().Add(addressFor)
+	b.enterPlace(e)
 	close(e.asking)
 	e.asking = nil
 	return before
@@ -176,10 +257,8 @@ func refusedFallback(err error) error {
 func (b *addressBook) doubt(addr ServerAddress) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	for _, e := range b.entries {
-		if e.addr == addr {
-			e.until = time.Time{}
-		}
+	if place := b.places[addr]; place != nil {
+		place.doubts++
 	}
 }
 
@@ -191,14 +270,9 @@ func (b *addressBook) mayDial(addr ServerAddress) error {
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	var err error
-	for _, e := range b.entries {
-		switch {
-		case e.addr == addr && e.err == nil:
-			return nil
-		case e.addr == addr:
-			err = refusedFallback(e.err)
-		}
+	place := b.places[addr]
+	if place == nil || place.confirmed > 0 {
+		return nil
 	}
-	return err
+	return refusedFallback(place.err)
 }

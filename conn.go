@@ -75,10 +75,12 @@ type conn struct {
 	// Of an inbound one watch is protected by callerWatch.mu.
 	watch  chan struct{} // closed when watchPeer has ended; nil if nobody watches
 	peek   func() bool   // of peekSilent, or nil
-	usedAt time.Time     // when the last call on it began
+	usedAt time.Time     // when the last call on it began; zero if there was none
+	spent  time.Duration // of the time of the call that it was dialled for, before it stood
 	last   sizes         // of the last call on it
 
-	retired bool // protected by pool.connPoolLock: not to be kept any more
+	home    *peerConns // what it belongs to in the pool; nil if it is inbound
+	retired bool       // protected by pool.connPoolLock: not to be kept any more
 
 	done chan struct{} // closed by close
 
@@ -345,19 +347,29 @@ func (c *conn) awaitWriter() {
 // call sends a request and reads its answer into resp. answered reports whether
 // any byte of an answer arrived: if not, and the connection had been idle in a
 // pool, the request may be tried again elsewhere. A *RemoteError leaves the
-// connection sound, any other error closes it.
+// connection sound, any other error closes it, unless mayBeLate says so.
 func (c *conn) call(deadline time.Time, kind rpcKind, newTime bool, args, resp any) (answered bool, err error) {
-	err = c.send(deadline, kind, newTime, args)
-	if err == nil {
-		err = c.await()
-	}
-	if err != nil {
+	if err = c.send(deadline, kind, newTime, args); err != nil {
 		return false, c.hangUp(err)
+	}
+	if err = c.await(); err != nil {
+		if !c.mayBeLate(err) {
+			err = c.hangUp(err)
+		}
+		return false, err
 	}
 	err = c.receive(kind, resp)
 	c.last.response = c.in.Consumed()
 	return true, err
 }
+
+// mayBeLate reports whether err, with which the wait for an answer has ended, says
+// no more than that making the connection took the time of the call. The connection
+// is open then, and its next message is that answer.
+func (c *conn) mayBeLate(err error) bool { return c.spent > 0 && isTimeout(err) }
+
+// isUnused reports whether no request was ever sent on a connection that was dialled.
+func (c *conn) isUnused() bool { return c.usedAt.IsZero() }
 
 // send sends a request, and sets the deadline for it and for what follows.
 func (c *conn) send(deadline time.Time, kind rpcKind, newTime bool, args any) error {
@@ -444,6 +456,11 @@ func closeRaw(raw net.Conn) {
 		_ = secured.NetConn().Close()
 	}
 	_ = raw.Close()
+}
+
+func isSecuredConn(raw net.Conn) bool {
+	_, secured := raw.(tlsConn)
+	return secured
 }
 
 // tlsConn is a *tls.Conn, or what has one embedded.

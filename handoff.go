@@ -25,7 +25,8 @@ const maxHandedOff = 1024
 type HandoffLayer struct {
 	addr    net.Addr
 	dial    DialFunc
-	release func() // called by Close, once; may be nil
+	under   StreamLayer // what dial dials with, if that is known
+	release func()      // called by Close, once; may be nil
 
 	// admit is called by Accept, and returns what it is to return, or nil if the
 	// connection was closed. It may be nil.
@@ -190,6 +191,8 @@ func (l *HandoffLayer) DialContext(ctx context.Context, address ServerAddress) (
 	}
 	return nil, err
 }
+
+func (l *HandoffLayer) canCancelDials() bool { return l.under == nil || canCancel(l.under) }
 
 // isNil reports whether v is nil, or a nil pointer: tls.Dial returns one beside its
 // error, and what is returned as an interface then is not nil.

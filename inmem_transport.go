@@ -59,6 +59,7 @@ type InmemTransport struct {
 
 var (
 	_ LoopbackTransport = (*InmemTransport)(nil)
+	_ WithClosePeer     = (*InmemTransport)(nil)
 	_ WithDispatcher    = (*InmemTransport)(nil)
 	_ WithPipelineSink  = (*InmemTransport)(nil)
 )
@@ -253,9 +254,34 @@ func unwrapInmem(t Transport) *InmemTransport {
 // Disconnect implements [WithPeers]. It cuts what is under way to peer; for
 // the other direction disconnect the peer as well.
 func (i *InmemTransport) Disconnect(peer ServerAddress) {
-	for _, pipe := range i.disconnect(peer) {
+	i.removeRoute(peer)
+	for _, pipe := range i.pipesTo(peer) {
 		pipe.close(errDisconnected)
 	}
+}
+
+func (i *InmemTransport) removeRoute(peer ServerAddress) {
+	i.Lock()
+	defer i.Unlock()
+	delete(i.peers, peer)
+}
+
+// ClosePeer implements [WithClosePeer]. The route to peer stays.
+func (i *InmemTransport) ClosePeer(peer ServerAddress) {
+	for _, pipe := range i.pipesTo(peer) {
+		pipe.close(ErrClosePeer)
+	}
+}
+
+func (i *InmemTransport) pipesTo(peer ServerAddress) (pipes []*inmemPipe) {
+	i.RLock()
+	defer i.RUnlock()
+	for pipe := range i.pipes {
+		if pipe.from == i && pipe.target == peer {
+			pipes = append(pipes, pipe)
+		}
+	}
+	return pipes
 }
 
 // DisconnectAll implements [WithPeers].
@@ -276,19 +302,6 @@ func (i *InmemTransport) peer(addr ServerAddress) *InmemTransport {
 	i.RLock()
 	defer i.RUnlock()
 	return i.peers[addr]
-}
-
-// disconnect makes peer unreachable, and returns what is under way there.
-func (i *InmemTransport) disconnect(peer ServerAddress) (pipes []*inmemPipe) {
-	i.Lock()
-	defer i.Unlock()
-	delete(i.peers, peer)
-	for pipe := range i.pipes {
-		if pipe.from == i && pipe.target == peer {
-			pipes = append(pipes, pipe)
-		}
-	}
-	return pipes
 }
 
 // Close implements [WithClose]. It cuts what is under way in both directions,

@@ -173,7 +173,8 @@ func (k MuxKey) String() string {
 // like; a service that speaks first cannot share the port.
 type Mux struct {
 	dial    DialFunc
-	secured *TLSStreamLayer // what dial dials with, if that is one
+	under   StreamLayer     // what dial dials with, if that is known
+	secured *TLSStreamLayer // under, if it is one
 	addr    net.Addr
 	tls     *tls.Config
 	plain   bool                    // no connection can have TLS
@@ -197,6 +198,9 @@ func NewMux(config MuxConfig) (*Mux, error) {
 		return nil, err
 	}
 	m := &Mux{dial: dial, addr: config.Advertise, tls: config.TLS, plain: config.isPlain(), layers: make(map[MuxKey]*HandoffLayer)}
+	if config.Dial == nil {
+		m.under, _ = config.Listener.(StreamLayer)
+	}
 	if m.addr == nil {
 		m.addr = config.Listener.Addr()
 	}
@@ -270,6 +274,7 @@ func (m *Mux) register(keys []MuxKey) (*HandoffLayer, error) {
 		}
 	}
 	layer := newHandoffLayer(m.addr, m.dialer(keys[0]))
+	layer.under = m.under
 	layer.release = func() { m.unregister(keys) }
 	layer.admit = m.admit
 	for _, key := range keys {

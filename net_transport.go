@@ -3,7 +3,6 @@ package raftwire
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"net"
 	"sync"
@@ -23,13 +22,19 @@ type StreamLayer interface {
 	net.Listener
 
 	// Dial connects to address. It returns within timeout; 0 or less means no
-	// limit. What it returns beside an error is not looked at.
+	// limit. What it returns beside an error is not looked at. A call gives up when
+	// its own time is over, and leaves the dial to the next one: timeout is twice
+	// the transport's Timeout. Dials that do not return take up the few places that
+	// there are for them, 4 for an address and 64 in all.
+	//
 	// A layer may have a method
 	//
 	//	DialContext(ctx context.Context, address ServerAddress) (net.Conn, error)
 	//
-	// which is then used instead, so that Close ends a dial under way. ctx bounds
-	// the dial only: it is cancelled when DialContext has returned.
+	// which is then used instead, so that a dial under way can be ended: by Close
+	// and by ClosePeer, when more than those 4 or 64 have outlived their calls, and
+	// after four Timeouts or 30 s, whichever is longer. ctx bounds the dial only: it
+	// is cancelled when DialContext has returned.
 	Dial(address ServerAddress, timeout time.Duration) (net.Conn, error)
 }
 
@@ -84,8 +89,9 @@ type NetworkTransport struct {
 
 	refusals refusals
 
-	life context.Context // ends on Close, and with it dials under way
-	end  context.CancelFunc
+	canCancel bool            // dials heed their context
+	life      context.Context // ends on Close, and with it dials under way
+	end       context.CancelFunc
 
 	refusal    error         // what calls return after shutdown; nil means ErrTransportShutdown
 	shutdownCh chan struct{} // closed when shutdown becomes true
@@ -113,6 +119,7 @@ var (
 	_ Transport        = (*NetworkTransport)(nil)
 	_ WithPreVote      = (*NetworkTransport)(nil)
 	_ WithClose        = (*NetworkTransport)(nil)
+	_ WithClosePeer    = (*NetworkTransport)(nil)
 	_ WithDispatcher   = (*NetworkTransport)(nil)
 	_ WithPipelineSink = (*NetworkTransport)(nil)
 )
@@ -172,6 +179,7 @@ func newNetworkTransport(config *NetworkTransportConfig) *NetworkTransport {
 		hooks:            config.Hooks,
 		desk:             dispatch.NewDesk(consumer, newRPC),
 		pool:             pool{maxPool: config.MaxPool},
+		canCancel:        canCancel(config.stream()),
 		gate:             newGate(config.maxConns(), config.maxConnsPerHost()),
 		refusals:         refusals{hook: config.Hooks.Refused},
 		shutdownCh:       make(chan struct{}),
@@ -201,6 +209,7 @@ func (n *NetworkTransport) refuse(err error) {
 	n.logger.Error("transport not started", keyError, err)
 	n.refusal = err
 	n.beginShutdown()
+	_ = n.endDials()
 	if n.stream != nil {
 		_ = n.stream.Close()
 	}
@@ -325,26 +334,40 @@ func (n *NetworkTransport) request(id ServerID, target ServerAddress, kind rpcKi
 
 func (n *NetworkTransport) callAt(addr ServerAddress, start time.Time, kind rpcKind, args, resp any) (sizes, error) {
 	deadline := n.deadline(start)
-	c, reused, err := n.connect(addr, deadline, start)
+	c, reused, err := n.connectFor(kind, addr, deadline, start)
 	if err != nil {
 		return sizes{}, err
 	}
 	c.usedAt = start
 	answered, err := c.call(deadline, kind, n.newTime, args, resp)
-	if err != nil && reused && !answered && lostWhileIdle(err) {
+	if err != nil && reused && !answered && lostWhileIdle(err) && !c.home.hasRefused(kind, err) {
 		n.discard(c, err)
 		n.drop(addr, errors.New("another connection to the peer was dead"))
 		if c, err = n.dial(addr, deadline); err != nil {
 			return sizes{}, err
 		}
+		c.usedAt = start
 		_, err = c.call(deadline, kind, n.newTime, args, resp)
+	}
+	if kind == rpcRequestPreVote {
+		err = c.home.learnPreVotes(err)
 	}
 	size := c.last
 	if err == nil {
 		c.traffic.answered(start)
 	}
-	n.release(c, err)
+	n.release(c, kind, err)
 	return size, err
+}
+
+// connectFor is connect, but a peer that has refused a pre-vote gets the next one on
+// a connection of its own: it closes that, too, if it has none.
+func (n *NetworkTransport) connectFor(kind rpcKind, addr ServerAddress, deadline, now time.Time) (c *conn, reused bool, err error) {
+	if kind == rpcRequestPreVote && n.refusesPreVotes(addr) {
+		c, err = n.dial(addr, deadline)
+		return c, false, err
+	}
+	return n.connect(addr, deadline, now)
 }
 
 func (n *NetworkTransport) reportBegin(kind rpcKind, target ServerAddress, start time.Time, args any) {
@@ -385,16 +408,37 @@ func lend(hook func(*CallEvent), event *CallEvent) {
 // after a timeout, when the peer may be at work on it, nor after a Close of
 // our own.
 func lostWhileIdle(err error) bool {
-	return !isTimeout(err) && !errors.Is(err, errStreamsClosed) && !errors.Is(err, ErrTransportShutdown)
+	return !isTimeout(err) && !errors.Is(err, errStreamsClosed) && !errors.Is(err, ErrClosePeer) && !errors.Is(err, ErrTransportShutdown)
 }
 
 // release gives a connection back after a call that ended with err.
-func (n *NetworkTransport) release(c *conn, err error) {
-	if c.failure() != nil {
+func (n *NetworkTransport) release(c *conn, kind rpcKind, err error) {
+	switch {
+	case c.failure() != nil:
 		n.discard(c, err)
-		return
+	case c.mayBeLate(err):
+		if !n.tasks.start(func() { n.awaitLate(c, kind) }) {
+			n.discard(c, err)
+		}
+	default:
+		c.spent = 0
+		n.put(c)
 	}
-	n.put(c)
+}
+
+// awaitLate keeps a connection whose answer comes late because it had to be made
+// first. Over a long link no call would ever succeed if each had to do both within
+// its Timeout: the next one finds the connection.
+func (n *NetworkTransport) awaitLate(c *conn, kind rpcKind) {
+	_ = c.raw.SetReadDeadline(c.usedAt.Add(c.spent + n.timeout))
+	c.spent = 0
+	err := c.await()
+	if err != nil {
+		err = c.hangUp(err)
+	} else {
+		err = c.receive(kind, newResponse(kind))
+	}
+	n.release(c, kind, err)
 }
 
 // explain is the package's explain, but an error that comes of the transport's
@@ -429,61 +473,7 @@ func (n *NetworkTransport) connect(addr ServerAddress, deadline, now time.Time) 
 	if c := n.get(addr, now); c != nil {
 		return c, true, nil
 	}
-	c, err = n.dial(addr, deadline)
-	return c, false, err
-}
-
-// dial opens a new connection. One that CloseStreams overtook while it was
-// being made is not used, and made again.
-func (n *NetworkTransport) dial(addr ServerAddress, deadline time.Time) (*conn, error) {
-	if err := n.addresses.mayDial(addr); err != nil {
-		return nil, err
-	}
-	t, isNew := n.beginDial(addr)
-	defer t.endDial()
-	if isNew {
-		n.sweep() // one address often takes the place of another
-	}
-	for {
-		generation := n.current()
-		raw, err := n.dialAndReport(addr, deadline)
-		if err != nil {
-			n.addresses.doubt(addr)
-			return nil, fmt.Errorf("dial: %w", err)
-		}
-		c := newConn(raw, addr, n.timeout, &n.tasks)
-		c.in.SetLimit("the limit of an answer", maxAnswerBytes)
-		c.introduce(&n.hooks, t, false)
-		err = n.add(c, generation)
-		if err == nil {
-			return c, nil
-		}
-		_ = c.close(err)
-		if !errors.Is(err, errStale) {
-			return nil, err
-		}
-	}
-}
-
-func (n *NetworkTransport) dialAndReport(addr ServerAddress, deadline time.Time) (net.Conn, error) {
-	dialed := n.hooks.Dialed
-	if dialed == nil {
-		return n.dialRaw(addr, deadline)
-	}
-	start := sinceEpoch()
-	raw, err := n.dialRaw(addr, deadline)
-	e := DialEvent{Peer: addr, Took: sinceEpoch() - start, Err: err}
-	if err != nil && n.IsShutdown() {
-		e.Err = ErrTransportShutdown // which has ended it
-	}
-	dialed(e)
-	return raw, err
-}
-
-func (n *NetworkTransport) dialRaw(addr ServerAddress, deadline time.Time) (net.Conn, error) {
-	ctx, cancel := n.dialContext(deadline)
-	defer cancel()
-	return dialStream(ctx, n.stream, addr)
+	return n.await(addr, deadline, now, false)
 }
 
 // dialContext returns a context that ends at the deadline and on Close.
@@ -494,58 +484,6 @@ func (n *NetworkTransport) dialContext(deadline time.Time) (context.Context, con
 	return context.WithDeadline(n.life, deadline)
 }
 
-// dialStream dials with a stream layer, and gives up when ctx is done.
-func dialStream(ctx context.Context, stream StreamLayer, addr ServerAddress) (net.Conn, error) {
-	if d, ok := stream.(contextDialer); ok {
-		raw, err := d.DialContext(ctx, addr)
-		if err != nil && ctx.Err() != nil {
-			err = contextError(ctx, err)
-		}
-		return raw, err
-	}
-	return dialAside(ctx, stream, addr)
-}
-
-func contextError(ctx context.Context, err error) error {
-	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
-		return timeoutError("i/o timeout")
-	}
-	return err
-}
-
-// dialAside runs a Dial that cannot be cancelled on a goroutine of its own, so
-// that the call ends with ctx whatever Dial does. Close cannot wait for that
-// goroutine; what it still brings is closed.
-func dialAside(ctx context.Context, stream StreamLayer, addr ServerAddress) (net.Conn, error) {
-	var timeout time.Duration
-	if deadline, ok := ctx.Deadline(); ok {
-		if timeout = time.Until(deadline); timeout <= 0 {
-			return nil, timeoutError("i/o timeout")
-		}
-	}
-	type result struct {
-		raw net.Conn
-		err error
-	}
-	results := make(chan result)
-	go func() {
-		raw, err := stream.Dial(addr, timeout)
-		select {
-		case results <- result{raw, err}:
-		case <-ctx.Done():
-			if err == nil {
-				_ = raw.Close()
-			}
-		}
-	}()
-	select {
-	case r := <-results:
-		return r.raw, r.err
-	case <-ctx.Done():
-		return nil, contextError(ctx, ctx.Err())
-	}
-}
-
 // CloseStreams closes every connection, in use or idle, inbound or outgoing,
 // pipelines included; calls under way on them fail. The transport goes on with
 // new ones. It is for when peers have to authenticate again. It blocks for 5 ms,
@@ -554,7 +492,17 @@ func (n *NetworkTransport) CloseStreams() {
 	// A connection that its peer has made may still be on its way through
 	// Accept. It is one of those to close, so it gets the time to arrive.
 	pauseFor(acceptGrace, n.shutdownCh)
-	n.reset(errStreamsClosed, false)
+	n.reset(errStreamsClosed)
+}
+
+// ClosePeer implements [WithClosePeer]. address is the one that is dialled, which a
+// ServerAddressProvider may have given. Inbound connections stay open, and so does a
+// snapshot whose reader blocks until that returns. A dial that cannot be ended
+// (see [StreamLayer]) goes on, and what it brings is closed.
+func (n *NetworkTransport) ClosePeer(address ServerAddress) {
+	for _, c := range n.takePeer(address, ErrClosePeer) {
+		_ = c.close(ErrClosePeer)
+	}
 }
 
 // IsShutdown reports whether the transport is shut down: Close was called, or its
@@ -575,9 +523,11 @@ func (n *NetworkTransport) down() error {
 // it says so then.
 func (n *NetworkTransport) Close() error {
 	if n.beginShutdown() {
+		dials := n.endDials()
 		// First what the transport itself has: a layer's Close may wait.
-		n.reset(ErrTransportShutdown, true)
+		n.reset(ErrTransportShutdown)
 		_ = n.stream.Close()
+		n.awaitDials(dials)
 	}
 	return n.tasks.wait()
 }
@@ -590,8 +540,5 @@ func (n *NetworkTransport) beginShutdown() (first bool) {
 	}
 	n.shutdown = true
 	close(n.shutdownCh)
-	if n.end != nil {
-		n.end()
-	}
 	return true
 }

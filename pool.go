@@ -1,10 +1,11 @@
 package raftwire
 
 import (
+	"container/list"
 	"errors"
-	"maps"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -14,18 +15,38 @@ var errStreamsClosed = errors.New("connection closed by CloseStreams")
 // errPeerGone is what idle connections end with whose peer has ended them.
 var errPeerGone = errors.New("the peer closed the idle connection")
 
+// ErrClosePeer is the cause of the [OpError] that calls return which ClosePeer has
+// ended.
+var ErrClosePeer = errors.New("ended by ClosePeer")
+
 // pool knows every open connection of a transport, and keeps the idle outgoing
-// ones for each peer. It dials nothing and waits for nothing but a look at a
-// connection's state.
+// ones for each peer. It waits for nothing but a look at a connection's state.
 type pool struct {
 	maxPool int
 
 	connPoolLock sync.Mutex // protects following
 	connPool     map[ServerAddress][]*conn
 	open         map[*conn]struct{} // idle and in use, both directions
-	traffic      map[ServerAddress]*traffic
+	peers        map[ServerAddress]*peerConns
+	busy         list.List // of peerConns with a connection, a dial or a call that waits
+	unused       list.List // of the others; the one left last is at the back
+	dials        dials
 	generation   int // of connections; CloseStreams begins a new one
 	closed       bool
+}
+
+// peerConns is what there is to an address that was dialled. All but traffic and
+// preVotes is protected by pool.connPoolLock.
+type peerConns struct {
+	addr    ServerAddress
+	traffic traffic
+	open    map[*conn]struct{}
+	dials   []*dial       // under way, in the order of their beginning
+	waiting []*connWaiter // calls that wait for a connection, likewise
+	place   *list.Element
+	isBusy  bool // place is in pool.busy
+
+	preVotes atomic.Int32 // a preVoteState
 }
 
 // get takes an idle connection to addr that is alive, or returns nil. The one
@@ -45,6 +66,11 @@ func (p *pool) get(addr ServerAddress, now time.Time) *conn {
 func (p *pool) pop(addr ServerAddress) *conn {
 	p.connPoolLock.Lock()
 	defer p.connPoolLock.Unlock()
+	return p.popIdle(addr)
+}
+
+// popIdle is called with connPoolLock held.
+func (p *pool) popIdle(addr ServerAddress) *conn {
 	idle := p.connPool[addr]
 	if len(idle) == 0 {
 		delete(p.connPool, addr) // perhaps nobody asks for it again
@@ -57,15 +83,17 @@ func (p *pool) pop(addr ServerAddress) *conn {
 	return c
 }
 
-// put gives a connection back after an answer was read to its end. It is kept
-// unless it is closed, the pool for its peer is full, or bytes are left over
-// that belong to no request.
+// put gives a connection back after an answer was read to its end, or one that
+// was dialled for a call that has gone. It goes to a call that waits for one; else
+// it is kept, unless it is closed, the pool for its peer is full, or bytes are left
+// over that belong to no request.
 func (p *pool) put(c *conn) {
 	if c.in.Buffered() > 0 {
 		p.discard(c, errors.New("the peer sent more than an answer"))
 		return
 	}
-	if !canPeek(c.raw) {
+	if !canPeek(c.raw) || c.isUnused() && isSecuredConn(c.raw) {
+		// TLS may have a ticket to read before the first answer comes.
 		c.startWatching()
 	} else if !c.isDrained() {
 		p.discard(c, errors.New("the peer sent more than an answer, or has gone"))
@@ -79,10 +107,24 @@ func (p *pool) put(c *conn) {
 func (p *pool) push(c *conn) bool {
 	p.connPoolLock.Lock()
 	defer p.connPoolLock.Unlock()
-	if _, open := p.open[c]; !open || c.retired || len(p.connPool[c.peer]) >= p.maxPool {
+	if _, open := p.open[c]; !open || c.retired || p.maxPool == 0 {
 		return false
 	}
-	p.connPool[c.peer] = append(p.connPool[c.peer], c)
+	if w := c.home.nextFor(c); w != nil {
+		p.deliver(c.home, w, delivery{conn: c, pooled: true})
+		return true
+	}
+	idle := p.connPool[c.peer]
+	if len(idle) >= p.maxPool {
+		return false
+	}
+	// The ones that were never used come first: a peer does not wait long for the
+	// first request of a connection.
+	at := len(idle)
+	for at > 0 && !c.isUnused() && idle[at-1].isUnused() {
+		at--
+	}
+	p.connPool[c.peer] = slices.Insert(idle, at, c)
 	return true
 }
 
@@ -91,7 +133,16 @@ func (p *pool) discard(c *conn, why error) {
 	_ = c.close(why)
 	p.connPoolLock.Lock()
 	defer p.connPoolLock.Unlock()
+	p.forget(c)
+}
+
+// forget is called with connPoolLock held.
+func (p *pool) forget(c *conn) {
 	delete(p.open, c)
+	if c.home != nil {
+		delete(c.home.open, c)
+		p.sort(c.home)
+	}
 }
 
 // drop closes the idle connections to addr.
@@ -111,34 +162,52 @@ func (p *pool) retire(addr ServerAddress) {
 func (p *pool) markRetired(addr ServerAddress) {
 	p.connPoolLock.Lock()
 	defer p.connPoolLock.Unlock()
-	for c := range p.open {
-		c.retired = c.retired || c.peer == addr
+	peer := p.peers[addr]
+	if peer == nil {
+		return
 	}
+	for c := range peer.open {
+		c.retired = true
+	}
+	p.cancelAbandoned(peer, errAddressLeft)
 }
 
-// sweep closes the idle connections whose peers have gone. Their addresses may
-// have gone with them, and then nobody would ask for them again.
+// sweepPeers is at how many peers sweep looks. It is called once for each new
+// address, so that those with dead connections are never more than a fraction of
+// those with live ones.
+const sweepPeers = 8
+
+// sweep closes the idle connections of some peers that have gone. Their addresses
+// may have gone with them, and then nobody would ask for them again.
 func (p *pool) sweep() {
 	for _, c := range p.takeDead() {
 		p.discard(c, errPeerGone)
 	}
 }
 
-// takeDead takes the dead out of the pool. It waits for nothing: a look at a
-// socket does not, nor does a watch that found the end of its connection.
+// takeDead takes the dead out of the pool, of the peers whose turn it is. It waits
+// for nothing: a look at a socket does not, nor does a watch that found the end of
+// its connection.
 func (p *pool) takeDead() (dead []*conn) {
 	p.connPoolLock.Lock()
 	defer p.connPoolLock.Unlock()
-	for addr, idle := range p.connPool {
-		p.connPool[addr] = slices.DeleteFunc(idle, func(c *conn) bool {
+	for range min(sweepPeers, p.busy.Len()) {
+		next := p.busy.Front()
+		p.busy.MoveToBack(next)
+		addr := next.Value.(*peerConns).addr
+		idle := slices.DeleteFunc(p.connPool[addr], func(c *conn) bool {
 			gone := c.isDead()
 			if gone {
 				dead = append(dead, c)
 			}
 			return gone
 		})
+		if len(idle) > 0 {
+			p.connPool[addr] = idle
+		} else {
+			delete(p.connPool, addr)
+		}
 	}
-	maps.DeleteFunc(p.connPool, func(_ ServerAddress, idle []*conn) bool { return len(idle) == 0 })
 	return dead
 }
 
@@ -157,6 +226,11 @@ var errStale = errors.New("connection from before CloseStreams")
 func (p *pool) add(c *conn, generation int) error {
 	p.connPoolLock.Lock()
 	defer p.connPoolLock.Unlock()
+	return p.addConn(c, generation)
+}
+
+// addConn is called with connPoolLock held.
+func (p *pool) addConn(c *conn, generation int) error {
 	if p.closed {
 		return ErrTransportShutdown
 	}
@@ -168,20 +242,23 @@ func (p *pool) add(c *conn, generation int) error {
 		p.connPool = make(map[ServerAddress][]*conn)
 	}
 	p.open[c] = struct{}{}
+	if c.home != nil {
+		c.home.open[c] = struct{}{}
+		p.sort(c.home)
+	}
 	return nil
 }
 
-// reset closes every open connection and begins a new generation. If final, no
-// further connection is accepted.
-func (p *pool) reset(why error, final bool) {
-	for c := range p.renew(final) {
+// reset closes every open connection and begins a new generation.
+func (p *pool) reset(why error) {
+	for c := range p.renew() {
 		_ = c.close(why)
 	}
 }
 
 // renew empties the pool and returns what was open: the connections are closed
 // without holding the lock.
-func (p *pool) renew(final bool) map[*conn]struct{} {
+func (p *pool) renew() map[*conn]struct{} {
 	p.connPoolLock.Lock()
 	defer p.connPoolLock.Unlock()
 	open := p.open
@@ -190,6 +267,82 @@ func (p *pool) renew(final bool) map[*conn]struct{} {
 		p.connPool = make(map[ServerAddress][]*conn)
 	}
 	p.generation++
-	p.closed = p.closed || final
+	for _, peer := range p.busyPeers() {
+		clear(peer.open)
+		p.cancelAbandoned(peer, errStreamsClosed)
+		p.sort(peer)
+	}
 	return open
+}
+
+// takePeer takes everything to an address out of the pool: calls that wait for a
+// connection end with why, and so do dials. The caller closes the connections.
+func (p *pool) takePeer(addr ServerAddress, why error) (conns []*conn) {
+	p.connPoolLock.Lock()
+	defer p.connPoolLock.Unlock()
+	peer := p.peers[addr]
+	if peer == nil {
+		return nil
+	}
+	for len(peer.waiting) > 0 {
+		p.deliver(peer, peer.waiting[0], delivery{err: why})
+	}
+	for _, d := range peer.dials {
+		p.cancel(d, why)
+	}
+	for c := range peer.open {
+		conns = append(conns, c)
+		p.forget(c)
+	}
+	delete(p.connPool, addr)
+	return conns
+}
+
+// maxPeersKnown is how many addresses are remembered to which there is nothing any
+// more. More only come together where addresses change all the time.
+const maxPeersKnown = 1000
+
+// peer returns what there is to an address, and whether the address is new.
+// connPoolLock is held.
+func (p *pool) peer(addr ServerAddress) (peer *peerConns, isNew bool) {
+	if peer := p.peers[addr]; peer != nil {
+		return peer, false
+	}
+	if p.peers == nil {
+		p.peers = make(map[ServerAddress]*peerConns)
+	}
+	peer = &peerConns{addr: addr, open: make(map[*conn]struct{})}
+	peer.place = p.unused.PushBack(peer)
+	p.peers[addr] = peer
+	return peer, true
+}
+
+// sort puts a peer, to which something has come or from which something has gone,
+// among the busy ones or the others. connPoolLock is held.
+func (p *pool) sort(peer *peerConns) {
+	isBusy := len(peer.open)+len(peer.dials)+len(peer.waiting) > 0
+	if isBusy == peer.isBusy {
+		return
+	}
+	peer.isBusy = isBusy
+	from, to := &p.unused, &p.busy
+	if !isBusy {
+		from, to = to, from
+		delete(p.connPool, peer.addr)
+	}
+	from.Remove(peer.place)
+	peer.place = to.PushBack(peer)
+	if p.unused.Len() > maxPeersKnown {
+		oldest := p.unused.Remove(p.unused.Front()).(*peerConns)
+		delete(p.peers, oldest.addr)
+	}
+}
+
+// busyPeers is called with connPoolLock held.
+func (p *pool) busyPeers() []*peerConns {
+	peers := make([]*peerConns, 0, p.busy.Len())
+	for e := p.busy.Front(); e != nil; e = e.Next() {
+		peers = append(peers, e.Value.(*peerConns))
+	}
+	return peers
 }

@@ -62,6 +62,7 @@ func (n *NetworkTransport) sendSnapshot(addr ServerAddress, start time.Time, arg
 	if err != nil {
 		return sizes{}, err
 	}
+	c.usedAt = start
 	defer n.discard(c, errors.New("snapshot sent"))
 	s := snapshotSender{conn: c, answered: make(chan struct{}), pacer: &n.snapshotPace, progress: newProgress(c, args.Size)}
 	if err := c.send(deadline, rpcInstallSnapshot, n.newTime, args); err != nil {

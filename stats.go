@@ -31,7 +31,7 @@ type PeerStats struct {
 	Idle int
 	// InUse is how many connections carry a call, a snapshot or a pipeline.
 	InUse int
-	// Dialing is how many are being made.
+	// Dialing is how many are being made, also for calls that have given up.
 	Dialing int
 	// InFlight is how many requests have been sent, or are being sent, and not
 	// been answered: calls, snapshots, and those in pipelines.
@@ -134,69 +134,16 @@ func (t *tasks) pipelines() []*pipeline {
 func (p *pool) stats() []PeerStats {
 	p.connPoolLock.Lock()
 	defer p.connPoolLock.Unlock()
-	peers := make([]PeerStats, 0, len(p.traffic))
-	for addr, t := range p.traffic {
-		s := t.stats(addr)
+	peers := make([]PeerStats, 0, len(p.peers))
+	for addr, peer := range p.peers {
+		s := peer.traffic.stats(addr)
 		s.Idle = len(p.connPool[addr])
-		s.InUse = -s.Idle // of those that are open, counted next
+		s.InUse = len(peer.open) - s.Idle
+		s.Dialing = len(peer.dials)
 		peers = append(peers, s)
 	}
 	slices.SortFunc(peers, func(a, b PeerStats) int { return cmp.Compare(a.Peer, b.Peer) })
-	for c := range p.open {
-		if !c.inbound {
-			find(peers, c.peer).InUse++
-		}
-	}
 	return peers
-}
-
-// maxPeersKnown is how many addresses are remembered. More only come together
-// where addresses change all the time.
-const maxPeersKnown = 1024
-
-// beginDial returns the counters of an address that is being dialled, until
-// endDial, and whether the address is new.
-func (p *pool) beginDial(addr ServerAddress) (t *traffic, isNew bool) {
-	p.connPoolLock.Lock()
-	defer p.connPoolLock.Unlock()
-	t = p.traffic[addr]
-	if isNew = t == nil; isNew {
-		t = p.meet(addr)
-	}
-	t.dialing.Add(1)
-	return t, isNew
-}
-
-func (t *traffic) endDial() { t.dialing.Add(-1) }
-
-// meet makes the counters of an address. connPoolLock is held.
-func (p *pool) meet(addr ServerAddress) *traffic {
-	if p.traffic == nil {
-		p.traffic = make(map[ServerAddress]*traffic)
-	}
-	if len(p.traffic) >= maxPeersKnown {
-		p.forgetPeers()
-	}
-	t := new(traffic)
-	p.traffic[addr] = t
-	return t
-}
-
-// forgetPeers forgets the addresses to which there is no connection.
-// connPoolLock is held.
-func (p *pool) forgetPeers() {
-	known := make(map[ServerAddress]*traffic)
-	for c := range p.open {
-		if !c.inbound {
-			known[c.peer] = c.traffic
-		}
-	}
-	for addr, t := range p.traffic {
-		if t.dialing.Load() > 0 {
-			known[addr] = t
-		}
-	}
-	p.traffic = known
 }
 
 // traffic counts what goes to and comes from a peer, or all inbound
@@ -204,7 +151,6 @@ func (p *pool) forgetPeers() {
 type traffic struct {
 	in, out     atomic.Uint64 // bytes
 	lastSuccess atomic.Int64  // Unix time in ns; 0 for never
-	dialing     atomic.Int32
 }
 
 func (t *traffic) read(n int64)  { t.in.Add(uint64(n)) }
@@ -221,7 +167,6 @@ func (t *traffic) answered(start time.Time) {
 func (t *traffic) stats(addr ServerAddress) PeerStats {
 	s := PeerStats{
 		Peer:     addr,
-		Dialing:  int(t.dialing.Load()),
 		BytesIn:  t.in.Load(),
 		BytesOut: t.out.Load(),
 	}

@@ -275,6 +275,8 @@ func (l *TLSStreamLayer) dialHandshake(ctx context.Context, conn *tls.Conn) erro
 	return err
 }
 
+func (l *TLSStreamLayer) canCancelDials() bool { return canCancel(l.inner) }
+
 // Dial is [TLSStreamLayer.DialContext] with a limit of its own; 0 means no
 // limit but HandshakeTimeout.
 func (l *TLSStreamLayer) Dial(address ServerAddress, timeout time.Duration) (net.Conn, error) {

@@ -87,6 +87,17 @@ type WithClose interface {
 	Close() error
 }
 
+// WithClosePeer is implemented by transports that can let one peer go.
+type WithClosePeer interface {
+	// ClosePeer ends what is under way to a peer: calls, pipelines, snapshots and
+	// attempts to connect. They fail within 100 ms with an [*OpError] that matches
+	// [ErrClosePeer], and are not tried again; only a snapshot whose reader blocks
+	// waits for that. Its idle connections are closed. Other peers, and what the
+	// peer itself has sent, are not touched, and later calls work as before. It may
+	// be called by any goroutine.
+	ClosePeer(peer ServerAddress)
+}
+
 // WithPeers is implemented by transports whose routes are made by hand, as
 // those in memory.
 type WithPeers interface {

@@ -245,6 +245,21 @@ func explainAnswer(err error, consumed int64) error {
 	return fmt.Errorf("this is no Raft peer's answer: %w", err)
 }
 
+// newResponse returns the response that answers a request of this kind.
+func newResponse(kind rpcKind) any {
+	switch kind {
+	case rpcAppendEntries:
+		return new(AppendEntriesResponse)
+	case rpcRequestVote:
+		return new(RequestVoteResponse)
+	case rpcInstallSnapshot:
+		return new(InstallSnapshotResponse)
+	case rpcTimeoutNow:
+		return new(TimeoutNowResponse)
+	}
+	return new(RequestPreVoteResponse)
+}
+
 // clearResponse zeroes resp, so that a failed call leaves nothing stale: a
 // Raft core reuses responses.
 func clearResponse(resp any) {
