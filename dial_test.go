@@ -1,0 +1,456 @@
+package raftwire_test
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"runtime"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+	"weak"
+
+	"github.com/raftwire/raftwire"
+	"github.com/raftwire/raftwire/faultnet"
+	"github.com/raftwire/raftwire/internal/testca"
+	"github.com/stretchr/testify/require"
+)
+
+// dialer counts the dials of the layer that it is put over, and can make them slow or
+// hang.
+type dialer struct {
+	*faultnet.Layer
+	takes    time.Duration
+	hangs    atomic.Bool // until the dial's context ends
+	begun    atomic.Int32
+	underWay atomic.Int32
+}
+
+func newDialer(t *testing.T, network *faultnet.Network, host string) *dialer {
+	layer, err := network.Host(host).Listen()
+	require.NoError(t, err)
+	return &dialer{Layer: layer}
+}
+
+func (d *dialer) DialContext(ctx context.Context, addr raftwire.ServerAddress) (net.Conn, error) {
+	d.begun.Add(1)
+	d.underWay.Add(1)
+	defer d.underWay.Add(-1)
+	var slow <-chan time.Time
+	if !d.hangs.Load() {
+		slow = time.NewTimer(max(1, d.takes)).C
+	}
+	select {
+	case <-slow:
+		return d.Layer.DialContext(ctx, addr)
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+func (d *dialer) Dial(addr raftwire.ServerAddress, timeout time.Duration) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), timeout)
+	defer cancel()
+	return d.DialContext(ctx, addr)
+}
+
+// plain is a layer without DialContext.
+type plain struct {
+	net.Listener
+	dial func(addr raftwire.ServerAddress, timeout time.Duration) (net.Conn, error)
+}
+
+func (p plain) Dial(addr raftwire.ServerAddress, timeout time.Duration) (net.Conn, error) {
+	return p.dial(addr, timeout)
+}
+
+// putOver are stream layers of all makes, over a dialer.
+var putOver = map[string]func(t *testing.T, d *dialer, ca *testca.Authority) raftwire.StreamLayer{
+	"DialContext": func(_ *testing.T, d *dialer, _ *testca.Authority) raftwire.StreamLayer { return d },
+	"Dial":        func(_ *testing.T, d *dialer, _ *testca.Authority) raftwire.StreamLayer { return plain{d, d.Dial} },
+	"TLS": func(t *testing.T, d *dialer, ca *testca.Authority) raftwire.StreamLayer {
+		return overTLS(t, d, ca)
+	},
+	"TLS over Dial": func(t *testing.T, d *dialer, ca *testca.Authority) raftwire.StreamLayer {
+		return overTLS(t, plain{d, d.Dial}, ca)
+	},
+	"Mux": func(t *testing.T, d *dialer, _ *testca.Authority) raftwire.StreamLayer {
+		return overMux(t, d, raftwire.FirstByte(7))
+	},
+	"Mux over TLS": func(t *testing.T, d *dialer, ca *testca.Authority) raftwire.StreamLayer {
+		return overMux(t, overTLS(t, d, ca), raftwire.ALPN("raft"))
+	},
+}
+
+func overTLS(t *testing.T, inner raftwire.StreamLayer, ca *testca.Authority) raftwire.StreamLayer {
+	layer, err := raftwire.NewTLSStreamLayer(inner, secure(ca.Issue(), ca))
+	require.NoError(t, err)
+	return layer
+}
+
+func overMux(t *testing.T, inner raftwire.StreamLayer, key raftwire.MuxKey) raftwire.StreamLayer {
+	mux, err := raftwire.NewMux(raftwire.MuxConfig{Listener: inner})
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = mux.Close() })
+	layer, err := mux.Layer(key)
+	require.NoError(t, err)
+	return layer
+}
+
+// A connection that takes longer than a call may take is made nevertheless, and
+// serves the calls that follow.
+func TestDial_ServesALaterCallIfItTakesLongerThanTimeout(t *testing.T) {
+	for name, put := range putOver {
+		t.Run(name, func(t *testing.T) {
+			onFakeTime(t, func(t *testing.T, network *faultnet.Network) {
+				ca := testca.New()
+				slow, fast := newDialer(t, network, "a"), newDialer(t, network, "b")
+				slow.takes = testTimeout * 3 / 2
+				a := transport(t, withStream(put(t, slow, ca)))
+				serve(t, transport(t, withStream(put(t, fast, ca))), accept)
+				require.Equal(t, testTimeout, elapsed(func() { requireTimeout(t, appendOnce(a, "b")) }))
+				require.LessOrEqual(t, elapsed(func() { require.NoError(t, appendOnce(a, "b")) }), testTimeout/2+prompt)
+				pause(slow.takes)
+				for range 3 {
+					require.LessOrEqual(t, elapsed(func() { require.NoError(t, appendOnce(a, "b")) }), prompt)
+				}
+				require.LessOrEqual(t, slow.begun.Load(), int32(2), "one for each of the first two calls")
+			})
+		})
+	}
+}
+
+// Where dialling and answering take longer than Timeout only together, the second
+// call finds the connection of the first one, and its answer is not taken for that of
+// the first.
+func TestCall_KeepsAConnectionWhoseAnswerIsLateBecauseItHadToBeDialled(t *testing.T) {
+	for name, put := range putOver {
+		t.Run(name, func(t *testing.T) {
+			onFakeTime(t, func(t *testing.T, network *faultnet.Network) {
+				ca := testca.New()
+				slow, fast := newDialer(t, network, "a"), newDialer(t, network, "b")
+				slow.takes = testTimeout * 6 / 10
+				a := transport(t, withStream(put(t, slow, ca)))
+				serve(t, transport(t, withStream(put(t, fast, ca))), acceptAfter(testTimeout*6/10))
+				call := func(number uint64) (resp raftwire.AppendEntriesResponse, err error) {
+					err = a.AppendEntries("b", "b", appendRequest(number), &resp)
+					return resp, err
+				}
+				_, err := call(1)
+				requireTimeout(t, err)
+				for number := uint64(2); number < 5; number++ {
+					resp, err := call(number)
+					require.NoError(t, err)
+					require.Equal(t, number, resp.LastLog)
+				}
+			})
+		})
+	}
+}
+
+// A snapshot waits for a connection of its own, and takes one that a call has left.
+func TestInstallSnapshot_UsesADialThatWasLeft(t *testing.T) {
+	onFakeTime(t, func(t *testing.T, network *faultnet.Network) {
+		slow := newDialer(t, network, "a")
+		slow.takes = testTimeout * 3 / 2
+		a := transport(t, withStream(slow))
+		serve(t, listen(t, network, "b"), accept)
+		requireTimeout(t, installSnapshot(a, "b", "body"))
+		require.NoError(t, installSnapshot(a, "b", "body"))
+	})
+}
+
+// Dials that hang are few, whoever calls and however often; the error says what
+// hangs. A layer put over one that hangs makes no difference.
+func TestDial_HungOnesAreBounded(t *testing.T) {
+	const short = 50 * time.Millisecond
+	for name, put := range putOver {
+		for _, concurrent := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s, concurrently %v", name, concurrent), func(t *testing.T) {
+				onFakeTime(t, func(t *testing.T, network *faultnet.Network) {
+					hung := newDialer(t, network, "a")
+					hung.hangs.Store(true)
+					a := transport(t, withStream(put(t, hung, testca.New())), withTimeout(short))
+					fail := func() { requireTimeout(t, appendOnce(a, "b")) }
+					for range 200 {
+						if concurrent {
+							go fail()
+						} else {
+							require.Equal(t, short, elapsed(fail))
+						}
+					}
+					pass(short)
+					require.LessOrEqual(t, hung.underWay.Load(), int32(4))
+					require.LessOrEqual(t, a.Stats().Peers[0].Dialing, 4)
+					for i := range 100 {
+						go func() { _ = appendOnce(a, raftwire.ServerAddress(fmt.Sprint("peer-", i))) }()
+					}
+					pass(short)
+					require.LessOrEqual(t, hung.underWay.Load(), int32(64))
+					pass(30 * time.Second)
+					require.Zero(t, hung.underWay.Load())
+				})
+			})
+		}
+	}
+}
+
+// stuckDial is a Dial that heeds nothing.
+type stuckDial struct {
+	release  chan struct{}
+	begun    atomic.Int32
+	underWay atomic.Int32
+	dial     func() (net.Conn, error)
+}
+
+func (s *stuckDial) Dial(raftwire.ServerAddress, time.Duration) (net.Conn, error) {
+	s.begun.Add(1)
+	s.underWay.Add(1)
+	defer s.underWay.Add(-1)
+	<-s.release
+	return s.dial()
+}
+
+func TestDial_OnesThatCannotBeEndedAreBounded(t *testing.T) {
+	for name, put := range map[string]func(t *testing.T, layer raftwire.StreamLayer) raftwire.StreamLayer{
+		"Dial":          func(_ *testing.T, layer raftwire.StreamLayer) raftwire.StreamLayer { return layer },
+		"TLS over Dial": func(t *testing.T, layer raftwire.StreamLayer) raftwire.StreamLayer { return overTLS(t, layer, testca.New()) },
+		"Mux over Dial": func(t *testing.T, layer raftwire.StreamLayer) raftwire.StreamLayer {
+			return overMux(t, layer, raftwire.FirstByte(7))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			onFakeTime(t, func(t *testing.T, network *faultnet.Network) {
+				layer, err := network.Host("a").Listen()
+				require.NoError(t, err)
+				stuck := &stuckDial{release: make(chan struct{}), dial: func() (net.Conn, error) { return nil, io.EOF }}
+				a := transport(t, withStream(put(t, plain{layer, stuck.Dial})))
+				for range 100 {
+					go func() { requireTimeout(t, appendOnce(a, "b")) }()
+				}
+				pass(testTimeout)
+				err = appendOnce(a, "b")
+				require.ErrorContains(t, err, "AppendEntries to b: dial: i/o timeout: 4 dials to the address hang, the first for 2s: the StreamLayer's Dial does not return")
+				require.EqualValues(t, 4, stuck.underWay.Load())
+				for i := range 100 {
+					go func() { _ = appendOnce(a, raftwire.ServerAddress(fmt.Sprint("peer-", i))) }()
+				}
+				pass(testTimeout)
+				require.EqualValues(t, 64, stuck.underWay.Load())
+				require.ErrorContains(t, appendOnce(a, "another"), "64 dials hang, to this address and others")
+
+				close(stuck.release)
+				synctest.Wait()
+				require.Zero(t, stuck.underWay.Load())
+				require.ErrorIs(t, appendOnce(a, "b"), io.EOF)
+			})
+		})
+	}
+}
+
+// What still hangs when the transport is closed keeps none of its memory, and what it
+// brings is closed.
+func TestDial_ThatHangsHoldsNoMemoryAfterClose(t *testing.T) {
+	layer, err := raftwire.NewTCPStreamLayer(raftwire.TCPConfig{Bind: "127.0.0.1:0"})
+	require.NoError(t, err)
+	ours, theirs := net.Pipe()
+	stuck := &stuckDial{release: make(chan struct{}), dial: func() (net.Conn, error) { return ours, nil }}
+	closed := func() weak.Pointer[raftwire.NetworkTransport] {
+		a := raftwire.NewNetworkTransportWithConfig(config(withStream(plain{layer, stuck.Dial}), withTimeout(time.Minute)))
+		result := make(chan error)
+		go func() { result <- appendOnce(a, "b") }()
+		for stuck.underWay.Load() == 0 {
+			runtime.Gosched()
+		}
+		require.NoError(t, a.Close())
+		require.Equal(t, raftwire.ErrTransportShutdown, <-result)
+		return weak.Make(a)
+	}()
+	for range 100 {
+		if closed.Value() == nil {
+			break
+		}
+		runtime.GC()
+	}
+	require.Nil(t, closed.Value(), "the transport is still in memory")
+	close(stuck.release)
+	_, err = theirs.Read(make([]byte, 1))
+	require.ErrorIs(t, err, io.EOF)
+}
+
+// While old dials hang, a peer that has come back is reached at once: by any of
+// several callers, and by one where dials cannot be ended.
+func TestDial_ReachesAPeerThatComesBackWhileOldOnesHang(t *testing.T) {
+	for name, put := range putOver {
+		t.Run(name, func(t *testing.T) {
+			onFakeTime(t, func(t *testing.T, network *faultnet.Network) {
+				ca := testca.New()
+				hung, sound := newDialer(t, network, "a"), newDialer(t, network, "b")
+				hung.hangs.Store(true)
+				a := transport(t, withStream(put(t, hung, ca)))
+				serve(t, transport(t, withStream(put(t, sound, ca))), accept)
+				count := 3 // heartbeats, entries, votes
+				if strings.HasSuffix(name, "Dial") {
+					count = 1
+				}
+				for range 20 {
+					var callers sync.WaitGroup
+					for range count {
+						callers.Go(func() { requireTimeout(t, appendOnce(a, "b")) })
+					}
+					callers.Wait()
+				}
+				hung.hangs.Store(false)
+				require.LessOrEqual(t, elapsed(func() { require.NoError(t, appendOnce(a, "b")) }), prompt)
+				pass(time.Minute) // the old ones end
+			})
+		})
+	}
+}
+
+// A call takes what comes first: here a connection that another one gives back.
+func TestDial_ACallTakesAConnectionThatIsGivenBack(t *testing.T) {
+	onFakeTime(t, func(t *testing.T, network *faultnet.Network) {
+		hung := newDialer(t, network, "a")
+		a, b := transport(t, withStream(hung)), listen(t, network, "b")
+		first, second := make(chan error, 1), make(chan error, 1)
+		go func() { first <- appendOnce(a, "b") }()
+		rpc := <-b.Consumer()
+		hung.hangs.Store(true)
+		go func() { second <- appendOnce(a, "b") }()
+		synctest.Wait()
+		accept(rpc)
+		require.NoError(t, <-first)
+		serve(t, b, accept)
+		require.LessOrEqual(t, elapsed(func() { require.NoError(t, <-second) }), prompt)
+		require.Equal(t, 1, a.Stats().Peers[0].Dialing)
+	})
+}
+
+// A dial is told once, with the time that it took and not that of its call.
+func TestDial_IsToldOnceWithItsOwnTime(t *testing.T) {
+	onFakeTime(t, func(t *testing.T, network *faultnet.Network) {
+		slow := newDialer(t, network, "a")
+		slow.takes = testTimeout * 3 / 2
+		seen := new(events)
+		a := transport(t, withStream(slow), withHooks(seen.hooks()))
+		serve(t, listen(t, network, "b"), accept)
+		requireTimeout(t, appendOnce(a, "b"))
+		pass(testTimeout)
+		require.Equal(t, []raftwire.DialEvent{{Peer: "b", Took: slow.takes}}, seen.dialed)
+		require.Equal(t, 1, a.Stats().Peers[0].Idle)
+	})
+}
+
+// A connection from before CloseStreams is not kept for later.
+func TestCloseStreams_EndsDialsWithoutACall(t *testing.T) {
+	onFakeTime(t, func(t *testing.T, network *faultnet.Network) {
+		slow := newDialer(t, network, "a")
+		slow.takes = testTimeout * 3 / 2
+		a := transport(t, withStream(slow))
+		listen(t, network, "b")
+		requireTimeout(t, appendOnce(a, "b"))
+		a.CloseStreams()
+		pass(time.Minute)
+		require.Zero(t, slow.underWay.Load())
+		require.Zero(t, network.OpenConns())
+	})
+}
+
+// nothing is a layer whose dials bring neither a connection nor an error.
+func TestDial_ThatBringsNothingIsAnError(t *testing.T) {
+	onFakeTime(t, func(t *testing.T, network *faultnet.Network) {
+		layer, err := network.Host("a").Listen()
+		require.NoError(t, err)
+		for _, conn := range []net.Conn{nil, (*net.TCPConn)(nil)} {
+			a := transport(t, withStream(plain{layer, func(raftwire.ServerAddress, time.Duration) (net.Conn, error) { return conn, nil }}))
+			for kind, call := range calls {
+				require.EqualError(t, call(a, "b"), kind+" to b: dial: the StreamLayer returned no connection and no error")
+			}
+			require.NoError(t, a.Close())
+		}
+	})
+}
+
+// oldPeer answers what peers before hashicorp/raft 1.7 answer, and closes a connection
+// on which a request for a pre-vote comes.
+type oldPeer struct {
+	knowsPreVotes atomic.Bool
+	refusals      atomic.Int32
+}
+
+func (o *oldPeer) listen(t *testing.T, network *faultnet.Network, host string) {
+	layer, err := network.Host(host).Listen()
+	require.NoError(t, err)
+	var serving sync.WaitGroup
+	t.Cleanup(func() { require.NoError(t, layer.Close()); serving.Wait() })
+	serving.Go(func() {
+		for conn, err := layer.Accept(); err == nil; conn, err = layer.Accept() {
+			serving.Go(func() { o.serve(conn) })
+		}
+	})
+}
+
+func (o *oldPeer) serve(conn net.Conn) {
+	defer func() { _ = conn.Close() }()
+	request := make([]byte, 4096)
+	for {
+		if _, err := conn.Read(request); err != nil {
+			return
+		}
+		if request[0] == 4 && !o.knowsPreVotes.Load() {
+			o.refusals.Add(1)
+			return
+		}
+		pause(time.Millisecond)
+		_, _ = io.WriteString(conn, "\xa0\xc0") // no error, the zero response
+	}
+}
+
+// A peer that has no pre-votes refuses each of them once, and the connections to it
+// are kept; when it has learnt them, all is as with other requests.
+func TestPreVote_IsRefusedOnceByAPeerThatHasNone(t *testing.T) {
+	onFakeTime(t, func(t *testing.T, network *faultnet.Network) {
+		peer := new(oldPeer)
+		peer.listen(t, network, "b")
+		a := listen(t, network, "a")
+		preVote := calls["RequestPreVote"]
+		var together sync.WaitGroup
+		for range 3 {
+			together.Go(func() { require.NoError(t, appendOnce(a, "b")) })
+		}
+		together.Wait()
+		require.Equal(t, 3, a.Stats().Peers[0].Idle)
+		for i := range 10 {
+			err := preVote(a, "b")
+			require.ErrorIs(t, err, io.EOF)
+			require.ErrorContains(t, err, "the peer may be too old for pre-votes")
+			require.EqualValues(t, i+1, peer.refusals.Load())
+			require.Equal(t, 2, a.Stats().Peers[0].Idle, "of the first one the connection was used")
+			require.NoError(t, appendOnce(a, "b"))
+		}
+		peer.knowsPreVotes.Store(true)
+		for range 3 {
+			require.NoError(t, preVote(a, "b"))
+		}
+		require.Equal(t, 3, a.Stats().Peers[0].Idle)
+	})
+}
+
+// Once a peer has answered a pre-vote, a connection that is lost at the moment of its
+// use costs no failed one.
+func TestPreVote_IsTriedOnceMoreIfThePeerHasThem(t *testing.T) {
+	onFakeTime(t, func(t *testing.T, network *faultnet.Network) {
+		peer := new(oldPeer)
+		peer.knowsPreVotes.Store(true)
+		peer.listen(t, network, "b")
+		a := listen(t, network, "a")
+		require.NoError(t, calls["RequestPreVote"](a, "b"))
+		network.Link("a", "b").ResetAfter(1)
+		require.NoError(t, calls["RequestPreVote"](a, "b"))
+	})
+}
