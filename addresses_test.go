@@ -3,6 +3,7 @@ package raftwire_test
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"strings"
 	"sync"
 	"testing"
@@ -314,4 +315,50 @@ func TestAProviderThatHangsHoldsUpNobody(t *testing.T) {
 			})
 		})
 	}
+}
+
+// everybody is at an address of their own.
+type everybody struct{}
+
+func (everybody) ServerAddr(id raftwire.ServerID) (raftwire.ServerAddress, error) {
+	return raftwire.ServerAddress("host-" + id), nil
+}
+
+// Addresses and IDs that come and go leave nothing behind, however many there are.
+func TestTransport_KeepsLittleOfAddressesAndServersThatCameAndWent(t *testing.T) {
+	refused := errors.New("refused")
+	layer := &plainLayer{dial: func() (net_, error) { return nil, refused }}
+	a := transport(t, withStream(layer), withProvider(everybody{}))
+	fail := func(from, to int) {
+		for i := from; i < to; i++ {
+			id := raftwire.ServerID(fmt.Sprint(i))
+			err := a.AppendEntries(id, "fallback", appendRequest(1), new(raftwire.AppendEntriesResponse))
+			require.ErrorIs(t, err, refused)
+		}
+	}
+	fail(0, 5000)
+	before := liveHeap()
+	fail(5000, 100_000)
+	require.Less(t, int64(liveHeap())-int64(before), int64(1<<20))
+	require.LessOrEqual(t, len(a.Stats().Peers), 1024)
+}
+
+// A call that fails costs the same after many servers were seen. Of several rounds
+// the fastest counts: others have to do with the machine.
+func TestCall_CostsNoMoreWhenItFailsAfterManyServersWereSeen(t *testing.T) {
+	layer := &plainLayer{dial: func() (net_, error) { return nil, errors.New("refused") }}
+	a := transport(t, withStream(layer), withProvider(&directory{addr: "b"}), withoutFallback)
+	ask := func(id raftwire.ServerID) { _ = a.EncodePeer(id, "") }
+	cost := func() time.Duration {
+		fastest := time.Hour
+		for range 200 {
+			fastest = min(fastest, elapsed(func() { _ = appendOnce(a, "b") }))
+		}
+		return fastest
+	}
+	few := cost()
+	for i := range 20_000 {
+		ask(raftwire.ServerID(fmt.Sprint("server-", i)))
+	}
+	require.Less(t, cost(), 10*few+time.Millisecond)
 }

@@ -217,8 +217,10 @@ func (s *stuckDial) Dial(raftwire.ServerAddress, time.Duration) (net.Conn, error
 
 func TestDial_OnesThatCannotBeEndedAreBounded(t *testing.T) {
 	for name, put := range map[string]func(t *testing.T, layer raftwire.StreamLayer) raftwire.StreamLayer{
-		"Dial":          func(_ *testing.T, layer raftwire.StreamLayer) raftwire.StreamLayer { return layer },
-		"TLS over Dial": func(t *testing.T, layer raftwire.StreamLayer) raftwire.StreamLayer { return overTLS(t, layer, testca.New()) },
+		"Dial": func(_ *testing.T, layer raftwire.StreamLayer) raftwire.StreamLayer { return layer },
+		"TLS over Dial": func(t *testing.T, layer raftwire.StreamLayer) raftwire.StreamLayer {
+			return overTLS(t, layer, testca.New())
+		},
 		"Mux over Dial": func(t *testing.T, layer raftwire.StreamLayer) raftwire.StreamLayer {
 			return overMux(t, layer, raftwire.FirstByte(7))
 		},

@@ -1,0 +1,119 @@
+package raftwire
+
+import (
+	"fmt"
+	"net"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+	"github.com/stretchr/testify/require"
+)
+
+// poolOf returns a pool with an idle connection to each of some addresses; each look
+// at one is counted, and finds it as alive says.
+func poolOf(addresses int, looks *int, alive *bool) *pool {
+	p := &pool{maxPool: 3}
+	for i := range addresses {
+		raw, _ := net.Pipe()
+		c := newConn(raw, ServerAddress(fmt.Sprint("peer-", i)), 0, new(tasks))
+		c.peek = func() bool { *looks++; return *alive }
+		p.connPoolLock.Lock()
+		c.home, _ = p.peer(c.peer)
+		p.connPoolLock.Unlock()
+		c.introduce(new(Hooks), &c.home.traffic, false)
+		if err := p.add(c, 0); err != nil || !p.push(c) {
+			panic("the pool refuses a connection")
+		}
+	}
+	return p
+}
+
+// However many peers there are, a new one costs a look at a few connections. All come
+// to their turn.
+func TestPool_LooksAtFewConnectionsForANewAddress(t *testing.T) {
+	const peers = 4000
+	looks, alive := 0, true
+	p := poolOf(peers, &looks, &alive)
+	for range 100 {
+		looks = 0
+		p.sweep()
+		require.LessOrEqual(t, looks, sweepPeers)
+	}
+	alive = false
+	for range peers / sweepPeers {
+		p.sweep()
+	}
+	require.Empty(t, p.open)
+	require.Empty(t, p.connPool)
+	require.Zero(t, p.busy.Len())
+	require.Len(t, p.peers, maxPeersKnown)
+	require.NotNil(t, p.peers["peer-3999"], "those that were left last are remembered")
+}
+
+// What has a new address is found without a look at the others.
+func TestPool_RetiresTheConnectionsOfOneAddress(t *testing.T) {
+	looks, alive := 0, true
+	p := poolOf(100, &looks, &alive)
+	inUse := p.pop("peer-7")
+	p.retire("peer-7")
+	require.True(t, inUse.retired)
+	require.False(t, p.push(inUse))
+	p.discard(inUse, errPeerGone)
+	require.Zero(t, looks)
+	require.Len(t, p.open, 99)
+}
+
+type oneAddress struct{}
+
+func (oneAddress) ServerAddr(ServerID) (ServerAddress, error) { return "b", nil }
+
+// What is known of servers is bounded, and so is what a failing call looks at.
+func TestAddressBook_ForgetsServers(t *testing.T) {
+	b := &addressBook{provider: oneAddress{}, logger: hclog.NewNullLogger(), tasks: new(tasks), left: func(ServerAddress) {}}
+	ask := func(id ServerID, addr ServerAddress) {
+		b.mu.Lock()
+		e := b.entry(id)
+		e.asking = make(chan struct{})
+		b.mu.Unlock()
+		b.note(e, addr, nil)
+	}
+	for i := range 100_000 {
+		ask(ServerID(fmt.Sprint("server-", i)), ServerAddress(fmt.Sprint("address-", i%50_000)))
+	}
+	require.Len(t, b.entries, maxServersKnown)
+	require.Equal(t, maxServersKnown, b.recent.Len())
+	require.Len(t, b.places, maxServersKnown)
+	for i := range 2 * maxServersKnown {
+		ask(ServerID(fmt.Sprint("server-", i)), "b")
+	}
+	require.Len(t, b.places, 1)
+	require.Equal(t, addressPlace{servers: maxServersKnown, confirmed: maxServersKnown}, *b.places["b"])
+	b.doubt("b")
+	for _, e := range b.entries {
+		require.GreaterOrEqual(t, e.age(), addressFor)
+	}
+	ask("server-2000", "b")
+	require.Less(t, b.entries["server-2000"].age(), time.Duration(0))
+	ask("server-2000", "elsewhere")
+	require.Equal(t, maxServersKnown-1, b.places["b"].servers)
+}
+
+// Whoever waits for an answer about a server gets it, also if the server has been
+// forgotten meanwhile.
+func TestAddressBook_AnswersAboutAServerThatWasForgotten(t *testing.T) {
+	b := &addressBook{provider: oneAddress{}, logger: hclog.NewNullLogger(), tasks: new(tasks), left: func(ServerAddress) {}}
+	b.mu.Lock()
+	e := b.entry("server")
+	e.asking = make(chan struct{})
+	for i := range maxServersKnown {
+		b.entry(ServerID(fmt.Sprint("server-", i)))
+	}
+	b.mu.Unlock()
+	require.NotContains(t, b.entries, ServerID("server"))
+	answered := e.asking
+	b.note(e, "b", nil)
+	<-answered
+	require.Equal(t, addressAnswer{addr: "b"}, b.answerOf(e))
+	require.Empty(t, b.places)
+}
