@@ -91,6 +91,7 @@ func TestNetworkTransportConforms(t *testing.T) {
 					t.Cleanup(func() { requireNothingLeft(t, network) })
 					return newStreamTransports(t, network, n, o, v.change)
 				},
+				NewSlow:  slowStreamTransports(v.change),
 				FakeTime: true,
 			})
 		})
@@ -110,6 +111,18 @@ func newStreamTransports(t testing.TB, network *faultnet.Network, n int, o trans
 	return all
 }
 
+// slowStreamTransports returns a Maker's NewSlow. Without a pool nothing could be
+// kept for the next call.
+func slowStreamTransports(change func(*raftwire.NetworkTransportConfig)) func(testing.TB, int, transporttest.Options, time.Duration) []raftwire.Transport {
+	return func(t testing.TB, n int, o transporttest.Options, connecting time.Duration) []raftwire.Transport {
+		return newStreamTransports(t, faultnet.New(1), n, o, func(config *raftwire.NetworkTransportConfig) {
+			config.Stream = &dialer{Layer: config.Stream.(*faultnet.Layer), takes: connecting}
+			change(config)
+			config.MaxPool = max(1, config.MaxPool)
+		})
+	}
+}
+
 // requireNothingLeft checks that closed transports have closed everything.
 func requireNothingLeft(t testing.TB, network *faultnet.Network) {
 	require.Zero(t, network.OpenConns(), "connections were left open")
@@ -126,6 +139,7 @@ func TestTLSTransportConforms(t *testing.T) {
 					t.Cleanup(func() { requireNothingLeft(t, network) })
 					return newTLSTransports(t, network, n, o)
 				},
+				NewSlow:  slowTLSTransports,
 				FakeTime: true,
 			})
 		})
@@ -141,6 +155,15 @@ func newTLSTransports(t testing.TB, network *faultnet.Network, n int, o transpor
 		all = append(all, raftwire.NewNetworkTransportWithConfig(config))
 	}
 	return all
+}
+
+func slowTLSTransports(t testing.TB, n int, o transporttest.Options, connecting time.Duration) []raftwire.Transport {
+	ca := testca.New()
+	return slowStreamTransports(func(config *raftwire.NetworkTransportConfig) {
+		secured, err := raftwire.NewTLSStreamLayer(config.Stream, secure(ca.Issue(), ca))
+		require.NoError(t, err)
+		config.Stream = secured
+	})(t, n, o, connecting)
 }
 
 func TestTLSOverTCPConforms(t *testing.T) {

@@ -263,3 +263,22 @@ func TestTheSeamIsUsed(t *testing.T) {
 	}
 	require.Nil(t, to.(*InmemTransport).pump)
 }
+
+// ClosePeer reaches the transport that is wrapped.
+func TestClosePeer_EndsACall(t *testing.T) {
+	config := networkConfig()
+	config.Timeout = time.Minute
+	from, err := NewTCPTransportWithConfig("127.0.0.1:0", nil, config)
+	require.NoError(t, err)
+	defer from.Close()
+	to, err := NewTCPTransportWithConfig("127.0.0.1:0", nil, networkConfig())
+	require.NoError(t, err)
+	defer to.Close()
+	result := make(chan error, 1)
+	go func() {
+		result <- from.RequestVote("b", to.LocalAddr(), new(raft.RequestVoteRequest), new(raft.RequestVoteResponse))
+	}()
+	<-to.Consumer()
+	from.ClosePeer(to.LocalAddr())
+	require.ErrorIs(t, <-result, raftwire.ErrClosePeer)
+}

@@ -129,6 +129,14 @@ func (t *Transport) TimeoutNow(id raft.ServerID, target raft.ServerAddress, args
 	return raftError(err)
 }
 
+// ClosePeer ends what is under way to a peer, and closes the idle connections to it:
+// see [raftwire.WithClosePeer]. With a transport that cannot it does nothing.
+func (t *Transport) ClosePeer(peer raft.ServerAddress) {
+	if inner, ok := t.inner.(raftwire.WithClosePeer); ok {
+		inner.ClosePeer(raftwire.ServerAddress(peer))
+	}
+}
+
 // Close closes the wrapped transport, if it can be closed, and ends every
 // goroutine of the wrapper.
 func (t *Transport) Close() error {

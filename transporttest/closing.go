@@ -23,6 +23,8 @@ var closeCases = []testCase{
 	{"after Close nothing is delivered, and Consumer stays open", Close, nothingDelivered},
 	{"after Close the handler gets no heartbeats", Close | HeartbeatHandler, noHeartbeats},
 	{"an answer after Close is harmless", Close, answerAfterClose},
+	{"ClosePeer ends what is under way to one peer, and nothing else", 0, closePeer},
+	{"ClosePeer settles the futures of pipelines to one peer, and no others", Pipelines, closePeerSettlesPipelines},
 	{"Close settles the futures of all pipelines", Close | Pipelines, closeSettlesPipelines},
 	{"Close ends an AppendEntries that waits for a place in a pipeline", Close | Pipelines | Windows, closeEndsPipelinedAppend},
 }
@@ -227,4 +229,76 @@ func closeEndsPipelinedAppend(t *tester) {
 		t.requireFailed(waiting.future)
 	}
 	t.requireWithin(promptly, begin)
+}
+
+// closer is what can let one peer go.
+func (p *pair) closer() raftwire.WithClosePeer {
+	closer, ok := p.sender.(raftwire.WithClosePeer)
+	if !ok {
+		p.Skipf("%T does not implement raftwire.WithClosePeer", p.sender)
+	}
+	return closer
+}
+
+// peers returns a sender with two receivers.
+func (t *tester) peers(o Options) (one, other *pair) {
+	made := t.transports(3, o)
+	return &pair{tester: t, sender: made[0], receiver: made[1]}, &pair{tester: t, sender: made[0], receiver: made[2]}
+}
+
+func closePeer(t *tester) {
+	one, other := t.peers(Options{Timeout: generous})
+	closer := one.closer()
+	back := &pair{tester: t, sender: one.receiver, receiver: one.sender}
+	inbound := back.start(func() error { return back.ownAnswer(7) })
+	received := back.take()
+	var kept []raftwire.RPC
+	ended := one.sendAll(func() { one.take() })
+	going := other.sendAll(func() { kept = append(kept, other.take()) })
+	s := one.install(1<<40, endless{})
+	one.take()
+	s.requirePending()
+	begin := time.Now()
+	closer.ClosePeer(one.to())
+	for _, c := range ended {
+		one.requireClosePeer(c.wait())
+		require.Equal(t, c.none(), c.resp, c.name)
+	}
+	one.requireClosePeer(s.requireFailed())
+	t.requireWithin(promptly, begin)
+	one.requireNoRequest()
+	echo(received)
+	require.NoError(t, inbound.wait())
+	for i, c := range going {
+		c.requirePending()
+		answerWith(nil, nil)(kept[i])
+		require.NoError(t, c.wait(), c.name)
+	}
+	one.requireUsable()
+	other.requireUsable()
+}
+
+func closePeerSettlesPipelines(t *tester) {
+	one, other := t.peers(Options{Timeout: generous, Window: 10})
+	closer := one.closer()
+	ended, going := one.pipeline(), other.pipeline()
+	futures := ended.sendNumbered(1, 9)
+	kept := going.sendNumbered(1, 1)
+	begin := time.Now()
+	closer.ClosePeer(one.to())
+	for _, future := range futures {
+		one.requireClosePeer(t.start(future.Error).wait())
+	}
+	t.requireWithin(promptly, begin)
+	echo(other.take())
+	require.NoError(t, t.start(kept[0].Error).wait())
+	require.NoError(t, ended.line.Close())
+}
+
+func (p *pair) requireClosePeer(err error) {
+	p.Helper()
+	require.ErrorIs(p, err, raftwire.ErrClosePeer)
+	var op *raftwire.OpError
+	require.ErrorAs(p, err, &op)
+	require.Equal(p, p.to(), op.Peer)
 }

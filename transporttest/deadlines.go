@@ -15,6 +15,8 @@ var deadlineCases = []testCase{
 	{"a snapshot that nobody answers ends", 0, nobodyAnswersSnapshot},
 	{"a late answer is not taken for that of another call", 0, lateAnswer},
 	{"a request whose caller has gone is not delivered", 0, callerGone},
+	{"a connection that takes longer than the timeout serves a later call", 0, slowConnection},
+	{"a connection that takes its time serves a later call although the first has no time for its answer", 0, slowConnectionAndAnswer},
 	{"without a timeout a call waits for as long as it takes", 0, noTimeout},
 	{"without a timeout a call ends with Close", Close, noTimeoutEndsWithClose},
 }
@@ -109,6 +111,44 @@ func callerGone(t *tester) {
 	}
 	p.requireNoRequest()
 	p.requireUsable()
+}
+
+func slowConnection(t *tester) {
+	p := t.slowPair(Options{Timeout: short}, short*3/2)
+	p.serve(echo)
+	first := p.start(func() error { return p.ownAnswer(1) })
+	t.requireTimeout(first.wait())
+	first.requireTook(short)
+	p.requireReached(2)
+}
+
+func slowConnectionAndAnswer(t *tester) {
+	p := t.slowPair(Options{Timeout: short}, short*3/5)
+	p.serve(func(rpc raftwire.RPC) {
+		t.pause(short * 3 / 5)
+		echo(rpc)
+	})
+	first := p.start(func() error { return p.ownAnswer(1) })
+	t.requireTimeout(first.wait())
+	p.requireReached(2)
+}
+
+// requireReached checks that one of the next calls succeeds, with its own answer: how
+// many it takes may depend on a real clock.
+func (p *pair) requireReached(number int) {
+	p.Helper()
+	tries := 5
+	if p.maker.FakeTime {
+		tries = 1
+	}
+	var err error
+	for range tries {
+		if err = p.start(func() error { return p.ownAnswer(number) }).wait(); err == nil {
+			return
+		}
+		p.requireTimeout(err)
+	}
+	require.NoError(p, err, "no call is ever answered")
 }
 
 func noTimeout(t *tester) {

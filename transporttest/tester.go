@@ -52,7 +52,23 @@ func (t *tester) has(f Feature) bool { return t.maker.Without&f == 0 }
 func (t *tester) transports(n int, o Options) []raftwire.Transport {
 	t.Helper()
 	t.options = o
-	made := t.maker.New(t.TB, n, o)
+	return t.closeLater(n, t.maker.New(t.TB, n, o))
+}
+
+// slowPair is pair with transports that take so long to connect. It skips the case if
+// there are none.
+func (t *tester) slowPair(o Options, connecting time.Duration) *pair {
+	t.Helper()
+	if t.maker.NewSlow == nil {
+		t.Skip("Maker.NewSlow is nil")
+	}
+	t.options = o
+	made := t.closeLater(2, t.maker.NewSlow(t.TB, 2, o, connecting))
+	return &pair{tester: t, sender: made[0], receiver: made[1]}
+}
+
+func (t *tester) closeLater(n int, made []raftwire.Transport) []raftwire.Transport {
+	t.Helper()
 	require.Len(t, made, n, "Maker.New returned another number of transports")
 	for _, transport := range made {
 		if c, ok := transport.(raftwire.WithClose); ok {

@@ -33,6 +33,11 @@ type Maker struct {
 	// raftwire.WithClose; anything else is for t.Cleanup.
 	New func(t testing.TB, n int, o Options) []raftwire.Transport
 
+	// NewSlow is New for transports that take so long to connect to a peer; the
+	// layer under them waits, and heeds a context as it would otherwise. nil skips
+	// the cases that need it.
+	NewSlow func(t testing.TB, n int, o Options, connecting time.Duration) []raftwire.Transport
+
 	// Without names what the transport does not have; cases that need it are
 	// skipped. The zero value expects everything.
 	Without Feature

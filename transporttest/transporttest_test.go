@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"runtime"
 	"strings"
@@ -12,6 +13,7 @@ import (
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/hashicorp/go-hclog"
 	"github.com/stretchr/testify/require"
@@ -85,17 +87,32 @@ func (r *recorder) found() []string {
 }
 
 func soundMaker() Maker {
-	return Maker{FakeTime: true, New: newSound}
+	return Maker{FakeTime: true, New: newSound, NewSlow: newSlowSound}
 }
 
-func newSound(t testing.TB, n int, o Options) []raftwire.Transport {
+func newSound(t testing.TB, n int, o Options) []raftwire.Transport { return newSlowSound(t, n, o, 0) }
+
+// slowLayer takes its time to connect.
+type slowLayer struct {
+	*faultnet.Layer
+	connecting time.Duration
+}
+
+func (l slowLayer) DialContext(ctx context.Context, addr raftwire.ServerAddress) (net.Conn, error) {
+	wait, cancel := context.WithTimeout(ctx, l.connecting)
+	defer cancel()
+	<-wait.Done()
+	return l.Layer.DialContext(ctx, addr)
+}
+
+func newSlowSound(t testing.TB, n int, o Options, connecting time.Duration) []raftwire.Transport {
 	network := faultnet.New(1)
 	var all []raftwire.Transport
 	for i := range n {
 		layer, err := network.Host(fmt.Sprintf("host-%d", i)).Listen()
 		require.NoError(t, err)
 		sound := raftwire.NewNetworkTransportWithConfig(&raftwire.NetworkTransportConfig{
-			Stream:          layer,
+			Stream:          slowLayer{layer, connecting},
 			MaxPool:         3,
 			MaxRPCsInFlight: o.Window,
 			Timeout:         o.Timeout,
@@ -108,23 +125,25 @@ func newSound(t testing.TB, n int, o Options) []raftwire.Transport {
 }
 
 func brokenMaker(b broken) Maker {
+	newSlow := func(t testing.TB, n int, o Options, connecting time.Duration) []raftwire.Transport {
+		if b.options != nil {
+			b.options(&o)
+		}
+		var all []raftwire.Transport
+		common := new(shared)
+		for _, sound := range newSlowSound(t, n, o, max(1, b.slower)*connecting) {
+			all = append(all, b.wrap(&wrapper{
+				NetworkTransport: sound.(*raftwire.NetworkTransport),
+				end:              t.Context(),
+				shared:           common,
+			}))
+		}
+		return all
+	}
 	return Maker{
 		FakeTime: true,
-		New: func(t testing.TB, n int, o Options) []raftwire.Transport {
-			if b.options != nil {
-				b.options(&o)
-			}
-			var all []raftwire.Transport
-			common := new(shared)
-			for _, sound := range newSound(t, n, o) {
-				all = append(all, b.wrap(&wrapper{
-					NetworkTransport: sound.(*raftwire.NetworkTransport),
-					end:              t.Context(),
-					shared:           common,
-				}))
-			}
-			return all
-		},
+		New:      func(t testing.TB, n int, o Options) []raftwire.Transport { return newSlow(t, n, o, 0) },
+		NewSlow:  newSlow,
 	}
 }
 
@@ -146,6 +165,7 @@ type broken struct {
 	name     string
 	sentence string
 	options  func(o *Options)
+	slower   time.Duration // times NewSlow's connecting
 	wrap     func(w *wrapper) raftwire.Transport
 
 	// complaint is what the suite says of it; "" means that any will do.
@@ -221,6 +241,23 @@ var brokenTransports = []broken{
 		sentence: "a window of one, or less than zero, is no pipelining",
 		wrap:     func(w *wrapper) raftwire.Transport { return wrapping{w} },
 	}, {
+		name:     "ends dials too early",
+		sentence: "a connection that takes longer than the timeout serves a later call",
+		slower:   10,
+		wrap:     asIs,
+	}, {
+		name:     "forgets a connection whose answer is late",
+		sentence: "a connection that takes its time serves a later call although the first has no time for its answer",
+		wrap:     func(w *wrapper) raftwire.Transport { return forgetting{w} },
+	}, {
+		name:     "lets no peer go",
+		sentence: "ClosePeer ends what is under way to one peer, and nothing else",
+		wrap:     func(w *wrapper) raftwire.Transport { return clinging{w} },
+	}, {
+		name:     "lets all peers go",
+		sentence: "ClosePeer settles the futures of pipelines to one peer, and no others",
+		wrap:     func(w *wrapper) raftwire.Transport { return sweeping{w} },
+	}, {
 		name:     "pads short snapshots",
 		sentence: "a snapshot that is shorter than its size is an error at once",
 		wrap:     func(w *wrapper) raftwire.Transport { return padding{w} },
@@ -238,6 +275,25 @@ var brokenTransports = []broken{
 		wrap:     newConsumerCloser,
 	},
 }
+
+// forgetting closes its connections after a timeout.
+type forgetting struct{ *wrapper }
+
+func (f forgetting) AppendEntries(id raftwire.ServerID, to raftwire.ServerAddress, args *raftwire.AppendEntriesRequest, resp *raftwire.AppendEntriesResponse) error {
+	err := f.wrapper.AppendEntries(id, to, args, resp)
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		f.CloseStreams()
+	}
+	return err
+}
+
+type clinging struct{ *wrapper }
+
+func (clinging) ClosePeer(raftwire.ServerAddress) {}
+
+type sweeping struct{ *wrapper }
+
+func (s sweeping) ClosePeer(raftwire.ServerAddress) { s.CloseStreams() }
 
 type vague struct{ *wrapper }
 
