@@ -81,6 +81,10 @@ var putOver = map[string]func(t *testing.T, d *dialer, ca *testca.Authority) raf
 	"Mux": func(t *testing.T, d *dialer, _ *testca.Authority) raftwire.StreamLayer {
 		return overMux(t, d, raftwire.FirstByte(7))
 	},
+	"TLS in a Mux": func(t *testing.T, d *dialer, ca *testca.Authority) raftwire.StreamLayer {
+		// With session tickets, which come before the first answer.
+		return muxLayer(t, raftwire.MuxConfig{Listener: d, TLS: mutual(ca, "node")}, raftwire.ALPN("raft"))
+	},
 	"Mux over TLS": func(t *testing.T, d *dialer, ca *testca.Authority) raftwire.StreamLayer {
 		return overMux(t, overTLS(t, d, ca), raftwire.ALPN("raft"))
 	},
@@ -93,7 +97,11 @@ func overTLS(t *testing.T, inner raftwire.StreamLayer, ca *testca.Authority) raf
 }
 
 func overMux(t *testing.T, inner raftwire.StreamLayer, key raftwire.MuxKey) raftwire.StreamLayer {
-	mux, err := raftwire.NewMux(raftwire.MuxConfig{Listener: inner})
+	return muxLayer(t, raftwire.MuxConfig{Listener: inner}, key)
+}
+
+func muxLayer(t *testing.T, config raftwire.MuxConfig, key raftwire.MuxKey) raftwire.StreamLayer {
+	mux, err := raftwire.NewMux(config)
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = mux.Close() })
 	layer, err := mux.Layer(key)
