@@ -116,6 +116,15 @@ func until(deadline time.Time) (expired <-chan time.Time, stop func() bool) {
 	return after(max(1, time.Until(deadline)))
 }
 
+// after is time.After with a stop; 0 or less is never.
+func after(d time.Duration) (<-chan time.Time, func() bool) {
+	if d <= 0 {
+		return nil, func() bool { return true }
+	}
+	timer := time.NewTimer(d)
+	return timer.C, timer.Stop
+}
+
 // noteSpent notes how much of its time the call had spent when its connection stood,
 // if that is much and the pool would keep the connection: see conn.mayBeLate.
 func (n *NetworkTransport) noteSpent(c *conn, deadline time.Time) {
@@ -511,19 +520,6 @@ func (p *peerConns) nextFor(c *conn) *connWaiter {
 	return nil
 }
 
-// endDials ends what is under way for good, tells of it, and returns it. Dials that
-// do not return are on their own from then on.
-func (n *NetworkTransport) endDials() []*dial {
-	dials, unreturned := n.disown()
-	for _, d := range unreturned {
-		n.reportDial(d, ErrTransportShutdown)
-	}
-	if n.end != nil {
-		n.end()
-	}
-	return dials
-}
-
 // disown closes the pool to dials.
 func (p *pool) disown() (all, unreturned []*dial) {
 	p.connPoolLock.Lock()
@@ -541,101 +537,4 @@ func (p *pool) disown() (all, unreturned []*dial) {
 		peer.dials = nil
 	}
 	return all, unreturned
-}
-
-// dialGrace is how long Close waits for dials that it has ended.
-const dialGrace = 100 * time.Millisecond
-
-// awaitDials waits for dials that end with their context, but not for ever: that of a
-// foreign layer may not.
-func (n *NetworkTransport) awaitDials(dials []*dial) {
-	if !n.canCancel {
-		return
-	}
-	expired, stop := after(dialGrace)
-	defer stop()
-	for _, d := range dials {
-		select {
-		case <-d.done:
-		case <-expired:
-			return
-		}
-	}
-}
-
-// ownGoroutine is the key of a context's value that says that nobody waits for the
-// goroutine that dials.
-type ownGoroutine struct{}
-
-// canCancel reports whether dials of stream end with their context. Layers that are
-// put over others end theirs as these do.
-func canCancel(stream StreamLayer) bool {
-	if over, ok := stream.(interface{ canCancelDials() bool }); ok {
-		return over.canCancelDials()
-	}
-	_, ok := stream.(contextDialer)
-	return ok
-}
-
-// dialStream dials with a stream layer, and gives up when ctx is done.
-func dialStream(ctx context.Context, stream StreamLayer, addr ServerAddress) (net.Conn, error) {
-	raw, err := dialAny(ctx, stream, addr)
-	switch {
-	case err != nil && ctx.Err() != nil:
-		return nil, contextError(ctx, err)
-	case err != nil:
-		return nil, err
-	case isNil(raw):
-		return nil, errNilConn
-	}
-	return raw, nil
-}
-
-func dialAny(ctx context.Context, stream StreamLayer, addr ServerAddress) (net.Conn, error) {
-	if d, ok := stream.(contextDialer); ok {
-		return d.DialContext(ctx, addr)
-	}
-	var timeout time.Duration
-	if deadline, ok := ctx.Deadline(); ok {
-		if timeout = time.Until(deadline); timeout <= 0 {
-			return nil, errTimeout
-		}
-	}
-	if ctx.Value(ownGoroutine{}) != nil {
-		return stream.Dial(addr, timeout)
-	}
-	return dialAside(ctx, stream, addr, timeout)
-}
-
-func contextError(ctx context.Context, err error) error {
-	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
-		return errTimeout
-	}
-	return err
-}
-
-// dialAside runs a Dial that cannot be cancelled on a goroutine of its own, so
-// that the call ends with ctx whatever Dial does. What it brings then is closed.
-func dialAside(ctx context.Context, stream StreamLayer, addr ServerAddress, timeout time.Duration) (net.Conn, error) {
-	type result struct {
-		raw net.Conn
-		err error
-	}
-	results := make(chan result)
-	go func() {
-		raw, err := stream.Dial(addr, timeout)
-		select {
-		case results <- result{raw, err}:
-		case <-ctx.Done():
-			if err == nil && !isNil(raw) {
-				_ = raw.Close()
-			}
-		}
-	}()
-	select {
-	case r := <-results:
-		return r.raw, r.err
-	case <-ctx.Done():
-		return nil, contextError(ctx, ctx.Err())
-	}
 }

@@ -103,15 +103,6 @@ func (s *inmemSnapshot) write(chunk []byte) error {
 	}
 }
 
-// after is time.After with a stop; 0 or less is never.
-func after(d time.Duration) (<-chan time.Time, func() bool) {
-	if d <= 0 {
-		return nil, func() bool { return true }
-	}
-	timer := time.NewTimer(d)
-	return timer.C, timer.Stop
-}
-
 // inmemBody is the consumer's end of an inmemSnapshot.
 type inmemBody struct {
 	snapshot *inmemSnapshot

@@ -484,6 +484,83 @@ func (n *NetworkTransport) dialContext(deadline time.Time) (context.Context, con
 	return context.WithDeadline(n.life, deadline)
 }
 
+// ownGoroutine is the key of a context's value that says that nobody waits for the
+// goroutine that dials.
+type ownGoroutine struct{}
+
+// canCancel reports whether dials of stream end with their context. Layers that are
+// put over others end theirs as these do.
+func canCancel(stream StreamLayer) bool {
+	if over, ok := stream.(interface{ canCancelDials() bool }); ok {
+		return over.canCancelDials()
+	}
+	_, ok := stream.(contextDialer)
+	return ok
+}
+
+// dialStream dials with a stream layer, and gives up when ctx is done.
+func dialStream(ctx context.Context, stream StreamLayer, addr ServerAddress) (net.Conn, error) {
+	raw, err := dialAny(ctx, stream, addr)
+	switch {
+	case err != nil && ctx.Err() != nil:
+		return nil, contextError(ctx, err)
+	case err != nil:
+		return nil, err
+	case isNil(raw):
+		return nil, errNilConn
+	}
+	return raw, nil
+}
+
+func dialAny(ctx context.Context, stream StreamLayer, addr ServerAddress) (net.Conn, error) {
+	if d, ok := stream.(contextDialer); ok {
+		return d.DialContext(ctx, addr)
+	}
+	var timeout time.Duration
+	if deadline, ok := ctx.Deadline(); ok {
+		if timeout = time.Until(deadline); timeout <= 0 {
+			return nil, errTimeout
+		}
+	}
+	if ctx.Value(ownGoroutine{}) != nil {
+		return stream.Dial(addr, timeout)
+	}
+	return dialAside(ctx, stream, addr, timeout)
+}
+
+func contextError(ctx context.Context, err error) error {
+	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		return errTimeout
+	}
+	return err
+}
+
+// dialAside runs a Dial that cannot be cancelled on a goroutine of its own, so
+// that the call ends with ctx whatever Dial does. What it brings then is closed.
+func dialAside(ctx context.Context, stream StreamLayer, addr ServerAddress, timeout time.Duration) (net.Conn, error) {
+	type result struct {
+		raw net.Conn
+		err error
+	}
+	results := make(chan result)
+	go func() {
+		raw, err := stream.Dial(addr, timeout)
+		select {
+		case results <- result{raw, err}:
+		case <-ctx.Done():
+			if err == nil && !isNil(raw) {
+				_ = raw.Close()
+			}
+		}
+	}()
+	select {
+	case r := <-results:
+		return r.raw, r.err
+	case <-ctx.Done():
+		return nil, contextError(ctx, ctx.Err())
+	}
+}
+
 // CloseStreams closes every connection, in use or idle, inbound or outgoing,
 // pipelines included; calls under way on them fail. The transport goes on with
 // new ones. It is for when peers have to authenticate again. It blocks for 5 ms,
@@ -530,6 +607,39 @@ func (n *NetworkTransport) Close() error {
 		n.awaitDials(dials)
 	}
 	return n.tasks.wait()
+}
+
+// endDials ends what is under way for good, tells of it, and returns it. Dials that
+// do not return are on their own from then on.
+func (n *NetworkTransport) endDials() []*dial {
+	dials, unreturned := n.disown()
+	for _, d := range unreturned {
+		n.reportDial(d, ErrTransportShutdown)
+	}
+	if n.end != nil {
+		n.end()
+	}
+	return dials
+}
+
+// dialGrace is how long Close waits for dials that it has ended.
+const dialGrace = 100 * time.Millisecond
+
+// awaitDials waits for dials that end with their context, but not for ever: that of a
+// foreign layer may not.
+func (n *NetworkTransport) awaitDials(dials []*dial) {
+	if !n.canCancel {
+		return
+	}
+	expired, stop := after(dialGrace)
+	defer stop()
+	for _, d := range dials {
+		select {
+		case <-d.done:
+		case <-expired:
+			return
+		}
+	}
 }
 
 func (n *NetworkTransport) beginShutdown() (first bool) {
