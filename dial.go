@@ -538,3 +538,17 @@ func (p *pool) disown() (all, unreturned []*dial) {
 	}
 	return all, unreturned
 }
+
+// ownGoroutine is the key of a context's value that says that nobody waits for the
+// goroutine that dials.
+type ownGoroutine struct{}
+
+// canCancel reports whether dials of stream end with their context. Layers that are
+// put over others end theirs as these do.
+func canCancel(stream StreamLayer) bool {
+	if over, ok := stream.(interface{ canCancelDials() bool }); ok {
+		return over.canCancelDials()
+	}
+	_, ok := stream.(contextDialer)
+	return ok
+}

@@ -484,20 +484,6 @@ func (n *NetworkTransport) dialContext(deadline time.Time) (context.Context, con
 	return context.WithDeadline(n.life, deadline)
 }
 
-// ownGoroutine is the key of a context's value that says that nobody waits for the
-// goroutine that dials.
-type ownGoroutine struct{}
-
-// canCancel reports whether dials of stream end with their context. Layers that are
-// put over others end theirs as these do.
-func canCancel(stream StreamLayer) bool {
-	if over, ok := stream.(interface{ canCancelDials() bool }); ok {
-		return over.canCancelDials()
-	}
-	_, ok := stream.(contextDialer)
-	return ok
-}
-
 // dialStream dials with a stream layer, and gives up when ctx is done.
 func dialStream(ctx context.Context, stream StreamLayer, addr ServerAddress) (net.Conn, error) {
 	raw, err := dialAny(ctx, stream, addr)
