@@ -27,6 +27,15 @@ const (
 	// connection if FirstByteTimeout is 0.
 	DefaultFirstByteTimeout = time.Minute
 
+	// MinSnapshotBytesPerSecond is the least average rate of a snapshot that is
+	// received. One that brings less falls behind, and ends once it is behind by
+	// SnapshotStallTimeout, or by Timeout if another peer's request waits for the
+	// core. Time in which nobody reads the body does not count.
+	MinSnapshotBytesPerSecond = 4 << 10
+
+	// defaultSnapshotStallTimeout is SnapshotStallTimeout if that is 0.
+	defaultSnapshotStallTimeout = time.Minute
+
 	// minInFlightForPipelining is the smallest window that pipelines.
 	minInFlightForPipelining = 2
 )
@@ -72,7 +81,7 @@ type NetworkTransportConfig struct {
 
 	// Timeout bounds every request from dialling to its answer, and the time
 	// without progress wherever something is transferred: inside an inbound
-	// message, in a snapshot's body in either direction, in writing an answer.
+	// message, in writing an answer. For snapshots see SnapshotStallTimeout.
 	// 0 means no limit: calls then end with an answer, an error or Close, and
 	// an inbound request that stalls keeps its connection, which makes room for
 	// others only if no whole request ever came on it; see MaxConns. Negative is
@@ -90,6 +99,14 @@ type NetworkTransportConfig struct {
 	// 10 Timeout and Timeout * Size / TimeoutScale, but no more than an hour,
 	// or Timeout if that is longer, and no limit if Timeout is 0. Negative is an error.
 	RestoreTimeout time.Duration
+
+	// SnapshotStallTimeout is how long a snapshot's body may make no progress, in
+	// either direction. A sender gives up earlier, after three Timeouts, if the peer
+	// answers no other request meanwhile. A receiver gives up as early as after
+	// Timeout if another peer's request waits for the core: many cores read the body
+	// on their main loop, and cannot vote meanwhile. 0 means a minute, or no limit if
+	// Timeout is 0. It is never shorter than Timeout. Negative is an error.
+	SnapshotStallTimeout time.Duration
 
 	// MaxDispatchAhead is how many requests of one inbound connection may be
 	// handed to Consumer before the first of them is answered. Requests stay
@@ -124,9 +141,10 @@ type NetworkTransportConfig struct {
 	FirstByteTimeout time.Duration
 
 	// MaxSnapshotBytesPerSecond is how fast snapshots are sent, all of a
-	// transport together; those under way at the same time take turns. A
-	// receiver gives one up that brings nothing for its Timeout, so each needs
-	// its share of what is allowed. 0 means no limit; negative is an error.
+	// transport together. Those under way at the same time get equal shares, but
+	// none less than twice MinSnapshotBytesPerSecond, since receivers would give it
+	// up: if there are too many for that, they exceed this limit together. 0 means
+	// no limit; what is less than one such share is an error.
 	MaxSnapshotBytesPerSecond int64
 
 	// Hooks are called when something has happened. The zero value calls
@@ -164,8 +182,10 @@ func (c *NetworkTransportConfig) check() error {
 		return fmt.Errorf("raftwire: NetworkTransportConfig.RestoreTimeout is %v: use 0 for the default, or a positive duration", c.RestoreTimeout)
 	case c.MaxDispatchAhead < 0:
 		return fmt.Errorf("raftwire: NetworkTransportConfig.MaxDispatchAhead is %d: use 0 for the default, or 1 for one request at a time", c.MaxDispatchAhead)
-	case c.MaxSnapshotBytesPerSecond < 0:
-		return fmt.Errorf("raftwire: NetworkTransportConfig.MaxSnapshotBytesPerSecond is %d: use 0 for no limit, or a number of bytes", c.MaxSnapshotBytesPerSecond)
+	case c.SnapshotStallTimeout < 0:
+		return fmt.Errorf("raftwire: NetworkTransportConfig.SnapshotStallTimeout is %v: use 0 for the default, or a positive duration", c.SnapshotStallTimeout)
+	case c.MaxSnapshotBytesPerSecond != 0 && c.MaxSnapshotBytesPerSecond < leastPace:
+		return fmt.Errorf("raftwire: NetworkTransportConfig.MaxSnapshotBytesPerSecond is %d: use 0 for no limit, or %d at least: receivers give up what is slower than %d bytes a second", c.MaxSnapshotBytesPerSecond, leastPace, MinSnapshotBytesPerSecond)
 	case c.MaxMessageBytes < 0:
 		return fmt.Errorf("raftwire: NetworkTransportConfig.MaxMessageBytes is %d: use 0 for no limit, or the largest request to accept", c.MaxMessageBytes)
 	}
@@ -179,6 +199,15 @@ func (c *NetworkTransportConfig) stream() StreamLayer {
 		return nil
 	}
 	return c.Stream
+}
+
+// stallLimits are those of snapshots.
+func (c *NetworkTransportConfig) stallLimits() stallLimits {
+	limits := defaultStallLimits(c.Timeout)
+	if c.SnapshotStallTimeout > 0 {
+		limits.timeout, limits.stall = c.Timeout, max(c.SnapshotStallTimeout, c.Timeout)
+	}
+	return limits
 }
 
 func (c *NetworkTransportConfig) maxRPCsInFlight() int {

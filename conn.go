@@ -2,6 +2,7 @@ package raftwire
 
 import (
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -398,10 +399,18 @@ func (c *conn) await() error {
 // has never answered had a reason: until then nothing was consumed.
 func (c *conn) hangUp(err error) error {
 	err = c.close(err)
+	if errors.Is(err, errno.TimedOut) {
+		return explainUnacknowledged(err)
+	}
 	if c.in.Consumed() > 0 || err != io.EOF && !errno.IsCut(err) {
 		return err
 	}
 	return fmt.Errorf("the peer closed the connection without an answer: its log says why (does it want TLS, or a Mux key?): %w", err)
+}
+
+// explainUnacknowledged says what it means that the system has ended a connection.
+func explainUnacknowledged(err error) error {
+	return fmt.Errorf("the peer's machine did not acknowledge what was sent to it, or did not take it, for as long as the system allows (TCP_USER_TIMEOUT or keep-alive, see TCPConfig): %w", err)
 }
 
 // receive reads an answer into resp, which is zero afterwards unless an answer

@@ -91,7 +91,7 @@ func (n *NetworkTransport) await(addr ServerAddress, deadline, now time.Time, un
 	if !deadline.IsZero() && time.Until(deadline) <= 0 {
 		return nil, false, fmt.Errorf("dial: %w", errTimeout)
 	}
-	expired, stop := until(deadline)
+	expired, stop := deadlineTimer(deadline)
 	defer stop()
 	for {
 		got, err := n.awaitOne(addr, expired, unused)
@@ -108,8 +108,8 @@ func (n *NetworkTransport) await(addr ServerAddress, deadline, now time.Time, un
 	}
 }
 
-// until returns a channel that yields at a time; zero is never.
-func until(deadline time.Time) (expired <-chan time.Time, stop func() bool) {
+// deadlineTimer returns a channel that yields at a time; zero is never.
+func deadlineTimer(deadline time.Time) (expired <-chan time.Time, stop func() bool) {
 	if deadline.IsZero() {
 		return after(0)
 	}
@@ -402,6 +402,7 @@ func (n *NetworkTransport) dialled(d *dial, raw net.Conn, err error) {
 		n.fail(d, err)
 		return
 	}
+	raiseUserTimeout(raw, n.timeout)
 	c := newConn(raw, d.addr, n.timeout, &n.tasks)
 	c.in.SetLimit("the limit of an answer", maxAnswerBytes)
 	c.home = home

@@ -29,6 +29,7 @@ type InmemLink struct {
 	latency time.Duration
 	jitter  time.Duration
 	loss    float64
+	success time.Time  // when the last request was made that was answered
 	random  *rand.Rand // nil without a network
 }
 
@@ -79,6 +80,16 @@ func (l *InmemLink) set(change func()) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	change()
+}
+
+// answered notes that a request that was made at start was answered.
+func (l *InmemLink) answered(start time.Time) { l.set(func() { l.success = start }) }
+
+// lastAnswered returns what answered was told last, or zero.
+func (l *InmemLink) lastAnswered() time.Time {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.success
 }
 
 // passage is a message on its way.

@@ -433,8 +433,8 @@ func TestInmemNetworkDisconnects(t *testing.T) {
 	})
 }
 
-// A lost chunk stalls a snapshot: the reader of its body fails after the
-// timeout, and the sender as well.
+// A lost chunk stalls a snapshot: the sender, to which the peer answers nothing
+// else either, gives up, and with it the reader of its body.
 func TestInmemNetworkStallsASnapshotThatHasLostAChunk(t *testing.T) {
 	inBubble(t, raftwire.InmemNetworkConfig{Latency: time.Millisecond}, func(t *testing.T, x *inmemRig) {
 		read := make(chan error, 1)
@@ -445,7 +445,7 @@ func TestInmemNetworkStallsASnapshotThatHasLostAChunk(t *testing.T) {
 			if err == nil {
 				_, err = io.Copy(io.Discard, rpc.Reader)
 			}
-			require.LessOrEqual(t, time.Since(start), testTimeout)
+			require.LessOrEqual(t, time.Since(start), 3*testTimeout)
 			read <- err
 		})
 		_, err := install(x.a, 1<<20, zeros{})

@@ -21,6 +21,8 @@ type inmemPipe struct {
 	err   error      // why it ended
 	left  bool       // gone is closed
 	taken bool       // the consumer has the request
+
+	waits bool // the consumer has not taken the request yet, which is no heartbeat
 }
 
 func newInmemPipe(from *InmemTransport, target ServerAddress, link *InmemLink) *inmemPipe {
@@ -103,6 +105,26 @@ func (p *inmemPipe) setTaken(taken bool) {
 	p.taken = taken
 }
 
+// offer hands command over, and has it known meanwhile that it waits.
+func (p *inmemPipe) offer(d Dispatcher, command any, body io.Reader) PendingAnswer {
+	heartbeat := isHeartbeat(command)
+	p.setWaits(!heartbeat)
+	defer p.setWaits(false)
+	return d.Dispatch(command, body, heartbeat)
+}
+
+func (p *inmemPipe) setWaits(waits bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.waits = waits
+}
+
+func (p *inmemPipe) isWaiting() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.waits
+}
+
 // exchange brings command to the peer's core, and its answer back to resp.
 func (p *inmemPipe) exchange(kind rpcKind, command any, resp any) error {
 	if err := p.reach(); err != nil {
@@ -151,7 +173,7 @@ func (p *inmemPipe) comeBack(outcome error, resp any) error {
 // deal hands command to the receiver's core and copies its answer to resp.
 func (p *inmemPipe) deal(d Dispatcher, kind rpcKind, command any, body io.Reader, resp any) error {
 	p.setTaken(false)
-	pending := d.Dispatch(command, body, isHeartbeat(command))
+	pending := p.offer(d, command, body)
 	if pending == nil {
 		return errPeerClosed
 	}

@@ -3,12 +3,14 @@ package raftwire
 import (
 	"bytes"
 	"io"
+	"math"
 	"time"
 )
 
-// InstallSnapshot implements [Transport]. The body goes to the peer in copies.
-// It is bounded by progress: a chunk must be taken within the timeout, and the
-// answer must come within ten timeouts after the last one.
+// InstallSnapshot implements [Transport]. The body goes to the peer in copies, all of
+// it, whatever args.Size says. It is bounded as over a network, with a stall limit of
+// a minute, or the timeout if that is longer; the answer must come within ten timeouts
+// after the end of the body.
 func (i *InmemTransport) InstallSnapshot(_ ServerID, target ServerAddress, args *InstallSnapshotRequest, resp *InstallSnapshotResponse, data io.Reader) error {
 	clearResponse(resp)
 	return explainInmem(rpcInstallSnapshot, target, i.sendSnapshot(target, args, resp, data))
@@ -30,9 +32,9 @@ func (i *InmemTransport) sendSnapshot(target ServerAddress, args *InstallSnapsho
 // inmemSnapshot carries the body of a snapshot from the sender's goroutine,
 // which owns the reader, to the consumer.
 type inmemSnapshot struct {
-	pipe    *inmemPipe
-	timeout time.Duration
-	chunks  chan inmemChunk // closed after the last
+	pipe   *inmemPipe
+	limits stallLimits
+	chunks chan inmemChunk // closed after the last
 
 	answered chan struct{} // closed when the consumer has answered, or never will
 	over     chan struct{} // closed when the answer is there, in the following
@@ -48,7 +50,7 @@ type inmemChunk struct {
 func newInmemSnapshot(pipe *inmemPipe, timeout time.Duration) *inmemSnapshot {
 	return &inmemSnapshot{
 		pipe:     pipe,
-		timeout:  timeout,
+		limits:   defaultStallLimits(timeout),
 		chunks:   make(chan inmemChunk),
 		answered: make(chan struct{}),
 		over:     make(chan struct{}),
@@ -61,14 +63,14 @@ func (s *inmemSnapshot) transfer(args *InstallSnapshotRequest, resp *InstallSnap
 	if !tasks.start(func() { s.deliver(request, args.Size) }) {
 		return ErrTransportShutdown
 	}
-	err := copyBody(data, 0, args.Size, s.write)
+	_, err := copyBody(data, math.MaxInt64, s.write)
 	if err != nil && err != errSendingOver {
 		s.pipe.close(err)
 		<-s.over
 		return err
 	}
 	close(s.chunks)
-	defer s.pipe.limit(10 * s.timeout)()
+	defer s.pipe.limit(10 * s.limits.timeout)()
 	<-s.over
 	*resp = s.resp
 	return s.err
@@ -77,37 +79,68 @@ func (s *inmemSnapshot) transfer(args *InstallSnapshotRequest, resp *InstallSnap
 // deliver brings the request to the consumer and the answer back.
 func (s *inmemSnapshot) deliver(request any, size int64) {
 	defer close(s.over)
-	if s.err = s.pipe.reach(); s.err != nil {
+	if s.err = s.reach(); s.err != nil {
 		return
 	}
-	body := &inmemBody{snapshot: s, left: size}
+	body := &inmemBody{snapshot: s, size: size, clock: bodyClock{limits: s.limits}}
+	start := time.Now()
 	err := s.pipe.deal(s.pipe.to.dispatcher(s.pipe.gone), rpcInstallSnapshot, request, body, &s.resp)
 	close(s.answered)
-	s.err = s.pipe.comeBack(err, &s.resp)
+	if s.err = s.pipe.comeBack(err, &s.resp); s.err == nil {
+		s.pipe.there.answered(start)
+	}
+}
+
+// reach brings the request to the peer, as any other within the timeout.
+func (s *inmemSnapshot) reach() error {
+	defer s.pipe.limit(s.limits.timeout)()
+	return s.pipe.reach()
 }
 
 // write sends a chunk. It leaves when the one before is read, and so there are
 // two on the way at most.
-func (s *inmemSnapshot) write(chunk []byte) error {
-	expired, stop := after(s.timeout)
+func (s *inmemSnapshot) write(piece []byte) error {
+	if len(piece) == 0 {
+		return nil
+	}
+	chunk := inmemChunk{bytes.Clone(piece), s.pipe.there.depart()}
+	since := time.Now()
+	for {
+		until := s.limits.sendUntil(since, s.pipe.there.lastAnswered())
+		if !until.IsZero() && !time.Now().Before(until) {
+			return s.limits.errStalled(since)
+		}
+		if sent, err := s.offer(chunk, until); sent || err != nil {
+			return err
+		}
+	}
+}
+
+// offer waits for the consumer to take a chunk, no longer than until.
+func (s *inmemSnapshot) offer(chunk inmemChunk, until time.Time) (sent bool, err error) {
+	expired, stop := deadlineTimer(until)
 	defer stop()
 	select {
-	case s.chunks <- inmemChunk{bytes.Clone(chunk), s.pipe.there.depart()}:
-		return nil
+	case s.chunks <- chunk:
+		return true, nil
 	case <-s.over:
-		return errSendingOver
+		return false, errSendingOver
 	case <-s.pipe.done:
-		return s.pipe.failure()
+		return false, s.pipe.failure()
 	case <-expired:
-		return s.pipe.timeoutError()
+		return false, nil
 	}
 }
 
 // inmemBody is the consumer's end of an inmemSnapshot.
 type inmemBody struct {
 	snapshot *inmemSnapshot
-	left     int64
+	size     int64 // as announced
+	got      int64
+	clock    bodyClock
 	chunk    []byte // rest of what has arrived
+	onTheWay *inmemChunk
+	err      error
 }
 
 // Read implements io.Reader with the errors of snapshotBody.
@@ -115,48 +148,75 @@ func (b *inmemBody) Read(p []byte) (int, error) {
 	if isClosed(b.snapshot.answered) {
 		return 0, errBodyClosed
 	}
-	if b.left == 0 {
-		return 0, io.EOF
+	if len(p) == 0 {
+		return 0, nil
 	}
-	if len(b.chunk) == 0 {
-		if err := b.next(); err != nil {
-			return 0, err
+	for len(b.chunk) == 0 {
+		if b.err != nil {
+			return 0, b.err
 		}
+		b.err = b.next()
 	}
 	n := copy(p, b.chunk)
 	b.chunk = b.chunk[n:]
-	b.left -= int64(n)
+	b.got += int64(n)
 	return n, nil
 }
 
+// next waits for the next chunk until its clock wants to look again.
 func (b *inmemBody) next() error {
+	began := time.Now()
+	err := b.await()
+	b.clock.count(time.Since(began), len(b.chunk))
+	if err != errCommandTimeout {
+		return err
+	}
+	if pipe := b.snapshot.pipe; b.clock.isOver(func() bool { return pipe.to.othersWait(pipe.from) }) {
+		return b.clock.errStalled(b.got, b.size)
+	}
+	return nil
+}
+
+func (b *inmemBody) await() error {
 	s := b.snapshot
-	expired, stop := after(s.timeout)
+	expired, stop := after(b.clock.patience())
 	defer stop()
+	if b.onTheWay != nil {
+		return b.take(expired)
+	}
 	select {
 	case <-s.answered:
 		return errBodyClosed
 	case chunk, ok := <-s.chunks:
 		if !ok {
-			return io.ErrUnexpectedEOF
+			return b.end()
 		}
-		return b.take(chunk, expired)
+		b.onTheWay = &chunk
+		return b.take(expired)
 	case <-s.pipe.gone:
-		return io.ErrUnexpectedEOF
+		return errEndedEarly(b.got, b.size)
 	case <-expired:
 		return errCommandTimeout
 	}
 }
 
-// take waits for a chunk that is on its way.
-func (b *inmemBody) take(chunk inmemChunk, expired <-chan time.Time) error {
+// end is what a body ends with that has come to its end.
+func (b *inmemBody) end() error {
+	if b.got < b.size {
+		return errEndedEarly(b.got, b.size)
+	}
+	return io.EOF
+}
+
+// take waits for the chunk that is on its way.
+func (b *inmemBody) take(expired <-chan time.Time) error {
 	pipe := b.snapshot.pipe
 	switch {
-	case pipe.there.await(chunk.passage, pipe.gone, expired):
-		b.chunk = chunk.data
+	case pipe.there.await(b.onTheWay.passage, pipe.gone, expired):
+		b.chunk, b.onTheWay = b.onTheWay.data, nil
 		return nil
 	case pipe.failure() != nil:
-		return io.ErrUnexpectedEOF
+		return errEndedEarly(b.got, b.size)
 	}
 	return errCommandTimeout
 }

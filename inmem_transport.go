@@ -139,7 +139,10 @@ func (i *InmemTransport) call(target ServerAddress, kind rpcKind, args, resp any
 	if err == nil {
 		defer pipe.close(errAnswered)
 		defer pipe.limit(i.timeout)()
-		err = pipe.exchange(kind, cloneRequest(args), resp)
+		start := time.Now()
+		if err = pipe.exchange(kind, cloneRequest(args), resp); err == nil {
+			pipe.there.answered(start)
+		}
 	}
 	return explainInmem(kind, target, err)
 }
@@ -371,6 +374,18 @@ func (i *InmemTransport) addPipe(pipe *inmemPipe) {
 		i.pipes = make(map[*inmemPipe]struct{})
 	}
 	i.pipes[pipe] = struct{}{}
+}
+
+// othersWait reports whether a request waits for i's core that is not from's.
+func (i *InmemTransport) othersWait(from *InmemTransport) bool {
+	i.RLock()
+	defer i.RUnlock()
+	for pipe := range i.pipes {
+		if pipe.from != i && pipe.from != from && pipe.isWaiting() {
+			return true
+		}
+	}
+	return false
 }
 
 func (i *InmemTransport) remove(pipe *inmemPipe) {

@@ -187,8 +187,8 @@ func TestInmemSnapshots(t *testing.T) {
 		"empty":         {0, io.LimitReader(zeros{}, 0), ""},
 		"no reader":     {0, nil, ""},
 		"whole":         {1 << 20, io.LimitReader(zeros{}, 1<<20), ""},
-		"short":         {100, io.LimitReader(zeros{}, 99), "ended after 99 of 100 bytes"},
-		"too long":      {100, io.LimitReader(zeros{}, 101), "more than Size"},
+		"short":         {100, io.LimitReader(zeros{}, 99), "the sender ended the snapshot after 99 of 100 bytes: unexpected EOF"},
+		"long":          {100, io.LimitReader(zeros{}, 101), ""},
 		"missing":       {100, nil, "nil reader: data must yield the 100 bytes of Size"},
 		"negative size": {-1, nil, "Size is -1"},
 	} {
@@ -212,9 +212,10 @@ func TestInmemSnapshotThatNobodyReadsFails(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a, b := inmemPair(t)
 		serve(t, b, never)
-		require.Equal(t, testTimeout, elapsed(func() {
+		require.Equal(t, 3*testTimeout, elapsed(func() {
 			_, err := install(a, 1<<20, zeros{})
 			requireTimeout(t, err)
+			require.EqualError(t, err, "sending the snapshot: no progress, and the peer answered no other request, for 3 Timeouts (3s)")
 		}))
 	})
 }

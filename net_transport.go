@@ -70,6 +70,7 @@ type NetworkTransport struct {
 	timeout          time.Duration
 	restoreTimeout   time.Duration
 	snapshotPace     pacer
+	stallLimits      stallLimits // of snapshots
 	maxInFlight      int
 	maxDispatchAhead int
 	maxMessageBytes  int64
@@ -84,6 +85,7 @@ type NetworkTransport struct {
 	addresses addressBook
 	pool
 	gate    *gate
+	waiting waitingRequests
 	tasks   tasks
 	inbound traffic
 
@@ -170,6 +172,7 @@ func newNetworkTransport(config *NetworkTransportConfig) *NetworkTransport {
 		timeout:          config.Timeout,
 		restoreTimeout:   config.RestoreTimeout,
 		snapshotPace:     pacer{rate: config.MaxSnapshotBytesPerSecond},
+		stallLimits:      config.stallLimits(),
 		maxInFlight:      config.maxRPCsInFlight(),
 		maxDispatchAhead: config.maxDispatchAhead(),
 		maxMessageBytes:  config.MaxMessageBytes,

@@ -248,6 +248,8 @@ func TestBadConfigurationEndsInAnErrorThatSaysWhatToDo(t *testing.T) {
 		"RestoreTimeout is -1ns: use 0 for the default":                                 withLayer(func(c *raftwire.NetworkTransportConfig) { c.RestoreTimeout = -1 }),
 		"MaxDispatchAhead is -2: use 0 for the default, or 1 for one request at a time": withLayer(func(c *raftwire.NetworkTransportConfig) { c.MaxDispatchAhead = -2 }),
 		"MaxMessageBytes is -1: use 0 for no limit":                                     withLayer(func(c *raftwire.NetworkTransportConfig) { c.MaxMessageBytes = -1 }),
+		"SnapshotStallTimeout is -1ns: use 0 for the default":                           withLayer(func(c *raftwire.NetworkTransportConfig) { c.SnapshotStallTimeout = -1 }),
+		"MaxSnapshotBytesPerSecond is 8: use 0 for no limit, or 8192 at least":          withLayer(func(c *raftwire.NetworkTransportConfig) { c.MaxSnapshotBytesPerSecond = 8 }),
 		"MaxSnapshotBytesPerSecond is -1: use 0 for no limit":                           withLayer(func(c *raftwire.NetworkTransportConfig) { c.MaxSnapshotBytesPerSecond = -1 }),
 	}
 	for advice, c := range bad {

@@ -161,11 +161,12 @@ func newSession(n *NetworkTransport, c *conn, p *place) *session {
 	s := &session{transport: n, conn: c, place: p, meter: newMeter(&n.hooks, p)}
 	s.replies.init(c, s.meter, n.maxDispatchAhead)
 	s.replies.wrong = n.logWrongAnswer
-	s.watch.conn = c
+	s.watch.conn, s.watch.waiting = c, &n.waiting
 	return s
 }
 
 func (s *session) run() {
+	raiseUserTimeout(s.conn.raw, s.transport.timeout)
 	s.conn.in.SetBefore(s.beforeRead)
 	s.openDispatcher()
 	err := s.serve()
@@ -298,6 +299,8 @@ func (s *session) beforeRead() error {
 func (s *session) setClock() {
 	var limit time.Duration
 	switch {
+	case s.body != nil:
+		limit = s.body.clock.patience()
 	case s.inMessage:
 		limit = s.transport.timeout
 	case !s.known:
@@ -336,7 +339,7 @@ func (s *session) dispatch(kind rpcKind, command any) error {
 // wait runs f, which waits for answers, and has the caller watched meanwhile.
 // The session is ready for the next request only afterwards.
 func (s *session) wait(f func()) {
-	s.watch.begin()
+	s.watch.begin(nil)
 	f()
 	s.watch.end()
 	s.meter.ready()
@@ -344,10 +347,11 @@ func (s *session) wait(f func()) {
 
 // offer hands a request over, and has the caller watched until it is taken.
 func (s *session) offer(kind rpcKind, command any, body *snapshotBody) (owed, error) {
-	s.watch.begin()
 	var answer PendingAnswer
 	if body == nil {
-		answer = s.dispatcher.Dispatch(command, nil, isHeartbeat(command))
+		heartbeat := isHeartbeat(command)
+		s.watchOffer(command, heartbeat)
+		answer = s.dispatcher.Dispatch(command, nil, heartbeat)
 		s.watch.end()
 	} else {
 		answer = s.offerBody(command, body)
@@ -361,9 +365,26 @@ func (s *session) offer(kind rpcKind, command any, body *snapshotBody) (owed, er
 	return owed{kind, answer}, nil
 }
 
+// watchOffer begins the watch for a request. Heartbeats do not count among those
+// that wait: the core's handler takes them.
+func (s *session) watchOffer(command any, heartbeat bool) {
+	if heartbeat {
+		command = nil
+	}
+	s.watch.begin(command)
+}
+
 // offerBody also ends the watch. Whoever takes a snapshot may read it before
-// Dispatch has returned, and then ends the watch earlier.
+// Dispatch has returned, and then ends the watch earlier. A sender whose snapshot is
+// shorter than Size ends its side and waits for the answer: so the watch gives it
+// Timeout before that means that it has gone.
 func (s *session) offerBody(command any, body *snapshotBody) PendingAnswer {
+	patience := s.transport.timeout
+	if patience <= 0 {
+		patience = maxRestoreTimeout
+	}
+	s.watch.from = time.Now().Add(patience)
+	s.watch.begin(command)
 	body.claim = sync.OnceFunc(s.watch.end)
 	defer body.claim()
 	return s.dispatcher.Dispatch(command, body, false)
@@ -411,28 +432,44 @@ func (s *session) answer() error {
 	return s.replies.send(o.kind, answer)
 }
 
-// errBodyUnread ends a connection whose snapshot was answered before it was
-// read: what follows on it is not a request.
+// errBodyUnread ends a connection whose snapshot was answered before all that its
+// sender had sent was read.
 var errBodyUnread = errors.New("snapshot was answered before it was read to its end")
 
 // serveSnapshot hands a snapshot over, with its body, which the consumer reads
-// until it answers. If some of it is unread then, the answer goes out at once,
-// the rest is read and thrown away if there is any, and the connection ends.
+// until it answers. The answer goes out at once. The connection ends with it: what
+// else comes is no request, if the body was not read or is longer than Size.
 func (s *session) serveSnapshot(request *InstallSnapshotRequest) error {
 	if err := s.settleUp(); err != nil {
 		return err
 	}
-	body := &snapshotBody{conn: s.conn, beforeRead: s.beforeRead, left: request.Size, progress: newProgress(s.conn, request.Size)}
+	body := s.newBody(request)
 	answer, err := s.lendBody(request, body)
 	s.meter.readBody(body.over())
 	if err != nil {
 		return err
 	}
-	unread := body.close()
-	if err := s.replies.send(rpcInstallSnapshot, answer); err != nil || unread == 0 {
+	unread, failure := body.close()
+	if err := s.replies.send(rpcInstallSnapshot, answer); err != nil {
 		return err
 	}
-	return s.rejectBody(body)
+	closeWrite(s.conn.raw)
+	if failure != nil {
+		return failure // which the consumer has answered to
+	}
+	return s.discardRest(unread)
+}
+
+func (s *session) newBody(request *InstallSnapshotRequest) *snapshotBody {
+	from := senderOf(s.conn, request)
+	raiseUserTimeout(s.conn.raw, s.transport.snapshotPatience(request.Size))
+	return &snapshotBody{
+		conn:       s.conn,
+		othersWait: func() bool { return s.transport.waiting.others(from) },
+		left:       request.Size,
+		clock:      bodyClock{limits: s.transport.stallLimits},
+		progress:   newProgress(s.conn, request.Size),
+	}
 }
 
 // lendBody lends the connection's input to the consumer until it answers. It
@@ -447,18 +484,29 @@ func (s *session) lendBody(request *InstallSnapshotRequest, body *snapshotBody) 
 	o, _ = s.replies.pop()
 	answer, err := s.replies.collect(o, false)
 	if err == nil {
-		body.close()
+		_, _ = body.close()
 		s.body, s.armed = nil, true // close has set a deadline
 	}
 	return answer, err
 }
 
-func (s *session) rejectBody(body *snapshotBody) error {
-	if err := body.failure(); err != nil {
-		return err // which the consumer has answered to
+// discardRest reads and throws away what still comes, until the sender ends the
+// connection: one that looks for the answer only after its last byte would otherwise
+// never see it. unread is what was left of the body.
+func (s *session) discardRest(unread int64) error {
+	buf := make([]byte, snapshotChunk)
+	surplus := false
+	for {
+		n, err := s.conn.in.Read(buf)
+		surplus = surplus || n > 0
+		switch {
+		case err == nil:
+		case unread > 0 && isTimeout(err):
+			return fmt.Errorf("%w; then: %w", errBodyUnread, err)
+		case surplus:
+			return errBodyUnread
+		default:
+			return io.EOF // as senders end
+		}
 	}
-	if err := body.drain(); err != nil {
-		return fmt.Errorf("%w; then: %w", errBodyUnread, err)
-	}
-	return errBodyUnread
 }

@@ -4,16 +4,17 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
+
+	"github.com/raftwire/raftwire/internal/errno"
 )
 
-// A snapshot travels as a request, Size raw bytes, and an answer. It is bounded
-// by progress: each chunk that is written or read has the transport's timeout,
-// and the wait for the follower's restore, after the last byte, a limit of its
-// own.
+// A snapshot travels as a request, the body, and an answer. Size is what the request
+// says of the body's length. No receiver reads more than that; a body that is shorter
+// travels as it is: some programs compress a body under way.
 
 const (
 	// snapshotChunk is how much is read and written at once.
@@ -27,11 +28,59 @@ const (
 
 	// maxRestoreTimeout caps the default of RestoreTimeout.
 	maxRestoreTimeout = time.Hour
+
+	// silentTimeouts is how many Timeouts a sender waits for a peer that takes
+	// nothing of a snapshot, and answers no other request either.
+	silentTimeouts = 3
 )
+
+// stallLimits are how long a snapshot may make no progress.
+type stallLimits struct {
+	timeout time.Duration // for one request; 0 means no limit
+	stall   time.Duration // for any stall; 0 means no limit
+}
+
+// defaultStallLimits are those for a timeout if nothing else is configured.
+func defaultStallLimits(timeout time.Duration) stallLimits {
+	if timeout <= 0 {
+		return stallLimits{}
+	}
+	return stallLimits{timeout, max(defaultSnapshotStallTimeout, timeout)}
+}
+
+// sendUntil returns when a sender gives up that has made no progress since then,
+// and whose peer has answered another request at answered; zero means never.
+func (l stallLimits) sendUntil(since, answered time.Time) (until time.Time) {
+	if l.stall > 0 {
+		until = since.Add(l.stall)
+	}
+	if l.timeout <= 0 {
+		return until
+	}
+	if answered.After(since) {
+		since = answered
+	}
+	if silent := since.Add(silentTimeouts * l.timeout); until.IsZero() || silent.Before(until) {
+		until = silent
+	}
+	return until
+}
+
+// errStalled says why a sender has given up.
+func (l stallLimits) errStalled(since time.Time) error {
+	if l.stall > 0 && time.Since(since) >= l.stall {
+		return timeoutError(fmt.Sprintf("sending the snapshot: no progress for SnapshotStallTimeout (%v): the peer reads nothing", l.stall))
+	}
+	return timeoutError(fmt.Sprintf("sending the snapshot: no progress, and the peer answered no other request, for %d Timeouts (%v)", silentTimeouts, silentTimeouts*l.timeout))
+}
 
 // InstallSnapshot implements [Transport]. It uses a new connection, so that
 // nothing has to be tried twice, and closes it afterwards. If the peer answers
-// before it has got everything, sending stops and that answer is returned.
+// before it has got everything, sending stops and that answer is returned. No more
+// than Size bytes are sent: no peer reads more, and hashicorp/raft would take the
+// rest for requests. After a shorter body the sending side of the connection is
+// closed, where the connection can do that: then a peer that waits for the rest
+// fails at once.
 func (n *NetworkTransport) InstallSnapshot(id ServerID, target ServerAddress, args *InstallSnapshotRequest, resp *InstallSnapshotResponse, data io.Reader) error {
 	return n.request(id, target, rpcInstallSnapshot, args, resp, func(addr ServerAddress, start time.Time) (sizes, error) {
 		data, err := orEmpty(data, args.Size)
@@ -64,9 +113,13 @@ func (n *NetworkTransport) sendSnapshot(addr ServerAddress, start time.Time, arg
 	}
 	c.usedAt = start
 	defer n.discard(c, errors.New("snapshot sent"))
+	raiseUserTimeout(c.raw, n.snapshotPatience(args.Size))
+	n.snapshotPace.enter()
+	defer n.snapshotPace.leave()
 	s := snapshotSender{conn: c, answered: make(chan struct{}), pacer: &n.snapshotPace, progress: newProgress(c, args.Size)}
+	s.clock = writeClock{conn: c, limits: n.stallLimits, resumes: !s.isSecured()}
 	if err := c.send(deadline, rpcInstallSnapshot, n.newTime, args); err != nil {
-		return c.last, c.close(err)
+		return c.last, c.hangUp(err)
 	}
 	_ = c.raw.SetDeadline(time.Time{}) // progress counts from here on
 	if !n.tasks.start(s.awaitAnswer) {
@@ -78,6 +131,16 @@ func (n *NetworkTransport) sendSnapshot(addr ServerAddress, start time.Time, arg
 		c.traffic.answered(start)
 	}
 	return s.sizes(), err
+}
+
+// snapshotPatience is how long the connection of a snapshot may have to wait in
+// all, which its socket must not cut short; 0 means for ever.
+func (n *NetworkTransport) snapshotPatience(size int64) time.Duration {
+	restore := n.restoreLimit(size)
+	if restore <= 0 || n.stallLimits.stall <= 0 {
+		return 0
+	}
+	return n.stallLimits.stall + restore
 }
 
 // restoreLimit is how long a follower may take to restore size bytes; 0 means
@@ -99,6 +162,7 @@ func (n *NetworkTransport) restoreLimit(size int64) time.Duration {
 type snapshotSender struct {
 	conn  *conn
 	pacer *pacer
+	clock writeClock
 
 	// Set by awaitAnswer before it closes answered.
 	answered chan struct{}
@@ -126,37 +190,54 @@ func (s *snapshotSender) awaitAnswer() {
 var errSendingOver = errors.New("answered")
 
 func (s *snapshotSender) sendBody(data io.Reader, size int64) {
-	sent, err := s.sendFile(data, size)
-	if err == nil {
-		err = copyBody(data, sent, size, s.write)
-	}
-	if err != nil && err != errSendingOver {
+	sent, err := copyBody(data, size, s.write)
+	switch {
+	case err == nil && sent < size:
+		closeWrite(s.conn.raw)
+	case err != nil && err != errSendingOver:
+		// Without half-closing, and with the last piece unsent: the peer must not
+		// take what it has for the whole.
 		s.failure = s.conn.close(err)
 	}
 	s.progress.end()
 }
 
-// copyBody gives what is left of exactly size bytes of data to write, in
-// chunks. The last one is held back until the reader has ended with it: a
-// follower must not install a snapshot whose reader has more or less than was
-// announced.
-func copyBody(data io.Reader, sent, size int64, write func(chunk []byte) error) error {
+// closeWrite ends what the peer will read, if the connection can do that.
+func closeWrite(raw net.Conn) {
+	if returned, ok := raw.(*unreadConn); ok {
+		raw = returned.Conn
+	}
+	if half, ok := raw.(interface{ CloseWrite() error }); ok {
+		_ = half.CloseWrite()
+	}
+}
+
+// copyBody gives what data yields to write, up to limit bytes, and returns how many
+// were written. What a Read yields is held back until the next one: if that fails, no
+// follower may have got the whole body. So a reader that checks what it has read can
+// still report that at its end.
+func copyBody(data io.Reader, limit int64, write func(piece []byte) error) (sent int64, err error) {
 	data = &restlessReader{Reader: data}
-	buf := make([]byte, min(size-sent, snapshotChunk)+1)
-	for left := size - sent; ; {
-		want := min(left, snapshotChunk)
-		if want == left {
-			want++ // one more than is left shows a reader that is too long
+	size := min(max(limit, 1), snapshotChunk)
+	held, next := make([]byte, 0, size), make([]byte, size)
+	for {
+		n, err := data.Read(next)
+		if err != nil && err != io.EOF {
+			return sent, fmt.Errorf("reading the snapshot: %w", err)
 		}
-		got, err := io.ReadFull(data, buf[:want])
-		if err = checkBody(err, size-left+int64(got), size); err != nil {
-			return err
+		if failed := write(held); failed != nil {
+			return sent, failed
 		}
-		if left -= int64(got); got > 0 {
-			err = write(buf[:got])
-		}
-		if err != nil || left == 0 {
-			return err
+		sent += int64(len(held))
+		held, next = next[:min(int64(n), limit-sent)], held[:size]
+		switch {
+		case err == io.EOF:
+			if err = write(held); err == nil {
+				sent += int64(len(held))
+			}
+			return sent, err
+		case n > 0 && len(held) == 0:
+			return sent, nil // the rest would be over the limit
 		}
 	}
 }
@@ -179,86 +260,88 @@ func (r *restlessReader) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// checkBody judges a read that has brought the total to got bytes.
-func checkBody(err error, got, size int64) error {
-	switch ended := err == io.EOF || err == io.ErrUnexpectedEOF; {
-	case got > size:
-		return fmt.Errorf("the snapshot's reader yields more than Size, which is %d bytes", size)
-	case ended && got < size:
-		return fmt.Errorf("the snapshot's reader ended after %d of %d bytes: %w", got, size, io.ErrUnexpectedEOF)
-	case err != nil && !ended:
-		return fmt.Errorf("reading the snapshot: %w", err)
+// write writes a piece, unless the peer has answered.
+func (s *snapshotSender) write(piece []byte) error {
+	for len(piece) > 0 {
+		now := s.awaitTurn(min(int64(len(piece)), s.atOnce()))
+		if err := s.writeNow(piece[:now]); err != nil {
+			return err
+		}
+		piece = piece[now:]
 	}
 	return nil
 }
 
-// write writes a chunk, unless the peer has answered. A write that is slow but
-// not stalled goes on where its deadline interrupted it.
-func (s *snapshotSender) write(chunk []byte) error {
-	for len(chunk) > 0 {
-		piece := s.pacer.piece(min(int64(len(chunk)), s.atOnce()))
-		if !s.mayWrite(piece) {
-			return errSendingOver
+func (s *snapshotSender) writeNow(piece []byte) error {
+	s.clock.progress()
+	for len(piece) > 0 {
+		n, err := s.writeOnce(piece)
+		if n > 0 {
+			s.conn.traffic.wrote(int64(n))
+			s.progress.add(int64(n))
+			s.clock.progress()
 		}
-		n, err := s.conn.raw.Write(chunk[:piece])
-		s.sent(int64(n))
-		switch chunk = chunk[n:]; {
-		case err == nil:
-		case !isTimeout(err):
-			return s.leaveToAnswer()
-		case s.isStalled(int64(n), err):
-			return errStalled(err)
+		piece = piece[n:]
+		if err = s.judge(err); err != nil {
+			return err
 		}
 	}
 	return nil
 }
 
-// atOnce is how much is written under one deadline. TLS does not go on where a
-// deadline has interrupted it, so there it is no more than a record.
+// writeOnce looks for the answer after the clock has begun: awaitAnswer wakes the
+// write by a deadline, which the clock may have cleared.
+func (s *snapshotSender) writeOnce(piece []byte) (int, error) {
+	s.clock.begin()
+	defer s.clock.end()
+	if s.isAnswered() {
+		return 0, errSendingOver
+	}
+	return s.conn.raw.Write(piece)
+}
+
+// judge returns why not to go on after a write that ended with err.
+func (s *snapshotSender) judge(err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case s.isAnswered():
+		return errSendingOver
+	case errors.Is(err, errno.TimedOut):
+		return explainUnacknowledged(err)
+	case !isTimeout(err):
+		// The peer is gone. It may have answered before: that counts, if it can
+		// still be read.
+		s.peerGone = true
+		return errSendingOver
+	case s.clock.isOver() || s.isSecured():
+		return s.clock.errStalled()
+	}
+	return nil // it was a look at how much was written
+}
+
+// atOnce is how much is written with one call. TLS does not go on where a deadline
+// has interrupted it, so there it is no more than a record.
 func (s *snapshotSender) atOnce() int64 {
-	if _, secured := s.conn.raw.(tlsConn); secured {
+	if s.isSecured() {
 		return maxTLSRecord
 	}
 	return snapshotChunk
 }
 
-func (s *snapshotSender) sent(n int64) {
-	s.conn.traffic.wrote(n)
-	s.progress.add(n)
+func (s *snapshotSender) isSecured() bool {
+	_, secured := s.conn.raw.(tlsConn)
+	return secured
 }
 
-// mayWrite waits for the turn of the next n bytes, and sets the deadline for
-// writing them; false means that the peer has answered. The deadline comes
-// before the look at that: awaitAnswer overrides it, once answered is closed.
-func (s *snapshotSender) mayWrite(n int64) bool {
-	s.awaitTurn(n)
-	if s.conn.timeout > 0 {
-		_ = s.conn.raw.SetWriteDeadline(time.Now().Add(s.conn.timeout))
-	}
-	return !s.isAnswered()
-}
-
-// awaitTurn waits no longer than the connection lasts.
-func (s *snapshotSender) awaitTurn(n int64) {
-	if wait := s.pacer.reserve(n); wait > 0 {
+// awaitTurn waits until some of n bytes may be sent, and returns how many, or until
+// the connection ends.
+func (s *snapshotSender) awaitTurn(n int64) int64 {
+	now, wait := s.pacer.reserve(n)
+	if wait > 0 {
 		pauseFor(wait, s.answered)
 	}
-}
-
-// isStalled judges a write of n bytes that ended with err.
-func (s *snapshotSender) isStalled(n int64, err error) bool {
-	return n == 0 && isTimeout(err) && !s.isAnswered()
-}
-
-func errStalled(err error) error {
-	return fmt.Errorf("sending the snapshot: no progress: %w", err)
-}
-
-// leaveToAnswer ends sending because the peer is gone. It may have answered
-// before: that counts, if it can still be read.
-func (s *snapshotSender) leaveToAnswer() error {
-	s.peerGone = true
-	return errSendingOver
+	return now
 }
 
 func (s *snapshotSender) isAnswered() bool { return isClosed(s.answered) }
@@ -285,38 +368,138 @@ func (s *snapshotSender) sizes() sizes {
 	return sizes{request: s.conn.last.request + s.progress.event.Done, response: s.conn.in.Consumed()}
 }
 
+// writeClock interrupts a write that makes no progress. How much of one was written
+// shows only when it ends. So one that can go on afterwards is interrupted now and
+// then to see that; one over TLS cannot.
+type writeClock struct {
+	conn    *conn
+	limits  stallLimits
+	resumes bool // a write goes on where it was interrupted
+
+	mu          sync.Mutex // protects following
+	timer       *time.Timer
+	since       time.Time // when there was progress
+	writing     bool
+	interrupted bool // the connection has a write deadline in the past
+}
+
+// progress begins a stall anew.
+func (w *writeClock) progress() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.since = time.Now()
+}
+
+func (w *writeClock) begin() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.writing = true
+	if w.interrupted {
+		w.interrupted = false
+		_ = w.conn.raw.SetWriteDeadline(time.Time{})
+	}
+	w.setTimer()
+}
+
+func (w *writeClock) end() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.writing = false
+	if w.timer != nil {
+		w.timer.Stop()
+	}
+}
+
+// setTimer sets the timer for the next look. mu is held.
+func (w *writeClock) setTimer() {
+	until := w.until()
+	if until.IsZero() {
+		return
+	}
+	wait := time.Until(until)
+	if w.resumes && w.limits.timeout > 0 {
+		wait = min(wait, w.limits.timeout)
+	}
+	if w.timer == nil {
+		w.timer = time.AfterFunc(wait, w.look)
+	} else {
+		w.timer.Reset(wait)
+	}
+}
+
+// look interrupts the write if it is time, or waits longer because the peer has
+// answered other requests.
+func (w *writeClock) look() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	switch {
+	case !w.writing:
+	case w.resumes, !time.Now().Before(w.until()):
+		w.interrupted = true
+		_ = w.conn.raw.SetWriteDeadline(longAgo)
+	default:
+		w.setTimer()
+	}
+}
+
+// until is when to give up; zero is never. mu is held.
+func (w *writeClock) until() time.Time {
+	return w.limits.sendUntil(w.since, w.conn.traffic.lastAnswered())
+}
+
+func (w *writeClock) isOver() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	until := w.until()
+	return !until.IsZero() && !time.Now().Before(until)
+}
+
+func (w *writeClock) errStalled() error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.limits.errStalled(w.since)
+}
+
+// leastPace is what each snapshot may send in a second at least: twice what a
+// receiver asks for, because links are not even.
+const leastPace = 2 * MinSnapshotBytesPerSecond
+
 // pacer spreads what is sent evenly over time, in the order of its calls.
 type pacer struct {
 	rate int64 // bytes per second; 0 means no limit
 
-	mu   sync.Mutex // protects following
-	free time.Time  // when all that was reserved has had its time
+	mu        sync.Mutex // protects following
+	snapshots int64      // under way
+	free      time.Time  // when all that was reserved has had its time
 }
 
-// piece returns how much of n bytes may be sent at once: not more than a tenth
-// of a second has time for, so that the receiver sees progress.
-func (p *pacer) piece(n int64) int64 {
-	if p.rate <= 0 {
-		return n
-	}
-	return min(n, max(p.rate/10, 1))
+func (p *pacer) enter() { p.count(1) }
+func (p *pacer) leave() { p.count(-1) }
+
+func (p *pacer) count(n int64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.snapshots += n
 }
 
-// reserve takes the time for n bytes, and returns how long it is until then.
-// Time that nobody took is lost, so there are no bursts.
-func (p *pacer) reserve(n int64) time.Duration {
+// reserve takes the time for some of n bytes: for a tenth of a second of the
+// snapshot's share, so that the receiver sees progress. It returns how many, and how
+// long it is until then. Time that nobody took is lost, so there are no bursts.
+func (p *pacer) reserve(n int64) (now int64, wait time.Duration) {
 	if p.rate <= 0 {
-		return 0
+		return n, 0
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	now := time.Now()
-	if p.free.Before(now) {
-		p.free = now
+	share := max(p.rate/p.snapshots, leastPace)
+	now = min(n, share/10)
+	if began := time.Now(); p.free.Before(began) {
+		p.free = began
+	} else {
+		wait = p.free.Sub(began)
 	}
-	wait := p.free.Sub(now)
-	p.free = p.free.Add(time.Duration(float64(n) / float64(p.rate) * float64(time.Second)))
-	return wait
+	p.free = p.free.Add(time.Duration(float64(now) / float64(share*p.snapshots) * float64(time.Second)))
+	return now, wait
 }
 
 // progressPause is the shortest time between two calls of SnapshotProgress,
@@ -360,138 +543,4 @@ func (p *progress) end() {
 	if p.tell != nil {
 		p.tell(p.event)
 	}
-}
-
-// snapshotBody is the Reader of an inbound InstallSnapshot: size bytes straight
-// from the connection. It belongs to the consumer until the consumer answers.
-// It has a WriteTo for io.Copy.
-type snapshotBody struct {
-	conn       *conn
-	beforeRead func() error // as conn.in has it, for reads past it
-	claim      func()       // takes conn.in from whoever watches the sender
-
-	answered atomic.Bool // a Read under way is to end
-
-	mu       sync.Mutex // protects following, and conn.in while the body is open
-	left     int64
-	err      error
-	lost     bool // left is not known any more
-	closed   bool
-	progress progress // hook is called with mu held: what is over stays so
-}
-
-var errBodyClosed = errors.New("raftwire: snapshot read after it was answered")
-
-// Read returns io.EOF after the announced size, an error that is
-// io.ErrUnexpectedEOF if the sender went before, and a timeout if it stalls.
-func (b *snapshotBody) Read(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.closed {
-		return 0, errBodyClosed
-	}
-	b.claim()
-	n, err := b.read(p)
-	b.progress.add(int64(n))
-	return n, err
-}
-
-func (b *snapshotBody) read(p []byte) (int, error) {
-	switch {
-	case b.err != nil:
-		return 0, b.err
-	case b.left == 0:
-		return 0, io.EOF
-	}
-	got, err := b.conn.in.Read(p[:min(int64(len(p)), b.left)])
-	b.left -= int64(got)
-	if err == io.EOF && b.left > 0 {
-		err = io.ErrUnexpectedEOF
-	}
-	if got > 0 && b.left == 0 {
-		err = nil
-	}
-	return got, b.fail(err)
-}
-
-// fail makes err that of every further Read, unless interrupt has brought it
-// about, and says what it means to the snapshot.
-func (b *snapshotBody) fail(err error) error {
-	if err == nil || b.isInterrupt(err) {
-		return err
-	}
-	b.err = b.explain(err)
-	return b.err
-}
-
-func (b *snapshotBody) explain(err error) error {
-	total := b.progress.event.Total
-	at := fmt.Sprintf("after %d of %d bytes", total-b.left, total)
-	switch {
-	case b.lost:
-		return err
-	case judge(err) == stalled:
-		return timeoutError(fmt.Sprintf("the snapshot stalled %s: nothing came for Timeout (%v)", at, b.conn.timeout))
-	case errors.Is(err, io.ErrUnexpectedEOF):
-		return fmt.Errorf("the sender ended the snapshot %s: %w", at, err)
-	}
-	return fmt.Errorf("the snapshot broke off %s: %w", at, err)
-}
-
-// isInterrupt reports whether err is what interrupt has done to a Read.
-func (b *snapshotBody) isInterrupt(err error) bool {
-	return isTimeout(err) && b.answered.Load() && !b.closed
-}
-
-// close takes the body back from the consumer, also from a Read under way, and
-// returns how much is unread.
-func (b *snapshotBody) close() (unread int64) {
-	b.answered.Store(true)
-	b.interrupt()
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.closed = true
-	b.progress.end()
-	return b.left
-}
-
-// interrupt ends a Read under way if the body was answered. Read calls it, too,
-// when it has set a deadline.
-func (b *snapshotBody) interrupt() {
-	if b.answered.Load() {
-		_ = b.conn.raw.SetReadDeadline(longAgo)
-	}
-}
-
-// over ends the progress of the body, and returns how much of it the consumer
-// has read.
-func (b *snapshotBody) over() (read int64) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.progress.end()
-	return b.progress.event.Done
-}
-
-// failure returns why a Read failed, if the connection is of no more use then.
-// It is called after close.
-func (b *snapshotBody) failure() error {
-	if b.lost {
-		return nil // that was the file
-	}
-	return b.err
-}
-
-// drain reads what the consumer left: a sender that looks for the answer only
-// after its last byte would otherwise never see it.
-func (b *snapshotBody) drain() error {
-	if b.lost {
-		b.err = nil // of the file; the connection is sound
-	}
-	buf := make([]byte, snapshotChunk)
-	for b.left > 0 {
-		if _, err := b.read(buf); err != nil {
-			return err
-		}
-	}
-	return nil
 }

@@ -2,6 +2,7 @@ package raftwire_test
 
 import (
 	"bytes"
+	"compress/flate"
 	"errors"
 	"fmt"
 	"io"
@@ -116,40 +117,120 @@ func (r *gradualReader) Read(p []byte) (int, error) {
 	return r.Reader.Read(p[:min(len(p), r.piece)])
 }
 
-// P16: a reader that does not hold what was announced is an error at once, and
-// no follower installs what was sent of it.
-func TestASnapshotReaderOfTheWrongLengthIsAnErrorAtOnce(t *testing.T) {
+// Programs compress a snapshot under way: Size is then that of what they compress.
+func TestInstallSnapshot_SendsWhatTheReaderYields(t *testing.T) {
+	want := bytes.Repeat([]byte("snapshot "), 100_000)
+	for name, install := range map[string]func(t *testing.T) (a, b raftwire.Transport){
+		"network": func(t *testing.T) (a, b raftwire.Transport) {
+			net := faultnet.New(1)
+			return listen(t, net, "a"), listen(t, net, "b")
+		},
+		"memory": func(t *testing.T) (a, b raftwire.Transport) { return inmemPair(t) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				a, b := install(t)
+				serve(t, b, func(rpc raftwire.RPC) {
+					got, err := io.ReadAll(flate.NewReader(rpc.Reader))
+					rpc.Respond(&raftwire.InstallSnapshotResponse{Success: bytes.Equal(got, want)}, err)
+				})
+				took := elapsed(func() {
+					resp, err := installCompressed(a, want)
+					require.NoError(t, err)
+					require.True(t, resp.Success)
+				})
+				require.Zero(t, took)
+			})
+		})
+	}
+}
+
+func installCompressed(trans raftwire.Transport, data []byte) (raftwire.InstallSnapshotResponse, error) {
+	var body bytes.Buffer
+	w, _ := flate.NewWriter(&body, flate.BestSpeed)
+	_, _ = w.Write(data)
+	_ = w.Close()
+	return install(trans, int64(len(data)), &body)
+}
+
+// A body that is shorter than Size is over when its sender says so: a core that
+// copies all of it fails at once, and its answer arrives. Of one that is longer no
+// byte after Size travels.
+func TestInstallSnapshot_OfAnotherLengthIsAnswered(t *testing.T) {
 	const size = 100_000
 	for name, c := range map[string]struct {
-		length int
-		text   string
+		length, arrives int
+		err             string
 	}{
-		"empty":         {0, "ended after 0 of 100000 bytes"},
-		"one short":     {size - 1, "ended after 99999 of 100000 bytes"},
-		"one too many":  {size + 1, "more than Size, which is 100000 bytes"},
-		"twice as many": {2 * size, "more than Size, which is 100000 bytes"},
+		"empty":         {0, 0, "the sender ended the snapshot after 0 of 100000 bytes: unexpected EOF"},
+		"one short":     {size - 1, size - 1, "the sender ended the snapshot after 99999 of 100000 bytes: unexpected EOF"},
+		"one too many":  {size + 1, size, ""},
+		"twice as many": {2 * size, size, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 				a, b := listen(t, net, "a"), listen(t, net, "b")
 				received := make(chan error, 1)
 				serve(t, b, func(rpc raftwire.RPC) {
-					_, err := io.Copy(io.Discard, rpc.Reader)
+					n, err := io.Copy(io.Discard, rpc.Reader)
 					received <- err
-					rpc.Respond(&raftwire.InstallSnapshotResponse{Success: true}, nil)
+					rpc.Respond(&raftwire.InstallSnapshotResponse{Term: uint64(n), Success: true}, nil)
 				})
 				took := elapsed(func() {
-					resp, err := install(a, size, strings.NewReader(strings.Repeat("x", c.length)))
-					require.ErrorContains(t, err, c.text)
-					require.Zero(t, resp)
+					resp, err := install(a, size, strings.NewReader(strings.Repeat("\x03\x80", c.length/2+1)[:c.length]))
+					require.NoError(t, err)
+					require.Equal(t, raftwire.InstallSnapshotResponse{Term: uint64(c.arrives), Success: true}, resp)
 				})
 				require.Zero(t, took)
-				err := <-received
-				require.ErrorIs(t, err, io.ErrUnexpectedEOF)
-				require.ErrorContains(t, err, "the sender ended the snapshot after ")
+				if err := <-received; c.err != "" {
+					require.EqualError(t, err, c.err)
+				} else {
+					require.NoError(t, err)
+				}
+				synctest.Wait()
+				request := b.Stats().InboundBytesIn - uint64(c.arrives)
+				require.Less(t, request, uint64(200), "beside the body")
 			})
 		})
 	}
+}
+
+// A short body waits for a core that is busy, although its sender has ended it. After
+// Timeout that means that the sender has gone.
+func TestInstallSnapshot_ShortBodyWaitsForABusyCore(t *testing.T) {
+	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
+		a, b := listen(t, net, "a"), listen(t, net, "b")
+		go func() {
+			pause(testTimeout * 3 / 4)
+			rpc := <-b.Consumer()
+			_, err := io.ReadFull(rpc.Reader, make([]byte, 10))
+			rpc.Respond(&raftwire.InstallSnapshotResponse{Success: err == nil}, err)
+		}()
+		resp, err := install(a, 100, strings.NewReader("ten bytes."))
+		require.NoError(t, err)
+		require.True(t, resp.Success)
+	})
+}
+
+// What a sender has after Size is no request, whoever sends it; the connection ends.
+func TestSnapshotBody_SurplusIsNeverExecuted(t *testing.T) {
+	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
+		b := listen(t, net, "b")
+		commands := make(chan any, 100)
+		serve(t, b, func(rpc raftwire.RPC) {
+			commands <- rpc.Command
+			accept(rpc)
+		})
+		conn := dialRaw(t, net, "a")
+		_, err := io.WriteString(conn, "\x02\x81\xa4Size\x03abc")
+		require.NoError(t, err)
+		_, err = io.WriteString(conn, strings.Repeat("\x03\x80", 1<<20)) // TimeoutNow, a million times
+		require.NoError(t, err, "the sender is reset before it looks for the answer")
+		answer, err := io.ReadAll(conn)
+		require.NoError(t, err)
+		require.Equal(t, 1, bytes.Count(answer, []byte("ProtocolVersion")))
+		require.Len(t, commands, 1)
+	})
 }
 
 // What a core has no bytes for needs no reader.
@@ -163,29 +244,114 @@ func TestAnEmptySnapshotNeedsNoReader(t *testing.T) {
 	})
 }
 
-func TestASnapshotReaderThatFailsIsAnError(t *testing.T) {
-	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
-		a, b := listen(t, net, "a"), listen(t, net, "b")
-		serve(t, b, accept)
-		disk := errors.New("bad sector")
-		_, err := install(a, 100, io.MultiReader(strings.NewReader("abc"), iotest.ErrReader(disk)))
-		require.ErrorIs(t, err, disk)
-	})
+// What was read last is held back, so that no follower has the whole of a body whose
+// reader finds at its end that something is wrong.
+func TestInstallSnapshot_ReaderThatFailsIsAnErrorAtBothEnds(t *testing.T) {
+	for _, size := range []int64{100, 3} {
+		t.Run(fmt.Sprint(size), func(t *testing.T) {
+			onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
+				a, b := listen(t, net, "a"), listen(t, net, "b")
+				received := make(chan error, 1)
+				serve(t, b, func(rpc raftwire.RPC) {
+					_, err := io.ReadFull(rpc.Reader, make([]byte, 3))
+					received <- err
+					rpc.Respond(nil, err)
+				})
+				disk := errors.New("bad sector")
+				_, err := install(a, size, io.MultiReader(strings.NewReader("abc"), iotest.ErrReader(disk)))
+				require.ErrorIs(t, err, disk)
+				require.ErrorIs(t, <-received, io.ErrUnexpectedEOF)
+			})
+		})
+	}
 }
 
-// P16: a follower that takes nothing fails the snapshot after the timeout; one
-// that took the beginning of a chunk, within another.
-func TestASnapshotFailsAfterTheTimeoutWithoutProgress(t *testing.T) {
+// A follower that takes nothing, and answers nothing else, fails the snapshot after
+// three Timeouts; one that took the beginning of a piece, after as many more.
+func TestInstallSnapshot_GivesUpASilentPeer(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		a, b := listen(t, net, "a"), listen(t, net, "b", withTimeout(0))
 		serve(t, b, func(rpc raftwire.RPC) { _, _ = io.CopyN(io.Discard, rpc.Reader, 10) })
 		took := elapsed(func() {
 			_, err := install(a, 10<<20, zeros{})
 			requireTimeout(t, err)
-			require.ErrorContains(t, err, "no progress")
+			require.ErrorContains(t, err, "no progress, and the peer answered no other request, for 3 Timeouts (3s)")
 		})
-		require.GreaterOrEqual(t, took, testTimeout)
-		require.LessOrEqual(t, took, 2*testTimeout)
+		require.GreaterOrEqual(t, took, 3*testTimeout)
+		require.LessOrEqual(t, took, 6*testTimeout)
+	})
+}
+
+// While it answers other requests, it may stall for SnapshotStallTimeout: over TLS,
+// too, where a write does not go on that a deadline has interrupted.
+func TestInstallSnapshot_WaitsForAPeerThatAnswersOtherRequests(t *testing.T) {
+	for name, c := range map[string]struct {
+		stall option
+		limit time.Duration
+	}{
+		"by default":                 {config0, time.Minute},
+		"configured":                 {withStall(10 * time.Second), 10 * time.Second},
+		"never shorter than Timeout": {withStall(time.Millisecond), testTimeout},
+	} {
+		t.Run(name, func(t *testing.T) {
+			onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
+				a, b := listen(t, net, "a", c.stall), listen(t, net, "b", withTimeout(0))
+				b.SetHeartbeatHandler(accept)
+				stop := heartbeats(t, a, testTimeout/2)
+				defer stop()
+				took := elapsed(func() {
+					_, err := install(a, 1<<20, zeros{})
+					requireTimeout(t, err)
+					require.ErrorContains(t, err, fmt.Sprintf("no progress for SnapshotStallTimeout (%v)", c.limit))
+				})
+				// The beginning of a piece was taken, which shows a Timeout later.
+				require.GreaterOrEqual(t, took, c.limit)
+				require.LessOrEqual(t, took, c.limit+testTimeout)
+			})
+		})
+	}
+}
+
+func withStall(d time.Duration) option {
+	return func(c *raftwire.NetworkTransportConfig) { c.SnapshotStallTimeout = d }
+}
+
+// heartbeats sends some, as a leader does beside a snapshot, until stop is called.
+func heartbeats(t *testing.T, from raftwire.Transport, interval time.Duration) (stop func()) {
+	stopping, stopped := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(stopped)
+		ticker := time.NewTicker(interval)
+		defer ticker.Stop()
+		for {
+			beat := &raftwire.AppendEntriesRequest{Term: 7, Leader: []byte("a")}
+			if err := from.AppendEntries("b", "b", beat, new(raftwire.AppendEntriesResponse)); err != nil {
+				t.Error("heartbeat:", err)
+			}
+			select {
+			case <-ticker.C:
+			case <-stopping:
+				return
+			}
+		}
+	}()
+	return func() { close(stopping); <-stopped }
+}
+
+// A follower that stalls, and goes on, gets the snapshot.
+func TestInstallSnapshot_OutlastsAStall(t *testing.T) {
+	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
+		a, b := listen(t, net, "a"), listen(t, net, "b")
+		b.SetHeartbeatHandler(accept)
+		defer heartbeats(t, a, testTimeout/2)()
+		serve(t, b, func(rpc raftwire.RPC) {
+			pause(testTimeout * 7 / 2)
+			accept(rpc)
+		})
+		const size = 1 << 20
+		resp, err := install(a, size, io.LimitReader(zeros{}, size))
+		require.NoError(t, err)
+		require.True(t, resp.Success)
 	})
 }
 
@@ -351,25 +517,110 @@ func snapshotHeader(size uint32) []byte {
 	return append([]byte("\x02\x81\xa4Size\xce"), byte(size>>24), byte(size>>16), byte(size>>8), byte(size))
 }
 
-// P12, P16: a body that stalls fails the consumer's Read after the timeout, so
-// that a forged snapshot does not own a core's main loop.
-func TestAStalledBodyFailsTheRead(t *testing.T) {
+// A body that stalls fails the consumer's Read: after Timeout if another peer's
+// request waits for the core, so that a core that copies it can vote; else after
+// SnapshotStallTimeout.
+func TestSnapshotBody_StallEndsWhenOthersWait(t *testing.T) {
+	vote := func(addr string) *raftwire.RequestVoteRequest {
+		return &raftwire.RequestVoteRequest{RPCHeader: raftwire.RPCHeader{Addr: []byte(addr)}, Term: 8}
+	}
+	for name, c := range map[string]struct {
+		host   string // that another request comes from, if any
+		args   *raftwire.RequestVoteRequest
+		after  time.Duration
+		ends   time.Duration
+		reason string
+	}{
+		"nobody":               {"", nil, 0, time.Minute, "SnapshotStallTimeout (1m0s)"},
+		"another host":         {"c", vote(""), 0, testTimeout, "Timeout (1s), and another peer's request waits for the core"},
+		"another on that host": {"a", vote("c"), 0, testTimeout, "Timeout (1s), and another peer's request waits for the core"},
+		"the sender itself":    {"a", vote("leader"), 0, time.Minute, "SnapshotStallTimeout (1m0s)"},
+		"later":                {"c", vote(""), 5 * time.Second, 5 * time.Second, "Timeout (1s), and another peer's request waits for the core"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
+				b := listen(t, net, "b")
+				conn := dialRaw(t, net, "a")
+				header := "\x02\x82\xa4Addr\xa6leader\xa4Size\xce\x40\x00\x00\x00"
+				_, err := io.WriteString(conn, header+"ten bytes.")
+				require.NoError(t, err)
+				rpc := <-b.Consumer()
+				if c.args != nil {
+					go func() {
+						pause(c.after)
+						other := dialRaw(t, net, c.host)
+						_, _ = other.Write(requestBytes(c.args))
+					}()
+				}
+				took := elapsed(func() {
+					n, err := io.Copy(io.Discard, rpc.Reader)
+					requireTimeout(t, err)
+					require.EqualError(t, err, "the snapshot stalled after 10 of 1073741824 bytes: next to nothing came for "+c.reason)
+					require.Equal(t, int64(10), n)
+				})
+				require.InDelta(t, c.ends.Seconds(), took.Seconds(), 0.25)
+				rpc.Respond(nil, err)
+			})
+		})
+	}
+}
+
+// A byte now and then is no progress; time in which the consumer does not read is
+// no stall.
+func TestSnapshotBody_DripEnds(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		b := listen(t, net, "b")
-		conn, err := net.Host("a").Dial(t.Context(), "b")
+		conn := dialRaw(t, net, "a")
+		_, err := conn.Write(snapshotHeader(1 << 30))
 		require.NoError(t, err)
-		defer func() { require.NoError(t, conn.Close()) }()
-		_, err = conn.Write(append(snapshotHeader(1<<30), "ten bytes."...))
-		require.NoError(t, err)
+		stopped := make(chan struct{})
+		go func() {
+			defer close(stopped)
+			for err := error(nil); err == nil; _, err = conn.Write([]byte{1}) {
+				pause(700 * time.Millisecond)
+			}
+		}()
 		rpc := <-b.Consumer()
-		var n int64
-		require.Equal(t, testTimeout, elapsed(func() {
-			n, err = io.Copy(io.Discard, rpc.Reader)
+		took := elapsed(func() {
+			_, err := io.Copy(io.Discard, rpc.Reader)
 			requireTimeout(t, err)
-		}))
-		require.EqualError(t, err, "the snapshot stalled after 10 of 1073741824 bytes: nothing came for Timeout (1s)")
-		require.Equal(t, int64(10), n)
-		rpc.Respond(nil, err)
+		})
+		require.InDelta(t, time.Minute.Seconds(), took.Seconds(), 1)
+		rpc.Respond(nil, errors.New("stalled"))
+		<-stopped
+		require.EqualValues(t, 1, b.Refusals().Stalled)
+	})
+}
+
+func TestSnapshotBody_SlowConsumerIsNoStall(t *testing.T) {
+	const size = 100_000
+	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
+		a, b := listen(t, net, "a", withTimeout(0)), listen(t, net, "b")
+		serve(t, b, func(rpc raftwire.RPC) {
+			var err error
+			for err == nil {
+				pause(10 * time.Second)
+				_, err = io.CopyN(io.Discard, rpc.Reader, 1000)
+			}
+			rpc.Respond(&raftwire.InstallSnapshotResponse{Success: err == io.EOF}, nil)
+		})
+		resp, err := install(a, size, io.LimitReader(zeros{}, size))
+		require.NoError(t, err)
+		require.True(t, resp.Success)
+	})
+}
+
+// A slow link brings a snapshot, if it carries MinSnapshotBytesPerSecond and some.
+func TestSnapshotBody_SlowLinkIsNoStall(t *testing.T) {
+	const size = 1 << 20
+	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
+		a, b := listen(t, net, "a"), listen(t, net, "b")
+		net.Link("a", "b").SetBandwidth(2 * raftwire.MinSnapshotBytesPerSecond)
+		b.SetHeartbeatHandler(accept)
+		serve(t, b, accept)
+		resp, err := install(a, size, io.LimitReader(zeros{}, size))
+		require.NoError(t, err)
+		require.True(t, resp.Success)
 	})
 }
 
@@ -387,23 +638,6 @@ func TestABodyCannotBeReadAfterTheAnswer(t *testing.T) {
 		synctest.Wait()
 		_, err = rpc.Reader.Read(make([]byte, 1))
 		require.ErrorContains(t, err, "after it was answered")
-	})
-}
-
-// P9: a body that was read to its end leaves the connection in order.
-func TestRequestsGoOnAfterASnapshotOnTheSameConnection(t *testing.T) {
-	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
-		serve(t, listen(t, net, "b"), accept)
-		conn, err := net.Host("a").Dial(t.Context(), "b")
-		require.NoError(t, err)
-		defer func() { require.NoError(t, conn.Close()) }()
-		_, err = io.WriteString(conn, "\x02\x81\xa4Size\x03abc\x03\x80")
-		require.NoError(t, err)
-		synctest.Wait()
-		answers := make([]byte, 4096)
-		n, err := conn.Read(answers)
-		require.NoError(t, err)
-		require.Equal(t, 2, bytes.Count(answers[:n], []byte("ProtocolVersion")), "two answers")
 	})
 }
 

@@ -2,6 +2,7 @@ package raftwire
 
 import (
 	"encoding/binary"
+	"math"
 	"net"
 	"syscall"
 	"time"
@@ -9,6 +10,30 @@ import (
 
 // tcpUserTimeout is TCP_USER_TIMEOUT, which package syscall lacks.
 const tcpUserTimeout = 0x12
+
+// raiseUserTimeout makes sure that the socket of a connection does not end what may
+// take limit: its user timeout is raised to that, and switched off if limit is 0,
+// which means no limit. The system counts a peer as dead that acknowledges
+// everything but reads nothing, so it cannot tell; the transport's own clocks do.
+// While it is on, the user timeout stands for the number of keep-alive probes, too.
+func raiseUserTimeout(conn net.Conn, limit time.Duration) {
+	s := socket(conn)
+	if s == nil {
+		return
+	}
+	raw, err := s.SyscallConn()
+	if err != nil {
+		return
+	}
+	milliseconds := int(min(max(limit.Milliseconds(), 0), math.MaxInt32))
+	_ = raw.Control(func(fd uintptr) {
+		now, err := syscall.GetsockoptInt(int(fd), syscall.IPPROTO_TCP, tcpUserTimeout)
+		if err != nil || now == 0 || limit > 0 && now >= milliseconds { // no TCP, off, or long enough
+			return
+		}
+		_ = syscall.SetsockoptInt(int(fd), syscall.IPPROTO_TCP, tcpUserTimeout, milliseconds)
+	})
+}
 
 // setUserTimeout limits how long bytes may stay unacknowledged, see tcp(7).
 func setUserTimeout(conn *net.TCPConn, timeout time.Duration) {

@@ -11,5 +11,8 @@ import (
 // its own kind.
 func setUserTimeout(*net.TCPConn, time.Duration) {}
 
+// raiseUserTimeout does nothing either.
+func raiseUserTimeout(net.Conn, time.Duration) {}
+
 // hasHungUp does not know here: the end of a connection shows when it is read.
 func hasHungUp(net.Conn) bool { return false }

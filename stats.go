@@ -164,14 +164,20 @@ func (t *traffic) answered(start time.Time) {
 	}
 }
 
+// lastAnswered returns when the last request was made that was answered, or zero.
+func (t *traffic) lastAnswered() time.Time {
+	last := t.lastSuccess.Load()
+	if last == 0 {
+		return time.Time{}
+	}
+	return time.Unix(0, last)
+}
+
 func (t *traffic) stats(addr ServerAddress) PeerStats {
-	s := PeerStats{
-		Peer:     addr,
-		BytesIn:  t.in.Load(),
-		BytesOut: t.out.Load(),
+	return PeerStats{
+		Peer:        addr,
+		LastSuccess: t.lastAnswered(),
+		BytesIn:     t.in.Load(),
+		BytesOut:    t.out.Load(),
 	}
-	if last := t.lastSuccess.Load(); last != 0 {
-		s.LastSuccess = time.Unix(0, last)
-	}
-	return s
 }

@@ -59,11 +59,14 @@ type TCPConfig struct {
 	// as it is, so Enable must be set in one that is to probe.
 	KeepAlive net.KeepAliveConfig
 
-	// UserTimeout is how long bytes that were sent may stay unacknowledged, and
-	// probes unanswered, before the connection ends (TCP_USER_TIMEOUT). 0 means
-	// 45 s; negative leaves it to the system, which waits about 15 minutes. It
-	// works on Linux only. If it is shorter than KeepAlive.Idle, the first probe
-	// that gets lost ends the connection.
+	// UserTimeout is how long bytes that were sent may stay unacknowledged, or
+	// the peer may not read, and probes unanswered, before the connection ends
+	// (TCP_USER_TIMEOUT). 0 means 45 s; negative leaves it to the system, which
+	// waits about 15 minutes. It works on Linux only. It is a last resort: a
+	// NetworkTransport raises it on its connections to its Timeout, on those of
+	// snapshots to what these may take, and switches it off if there is no such
+	// limit; KeepAlive then still finds machines that are gone. If it is shorter
+	// than KeepAlive.Idle, the first probe that gets lost ends the connection.
 	UserTimeout time.Duration
 }
 

@@ -120,9 +120,15 @@ const (
 )
 
 // callerWatch closes an inbound connection whose caller goes while the core
-// has not answered. A dead request is then not handed over any more.
+// has not answered. A dead request is then not handed over any more. It also tells
+// which requests have waited for the core.
 type callerWatch struct {
-	conn *conn
+	conn    *conn
+	waiting *waitingRequests
+
+	// Owned by the session; the timer's function reads it only during the wait.
+	request any       // that waits to be taken by the core; nil if that was taken
+	from    time.Time // the caller may seem to have gone before: see offerBody
 
 	waits atomic.Uint64 // odd while the session waits for the core
 	armed atomic.Bool   // timer is set
@@ -134,8 +140,9 @@ type callerWatch struct {
 	stopped bool
 }
 
-// begin begins a wait for the core.
-func (w *callerWatch) begin() {
+// begin begins a wait for the core: to take request, or for answers if that is nil.
+func (w *callerWatch) begin(request any) {
+	w.request = request
 	w.waits.Add(1)
 	if !w.armed.Load() {
 		w.arm()
@@ -192,10 +199,16 @@ func (w *callerWatch) check() {
 // lend starts the watch unless the wait has ended. One of the two sees what
 // the other wrote: lend the end of the wait, or end that conn.in was taken.
 func (w *callerWatch) lend(wait uint64) {
-	w.taken.Store(true)
+	taken := w.taken.Swap(true)
+	if w.waits.Load() != wait {
+		w.taken.Store(taken)
+		return
+	}
+	if w.request != nil {
+		w.waiting.add(w, senderOf(w.conn, w.request))
+	}
 	switch {
-	case w.waits.Load() != wait:
-		w.taken.Store(w.conn.watch != nil)
+	case time.Now().Before(w.from):
 	case w.conn.watch == nil:
 		w.conn.startWatching()
 	case isClosed(w.conn.watch) && hasHungUp(w.conn.raw):
@@ -206,6 +219,7 @@ func (w *callerWatch) lend(wait uint64) {
 func (w *callerWatch) takeBack() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	w.waiting.remove(w)
 	if w.conn.watch != nil {
 		w.conn.stopWatching()
 	}

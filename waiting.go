@@ -1,0 +1,66 @@
+package raftwire
+
+import "sync"
+
+// waitingRequests are the requests of peers that wait for the core, once they have
+// waited for a while. They tell the reader of a snapshot that the core is needed.
+// The zero value is ready for use.
+type waitingRequests struct {
+	mu      sync.Mutex // protects following
+	senders map[*callerWatch]sender
+}
+
+func (w *waitingRequests) add(c *callerWatch, s sender) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.senders == nil {
+		w.senders = make(map[*callerWatch]sender)
+	}
+	w.senders[c] = s
+}
+
+func (w *waitingRequests) remove(c *callerWatch) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	delete(w.senders, c)
+}
+
+// others reports whether a request of another sender waits.
+func (w *waitingRequests) others(than sender) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, s := range w.senders {
+		if s != than {
+			return true
+		}
+	}
+	return false
+}
+
+// sender tells peers apart: by the host of their connection, and by the address
+// that their requests give, since several peers may be on one host.
+type sender struct{ host, addr string }
+
+func senderOf(c *conn, command any) sender { return sender{hostOf(c.peer), addressIn(command)} }
+
+// addressIn returns the address that a request gives for its sender, or "".
+func addressIn(command any) string {
+	var header RPCHeader
+	var old []byte // the field that peers without the header use
+	switch m := command.(type) {
+	case *AppendEntriesRequest:
+		header, old = m.RPCHeader, m.Leader
+	case *RequestVoteRequest:
+		header, old = m.RPCHeader, m.Candidate
+	case *RequestPreVoteRequest:
+		header = m.RPCHeader
+	case *TimeoutNowRequest:
+		header = m.RPCHeader
+	case *InstallSnapshotRequest:
+		header, old = m.RPCHeader, m.Leader
+	}
+	if len(header.Addr) > 0 {
+		return string(header.Addr)
+	}
+	return string(old)
+}
