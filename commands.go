@@ -200,8 +200,8 @@ type RequestPreVoteResponse struct {
 // GetRPCHeader returns the response's header.
 func (r *RequestPreVoteResponse) GetRPCHeader() RPCHeader { return r.RPCHeader }
 
-// InstallSnapshotRequest announces a snapshot, whose Size bytes follow the
-// request on the same connection.
+// InstallSnapshotRequest announces a snapshot, whose body follows the request on
+// the same connection.
 type InstallSnapshotRequest struct {
 	RPCHeader
 	SnapshotVersion SnapshotVersion
@@ -220,7 +220,8 @@ type InstallSnapshotRequest struct {
 	Configuration []byte
 	// ConfigurationIndex is the entry that wrote Configuration.
 	ConfigurationIndex uint64
-	// Size is the number of bytes in the body. It is never negative.
+	// Size is the number of bytes in the body, at most: programs that compress it
+	// under way send fewer. It is never negative.
 	Size int64
 }
 

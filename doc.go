@@ -117,8 +117,9 @@
 //     its memory at once. A message that would take more than three times its
 //     bytes plus 64 KiB is refused. No nil entry and no negative Size reaches a core.
 //   - A peer may be silent between messages for as long as it likes; inside a
-//     message or a snapshot it has to make progress within Timeout, and the first
-//     byte of a connection has to come within FirstByteTimeout.
+//     message it has to make progress within Timeout, inside a snapshot within
+//     SnapshotStallTimeout, or Timeout if another peer needs the core; and the
+//     first byte of a connection has to come within FirstByteTimeout.
 //   - Inbound connections are limited, in total and for each host, but those that
 //     never brought a request make room for others. What is refused is counted,
 //     see [Refusals], and logged, though not each time.

@@ -161,7 +161,8 @@ type SnapshotEvent struct {
 	Peer ServerAddress
 	// Inbound says that the snapshot is received, not sent.
 	Inbound bool
-	// Done is how many bytes of the body have been written or read, of Total.
+	// Done is how many bytes of the body have been written or read, of Total,
+	// which is Size: a body that is compressed under way is shorter.
 	Done, Total int64
 	// Over says that no more follow. Whether the snapshot was installed, and
 	// what was wrong if Done is less than Total, CallDone and ServeDone say.

@@ -44,12 +44,14 @@ type Transport interface {
 	// RequestVote asks target for its vote.
 	RequestVote(id ServerID, target ServerAddress, args *RequestVoteRequest, resp *RequestVoteResponse) error
 
-	// InstallSnapshot sends a snapshot: the request, then exactly args.Size
-	// bytes of data. data is read by the calling goroutine and not touched
-	// after the call returned; a reader that ends early or late is an error.
-	// It may be nil if Size is 0. A transfer is bounded by its progress, then the
-	// peer has time to restore; if it answers before, sending stops, and that
-	// answer counts. Nothing ends a Read of data but data.
+	// InstallSnapshot sends a snapshot: the request, then what data yields, until
+	// it ends or args.Size bytes were sent. A shorter body is no error here, since
+	// programs compress one under way: the peer's answer counts. (In memory a
+	// longer one arrives whole.) data is read by the calling goroutine and not
+	// touched after the call returned; its error is the call's, and the peer does
+	// not get all of such a body. It may be nil if Size is 0. A transfer is bounded
+	// by its progress, then the peer has time to restore; if it answers before,
+	// sending stops, and that answer counts. Nothing ends a Read of data but data.
 	InstallSnapshot(id ServerID, target ServerAddress, args *InstallSnapshotRequest, resp *InstallSnapshotResponse, data io.Reader) error
 
 	// EncodePeer turns an address into the bytes that travel in requests. It may
@@ -124,10 +126,14 @@ type RPC struct {
 	// It belongs to the receiver; nothing in it is shared with the sender.
 	Command interface{}
 
-	// Reader yields the body of an InstallSnapshotRequest, exactly Size bytes,
-	// and is nil for other requests. It belongs to the receiver until it
-	// answers; after that, Read returns an error. A body that stalls for
-	// longer than the transport's timeout fails the Read under way.
+	// Reader yields the body of an InstallSnapshotRequest, and is nil for other
+	// requests. It ends with io.EOF after Size bytes (in memory, with the body, if
+	// that is longer), and with io.ErrUnexpectedEOF if the sender ends before. It
+	// belongs to the receiver until it answers; after that, Read returns an error.
+	// A body that stalls fails the Read under way with a timeout: after the
+	// transport's if another peer's request waits for Consumer, else after its
+	// limit for stalls. The sender gets the receiver's answer all the same, if its
+	// connection lasts.
 	Reader io.Reader
 
 	// RespChan takes the answer. Sending the first answer never blocks.

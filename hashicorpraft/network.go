@@ -115,8 +115,8 @@ func wrapOrFail(network *raftwire.NetworkTransport, err error) (*NetworkTranspor
 	return WrapNetwork(network), nil
 }
 
-// InstallSnapshot sends a snapshot: the request, then exactly args.Size bytes
-// of data.
+// InstallSnapshot sends a snapshot: the request, then what data yields, up to
+// args.Size bytes.
 func (n *NetworkTransport) InstallSnapshot(id raft.ServerID, target raft.ServerAddress, args *raft.InstallSnapshotRequest, resp *raft.InstallSnapshotResponse, data io.Reader) error {
 	n.passTimeoutScale()
 	return n.Transport.InstallSnapshot(id, target, args, resp, data)

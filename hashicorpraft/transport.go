@@ -112,8 +112,8 @@ func (t *Transport) RequestPreVote(id raft.ServerID, target raft.ServerAddress, 
 	return raftError(err)
 }
 
-// InstallSnapshot sends a snapshot: the request, then exactly args.Size bytes
-// of data.
+// InstallSnapshot sends a snapshot: the request, then what data yields, up to
+// args.Size bytes.
 func (t *Transport) InstallSnapshot(id raft.ServerID, target raft.ServerAddress, args *raft.InstallSnapshotRequest, resp *raft.InstallSnapshotResponse, data io.Reader) error {
 	answer := installSnapshotResponse.toWire(resp)
 	err := t.inner.InstallSnapshot(raftwire.ServerID(id), raftwire.ServerAddress(target), installSnapshotRequest.toWire(args), answer, data)
