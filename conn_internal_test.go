@@ -2,9 +2,11 @@ package raftwire
 
 import (
 	"net"
+	"os"
 	"testing"
 	"testing/synctest"
 
+	"github.com/raftwire/raftwire/internal/errno"
 	"github.com/stretchr/testify/require"
 )
 
@@ -76,4 +78,22 @@ func TestNobodyTakesTheNextAnswerAfterASenderThatFailed(t *testing.T) {
 		require.Equal(t, 2, ended)
 		_ = c.raw.Close()
 	})
+}
+
+// timedOutConn is a connection that the system has given up.
+type timedOutConn struct{ net.Conn }
+
+func (timedOutConn) Read([]byte) (int, error) {
+	return 0, &net.OpError{Op: "read", Net: "tcp", Err: os.NewSyscallError("read", errno.TimedOut)}
+}
+
+// It has nothing to do with TLS, or with a Mux.
+func TestConn_NamesTheSystemsTimeout(t *testing.T) {
+	c := idleConn(t)
+	c.raw = timedOutConn{c.raw}
+	err := c.hangUp(c.await())
+	require.ErrorIs(t, err, errno.TimedOut)
+	require.True(t, isTimeout(err))
+	require.ErrorContains(t, err, "TCP_USER_TIMEOUT")
+	require.NotContains(t, err.Error(), "TLS")
 }

@@ -293,7 +293,7 @@ func TestRefusalsAreSeen(t *testing.T) {
 	}{
 		"nothing":             {"", nil, silent, "WARN", "no request began within FirstByteTimeout"},
 		"half a request":      {"\x03\x83\xa4", nil, stalled, "WARN", `error="a request made no progress within Timeout (1s)"`},
-		"half a snapshot":     {string(snapshotHeader(1<<30)) + "ten bytes.", nil, stalled, "WARN", `error="the snapshot stalled after 10 of 1073741824 bytes: nothing came for Timeout (1s)"`},
+		"half a snapshot":     {string(snapshotHeader(1<<30)) + "ten bytes.", nil, stalled, "WARN", `error="the snapshot stalled after 10 of 1073741824 bytes: next to nothing came for SnapshotStallTimeout (30s)"`},
 		"too large a request": {"\x00\x81\xa4Addr\xda\xff\xff", nil, tooLarge, "WARN", "is over MaxMessageBytes, which is 50000"},
 		"bloat":               {tinyEntries, nil, tooLarge, "WARN", "bytes of memory for"},
 		"HTTP":                {"GET / HTTP/1.1\r\n", nil, foreign, "WARN", "unknown rpc type 71: this looks like an HTTP request"},
@@ -315,7 +315,7 @@ func TestRefusalsAreSeen(t *testing.T) {
 			var log bytes.Buffer
 			onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 				b := listen(t, net, "b", withLog(&log), withFirstByte(time.Second), func(config *raftwire.NetworkTransportConfig) {
-					config.MaxMessageBytes = 50_000
+					config.MaxMessageBytes, config.SnapshotStallTimeout = 50_000, 30*time.Second
 				})
 				serve(t, b, accept)
 				conn := dialRaw(t, net, "a")

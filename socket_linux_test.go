@@ -4,11 +4,13 @@ import (
 	"io"
 	"net"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/raftwire/raftwire"
+	"github.com/raftwire/raftwire/internal/testca"
 	"github.com/stretchr/testify/require"
 )
 
@@ -94,4 +96,94 @@ func requireOptions(t *testing.T, conn net.Conn, want map[int]int) {
 			require.Equal(t, value, got, "option %d", option)
 		}
 	}))
+}
+
+// The transport's own clocks decide when to give a peer up: the socket's limit is
+// raised to what they allow, whatever is between the transport and the socket.
+func TestTCPUserTimeout_IsNeverShorterThanTimeouts(t *testing.T) {
+	const tcpUserTimeout = 0x12
+	ms := func(d time.Duration) int { return int(d.Milliseconds()) }
+	for name, c := range map[string]struct {
+		timeout        time.Duration
+		call, snapshot int
+	}{
+		"a short Timeout": {10 * time.Second, 45_000, ms(time.Minute + 100*time.Second)},
+		"a long Timeout":  {5 * time.Minute, ms(5 * time.Minute), ms(5*time.Minute + 50*time.Minute)},
+		"no Timeout":      {0, 0, 0},
+	} {
+		for via, layer := range map[string]func(t *testing.T, tcp raftwire.StreamLayer) raftwire.StreamLayer{
+			"TCP": func(_ *testing.T, tcp raftwire.StreamLayer) raftwire.StreamLayer { return tcp },
+			"TLS": func(t *testing.T, tcp raftwire.StreamLayer) raftwire.StreamLayer {
+				ca := testca.New()
+				layer, err := raftwire.NewTLSStreamLayer(tcp, secure(ca.Issue(), ca))
+				require.NoError(t, err)
+				return layer
+			},
+			"Mux": func(t *testing.T, tcp raftwire.StreamLayer) raftwire.StreamLayer {
+				mux, err := raftwire.NewMux(raftwire.MuxConfig{Listener: tcp})
+				require.NoError(t, err)
+				t.Cleanup(func() { require.NoError(t, mux.Close()) })
+				return layerOf(t, mux, raftwire.Unprefixed())
+			},
+		} {
+			t.Run(name+" over "+via, func(t *testing.T) {
+				sockets := &sockets{StreamLayer: newLayer(t, raftwire.TCPConfig{Bind: "127.0.0.1:0"})}
+				a := over(t, layer(t, sockets), withTimeout(c.timeout))
+				serve(t, a, accept) // a node that calls itself has both ends
+				require.NoError(t, appendOnce(a, a.LocalAddr()))
+				for _, conn := range sockets.take() {
+					requireOptions(t, conn, map[int]int{tcpUserTimeout: c.call})
+				}
+				var got []net.Conn
+				err := a.InstallSnapshot("b", a.LocalAddr(), &raftwire.InstallSnapshotRequest{Size: 1}, new(raftwire.InstallSnapshotResponse),
+					readerFunc(func(p []byte) (int, error) {
+						if got == nil {
+							got = sockets.take()
+							requireOptions(t, got[0], map[int]int{tcpUserTimeout: c.snapshot})
+						}
+						p[0] = 'x'
+						return 1, io.EOF
+					}))
+				require.NoError(t, err)
+				require.NotEmpty(t, got)
+			})
+		}
+	}
+}
+
+type readerFunc func(p []byte) (int, error)
+
+func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
+
+// sockets is a layer that remembers its connections: those that were dialled first.
+type sockets struct {
+	raftwire.StreamLayer
+	mu               sync.Mutex // protects following
+	dialed, accepted []net.Conn
+}
+
+func (s *sockets) Dial(addr raftwire.ServerAddress, timeout time.Duration) (net.Conn, error) {
+	conn, err := s.StreamLayer.Dial(addr, timeout)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.dialed = append(s.dialed, conn)
+	return conn, err
+}
+
+func (s *sockets) Accept() (net.Conn, error) {
+	conn, err := s.StreamLayer.Accept()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err == nil {
+		s.accepted = append(s.accepted, conn)
+	}
+	return conn, err
+}
+
+func (s *sockets) take() []net.Conn {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	all := append(s.dialed, s.accepted...)
+	s.dialed, s.accepted = nil, nil
+	return all
 }

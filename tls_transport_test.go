@@ -1438,6 +1438,37 @@ func TestASlowSnapshotOverTLS(t *testing.T) {
 	})
 }
 
+// Also one that stalls for a while, as long as the peer answers other requests; and
+// one that is compressed under way.
+func TestInstallSnapshot_OverTLS(t *testing.T) {
+	for name, c := range map[string]struct {
+		size, length int
+		stall        time.Duration
+	}{
+		"a stall": {1 << 20, 1 << 20, testTimeout * 7 / 2},
+		"shorter": {1 << 20, 1000, 0},
+		"longer":  {1 << 20, 2 << 20, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
+				ca := testca.New()
+				a, _ := listenTLS(t, net, "a", secure(ca.Issue(), ca))
+				b, _ := listenTLS(t, net, "b", secure(ca.Issue(), ca))
+				b.SetHeartbeatHandler(accept)
+				defer heartbeats(t, a, testTimeout/2)()
+				serve(t, b, func(rpc raftwire.RPC) {
+					pause(c.stall)
+					_, err := io.CopyN(io.Discard, rpc.Reader, int64(min(c.size, c.length)))
+					rpc.Respond(&raftwire.InstallSnapshotResponse{Success: err == nil}, err)
+				})
+				resp, err := install(a, int64(c.size), io.LimitReader(zeros{}, int64(c.length)))
+				require.NoError(t, err)
+				require.True(t, resp.Success)
+			})
+		})
+	}
+}
+
 func TestAllowNamesKeepsItsNames(t *testing.T) {
 	names := []string{role}
 	allow := raftwire.AllowNames(names...)
