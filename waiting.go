@@ -7,22 +7,22 @@ import "sync"
 // The zero value is ready for use.
 type waitingRequests struct {
 	mu      sync.Mutex // protects following
-	senders map[*callerWatch]sender
+	senders map[any]sender // by the one who waits
 }
 
-func (w *waitingRequests) add(c *callerWatch, s sender) {
+func (w *waitingRequests) add(who any, s sender) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.senders == nil {
-		w.senders = make(map[*callerWatch]sender)
+		w.senders = make(map[any]sender)
 	}
-	w.senders[c] = s
+	w.senders[who] = s
 }
 
-func (w *waitingRequests) remove(c *callerWatch) {
+func (w *waitingRequests) remove(who any) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	delete(w.senders, c)
+	delete(w.senders, who)
 }
 
 // others reports whether a request of another sender waits.
@@ -40,8 +40,6 @@ func (w *waitingRequests) others(than sender) bool {
 // sender tells peers apart: by the host of their connection, and by the address
 // that their requests give, since several peers may be on one host.
 type sender struct{ host, addr string }
-
-func senderOf(c *conn, command any) sender { return sender{hostOf(c.peer), addressIn(command)} }
 
 // addressIn returns the address that a request gives for its sender, or "".
 func addressIn(command any) string {

@@ -216,6 +216,8 @@ func (w *callerWatch) lend(wait uint64) {
 	}
 }
 
+func senderOf(c *conn, command any) sender { return sender{hostOf(c.peer), addressIn(command)} }
+
 func (w *callerWatch) takeBack() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
