@@ -6,7 +6,7 @@ import "sync"
 // waited for a while. They tell the reader of a snapshot that the core is needed.
 // The zero value is ready for use.
 type waitingRequests struct {
-	mu      sync.Mutex // protects following
+	mu      sync.Mutex     // protects following
 	senders map[any]sender // by the one who waits
 }
 

@@ -1,6 +1,7 @@
 package transporttest
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -259,12 +260,12 @@ var brokenTransports = []broken{
 		wrap:     func(w *wrapper) raftwire.Transport { return sweeping{w} },
 	}, {
 		name:     "pads short snapshots",
-		sentence: "a snapshot that is shorter than its size is an error at once",
+		sentence: "a receiver that waits for the rest of a shorter snapshot fails at once",
 		wrap:     func(w *wrapper) raftwire.Transport { return padding{w} },
 	}, {
-		name:     "cuts long snapshots",
-		sentence: "a snapshot that is longer than its size is an error at once",
-		wrap:     func(w *wrapper) raftwire.Transport { return cutting{w} },
+		name:     "refuses long snapshots",
+		sentence: "a snapshot may be longer than its size, is answered, and nothing of it is taken for a request",
+		wrap:     func(w *wrapper) raftwire.Transport { return refusing{w} },
 	}, {
 		name:     "does not close",
 		sentence: "after Close every call returns ErrTransportShutdown",
@@ -517,10 +518,14 @@ func (p padding) InstallSnapshot(id raftwire.ServerID, to raftwire.ServerAddress
 	return p.wrapper.InstallSnapshot(id, to, args, resp, io.LimitReader(io.MultiReader(data, endless{}), args.Size))
 }
 
-type cutting struct{ *wrapper }
+type refusing struct{ *wrapper }
 
-func (c cutting) InstallSnapshot(id raftwire.ServerID, to raftwire.ServerAddress, args *raftwire.InstallSnapshotRequest, resp *raftwire.InstallSnapshotResponse, data io.Reader) error {
-	return c.wrapper.InstallSnapshot(id, to, args, resp, io.LimitReader(data, args.Size))
+func (c refusing) InstallSnapshot(id raftwire.ServerID, to raftwire.ServerAddress, args *raftwire.InstallSnapshotRequest, resp *raftwire.InstallSnapshotResponse, data io.Reader) error {
+	body, err := io.ReadAll(io.LimitReader(data, args.Size+1))
+	if err != nil || int64(len(body)) <= args.Size {
+		return c.wrapper.InstallSnapshot(id, to, args, resp, io.MultiReader(bytes.NewReader(body), data))
+	}
+	return errUnexpectedCommand
 }
 
 type undying struct{ *wrapper }
