@@ -112,6 +112,7 @@ func newConn(raw net.Conn, peer ServerAddress, timeout time.Duration, tasks *tas
 	c.flusher = tasks.task(c.flushQueued)
 	c.in.Reset(c)
 	c.written.L = &c.mu
+	limitWrites(raw, timeout)
 	if canGather(raw) {
 		c.out.cuts, c.spare.cuts = []cut{}, []cut{}
 	}
@@ -247,13 +248,25 @@ func (c *conn) beginFlush() bool {
 // caller still has to see to it. An error closes the connection.
 func (c *conn) writeQueued(deadline time.Time) (more bool) {
 	b := c.takeQueued()
-	if deadline.IsZero() && c.timeout > 0 {
+	timed := deadline.IsZero() && c.timeout > 0
+	if timed {
 		_ = c.raw.SetWriteDeadline(time.Now().Add(c.timeout))
 	}
 	if err := c.write(b); err != nil {
 		_ = c.close(err)
 	}
+	if timed {
+		c.endWriteDeadline()
+	}
 	return c.giveBack(b)
+}
+
+// endWriteDeadline ends the write deadline of a message that was written. A read
+// must not find it over: over TLS, reads write; see timedConn.
+func (c *conn) endWriteDeadline() {
+	if !canGather(c.raw) { // and is no bare socket
+		_ = c.raw.SetWriteDeadline(time.Time{})
+	}
 }
 
 func (c *conn) takeQueued() (b batch) {
@@ -458,11 +471,8 @@ func (c *conn) reportEnd(err error) {
 // read. Nothing is missed: where a message ends is not told by the connection's
 // end.
 func closeRaw(raw net.Conn) {
-	if returned, ok := raw.(*unreadConn); ok {
-		raw = returned.Conn
-	}
-	if secured, ok := raw.(tlsConn); ok {
-		_ = secured.NetConn().Close()
+	if inner := under(raw); inner != nil {
+		closeRaw(inner)
 	}
 	_ = raw.Close()
 }
@@ -470,6 +480,20 @@ func closeRaw(raw net.Conn) {
 func isSecuredConn(raw net.Conn) bool {
 	_, secured := raw.(tlsConn)
 	return secured
+}
+
+// under returns what a connection is made of, if it is TLS or of this package, or
+// else nil.
+func under(conn net.Conn) net.Conn {
+	switch c := conn.(type) {
+	case *unreadConn:
+		return c.Conn
+	case *timedConn:
+		return c.Conn
+	case tlsConn:
+		return c.NetConn()
+	}
+	return nil
 }
 
 // tlsConn is a *tls.Conn, or what has one embedded.

@@ -364,7 +364,7 @@ func (m *Mux) sort(conn net.Conn) (net.Conn, *HandoffLayer, error) {
 		return nil, nil, err
 	}
 	if first == tlsHandshake && m.tls != nil {
-		return m.sortTLS(tls.Server(unread(conn, first), m.serverTLS()))
+		return m.sortTLS(tls.Server(&timedConn{Conn: unread(conn, first)}, m.serverTLS()))
 	}
 	return m.sortFirst(conn, first)
 }
@@ -542,7 +542,7 @@ func (m *Mux) dialALPN(ctx context.Context, address ServerAddress, protocol stri
 		if m.tls == nil {
 			return raw, fmt.Errorf("%v needs TLS: set MuxConfig.TLS, or a Dial that returns a *tls.Conn", ALPN(protocol))
 		}
-		conn = tls.Client(raw, m.clientTLS(address, protocol))
+		conn = tls.Client(&timedConn{Conn: raw}, m.clientTLS(address, protocol))
 	}
 	return conn, negotiate(ctx, conn, protocol)
 }

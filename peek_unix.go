@@ -52,6 +52,8 @@ func socket(conn net.Conn) syscall.Conn {
 		switch c := conn.(type) {
 		case *unreadConn:
 			conn = c.Conn
+		case *timedConn:
+			conn = c.Conn
 		case *tls.Conn:
 			conn = c.NetConn()
 		default:

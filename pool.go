@@ -98,6 +98,7 @@ func (p *pool) put(c *conn) {
 	}
 	if !canPeek(c.raw) || c.isUnused() && isSecuredConn(c.raw) {
 		// TLS may have a ticket to read before the first answer comes.
+		c.endWriteDeadline() // the call's
 		c.startWatching()
 	} else if !c.isDrained() {
 		p.discard(c, errors.New("the peer sent more than an answer, or has gone"))

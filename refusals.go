@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"maps"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -172,19 +173,19 @@ func news(why reason, err error, gone bool) (hclog.Level, topic) {
 	var own *refusal
 	switch {
 	case errors.As(err, &secure):
-		return hclog.Warn, topic{why, secure.topic}
+		return hclog.Warn, topic{why, secure.class, secure.host}
 	case why == foreign:
-		return hclog.Warn, topic{why, likeness(err)}
+		return hclog.Warn, topic{reason: why, detail: likeness(err)}
 	case errors.As(err, &own):
-		return hclog.Warn, topic{why, own.detail}
+		return hclog.Warn, topic{reason: why, detail: own.detail}
 	case why != notRefused:
-		return hclog.Warn, topic{why, ""}
+		return hclog.Warn, topic{reason: why}
 	case gone:
-		return hclog.Debug, topic{why, "gone"}
+		return hclog.Debug, topic{reason: why, detail: "gone"}
 	case isCut(err):
-		return hclog.Info, topic{why, "cut"}
+		return hclog.Info, topic{reason: why, detail: "cut"}
 	}
-	return hclog.Warn, topic{why, ""}
+	return hclog.Warn, topic{reason: why}
 }
 
 // likeness returns what the error says that something foreign looks like, or
@@ -206,14 +207,20 @@ const (
 	maxLogPause = time.Hour
 )
 
-// maxTopics is how many topics are told apart. Some name the host that a
-// connection came from.
+// maxTopics is how many topics are told apart: the detail of some is an error's
+// text, or the ID of a server.
 const maxTopics = 256
 
-// topic is what log lines can have in common.
+// maxMembers is how many members of a topic get a line each in one pause. It is
+// enough for the peers of a cluster that are misconfigured alike, and a crowd does
+// not fill the log.
+const maxMembers = 8
+
+// topic is what log lines have in common, and whom one of them is about.
 type topic struct {
 	reason reason
 	detail string
+	member string // a host, for example; or ""
 }
 
 // logLimit thins out log lines. The zero value is ready for use.
@@ -222,10 +229,13 @@ type logLimit struct {
 	topics map[topic]*logPause
 }
 
+// logPause is the time after a line in which those like it are left out, but for
+// the first about other members.
 type logPause struct {
-	from    time.Time // when the last line was written
+	from    time.Time // when the line was written
 	length  time.Duration
-	skipped int // lines since
+	skipped int      // lines since the last one
+	members []string // that have had theirs
 }
 
 // log writes a line about t, at level debug if it is not due.
@@ -251,6 +261,19 @@ func withSimilar(skipped int, args ...any) []any {
 func (l *logLimit) due(t topic, now time.Time) (skipped int, due bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	p := l.pause(t, now)
+	if !p.end(now) && !p.admits(t.member) {
+		p.skipped++
+		return 0, false
+	}
+	p.members = append(p.members, t.member)
+	skipped, p.skipped = p.skipped, 0
+	return skipped, true
+}
+
+// pause returns that of t's topic, whoever its member is. mu is held.
+func (l *logLimit) pause(t topic, now time.Time) *logPause {
+	t.member = ""
 	if l.topics[t] == nil && len(l.topics) >= maxTopics {
 		l.forget(now)
 		if len(l.topics) >= maxTopics {
@@ -265,7 +288,7 @@ func (l *logLimit) due(t topic, now time.Time) (skipped int, due bool) {
 		p = new(logPause)
 		l.topics[t] = p
 	}
-	return p.end(now)
+	return p
 }
 
 // forget makes room: what is due may as well be said as if it were new.
@@ -274,16 +297,20 @@ func (l *logLimit) forget(now time.Time) {
 	maps.DeleteFunc(l.topics, func(_ topic, p *logPause) bool { return now.Sub(p.from) >= p.length })
 }
 
-func (p *logPause) end(now time.Time) (skipped int, ended bool) {
+// end begins the next pause if this one is over.
+func (p *logPause) end(now time.Time) (over bool) {
 	since := now.Sub(p.from)
 	if since < p.length {
-		p.skipped++
-		return 0, false
+		return false
 	}
 	if since > 2*maxLogPause {
 		p.length = 0 // it is news again
 	}
-	skipped = p.skipped
-	*p = logPause{from: now, length: min(max(2*p.length, minLogPause), maxLogPause)}
-	return skipped, true
+	*p = logPause{from: now, length: min(max(2*p.length, minLogPause), maxLogPause), skipped: p.skipped}
+	return true
+}
+
+// admits reports whether a member gets a line before the pause is over.
+func (p *logPause) admits(member string) bool {
+	return len(p.members) < maxMembers && !slices.Contains(p.members, member)
 }

@@ -204,11 +204,11 @@ func (s *snapshotSender) sendBody(data io.Reader, size int64) {
 
 // closeWrite ends what the peer will read, if the connection can do that.
 func closeWrite(raw net.Conn) {
-	if returned, ok := raw.(*unreadConn); ok {
-		raw = returned.Conn
-	}
-	if half, ok := raw.(interface{ CloseWrite() error }); ok {
-		_ = half.CloseWrite()
+	for ; raw != nil; raw = under(raw) {
+		if half, ok := raw.(interface{ CloseWrite() error }); ok {
+			_ = half.CloseWrite()
+			return
+		}
 	}
 }
 

@@ -14,11 +14,12 @@ import (
 )
 
 // handshakeError says why an inbound connection was refused. Its text may quote
-// the peer, who can say something else each time; topic may not, and is what
+// the peer, who can say something else each time; class may not, and is what
 // such errors have in common.
 type handshakeError struct {
 	reason reason
-	topic  string
+	class  string
+	host   string // the peer's, if the log is to name it beside others
 	err    error
 }
 
@@ -30,7 +31,7 @@ func (e *handshakeError) Unwrap() error { return e.err }
 // means, which the peer began.
 func explainAccepted(address ServerAddress, err error) error {
 	refused := func(class, format string, args ...any) error {
-		return &handshakeError{untrusted, class + " from " + hostOf(address), fmt.Errorf(format, args...)}
+		return &handshakeError{untrusted, class, hostOf(address), fmt.Errorf(format, args...)}
 	}
 	var (
 		header     tls.RecordHeaderError
@@ -41,8 +42,8 @@ func explainAccepted(address ServerAddress, err error) error {
 	case isGone(err):
 		return err
 	case errors.As(err, &header):
-		guess := guessForeign(header.RecordHeader[0])
-		return &handshakeError{foreign, guess, fmt.Errorf("no TLS, and nothing else is spoken here: %s", guess)}
+		err = fmt.Errorf("no TLS, and nothing else is spoken here: %s", guessForeign(header.RecordHeader[0]))
+		return &handshakeError{reason: foreign, class: likeness(err), err: err}
 	case errors.As(err, &unverified):
 		leaf := unverified.UnverifiedCertificates[0]
 		return refused(classOf(unverified.Err), "the certificate %s does not hold: %w", describe(leaf), unverified.Err)

@@ -22,6 +22,8 @@ const (
 
 	defaultReloadInterval = time.Second
 
+	defaultLoadTimeout = 10 * time.Second
+
 	// lingerTimeout is how long a refused peer is listened to, so that it reads
 	// why. A connection that is closed with input unread is reset, and then the
 	// reason may be lost on the way.
@@ -30,9 +32,15 @@ const (
 
 // TLSConfig configures a [TLSStreamLayer]. A constructor copies it.
 //
-// Either the three files are set, or Load. The certificate is used to dial and
-// to accept, so if it names extended key usages it must have both, serverAuth
-// and clientAuth.
+// Set either the three files or Load. The certificate is used to accept and to
+// dial: if it names extended key usages, it must have both, serverAuth and
+// clientAuth. If your CA issues a certificate for each, set the one for servers
+// there, and the one for clients as ClientCertFile or LoadClient.
+//
+// ServerNameFor and Authorize run on the goroutine of the dial or handshake that
+// they decide about. One that blocks holds up that one alone, but neither a
+// timeout nor Close ends it. A panic in a function of TLSConfig is not recovered:
+// it ends the process.
 type TLSConfig struct {
 	// CertFile is a PEM file with the node's certificate, followed by the
 	// intermediate ones if there are any.
@@ -42,22 +50,39 @@ type TLSConfig struct {
 	// may be the same file.
 	KeyFile string
 
+	// ClientCertFile and ClientKeyFile are PEM files like CertFile and KeyFile, with
+	// the certificate that is shown to peers that are dialled. It needs clientAuth
+	// only, and CertFile's needs serverAuth only. Empty means CertFile and KeyFile.
+	ClientCertFile string
+	ClientKeyFile  string
+
 	// CAFile is a PEM file with the certificates of the CAs that peers are
 	// signed by; the system's CAs play no part. To move to another CA, have both
 	// in the file on every node first.
 	CAFile string
 
-	// Load returns certificate and CAs from elsewhere than files. It is called
-	// as files are looked at: see ReloadInterval. It is never called
-	// concurrently, and what it returns must not be changed any more.
+	// Load returns certificate and CAs from elsewhere than files. It is called when
+	// files would be read: by the constructor, then each ReloadInterval and for each
+	// Reload, on a goroutine of its own. It is never called concurrently. It may
+	// block: see LoadTimeout. What it returns must not be changed any more.
 	Load func() (*tls.Certificate, *x509.CertPool, error)
 
-	// ReloadInterval is how old what was read from the files may be when a
-	// handshake begins: then they are read again, and used from then on if they
-	// have changed. If that fails, what is in use stays in use, and the log
-	// says why. Connections that stand are not touched. 0 means one second;
-	// negative means that only [TLSStreamLayer.Reload] reads them again.
+	// LoadClient returns the certificate that is shown to peers that are dialled. It
+	// is called after Load, on the same goroutine. nil means that Load's is shown.
+	LoadClient func() (*tls.Certificate, error)
+
+	// ReloadInterval is the time from one look at the files to the next, from the
+	// constructor to Close. What has changed is used by the handshakes that begin
+	// afterwards; connections that stand are not touched. If the files cannot be
+	// read or used, what is in use stays in use, and the log says why: at once, and
+	// ever more rarely while it lasts. 0 means one second; negative means that only
+	// [TLSStreamLayer.Reload] reads them again.
 	ReloadInterval time.Duration
+
+	// LoadTimeout is how long Reload waits for the files or Load. A look that takes
+	// longer goes on, with a warning in the log; until it is over, no other begins
+	// and handshakes use what is in use. 0 means 10 seconds; negative is an error.
+	LoadTimeout time.Duration
 
 	// ServerName is a name that the certificate of every peer must have, DNS
 	// name or IP address, whether the peer dials or is dialled, and whatever
@@ -113,7 +138,7 @@ type TLSConfig struct {
 // What the files hold is another matter.
 func (c *TLSConfig) check() error {
 	switch {
-	case c.Load != nil && (c.CertFile != "" || c.KeyFile != "" || c.CAFile != ""):
+	case c.Load != nil && c.CertFile+c.KeyFile+c.ClientCertFile+c.ClientKeyFile+c.CAFile != "":
 		return errors.New("raftwire: TLSConfig.Load is set, and so are files: use one or the other")
 	case c.Load == nil && c.CAFile == "":
 		return errors.New("raftwire: TLSConfig.CAFile is empty: set it to a PEM file with the CAs of your peers, without which none could be verified, or set Load")
@@ -121,8 +146,14 @@ func (c *TLSConfig) check() error {
 		return errors.New("raftwire: TLSConfig.CertFile is empty: set it to a PEM file with this node's certificate, since peers verify each other, or set Load")
 	case c.Load == nil && c.KeyFile == "":
 		return errors.New("raftwire: TLSConfig.KeyFile is empty: set it to the PEM file with the private key of CertFile's certificate; if that is in CertFile, name it again")
+	case (c.ClientCertFile == "") != (c.ClientKeyFile == ""):
+		return errors.New("raftwire: of TLSConfig.ClientCertFile and ClientKeyFile only one is set: set both, or neither to dial with CertFile's certificate")
+	case c.LoadClient != nil && c.Load == nil:
+		return errors.New("raftwire: TLSConfig.LoadClient is set, and Load is not: set Load as well, or ClientCertFile and ClientKeyFile in place of LoadClient")
 	case c.MinVersion != 0 && c.MinVersion != tls.VersionTLS12 && c.MinVersion != tls.VersionTLS13:
 		return fmt.Errorf("raftwire: TLSConfig.MinVersion is %s: use 0 for TLS 1.3, or tls.VersionTLS12", tls.VersionName(c.MinVersion))
+	case c.LoadTimeout < 0:
+		return fmt.Errorf("raftwire: TLSConfig.LoadTimeout is %v: use 0 for the default, or a positive duration", c.LoadTimeout)
 	case c.HandshakeTimeout < 0:
 		return fmt.Errorf("raftwire: TLSConfig.HandshakeTimeout is %v: use 0 for the default, or a positive duration", c.HandshakeTimeout)
 	case c.MaxHandshakes < 0:
@@ -134,6 +165,9 @@ func (c *TLSConfig) check() error {
 func (c *TLSConfig) setDefaults() {
 	if c.ReloadInterval == 0 {
 		c.ReloadInterval = defaultReloadInterval
+	}
+	if c.LoadTimeout == 0 {
+		c.LoadTimeout = defaultLoadTimeout
 	}
 	if c.MinVersion == 0 {
 		c.MinVersion = tls.VersionTLS13
@@ -204,8 +238,8 @@ func NewTLSTransport(bindAddr string, advertise net.Addr, security TLSConfig, co
 }
 
 // NewTLSStreamLayer returns a layer that secures the connections of inner,
-// which it closes when it is closed. It reads the files, or calls Load. If it
-// returns an error, inner stays as it is.
+// which it closes when it is closed. It reads the files, or calls Load, and
+// blocks for as long as that takes. If it returns an error, inner stays as it is.
 func NewTLSStreamLayer(inner StreamLayer, config TLSConfig) (*TLSStreamLayer, error) {
 	if inner == nil {
 		return nil, errors.New("raftwire: the StreamLayer under TLS is nil: use NewTLSTransport for TCP")
@@ -257,7 +291,7 @@ func (l *TLSStreamLayer) dial(ctx context.Context, address ServerAddress, protoc
 	if err != nil {
 		return nil, err
 	}
-	conn := tls.Client(raw, config)
+	conn := tls.Client(&timedConn{Conn: raw}, config)
 	if err := l.dialHandshake(ctx, conn); err != nil {
 		_ = raw.Close()
 		return nil, fmt.Errorf("TLS handshake: %w", explainDialled(err))
@@ -324,7 +358,7 @@ func (v *vouched) Close() error { closeRaw(v.secured); return nil }
 // acceptHandshake does the handshake for an inbound connection.
 func (l *TLSStreamLayer) acceptHandshake(raw net.Conn) (net.Conn, *HandoffLayer, error) {
 	material := l.identity.current()
-	conn := tls.Server(raw, l.identity.serverConfig(material, remoteAddress(raw), l.protocols()))
+	conn := tls.Server(&timedConn{Conn: raw}, l.identity.serverConfig(material, remoteAddress(raw), l.protocols()))
 	if err := conn.Handshake(); err != nil {
 		lingerClose(raw)
 		return nil, nil, explainAccepted(remoteAddress(raw), err)
@@ -354,6 +388,11 @@ func lingerClose(raw net.Conn) {
 // Reload reads the files, or calls Load, now. If that fails, what is in use
 // stays in use. From its return on, whoever is accepted or dialled is verified
 // anew: see [TLSStreamLayer] for how to cut off the others.
+//
+// Reload waits no longer than LoadTimeout, and then returns a net.Error that is a
+// timeout. What is loaded after that is used all the same. A look that is under
+// way is waited for first: what Reload loads is never older than the call. On a
+// closed layer, and when it is closed, Reload returns net.ErrClosed.
 func (l *TLSStreamLayer) Reload() error {
 	if err := l.identity.reload(); err != nil {
 		return fmt.Errorf("raftwire: TLS: %w", err)
@@ -366,8 +405,10 @@ func (l *TLSStreamLayer) Reload() error {
 func (l *TLSStreamLayer) Refusals() Refusals { return l.reception.refusals.counted() }
 
 // Close closes the layer under this one, ends handshakes under way, and waits
-// for them. Connections that were accepted or dialled stay open.
+// for them, but not for files or a Load that are being read. It ends the looks at
+// them. Connections that were accepted or dialled stay open.
 func (l *TLSStreamLayer) Close() error {
+	l.identity.close()
 	return errors.Join(l.reception.close(), l.done.Close())
 }
 

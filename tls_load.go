@@ -1,0 +1,478 @@
+package raftwire
+
+import (
+	"bytes"
+	"crypto"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// tlsMaterial is what a node shows to its peers, and verifies them by.
+type tlsMaterial struct {
+	server *tls.Certificate // is shown to peers that dial; has its Leaf
+	client *tls.Certificate // is shown to peers that are dialled; may be the same
+	cas    *x509.CertPool
+}
+
+// tlsLoader loads material, once and then again and again. Files may be on a
+// network mount, and Load may ask a remote store: so each load but the first has
+// a goroutine of its own, and nothing but Reload waits for one.
+type tlsLoader struct {
+	config   *TLSConfig
+	material atomic.Pointer[tlsMaterial] // in use
+	done     chan struct{}               // closed by close
+
+	slow logLimit // of lines about loads that take long
+
+	failed *logLimit // of lines about loads that fail; owned by the load under way
+
+	mu        sync.Mutex // protects following
+	underWay  *tlsLoad   // or nil
+	next      *tlsLoad   // begins when that under way is over; or nil
+	nextLook  *time.Timer
+	nextAlarm *time.Timer // of the load under way
+	closed    bool
+}
+
+// tlsLoad is a load of material. One that never returns refers to nothing else
+// of its layer once that is closed.
+type tlsLoad struct {
+	loader atomic.Pointer[tlsLoader] // nil once that is closed
+	anew   bool                      // what is loaded is used even if it is the same
+	begun  time.Time                 // set before it is run
+	over   chan struct{}             // closed when it is over
+	err    error                     // set before that
+}
+
+// start loads for the first time, and looks for something new each
+// ReloadInterval from then on.
+func (l *tlsLoader) start(config *TLSConfig) error {
+	l.config, l.done, l.failed = config, make(chan struct{}), new(logLimit)
+	material, err := config.load()
+	if err != nil {
+		return err
+	}
+	l.use(material)
+	if config.ReloadInterval > 0 {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		l.nextLook = time.AfterFunc(config.ReloadInterval, l.look)
+	}
+	return nil
+}
+
+// current returns the material for a handshake. It does not block.
+func (l *tlsLoader) current() *tlsMaterial { return l.material.Load() }
+
+// look begins a load unless one is under way.
+func (l *tlsLoader) look() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closed {
+		return
+	}
+	if l.underWay == nil {
+		l.begin(l.newLoad(false))
+	}
+	l.nextLook.Reset(l.config.ReloadInterval)
+}
+
+// reload loads the material and uses it, even if it is the same: whoever was
+// verified by the old one and is not accepted yet is verified again.
+func (l *tlsLoader) reload() error {
+	load, err := l.request()
+	if err != nil {
+		return err
+	}
+	patience := time.NewTimer(l.config.LoadTimeout)
+	defer patience.Stop()
+	select {
+	case <-load.over:
+		return load.err
+	case <-l.done:
+		return net.ErrClosed
+	case <-patience.C:
+		return l.errSlow(l.begunAt())
+	}
+}
+
+// request returns a load that has not begun before the call.
+func (l *tlsLoader) request() (*tlsLoad, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closed {
+		return nil, net.ErrClosed
+	}
+	if l.next == nil {
+		l.next = l.newLoad(true)
+	}
+	load := l.next
+	l.beginNext()
+	return load, nil
+}
+
+func (l *tlsLoader) newLoad(anew bool) *tlsLoad {
+	load := &tlsLoad{anew: anew, over: make(chan struct{})}
+	load.loader.Store(l)
+	return load
+}
+
+// beginNext begins the load that was requested, if there is one and none is
+// under way. mu is held.
+func (l *tlsLoader) beginNext() {
+	if next := l.next; next != nil && l.underWay == nil {
+		l.next = nil
+		l.begin(next)
+	}
+}
+
+// begin is called with mu held.
+func (l *tlsLoader) begin(load *tlsLoad) {
+	load.begun = time.Now()
+	l.underWay = load
+	l.nextAlarm = time.AfterFunc(l.config.LoadTimeout, func() { l.alarm(load) })
+	go load.run(l.config.source())
+}
+
+func (l *tlsLoad) run(source *TLSConfig) {
+	material, err := source.load()
+	if loader := l.loader.Load(); loader != nil {
+		loader.end(l, material, err)
+	}
+}
+
+// end uses what was loaded, if it is to be used, and tells those who wait.
+func (l *tlsLoader) end(load *tlsLoad, material *tlsMaterial, err error) {
+	switch {
+	case err != nil:
+		l.tellFailure(err)
+	case load.anew || !material.equal(l.current()):
+		l.use(material)
+	}
+	if err == nil {
+		l.failed = new(logLimit) // the next failure is news
+	}
+	load.err = err
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.underWay = nil
+	l.nextAlarm.Stop()
+	close(load.over)
+	if !l.closed {
+		l.beginNext()
+	}
+}
+
+// tellFailure tells of a failure at once, and ever more rarely while it lasts.
+func (l *tlsLoader) tellFailure(err error) {
+	if skipped, due := l.failed.due(topic{member: err.Error()}, time.Now()); due {
+		l.config.Logger.Error("cannot reload TLS certificates, going on with those in use", withSimilar(skipped, keyError, err)...)
+	}
+}
+
+func (l *tlsLoader) use(material *tlsMaterial) {
+	if l.material.Swap(material) != nil {
+		l.config.Logger.Info("TLS certificates reloaded", keyCert, material.describe(), keyExpires, material.expires())
+	}
+	name := l.config.ServerName
+	for _, certificate := range material.certificates() {
+		if leaf := certificate.Leaf; name != "" && leaf.VerifyHostname(name) != nil {
+			l.config.Logger.Warn(fmt.Sprintf("this node's own certificate does not have the name %q: peers that ask for it will refuse this node", name), keyCert, describe(leaf))
+		}
+	}
+}
+
+// alarm tells of a load that takes long, for as long as it does.
+func (l *tlsLoader) alarm(load *tlsLoad) {
+	if !l.isUnderWay(load) {
+		return
+	}
+	if skipped, due := l.slow.due(topic{}, time.Now()); due {
+		l.config.Logger.Warn("cannot look for new TLS certificates, going on with those in use", withSimilar(skipped, keyError, l.errSlow(load.begun))...)
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.underWay == load && !l.closed {
+		l.nextAlarm.Reset(minLogPause)
+	}
+}
+
+func (l *tlsLoader) isUnderWay(load *tlsLoad) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.underWay == load && !l.closed
+}
+
+// begunAt returns when the load under way has begun.
+func (l *tlsLoader) begunAt() time.Time {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.underWay == nil {
+		return time.Now()
+	}
+	return l.underWay.begun
+}
+
+func (l *tlsLoader) errSlow(begun time.Time) error {
+	return timeoutError(fmt.Sprintf("loading them is under way since %s (%v): look at what %s waits for",
+		begun.Format(time.RFC3339), time.Since(begun).Round(time.Millisecond), l.config.sourceName()))
+}
+
+// close ends the looks. It does not wait for a load under way.
+func (l *tlsLoader) close() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closed {
+		return
+	}
+	l.closed = true
+	close(l.done)
+	if l.nextLook != nil {
+		l.nextLook.Stop()
+	}
+	if l.underWay != nil {
+		l.underWay.loader.Store(nil)
+		l.nextAlarm.Stop()
+	}
+}
+
+// source returns what of the configuration a load needs.
+func (c *TLSConfig) source() *TLSConfig {
+	return &TLSConfig{
+		CertFile: c.CertFile, KeyFile: c.KeyFile,
+		ClientCertFile: c.ClientCertFile, ClientKeyFile: c.ClientKeyFile,
+		CAFile: c.CAFile,
+		Load:   c.Load, LoadClient: c.LoadClient,
+	}
+}
+
+// sourceName says what a load reads.
+func (c *TLSConfig) sourceName() string {
+	if c.Load == nil {
+		return fmt.Sprintf("reading %q, %q or %q", c.CAFile, c.CertFile, c.KeyFile)
+	}
+	return "TLSConfig.Load"
+}
+
+// load loads the material of a source.
+func (c *TLSConfig) load() (*tlsMaterial, error) {
+	if c.Load == nil {
+		return c.loadFiles()
+	}
+	return c.callLoad()
+}
+
+func (c *TLSConfig) loadFiles() (*tlsMaterial, error) {
+	cas, err := readCAs(c.CAFile)
+	if err != nil {
+		return nil, fmt.Errorf("TLSConfig.CAFile: %w", err)
+	}
+	split := c.ClientCertFile != ""
+	server, err := readCertificate("", c.CertFile, c.KeyFile, usesOf(split))
+	if err != nil || !split {
+		return &tlsMaterial{server, server, cas}, err
+	}
+	client, err := readCertificate("Client", c.ClientCertFile, c.ClientKeyFile, toDial)
+	return &tlsMaterial{server, client, cas}, err
+}
+
+func (c *TLSConfig) callLoad() (*tlsMaterial, error) {
+	certificate, cas, err := c.Load()
+	if err != nil {
+		return nil, fmt.Errorf("TLSConfig.Load: %w", err)
+	}
+	split := c.LoadClient != nil
+	server, err := checkCertificate(certificate, usesOf(split))
+	if cas == nil || cas.Equal(x509.NewCertPool()) {
+		err = errors.New("no CAs: without one no peer could be verified")
+	}
+	if err != nil {
+		return nil, fmt.Errorf("what TLSConfig.Load returned: %w", err)
+	}
+	if !split {
+		return &tlsMaterial{server, server, cas}, nil
+	}
+	certificate, err = c.LoadClient()
+	if err != nil {
+		return nil, fmt.Errorf("TLSConfig.LoadClient: %w", err)
+	}
+	client, err := checkCertificate(certificate, toDial)
+	if err != nil {
+		return nil, fmt.Errorf("what TLSConfig.LoadClient returned: %w", err)
+	}
+	return &tlsMaterial{server, client, cas}, nil
+}
+
+// readCAs reads the certificates in a file. Unlike AppendCertsFromPEM it takes
+// all of them or none: half a file must not lock half of the peers out.
+func readCAs(file string) (*x509.CertPool, error) {
+	rest, err := os.ReadFile(file)
+	if err != nil {
+		return nil, err
+	}
+	cas, found := x509.NewCertPool(), 0
+	for {
+		var block *pem.Block
+		if block, rest = pem.Decode(rest); block == nil {
+			break
+		}
+		if block.Type != "CERTIFICATE" {
+			return nil, fmt.Errorf("%q holds a %s: only certificates of CAs belong there", file, block.Type)
+		}
+		ca, err := x509.ParseCertificate(block.Bytes)
+		if err != nil {
+			return nil, fmt.Errorf("certificate %d in %q: %w", found+1, file, err)
+		}
+		cas.AddCert(ca)
+		found++
+	}
+	switch {
+	case bytes.Contains(rest, []byte("-----BEGIN")):
+		return nil, fmt.Errorf("%q is damaged or cut off after %d certificates", file, found)
+	case found == 0:
+		return nil, fmt.Errorf("%q holds no certificate: it must be PEM, beginning with -----BEGIN CERTIFICATE-----", file)
+	}
+	return cas, nil
+}
+
+// readCertificate reads the two files of TLSConfig whose names begin with prefix.
+func readCertificate(prefix, certFile, keyFile string, uses certificateUses) (*tls.Certificate, error) {
+	pair, err := tls.LoadX509KeyPair(certFile, keyFile)
+	if err != nil {
+		return nil, fmt.Errorf("TLSConfig.%sCertFile %q with %sKeyFile %q: %w", prefix, certFile, prefix, keyFile, err)
+	}
+	certificate, err := checkCertificate(&pair, uses)
+	if err != nil {
+		return nil, fmt.Errorf("TLSConfig.%sCertFile %q: %w", prefix, certFile, err)
+	}
+	return certificate, nil
+}
+
+// certificateUses is what a certificate is for.
+type certificateUses struct{ accept, dial bool }
+
+var (
+	toAccept = certificateUses{accept: true}
+	toDial   = certificateUses{dial: true}
+	toDoBoth = certificateUses{accept: true, dial: true}
+)
+
+// usesOf returns what the certificate is for that there always is; split says
+// that there is another one to dial with.
+func usesOf(split bool) certificateUses {
+	if split {
+		return toAccept
+	}
+	return toDoBoth
+}
+
+// checkCertificate returns a certificate with its Leaf. It refuses what peers
+// would refuse anyway, where it is easier to see why.
+func checkCertificate(certificate *tls.Certificate, uses certificateUses) (*tls.Certificate, error) {
+	switch {
+	case certificate == nil || len(certificate.Certificate) == 0:
+		return nil, errors.New("no certificate: peers verify each other, so each needs one")
+	case isNil(certificate.PrivateKey):
+		return nil, errors.New("no private key for the certificate")
+	}
+	copied := *certificate
+	if copied.Leaf == nil {
+		leaf, err := x509.ParseCertificate(copied.Certificate[0])
+		if err != nil {
+			return nil, err
+		}
+		copied.Leaf = leaf
+	}
+	if !ownsKey(copied.Leaf, copied.PrivateKey) {
+		return nil, fmt.Errorf("the private key is of another certificate than %s", describe(copied.Leaf))
+	}
+	if err := checkDates(copied.Leaf, time.Now()); err != nil {
+		return nil, err
+	}
+	return &copied, uses.check(copied.Leaf)
+}
+
+func ownsKey(leaf *x509.Certificate, key crypto.PrivateKey) bool {
+	signer, ok := key.(crypto.Signer)
+	if !ok {
+		return false
+	}
+	public, ok := signer.Public().(interface{ Equal(crypto.PublicKey) bool })
+	return ok && public.Equal(leaf.PublicKey)
+}
+
+func checkDates(leaf *x509.Certificate, now time.Time) error {
+	switch {
+	case now.After(leaf.NotAfter):
+		return fmt.Errorf("the certificate %s expired at %v: renew it", describe(leaf), leaf.NotAfter)
+	case now.Before(leaf.NotBefore):
+		return fmt.Errorf("the certificate %s is not valid before %v: look at this machine's clock, or wait", describe(leaf), leaf.NotBefore)
+	}
+	return nil
+}
+
+func (u certificateUses) check(leaf *x509.Certificate) error {
+	var lacks string
+	switch {
+	case u.accept && !allowsUsage(leaf, x509.ExtKeyUsageServerAuth):
+		lacks = "serverAuth"
+	case u.dial && !allowsUsage(leaf, x509.ExtKeyUsageClientAuth):
+		lacks = "clientAuth"
+	default:
+		return nil
+	}
+	why := "a node accepts and dials, so have it issued for both, or have a second certificate for TLSConfig.ClientCertFile or LoadClient"
+	switch u {
+	case toAccept:
+		why = "it is shown to peers that dial this node"
+	case toDial:
+		why = "it is shown to peers that this node dials"
+	}
+	return fmt.Errorf("the certificate %s lacks the extended key usage %s: %s", describe(leaf), lacks, why)
+}
+
+func allowsUsage(leaf *x509.Certificate, usage x509.ExtKeyUsage) bool {
+	return len(leaf.ExtKeyUsage)+len(leaf.UnknownExtKeyUsage) == 0 ||
+		slices.Contains(leaf.ExtKeyUsage, usage) ||
+		slices.Contains(leaf.ExtKeyUsage, x509.ExtKeyUsageAny)
+}
+
+// certificates returns the one or the two that there are.
+func (m *tlsMaterial) certificates() []*tls.Certificate {
+	if m.client == m.server {
+		return []*tls.Certificate{m.server}
+	}
+	return []*tls.Certificate{m.server, m.client}
+}
+
+func (m *tlsMaterial) equal(other *tlsMaterial) bool {
+	return m.cas.Equal(other.cas) && slices.EqualFunc(m.certificates(), other.certificates(), func(a, b *tls.Certificate) bool {
+		return slices.EqualFunc(a.Certificate, b.Certificate, bytes.Equal)
+	})
+}
+
+// describe names the certificates.
+func (m *tlsMaterial) describe() string {
+	names := describe(m.server.Leaf)
+	if m.client != m.server {
+		names += ", to dial " + describe(m.client.Leaf)
+	}
+	return names
+}
+
+// expires returns when the first of the certificates does.
+func (m *tlsMaterial) expires() time.Time {
+	if m.client.Leaf.NotAfter.Before(m.server.Leaf.NotAfter) {
+		return m.client.Leaf.NotAfter
+	}
+	return m.server.Leaf.NotAfter
+}
