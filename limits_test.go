@@ -138,6 +138,7 @@ func TestTheLogTellsPeersThatAreRefusedFromStrangersThatMakeRoom(t *testing.T) {
 				for range 10 {
 					dialRaw(t, net, "a")
 				}
+				synctest.Wait() // until they are counted to their host
 				for range 3 {
 					introduce(t, dialRaw(t, net, "a"))
 				}

@@ -250,7 +250,7 @@ func (m *Mux) Layer(keys ...MuxKey) (*HandoffLayer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("raftwire: mux: %w", err)
 	}
-	m.start.Do(func() { m.reception.tasks.start(m.reception.accept) })
+	m.start.Do(m.reception.open)
 	return layer, nil
 }
 
@@ -271,7 +271,7 @@ func (m *Mux) register(keys []MuxKey) (*HandoffLayer, error) {
 	}
 	layer := newHandoffLayer(m.addr, m.dialer(keys[0]))
 	layer.release = func() { m.unregister(keys) }
-	layer.admit = m.admit
+	layer.admit, layer.keyed = m.admit, true
 	for _, key := range keys {
 		m.layers[key] = layer
 	}

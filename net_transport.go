@@ -77,9 +77,10 @@ type NetworkTransport struct {
 
 	addresses addressBook
 	pool
-	gate    *gate
-	tasks   tasks
-	inbound traffic
+	gate     *gate
+	acceptor *acceptor // nil if made by hand, and if the configuration was refused
+	tasks    tasks
+	inbound  traffic
 
 	refusals refusals
 
@@ -89,6 +90,7 @@ type NetworkTransport struct {
 	refusal    error         // what calls return after shutdown; nil means ErrTransportShutdown
 	shutdownCh chan struct{} // closed when shutdown becomes true
 
+	closing      sync.Once
 	shutdownLock sync.Mutex // protects following
 	shutdown     bool
 }
@@ -149,7 +151,8 @@ func NewNetworkTransportWithConfig(config *NetworkTransportConfig) *NetworkTrans
 		n.refuse(err)
 		return n
 	}
-	n.tasks.start(n.listen)
+	n.acceptor = n.newAcceptor()
+	go n.acceptor.run()
 	return n
 }
 
@@ -213,11 +216,7 @@ func (n *NetworkTransport) LocalAddr() ServerAddress {
 	if n.stream == nil {
 		return ""
 	}
-	addr := n.stream.Addr()
-	if addr == nil {
-		return ""
-	}
-	return ServerAddress(addr.String())
+	return addressOf(n.stream.Addr())
 }
 
 // SetHeartbeatHandler implements [Transport].
@@ -495,7 +494,7 @@ func (n *NetworkTransport) dialContext(deadline time.Time) (context.Context, con
 // dialStream dials with a stream layer, and gives up when ctx is done.
 func dialStream(ctx context.Context, stream StreamLayer, addr ServerAddress) (net.Conn, error) {
 	if d, ok := stream.(contextDialer); ok {
-		raw, err := d.DialContext(ctx, addr)
+		raw, err := checkConn(d.DialContext(ctx, addr))
 		if err != nil && ctx.Err() != nil {
 			err = contextError(ctx, err)
 		}
@@ -527,7 +526,7 @@ func dialAside(ctx context.Context, stream StreamLayer, addr ServerAddress) (net
 	}
 	results := make(chan result)
 	go func() {
-		raw, err := stream.Dial(addr, timeout)
+		raw, err := checkConn(stream.Dial(addr, timeout))
 		select {
 		case results <- result{raw, err}:
 		case <-ctx.Done():
@@ -568,16 +567,34 @@ func (n *NetworkTransport) down() error {
 }
 
 // Close implements [WithClose]. It ends the listener and every connection, and
-// waits for the transport's goroutines, but no longer than a second for one
-// that is in code of somebody else (a heartbeat handler that does not return);
-// it says so then.
+// waits for the transport's goroutines, but no longer than a second for one that is
+// in code of somebody else (a heartbeat handler or hook that does not return); its
+// error says so then. It does not wait for an Accept that does not return when the
+// StreamLayer is closed: one goroutine stays in it, which keeps nothing of the
+// transport and closes the connection that it still gets, and the log says so.
 func (n *NetworkTransport) Close() error {
-	if n.beginShutdown() {
-		// First what the transport itself has: a layer's Close may wait.
-		n.reset(ErrTransportShutdown, true)
-		_ = n.stream.Close()
-	}
+	n.closing.Do(n.beginClose)
 	return n.tasks.wait()
+}
+
+// beginClose has all that may block done on other goroutines. First comes what the
+// transport itself has: a layer's Close may wait.
+func (n *NetworkTransport) beginClose() {
+	if !n.beginShutdown() {
+		return // it was refused
+	}
+	n.reset(ErrTransportShutdown, true)
+	n.tasks.start(n.closeStream)
+}
+
+func (n *NetworkTransport) closeStream() {
+	if n.acceptor != nil {
+		n.acceptor.stop()
+	}
+	_ = n.stream.Close()
+	if n.acceptor != nil {
+		n.acceptor.awaitEnd(n.logger)
+	}
 }
 
 func (n *NetworkTransport) beginShutdown() (first bool) {

@@ -88,7 +88,11 @@ func (p *pool) push(c *conn) bool {
 
 // discard closes a connection that is not in the pool, and forgets it.
 func (p *pool) discard(c *conn, why error) {
+	defer p.forget(c) // also if a hook panics
 	_ = c.close(why)
+}
+
+func (p *pool) forget(c *conn) {
 	p.connPoolLock.Lock()
 	defer p.connPoolLock.Unlock()
 	delete(p.open, c)
@@ -112,7 +116,7 @@ func (p *pool) markRetired(addr ServerAddress) {
 	p.connPoolLock.Lock()
 	defer p.connPoolLock.Unlock()
 	for c := range p.open {
-		c.retired = c.retired || c.peer == addr
+		c.retired = c.retired || !c.inbound && c.peer == addr
 	}
 }
 
@@ -120,7 +124,7 @@ func (p *pool) markRetired(addr ServerAddress) {
 // have gone with them, and then nobody would ask for them again.
 func (p *pool) sweep() {
 	for _, c := range p.takeDead() {
-		p.discard(c, errPeerGone)
+		c.closeAside(errPeerGone, func() { p.forget(c) }) // the caller is about to call another peer
 	}
 }
 
@@ -172,10 +176,27 @@ func (p *pool) add(c *conn, generation int) error {
 }
 
 // reset closes every open connection and begins a new generation. If final, no
-// further connection is accepted.
+// further connection is accepted. Each is closed on a goroutine of its own, which
+// tells hooks as well, so that none holds up the others; reset waits until they are
+// closed, for closeWait at most, and not for hooks. If final, the caller waits for
+// all those goroutines.
 func (p *pool) reset(why error, final bool) {
-	for c := range p.renew(final) {
-		_ = c.close(why)
+	open := p.renew(final)
+	closed := make(chan struct{}, len(open))
+	for c := range open {
+		c.closeAside(why, func() { closed <- struct{}{} })
+	}
+	if final {
+		return
+	}
+	patience := time.NewTimer(closeWait)
+	defer patience.Stop()
+	for range open {
+		select {
+		case <-closed:
+		case <-patience.C:
+			return
+		}
 	}
 }
 

@@ -295,7 +295,7 @@ func (l *TLSStreamLayer) take() (net.Conn, error) {
 }
 
 func (l *TLSStreamLayer) open() {
-	l.start.Do(func() { l.reception.tasks.start(l.reception.accept) })
+	l.start.Do(l.reception.open)
 }
 
 // admit returns what conn vouches for, if that still holds.
