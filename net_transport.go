@@ -450,7 +450,7 @@ func (n *NetworkTransport) dial(addr ServerAddress, deadline time.Time) (*conn, 
 		}
 		c := newConn(raw, addr, n.timeout, &n.tasks)
 		c.in.SetLimit("the limit of an answer", maxAnswerBytes)
-		c.introduce(&n.hooks, t, false)
+		orClose(raw, func() { c.introduce(&n.hooks, t, false) })
 		err = n.add(c, generation)
 		if err == nil {
 			return c, nil
@@ -473,8 +473,21 @@ func (n *NetworkTransport) dialAndReport(addr ServerAddress, deadline time.Time)
 	if err != nil && n.IsShutdown() {
 		e.Err = ErrTransportShutdown // which has ended it
 	}
-	dialed(e)
+	orClose(raw, func() { dialed(e) })
 	return raw, err
+}
+
+// orClose calls report, and closes raw, which may be nil, if a hook panics in it: the caller
+// of the transport may recover, and nobody has the connection then.
+func orClose(raw net.Conn, report func()) {
+	reported := false
+	defer func() {
+		if !reported && raw != nil {
+			closeRaw(raw)
+		}
+	}()
+	report()
+	reported = true
 }
 
 func (n *NetworkTransport) dialRaw(addr ServerAddress, deadline time.Time) (net.Conn, error) {

@@ -97,9 +97,9 @@ func (a *arrival) run() {
 	c.reportOpening()
 	if err := a.letIn(); err != nil {
 		err = c.close(err)
+		n.letOut(a.place, err)
 		c.reportEnd(err)
 		n.logEnd(c, err)
-		n.letOut(a.place, err)
 		return
 	}
 	n.logger.Debug("accepted connection", keyPeer, c.peer)
@@ -221,11 +221,11 @@ func (s *session) run() {
 	err := s.serve()
 	s.watch.stop()
 	err = s.conn.close(err)
+	s.transport.letOut(s.place, err) // first: a hook that blocks must not keep the place
 	s.conn.reportEnd(err)
 	s.replies.awaitSender() // which the end of the connection ends
 	s.meter.abandon(err)
 	s.transport.logEnd(s.conn, err)
-	s.transport.letOut(s.place, err)
 }
 
 // serve reads requests until the connection ends, and returns why. A peer that
