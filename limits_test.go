@@ -292,7 +292,7 @@ func TestRefusalsAreSeen(t *testing.T) {
 		level   string
 		text    string
 	}{
-		"nothing":             {"", nil, silent, "WARN", "no request began within FirstByteTimeout"},
+		"nothing":             {"", nil, silent, "INFO", "no request began within FirstByteTimeout"},
 		"half a request":      {"\x03\x83\xa4", nil, stalled, "WARN", `error="a request made no progress within Timeout (1s)"`},
 		"half a snapshot":     {string(snapshotHeader(1<<30)) + "ten bytes.", nil, stalled, "WARN", `error="the snapshot stalled after 10 of 1073741824 bytes: nothing came for Timeout (1s)"`},
 		"too large a request": {"\x00\x81\xa4Addr\xda\xff\xff", nil, tooLarge, "WARN", "is over MaxMessageBytes, which is 50000"},

@@ -74,7 +74,7 @@ type MuxConfig struct {
 
 func (c *MuxConfig) check() error {
 	switch {
-	case c.Listener == nil:
+	case isNil(c.Listener):
 		return errors.New("raftwire: MuxConfig.Listener is nil: set it, or use NewHandoffLayer for connections that are accepted elsewhere")
 	case c.TLS != nil && isSecured(c.Listener):
 		return errors.New("raftwire: MuxConfig.TLS is set, and Listener is a TLSStreamLayer, which has a configuration of its own: use one or the other")
@@ -196,8 +196,11 @@ func NewMux(config MuxConfig) (*Mux, error) {
 	if err != nil {
 		return nil, err
 	}
-	m := &Mux{dial: dial, addr: config.Advertise, tls: config.TLS, plain: config.isPlain(), layers: make(map[MuxKey]*HandoffLayer)}
-	if m.addr == nil {
+	checked := func(ctx context.Context, address ServerAddress) (net.Conn, error) {
+		return checkConn(dial(ctx, address))
+	}
+	m := &Mux{dial: checked, addr: config.Advertise, tls: config.TLS, plain: config.isPlain(), layers: make(map[MuxKey]*HandoffLayer)}
+	if isNil(m.addr) {
 		m.addr = config.Listener.Addr()
 	}
 	m.reception = reception{

@@ -143,7 +143,7 @@ func NewNetworkTransportWithConfig(config *NetworkTransportConfig) *NetworkTrans
 	if config == nil {
 		config = new(NetworkTransportConfig)
 	}
-	if config.Logger == nil {
+	if isNil(config.Logger) {
 		config.Logger = defaultLogger()
 	}
 	n := newNetworkTransport(config)
@@ -181,7 +181,7 @@ func newNetworkTransport(config *NetworkTransportConfig) *NetworkTransport {
 		n.logger = n.logger.With(keyLocal, n.LocalAddr())
 	}
 	n.addresses = addressBook{
-		provider:   config.ServerAddressProvider,
+		provider:   config.provider(),
 		noFallback: config.NoAddressFallback,
 		logger:     n.logger,
 		tasks:      &n.tasks,

@@ -318,12 +318,20 @@ func isVerified(raw net.Conn) bool {
 func (s *session) openDispatcher() {
 	if open := s.transport.open.Load(); open != s.opened {
 		s.opened = open
-		s.dispatcher = (*open)(s.conn.done)
+		if s.dispatcher = (*open)(s.conn.done); isNil(s.dispatcher) {
+			s.dispatcher = noDispatcher{}
+		}
 		s.observer, _ = s.dispatcher.(DispatchObserver)
 		s.waiter, _ = s.dispatcher.(waiter)
 		s.observing = false
 	}
 }
+
+// noDispatcher stands for one that SetDispatcher's function has not returned. It takes
+// no request, so that the connection ends.
+type noDispatcher struct{}
+
+func (noDispatcher) Dispatch(any, io.Reader, bool) PendingAnswer { return nil }
 
 func (s *session) readRequest() (rpcKind, any) {
 	in := &s.conn.in

@@ -219,7 +219,7 @@ func newTLSMaterial(certificate *tls.Certificate, cas *x509.CertPool) (*tlsMater
 		return nil, errors.New("no CAs: without one no peer could be verified")
 	case certificate == nil || len(certificate.Certificate) == 0:
 		return nil, errors.New("no certificate: peers verify each other, so each needs one")
-	case certificate.PrivateKey == nil:
+	case isNil(certificate.PrivateKey):
 		return nil, errors.New("no private key for the certificate")
 	}
 	copied := *certificate

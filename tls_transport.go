@@ -207,7 +207,7 @@ func NewTLSTransport(bindAddr string, advertise net.Addr, security TLSConfig, co
 // which it closes when it is closed. It reads the files, or calls Load. If it
 // returns an error, inner stays as it is.
 func NewTLSStreamLayer(inner StreamLayer, config TLSConfig) (*TLSStreamLayer, error) {
-	if inner == nil {
+	if isNil(inner) {
 		return nil, errors.New("raftwire: the StreamLayer under TLS is nil: use NewTLSTransport for TCP")
 	}
 	if err := config.check(); err != nil {
