@@ -68,7 +68,8 @@ type MuxConfig struct {
 	Logger hclog.Logger
 
 	// Refused is called for each connection that is refused, as [Hooks].Refused
-	// is by a transport: metrics take both. It may be nil.
+	// is by a transport: metrics take both. It may be nil. It must not block: it would
+	// hold up Close for up to a second, but no other connection.
 	Refused func(RefusalEvent)
 }
 

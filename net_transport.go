@@ -15,9 +15,10 @@ import (
 )
 
 // StreamLayer is what a [NetworkTransport] runs over: it accepts the connections
-// of peers and dials them. Accept is called by one goroutine, and must return when
-// Close has been called; Dial is called by several. A connection belongs to the
-// transport, which closes it. Its deadlines must end calls under way, also one in
+// of peers and dials them. Accept is called by one goroutine, and should return when
+// Close has been called: else that goroutine stays, see [NetworkTransport.Close].
+// Dial is called by several. A connection belongs to the transport, which closes it.
+// RemoteAddr of an accepted one may block until it is closed. Its deadlines must end calls under way, also one in
 // the past, and leave the connection usable: nothing else ends a wait in time.
 type StreamLayer interface {
 	net.Listener
