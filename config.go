@@ -46,7 +46,9 @@ type ServerAddressProvider interface {
 	// ServerAddr returns the address of the server with the given ID. It is
 	// called about once a second for each server that requests go to, and by one
 	// goroutine at a time for each. It should be quick: while it does not know
-	// better, a request waits for it, no longer than its Timeout.
+	// better, a request waits for it, no longer than its Timeout. If it blocks, it
+	// holds up requests to that server only, and Close for up to a second. A panic
+	// in it ends the process.
 	ServerAddr(id ServerID) (ServerAddress, error)
 }
 
@@ -63,7 +65,9 @@ type NetworkTransportConfig struct {
 	ServerAddressProvider ServerAddressProvider
 
 	// Logger takes the transport's log; nil means hclog.DefaultOutput, which is
-	// standard error unless a program sets it, level info.
+	// standard error unless a program sets it, level info. If it blocks, it holds up
+	// the connection or call that the line is about, and Close for up to a second,
+	// but neither the accepting of connections nor other peers.
 	Logger hclog.Logger
 
 	// Stream dials and accepts. Required, except by NewTCPTransportWithConfig and
@@ -123,8 +127,8 @@ type NetworkTransportConfig struct {
 	MaxMessageBytes int64
 
 	// MaxConns is how many inbound connections there may be. One more takes
-	// the place of the oldest that has not brought a whole request yet; if all
-	// have, it is refused. 0 means DefaultMaxConns, negative no limit.
+	// the place of the oldest that has not brought a whole request yet, nor shown a
+	// certificate or key (see FirstByteTimeout); if all have, it is refused. 0 means DefaultMaxConns, negative no limit.
 	MaxConns int
 
 	// MaxConnsPerHost is the same for the connections that come from one host,
@@ -135,8 +139,11 @@ type NetworkTransportConfig struct {
 	MaxConnsPerHost int
 
 	// FirstByteTimeout is how long an inbound connection may be silent before
-	// its first request, the handshake of a TLS layer included; afterwards it
-	// may be silent for as long as it likes. 0 means DefaultFirstByteTimeout,
+	// its first request, with the time that its RemoteAddr takes; afterwards it may
+	// be silent for as long as it likes. So may one whose peer has shown a verified
+	// certificate (over TLS) or the key of a Mux, but for Unprefixed. Over plain TCP
+	// a pipeline that a peer opens and does not use is ended as well: its first
+	// future says so, and the peer opens another. 0 means DefaultFirstByteTimeout,
 	// negative no limit.
 	FirstByteTimeout time.Duration
 
@@ -208,6 +215,14 @@ func (c *NetworkTransportConfig) stallLimits() stallLimits {
 		limits.timeout, limits.stall = c.Timeout, max(c.SnapshotStallTimeout, c.Timeout)
 	}
 	return limits
+}
+
+// provider returns ServerAddressProvider, or nil if that is a nil pointer.
+func (c *NetworkTransportConfig) provider() ServerAddressProvider {
+	if isNil(c.ServerAddressProvider) {
+		return nil
+	}
+	return c.ServerAddressProvider
 }
 
 func (c *NetworkTransportConfig) maxRPCsInFlight() int {

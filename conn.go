@@ -119,14 +119,23 @@ func newConn(raw net.Conn, peer ServerAddress, timeout time.Duration, tasks *tas
 	return c
 }
 
-// introduce makes c report to hooks and be counted in traffic.
+// introduce makes c report to hooks and be counted in traffic, and reports its
+// opening.
 func (c *conn) introduce(hooks *Hooks, t *traffic, inbound bool) {
+	c.belongTo(hooks, t, inbound)
+	c.reportOpening()
+}
+
+func (c *conn) belongTo(hooks *Hooks, t *traffic, inbound bool) {
 	c.hooks, c.traffic, c.inbound = hooks, t, inbound
-	if hooks.ConnClosed != nil {
+}
+
+func (c *conn) reportOpening() {
+	if c.hooks.ConnClosed != nil {
 		c.opened = sinceEpoch()
 	}
-	if hooks.ConnOpened != nil {
-		hooks.ConnOpened(c.event())
+	if c.hooks.ConnOpened != nil {
+		c.hooks.ConnOpened(c.event())
 	}
 }
 
@@ -447,15 +456,37 @@ func (c *conn) failure() error {
 }
 
 // close ends the connection and returns why it ended: err, or what an earlier
-// call gave. Reads and writes under way fail at once.
+// call gave. Reads and writes under way fail at once. The end of an outgoing
+// connection is reported here, that of an inbound one by its own goroutine.
 func (c *conn) close(err error) error {
 	if !c.fail(err) {
 		return c.failure()
 	}
 	close(c.done)
-	closeRaw(c.raw)
-	c.reportEnd(err)
+	c.end(err, func() {})
 	return err
+}
+
+// closeAside is close for a caller who must not wait: neither for the Close of a
+// connection that is somebody else's nor for a hook. closed is called when the
+// connection has been closed.
+func (c *conn) closeAside(err error, closed func()) {
+	if !c.fail(err) {
+		closed()
+		return
+	}
+	close(c.done)
+	if !c.tasks.start(func() { c.end(err, closed) }) {
+		c.end(err, closed)
+	}
+}
+
+func (c *conn) end(err error, closed func()) {
+	closeRaw(c.raw)
+	closed()
+	if !c.inbound {
+		c.reportEnd(err)
+	}
 }
 
 func (c *conn) reportEnd(err error) {
@@ -494,6 +525,14 @@ func under(conn net.Conn) net.Conn {
 		return c.NetConn()
 	}
 	return nil
+}
+
+// reread returns the connection that a byte was given back to, or raw itself.
+func reread(raw net.Conn) net.Conn {
+	if returned, ok := raw.(*unreadConn); ok {
+		return returned.Conn
+	}
+	return raw
 }
 
 // tlsConn is a *tls.Conn, or what has one embedded.

@@ -30,7 +30,6 @@ const (
 
 var (
 	errTimeout       = timeoutError("i/o timeout")
-	errNilConn       = errors.New("the StreamLayer returned no connection and no error")
 	errDialAbandoned = errors.New("ended after its call had given up: later dials took its place")
 	errAddressLeft   = errors.New("the peer has a new address")
 )

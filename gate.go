@@ -12,16 +12,21 @@ import (
 // gate keeps the number of inbound connections within limits, in total and for
 // each host that they come from.
 //
-// A connection is a stranger until it has brought a whole request. At a limit
+// A connection is a stranger until it has brought a whole request, or its layer has
+// identified the peer. At a limit
 // the stranger that came first makes room for whoever comes; only if there is
 // none, the newcomer is refused. So a crowd that keeps connections open without
 // using them does not lock peers out: a peer's connection brings a request as
 // soon as it stands.
+//
+// A connection is counted in total before it has a goroutine, and to its host when
+// its address is known, which it may have to wait for.
 type gate struct {
 	maxConns, maxPerHost int // negative: no limit
 
 	mu        sync.Mutex // protects following
 	conns     int
+	running   int // goroutines of connections, with those that have no place any more
 	perHost   map[string]int
 	strangers list.List // of *place, the oldest first
 }
@@ -29,9 +34,9 @@ type gate struct {
 // place is what an inbound connection occupies.
 type place struct {
 	conn *conn
-	host string // where it comes from; "" if that is not known
 
 	// protected by gate.mu
+	host     string        // where it comes from; "" if that is not known
 	stranger *list.Element // in gate.strangers; nil once it has brought a request
 	left     bool
 }
@@ -40,22 +45,77 @@ func newGate(maxConns, maxPerHost int) *gate {
 	return &gate{maxConns: maxConns, maxPerHost: maxPerHost, perHost: make(map[string]int)}
 }
 
-// admit gives c a place, or none if it is refused. The caller closes c then, or
-// else whoever was expelled, with why.
+// maxLeaving is how many connections that have lost their place, or got none, may
+// have a goroutine still: one that is told to hooks and the log, or in a method of
+// the connection that does not return although that is closed.
+const maxLeaving = 1024
+
+// admit counts c in total. expelled is a connection that the caller closes with why.
+// If only why is returned, c is refused, and its goroutine says so. If there is
+// nothing, too many goroutines have not ended: c must not have one. It does not
+// block.
 func (g *gate) admit(c *conn) (p *place, expelled *conn, why error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	p = &place{conn: c, host: hostOf(c.peer)}
-	if full := g.full(p.host); full != nil {
-		if expelled = g.expel(p.host); expelled == nil {
-			return nil, nil, full.amongPeers()
+	if g.maxConns >= 0 && g.running >= g.maxConns+maxLeaving {
+		return nil, nil, nil
+	}
+	g.running++
+	p = &place{conn: c}
+	if g.maxConns >= 0 && g.conns >= g.maxConns {
+		full := &limit{tooManyConns, fmt.Sprintf("more than %d inbound connections", g.maxConns), "MaxConns"}
+		oldest := g.strangers.Front()
+		if oldest == nil {
+			p.left = true
+			return p, nil, full.amongPeers()
 		}
-		why = full.makesRoom()
+		expelled, why = oldest.Value.(*place).conn, full.makesRoom()
+		g.remove(oldest.Value.(*place))
 	}
 	g.conns++
 	g.perHost[p.host]++
 	p.stranger = g.strangers.PushBack(p)
 	return p, expelled, why
+}
+
+// locate counts p to its host. expelled is a connection that has to go then, which
+// may be p's own, with why.
+func (g *gate) locate(p *place, host string) (expelled *conn, why error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if p.left || host == "" {
+		return nil, nil
+	}
+	g.leaveHost(p)
+	p.host = host
+	g.perHost[host]++
+	if g.maxPerHost < 0 || g.perHost[host] <= g.maxPerHost {
+		return nil, nil
+	}
+	full := &limit{tooManyConnsOfHost, fmt.Sprintf("more than %d inbound connections from one host", g.maxPerHost), "MaxConnsPerHost"}
+	oldest, others := g.oldestOf(host)
+	why = full.makesRoom()
+	if oldest == p && !others {
+		why = full.amongPeers()
+	}
+	g.remove(oldest)
+	return oldest.conn, why
+}
+
+// oldestOf returns the oldest stranger from host, where there is one, and whether
+// there are others. mu is held.
+func (g *gate) oldestOf(host string) (oldest *place, others bool) {
+	for e := g.strangers.Front(); e != nil; e = e.Next() {
+		p := e.Value.(*place)
+		switch {
+		case p.host != host:
+		case oldest != nil:
+			return oldest, true
+		default:
+			oldest = p
+		}
+	}
+	return oldest, false
 }
 
 // hostOf returns the host in an address, or "" if it has none.
@@ -85,36 +145,6 @@ func (l *limit) amongPeers() error {
 	return &refusal{reason: l.reason, detail: "among peers", text: fmt.Sprintf("%s, and all others have brought requests: raise %s if they are peers", l.text, l.option)}
 }
 
-// full returns which limit leaves no room for a connection from host, or nil.
-// mu is held.
-func (g *gate) full(host string) *limit {
-	switch {
-	case g.hostFull(host):
-		return &limit{tooManyConnsOfHost, fmt.Sprintf("more than %d inbound connections from one host", g.maxPerHost), "MaxConnsPerHost"}
-	case g.maxConns >= 0 && g.conns >= g.maxConns:
-		return &limit{tooManyConns, fmt.Sprintf("more than %d inbound connections", g.maxConns), "MaxConns"}
-	}
-	return nil
-}
-
-// hostFull is called with mu held.
-func (g *gate) hostFull(host string) bool {
-	return host != "" && g.maxPerHost >= 0 && g.perHost[host] >= g.maxPerHost
-}
-
-// expel takes the oldest stranger's place, of those from host if that one is
-// full. It returns nil if there is none. mu is held.
-func (g *gate) expel(host string) *conn {
-	ofHost := g.hostFull(host)
-	for e := g.strangers.Front(); e != nil; e = e.Next() {
-		if p := e.Value.(*place); !ofHost || p.host == host {
-			g.remove(p)
-			return p.conn
-		}
-	}
-	return nil
-}
-
 // stats returns how many connections come from each host, in order.
 func (g *gate) stats() []HostStats {
 	g.mu.Lock()
@@ -127,7 +157,7 @@ func (g *gate) stats() []HostStats {
 	return hosts
 }
 
-// recognize notes that a request has come: p's connection is no stranger.
+// recognize notes that p's connection is no stranger.
 func (g *gate) recognize(p *place) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -149,6 +179,14 @@ func (g *gate) leave(p *place) {
 	g.remove(p)
 }
 
+// end notes that the goroutine of p's connection ends.
+func (g *gate) end(p *place) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.remove(p)
+	g.running--
+}
+
 // remove is called with mu held.
 func (g *gate) remove(p *place) {
 	if p.left {
@@ -157,6 +195,11 @@ func (g *gate) remove(p *place) {
 	p.left = true
 	g.endStrangeness(p)
 	g.conns--
+	g.leaveHost(p)
+}
+
+// leaveHost is called with mu held.
+func (g *gate) leaveHost(p *place) {
 	if g.perHost[p.host]--; g.perHost[p.host] == 0 {
 		delete(g.perHost, p.host)
 	}

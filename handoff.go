@@ -32,6 +32,8 @@ type HandoffLayer struct {
 	// connection was closed. It may be nil.
 	admit func(net.Conn) net.Conn
 
+	keyed bool // connections have shown a key of a Mux
+
 	conns chan net.Conn
 	done  chan struct{} // closed by Close
 
@@ -47,7 +49,7 @@ var _ StreamLayer = (*HandoffLayer)(nil)
 // is closed. Close closes the layer; so does a transport over it. Without a dial
 // the layer only accepts; without an addr NewHandoffLayer panics.
 func NewHandoffLayer(addr net.Addr, dial DialFunc) *HandoffLayer {
-	if addr == nil {
+	if isNil(addr) {
 		panic("raftwire: NewHandoffLayer has no addr: give it the address that peers are told")
 	}
 	if dial == nil {
@@ -80,11 +82,11 @@ var (
 // or that too many wait for Accept, or that the layer is of a Mux over TLS, which
 // verifies all that come. A nil conn is an error. Handoff does not block.
 func (l *HandoffLayer) Handoff(conn net.Conn) error {
-	if conn == nil {
+	if isNil(conn) {
 		return errNoConn
 	}
 	if l.admit != nil { // which takes only what it knows
-		_ = conn.Close()
+		closeRaw(conn)
 		return errUnverified
 	}
 	return l.deliver(conn)
@@ -94,7 +96,7 @@ func (l *HandoffLayer) Handoff(conn net.Conn) error {
 func (l *HandoffLayer) deliver(conn net.Conn) error {
 	err := l.enqueue(conn)
 	if err != nil {
-		_ = conn.Close()
+		closeRaw(conn)
 	}
 	return err
 }
@@ -150,7 +152,7 @@ func (l *HandoffLayer) Close() error {
 	for {
 		select {
 		case conn := <-l.conns:
-			_ = conn.Close()
+			closeRaw(conn)
 		default:
 			return nil
 		}
@@ -169,7 +171,11 @@ func (l *HandoffLayer) shut() (first bool) {
 }
 
 func (l *HandoffLayer) errClosed(op string) error {
-	return &net.OpError{Op: op, Net: l.addr.Network(), Addr: l.addr, Err: net.ErrClosed}
+	closed := &net.OpError{Op: op, Err: net.ErrClosed}
+	if !isNil(l.addr) { // the listener under a Mux may have none
+		closed.Net, closed.Addr = l.addr.Network(), l.addr
+	}
+	return closed
 }
 
 // Addr returns the address that peers are told.
@@ -182,12 +188,27 @@ func (l *HandoffLayer) Dial(address ServerAddress, timeout time.Duration) (net.C
 
 // DialContext connects to the same layer of the peer at address.
 func (l *HandoffLayer) DialContext(ctx context.Context, address ServerAddress) (net.Conn, error) {
-	conn, err := l.dial(ctx, address)
-	if err == nil {
-		return conn, nil
+	conn, err := checkConn(l.dial(ctx, address))
+	if err != nil && conn != nil {
+		closeRaw(conn)
+		conn = nil
 	}
+	return conn, err
+}
+
+// errNilConn is what dialling or accepting fails with if code of somebody else's
+// returns neither a connection nor an error.
+var errNilConn = errors.New("there is neither a connection nor an error: the function that dials or accepts must return one")
+
+// checkConn passes on what code of somebody else's has dialled or accepted. The
+// connection is not nil if there is no error, and it is never a nil pointer in an
+// interface.
+func checkConn(conn net.Conn, err error) (net.Conn, error) {
 	if !isNil(conn) {
-		_ = conn.Close()
+		return conn, err
+	}
+	if err == nil {
+		err = errNilConn
 	}
 	return nil, err
 }

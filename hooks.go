@@ -6,13 +6,22 @@ import "time"
 // happened, for metrics and traces. Each may be nil; the zero Hooks call
 // nothing, and cost neither a look at the clock nor an allocation.
 //
-// A hook runs where the event happens: on the goroutine of a call, of a
-// pipeline's reader, of an inbound connection, of the accept loop (ConnOpened and
-// Refused), of a timer, or of whoever closes the connection, the pipeline or the
-// transport. That goroutine does not go on before the hook returns, so a hook
+// A hook runs where the event happens: on the goroutine of a call, of a pipeline's
+// reader, of an inbound connection, of a timer, or of whoever closes the connection
+// or the pipeline. That goroutine does not go on before the hook returns, so a hook
 // must not block, and it must not call the transport or its pipelines, but for
 // Stats and Refusals. Hooks are called concurrently, and events of different
 // goroutines in no order. Calls that Close ends may report so after it has returned.
+//
+// A hook that blocks all the same holds up what it is told of: its connection, call
+// or pipeline, which then may outlast its Timeout. It does not hold up the accepting
+// of connections, other connections, or CloseStreams. Close waits for it a second,
+// and returns an error. While 1024 inbound connections that have ended are held up,
+// and MaxConns is reached, others are closed as they come, and only counted.
+//
+// A panic in a hook is not recovered. On a goroutine of the transport it ends the
+// process. On a caller's it reaches the caller, who may recover: no lock is held then
+// and the transport can be used; a pipeline whose CallBegun panicked has ended.
 //
 // The events of requests, of which there are many, are lent: what a pointer points
 // to is the transport's, and says something else once the hook has returned. A
@@ -28,7 +37,9 @@ type Hooks struct {
 	// An inbound one may be refused next.
 	ConnOpened func(ConnEvent)
 
-	// ConnClosed is called once for each of them, when it has been closed.
+	// ConnClosed is called once for each of them, when it has been closed: for an
+	// inbound one by its own goroutine, as soon as the core and the heartbeat handler
+	// let go of it.
 	ConnClosed func(ConnEvent)
 
 	// CallBegun is called for each call that is made, and for each request that

@@ -68,13 +68,14 @@ type MuxConfig struct {
 	Logger hclog.Logger
 
 	// Refused is called for each connection that is refused, as [Hooks].Refused
-	// is by a transport: metrics take both. It may be nil.
+	// is by a transport: metrics take both. It may be nil. It must not block: it would
+	// hold up Close for up to a second, but no other connection.
 	Refused func(RefusalEvent)
 }
 
 func (c *MuxConfig) check() error {
 	switch {
-	case c.Listener == nil:
+	case isNil(c.Listener):
 		return errors.New("raftwire: MuxConfig.Listener is nil: set it, or use NewHandoffLayer for connections that are accepted elsewhere")
 	case c.TLS != nil && isSecured(c.Listener):
 		return errors.New("raftwire: MuxConfig.TLS is set, and Listener is a TLSStreamLayer, which has a configuration of its own: use one or the other")
@@ -197,11 +198,14 @@ func NewMux(config MuxConfig) (*Mux, error) {
 	if err != nil {
 		return nil, err
 	}
-	m := &Mux{dial: dial, addr: config.Advertise, tls: config.TLS, plain: config.isPlain(), layers: make(map[MuxKey]*HandoffLayer)}
+	checked := func(ctx context.Context, address ServerAddress) (net.Conn, error) {
+		return checkConn(dial(ctx, address))
+	}
+	m := &Mux{dial: checked, addr: config.Advertise, tls: config.TLS, plain: config.isPlain(), layers: make(map[MuxKey]*HandoffLayer)}
 	if config.Dial == nil {
 		m.under, _ = config.Listener.(StreamLayer)
 	}
-	if m.addr == nil {
+	if isNil(m.addr) {
 		m.addr = config.Listener.Addr()
 	}
 	m.reception = reception{
@@ -254,7 +258,7 @@ func (m *Mux) Layer(keys ...MuxKey) (*HandoffLayer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("raftwire: mux: %w", err)
 	}
-	m.start.Do(func() { m.reception.tasks.start(m.reception.accept) })
+	m.start.Do(m.reception.open)
 	return layer, nil
 }
 
@@ -276,7 +280,7 @@ func (m *Mux) register(keys []MuxKey) (*HandoffLayer, error) {
 	layer := newHandoffLayer(m.addr, m.dialer(keys[0]))
 	layer.under = m.under
 	layer.release = func() { m.unregister(keys) }
-	layer.admit = m.admit
+	layer.admit, layer.keyed = m.admit, true
 	for _, key := range keys {
 		m.layers[key] = layer
 	}

@@ -14,9 +14,10 @@ import (
 )
 
 // StreamLayer is what a [NetworkTransport] runs over: it accepts the connections
-// of peers and dials them. Accept is called by one goroutine, and must return when
-// Close has been called; Dial is called by several. A connection belongs to the
-// transport, which closes it. Its deadlines must end calls under way, also one in
+// of peers and dials them. Accept is called by one goroutine, and should return when
+// Close has been called: else that goroutine stays, see [NetworkTransport.Close].
+// Dial is called by several. A connection belongs to the transport, which closes it.
+// RemoteAddr of an accepted one may block until it is closed. Its deadlines must end calls under way, also one in
 // the past, and leave the connection usable: nothing else ends a wait in time.
 type StreamLayer interface {
 	net.Listener
@@ -84,10 +85,11 @@ type NetworkTransport struct {
 
 	addresses addressBook
 	pool
-	gate    *gate
-	waiting waitingRequests
-	tasks   tasks
-	inbound traffic
+	gate     *gate
+	acceptor *acceptor // nil if made by hand, and if the configuration was refused
+	waiting  waitingRequests
+	tasks    tasks
+	inbound  traffic
 
 	refusals refusals
 
@@ -98,6 +100,7 @@ type NetworkTransport struct {
 	refusal    error         // what calls return after shutdown; nil means ErrTransportShutdown
 	shutdownCh chan struct{} // closed when shutdown becomes true
 
+	closing      sync.Once
 	shutdownLock sync.Mutex // protects following
 	shutdown     bool
 }
@@ -151,7 +154,7 @@ func NewNetworkTransportWithConfig(config *NetworkTransportConfig) *NetworkTrans
 	if config == nil {
 		config = new(NetworkTransportConfig)
 	}
-	if config.Logger == nil {
+	if isNil(config.Logger) {
 		config.Logger = defaultLogger()
 	}
 	n := newNetworkTransport(config)
@@ -159,7 +162,8 @@ func NewNetworkTransportWithConfig(config *NetworkTransportConfig) *NetworkTrans
 		n.refuse(err)
 		return n
 	}
-	n.tasks.start(n.listen)
+	n.acceptor = n.newAcceptor()
+	go n.acceptor.run()
 	return n
 }
 
@@ -191,7 +195,7 @@ func newNetworkTransport(config *NetworkTransportConfig) *NetworkTransport {
 		n.logger = n.logger.With(keyLocal, n.LocalAddr())
 	}
 	n.addresses = addressBook{
-		provider:   config.ServerAddressProvider,
+		provider:   config.provider(),
 		noFallback: config.NoAddressFallback,
 		logger:     n.logger,
 		tasks:      &n.tasks,
@@ -227,11 +231,7 @@ func (n *NetworkTransport) LocalAddr() ServerAddress {
 	if n.stream == nil {
 		return ""
 	}
-	addr := n.stream.Addr()
-	if addr == nil {
-		return ""
-	}
-	return ServerAddress(addr.String())
+	return addressOf(n.stream.Addr())
 }
 
 // SetHeartbeatHandler implements [Transport].
@@ -489,14 +489,12 @@ func (n *NetworkTransport) dialContext(deadline time.Time) (context.Context, con
 
 // dialStream dials with a stream layer, and gives up when ctx is done.
 func dialStream(ctx context.Context, stream StreamLayer, addr ServerAddress) (net.Conn, error) {
-	raw, err := dialAny(ctx, stream, addr)
+	raw, err := checkConn(dialAny(ctx, stream, addr))
 	switch {
 	case err != nil && ctx.Err() != nil:
 		return nil, contextError(ctx, err)
 	case err != nil:
 		return nil, err
-	case isNil(raw):
-		return nil, errNilConn
 	}
 	return raw, nil
 }
@@ -533,7 +531,7 @@ func dialAside(ctx context.Context, stream StreamLayer, addr ServerAddress, time
 	}
 	results := make(chan result)
 	go func() {
-		raw, err := stream.Dial(addr, timeout)
+		raw, err := checkConn(stream.Dial(addr, timeout))
 		select {
 		case results <- result{raw, err}:
 		case <-ctx.Done():
@@ -558,7 +556,7 @@ func (n *NetworkTransport) CloseStreams() {
 	// A connection that its peer has made may still be on its way through
 	// Accept. It is one of those to close, so it gets the time to arrive.
 	pauseFor(acceptGrace, n.shutdownCh)
-	n.reset(errStreamsClosed)
+	n.reset(errStreamsClosed, true)
 }
 
 // ClosePeer implements [WithClosePeer]. address is the one that is dialled, which a
@@ -584,30 +582,50 @@ func (n *NetworkTransport) down() error {
 }
 
 // Close implements [WithClose]. It ends the listener and every connection, and
-// waits for the transport's goroutines, but no longer than a second for one
-// that is in code of somebody else (a heartbeat handler that does not return);
-// it says so then.
+// waits for the transport's goroutines, but no longer than a second for one that is
+// in code of somebody else (a heartbeat handler or hook that does not return); its
+// error says so then. It does not wait for an Accept that does not return when the
+// StreamLayer is closed: one goroutine stays in it, which keeps nothing of the
+// transport and closes the connection that it still gets, and the log says so.
 func (n *NetworkTransport) Close() error {
-	if n.beginShutdown() {
-		dials := n.endDials()
-		// First what the transport itself has: a layer's Close may wait.
-		n.reset(ErrTransportShutdown)
-		_ = n.stream.Close()
-		n.awaitDials(dials)
-	}
+	n.closing.Do(n.beginClose)
 	return n.tasks.wait()
+}
+
+// beginClose has all that may block done on other goroutines. First comes what the
+// transport itself has: a layer's Close may wait.
+func (n *NetworkTransport) beginClose() {
+	if !n.beginShutdown() {
+		return // it was refused
+	}
+	dials := n.endDials()
+	n.reset(ErrTransportShutdown, false)
+	n.tasks.start(n.closeStream)
+	n.awaitDials(dials)
+}
+
+func (n *NetworkTransport) closeStream() {
+	if n.acceptor != nil {
+		n.acceptor.stop()
+	}
+	_ = n.stream.Close()
+	if n.acceptor != nil {
+		n.acceptor.awaitEnd(n.logger)
+	}
 }
 
 // endDials ends what is under way for good, tells of it, and returns it. Dials that
 // do not return are on their own from then on.
 func (n *NetworkTransport) endDials() []*dial {
 	dials, unreturned := n.disown()
-	for _, d := range unreturned {
-		n.reportDial(d, ErrTransportShutdown)
-	}
 	if n.end != nil {
 		n.end()
 	}
+	n.tasks.start(func() { // hooks may block
+		for _, d := range unreturned {
+			n.reportDial(d, ErrTransportShutdown)
+		}
+	})
 	return dials
 }
 

@@ -150,7 +150,7 @@ func (p *pipeline) send(f *appendFuture) (alone bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	p.tell(p.callBegun, f, 0, nil)
+	p.tellBegun(f)
 	if lost {
 		p.reportLost(f)
 	}
@@ -162,6 +162,22 @@ func (p *pipeline) send(f *appendFuture) (alone bool, err error) {
 		return false, nil
 	}
 	return alone, nil
+}
+
+// errHookPanicked ends a pipeline that has lost a request on its way.
+var errHookPanicked = errors.New("a hook's panic has lost a request")
+
+// tellBegun tells of a future that is queued. If the hook panics, and the caller
+// recovers, the next answer must not be taken for this one's.
+func (p *pipeline) tellBegun(f *appendFuture) {
+	returned := false
+	defer func() {
+		if !returned {
+			_ = p.fail(errHookPanicked)
+		}
+	}()
+	p.tell(p.callBegun, f, 0, nil)
+	returned = true
 }
 
 // enqueue begins the sender's turn and queues a future; lost says that it has

@@ -135,14 +135,18 @@ func (p *pool) push(c *conn) bool {
 
 // discard closes a connection that is not in the pool, and forgets it.
 func (p *pool) discard(c *conn, why error) {
+	defer p.forget(c) // also if a hook panics
 	_ = c.close(why)
-	p.connPoolLock.Lock()
-	defer p.connPoolLock.Unlock()
-	p.forget(c)
 }
 
-// forget is called with connPoolLock held.
 func (p *pool) forget(c *conn) {
+	p.connPoolLock.Lock()
+	defer p.connPoolLock.Unlock()
+	p.removeConn(c)
+}
+
+// removeConn is called with connPoolLock held.
+func (p *pool) removeConn(c *conn) {
 	delete(p.open, c)
 	if c.home != nil {
 		delete(c.home.open, c)
@@ -186,7 +190,7 @@ const sweepPeers = 8
 // may have gone with them, and then nobody would ask for them again.
 func (p *pool) sweep() {
 	for _, c := range p.takeDead() {
-		p.discard(c, errPeerGone)
+		c.closeAside(errPeerGone, func() { p.forget(c) }) // the caller is about to call another peer
 	}
 }
 
@@ -254,10 +258,27 @@ func (p *pool) addConn(c *conn, generation int) error {
 	return nil
 }
 
-// reset closes every open connection and begins a new generation.
-func (p *pool) reset(why error) {
-	for c := range p.renew() {
-		_ = c.close(why)
+// reset closes every open connection and begins a new generation. Each is closed on
+// a goroutine of its own, which tells hooks as well, so that none holds up the
+// others. If wait, reset waits until they are closed, for closeWait at most, and not
+// for hooks; otherwise the caller waits for all those goroutines.
+func (p *pool) reset(why error, wait bool) {
+	open := p.renew()
+	closed := make(chan struct{}, len(open))
+	for c := range open {
+		c.closeAside(why, func() { closed <- struct{}{} })
+	}
+	if !wait {
+		return
+	}
+	patience := time.NewTimer(closeWait)
+	defer patience.Stop()
+	for range open {
+		select {
+		case <-closed:
+		case <-patience.C:
+			return
+		}
 	}
 }
 
@@ -297,7 +318,7 @@ func (p *pool) takePeer(addr ServerAddress, why error) (conns []*conn) {
 	}
 	for c := range peer.open {
 		conns = append(conns, c)
-		p.forget(c)
+		p.removeConn(c)
 	}
 	delete(p.connPool, addr)
 	return conns

@@ -33,8 +33,13 @@ type reception struct {
 	tasks    tasks
 	done     chan struct{} // closed by close
 
+	closing  sync.Once
+	closeErr error // of listener; to be read when the tasks have ended
+
 	mu       sync.Mutex // protects following
 	visitors list.List  // of *visitor, the oldest first
+	running  int        // goroutines of visitors, with those that have been sent away
+	acceptor *acceptor  // nil until open
 	closed   bool
 }
 
@@ -68,32 +73,44 @@ func (r *reception) setDefaults() {
 	r.done = make(chan struct{})
 }
 
-// accept runs until close.
-func (r *reception) accept() { acceptAll(r.listener, r.done, r.logger, r.receive) }
+// open begins to accept, unless the reception is closed.
+func (r *reception) open() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.closed {
+		return
+	}
+	r.acceptor = newAcceptor(r.listener.Accept, r.done, &acceptTarget{handle: r.receive, logger: r.logger, tasks: &r.tasks})
+	go r.acceptor.run()
+}
 
+// receive gives a connection a goroutine. The acceptor calls it: nothing in it may
+// block.
 func (r *reception) receive(conn net.Conn) {
 	v := &visitor{conn: conn}
-	if !r.enter(v) || !r.tasks.start(func() { r.attend(v) }) {
-		_ = conn.Close()
+	oldest, ok := r.register(v)
+	if oldest != nil && r.dismiss(oldest, r.crowded) {
+		r.tasks.start(func() { closeRaw(oldest.conn) })
+	}
+	if !ok || !r.tasks.start(func() { r.attend(v) }) {
+		closeRaw(conn)
 	}
 }
 
-// enter makes room for v. It returns false once the reception is closed.
-func (r *reception) enter(v *visitor) bool {
-	oldest, open := r.register(v)
-	if oldest != nil {
-		r.sendAway(oldest, r.crowded)
-	}
-	return open
-}
-
-// register returns the oldest visitor if there is one too many.
-func (r *reception) register(v *visitor) (oldest *visitor, open bool) {
+// register makes room for v. It returns the oldest visitor if there is one too many,
+// and false if v cannot have a goroutine: the reception is closed, or too many that
+// were sent away have not ended.
+func (r *reception) register(v *visitor) (oldest *visitor, ok bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.closed {
 		return nil, false
 	}
+	if r.running >= r.limit+maxLeaving {
+		r.refusals.counts[tooManyConns].Add(1)
+		return nil, false
+	}
+	r.running++
 	v.place = r.visitors.PushBack(v)
 	if r.visitors.Len() > r.limit {
 		oldest = r.visitors.Front().Value.(*visitor)
@@ -103,6 +120,7 @@ func (r *reception) register(v *visitor) (oldest *visitor, open bool) {
 
 // attend finds v's layer and hands it over.
 func (r *reception) attend(v *visitor) {
+	defer r.end()
 	timer := time.AfterFunc(r.timeout, func() { r.sendAway(v, r.slow) })
 	conn, layer, err := r.sort(v.conn)
 	timer.Stop()
@@ -116,6 +134,12 @@ func (r *reception) attend(v *visitor) {
 		closeRaw(v.conn)
 		r.report(v.conn, err)
 	}
+}
+
+func (r *reception) end() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.running--
 }
 
 // report says why a connection was not handed over.
@@ -158,27 +182,37 @@ func (r *reception) remove(v *visitor) {
 	}
 }
 
-// close ends the reception with all its visitors, and waits for its goroutines.
+// close ends the reception with all its visitors, and waits for its goroutines as
+// Close of a transport does.
 func (r *reception) close() error {
-	var err error
-	if r.shut() {
-		err = r.listener.Close()
-		for _, v := range r.present() {
-			r.sendAway(v, net.ErrClosed)
-		}
+	r.closing.Do(r.beginClose)
+	if err := r.tasks.wait(); err != nil {
+		return err
 	}
-	return errors.Join(err, r.tasks.wait())
+	return r.closeErr
 }
 
-func (r *reception) shut() (first bool) {
+// beginClose has all that may block done on other goroutines.
+func (r *reception) beginClose() {
+	acceptor := r.shut()
+	r.tasks.start(func() {
+		r.closeErr = r.listener.Close()
+		if acceptor != nil {
+			acceptor.stop()
+			acceptor.awaitEnd(r.logger)
+		}
+	})
+	for _, v := range r.present() {
+		r.tasks.start(func() { r.sendAway(v, net.ErrClosed) })
+	}
+}
+
+func (r *reception) shut() *acceptor {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.closed {
-		return false
-	}
 	r.closed = true
 	close(r.done)
-	return true
+	return r.acceptor
 }
 
 // present returns the visitors.

@@ -23,7 +23,8 @@ type Refusals struct {
 	TooManyConns uint64
 	// TooManyConnsOfHost were over MaxConnsPerHost.
 	TooManyConnsOfHost uint64
-	// Silent sent nothing within FirstByteTimeout.
+	// Silent sent nothing within FirstByteTimeout. Over plain TCP that may be a
+	// peer's pipeline which was not used.
 	Silent uint64
 	// Stalled made no progress within Timeout: inside a message, in the body
 	// of a snapshot, or in taking answers.
@@ -150,7 +151,7 @@ func (r *refusals) counted() Refusals {
 // What anybody on the network can bring about is not said each time.
 func (r *refusals) report(logger hclog.Logger, peer ServerAddress, err error, gone bool) {
 	why, text := judge(err), "connection ended"
-	if why != notRefused {
+	if why != notRefused && err != errSilent {
 		text = "connection refused"
 	}
 	r.count(why, peer, err)
@@ -176,6 +177,8 @@ func news(why reason, err error, gone bool) (hclog.Level, topic) {
 		return hclog.Warn, topic{why, secure.class, secure.host}
 	case why == foreign:
 		return hclog.Warn, topic{reason: why, detail: likeness(err)}
+	case err == errSilent: // it may be a peer's
+		return hclog.Info, topic{reason: why}
 	case errors.As(err, &own):
 		return hclog.Warn, topic{reason: why, detail: own.detail}
 	case why != notRefused:

@@ -7,120 +7,170 @@ import (
 	"net"
 	"sync"
 	"time"
-
-	"github.com/hashicorp/go-hclog"
 )
 
-const (
-	// The pause after a failed Accept doubles from the one to the other.
-	minAcceptPause = 5 * time.Millisecond
-	maxAcceptPause = time.Second
-
-	// shrinkAfter is how long an inbound connection is silent before it lets
-	// grown buffers go: many connections are idle, few are busy.
-	shrinkAfter = time.Second
-)
+// shrinkAfter is how long an inbound connection is silent before it lets grown
+// buffers go: many connections are idle, few are busy.
+const shrinkAfter = time.Second
 
 // listen accepts connections until the transport is closed.
-func (n *NetworkTransport) listen() { acceptAll(n.stream, n.shutdownCh, n.logger, n.accept) }
+func (n *NetworkTransport) listen() { n.newAcceptor().run() }
 
-// acceptAll accepts connections until done is closed. After an error it tries
-// again, ever more slowly.
-func acceptAll(listener net.Listener, done <-chan struct{}, logger hclog.Logger, accept func(net.Conn)) {
-	var pause time.Duration
-	closed := false // by somebody else, and the log has it
-	for {
-		raw, err := listener.Accept()
-		if err == nil {
-			pause, closed = 0, false
-			accept(raw)
-			continue
-		}
-		if isClosed(done) {
-			return
-		}
-		switch {
-		case !errors.Is(err, net.ErrClosed): // each time: the pause bounds it to a line a second
-			logger.Error("failed to accept connection", keyError, err)
-		case !closed:
-			closed = true
-			logger.Error("the listener was closed by somebody else: nothing is accepted any more", keyError, err)
-		}
-		pause = min(max(2*pause, minAcceptPause), maxAcceptPause)
-		if !pauseFor(pause, done) {
-			return
-		}
-	}
+func (n *NetworkTransport) newAcceptor() *acceptor {
+	accept, admit := entrance(n.stream)
+	return newAcceptor(accept, n.shutdownCh, &acceptTarget{
+		handle: func(raw net.Conn) { n.accept(raw, admit) },
+		logger: n.logger,
+		tasks:  &n.tasks,
+	})
 }
 
-// pauseFor waits; false means that done was closed meanwhile.
-func pauseFor(pause time.Duration, done <-chan struct{}) bool {
-	timer := time.NewTimer(pause)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return true
-	case <-done:
-		return false
+// entrance returns how to accept from stream, and what has to admit a connection
+// afterwards, or nil. A layer of this package verifies peers once more when they are
+// accepted, which may call Authorize: that is done on the connection's goroutine.
+func entrance(stream StreamLayer) (accept func() (net.Conn, error), admit func(net.Conn) net.Conn) {
+	switch l := stream.(type) {
+	case *TLSStreamLayer:
+		return l.take, l.admit
+	case *HandoffLayer:
+		return l.take, l.admit
 	}
+	return stream.Accept, nil
 }
 
-func isClosed(done <-chan struct{}) bool {
-	select {
-	case <-done:
-		return true
+// accept gives an inbound connection a goroutine. The acceptor calls it: nothing in
+// it may block. So the connection is counted here, before it has a goroutine, and
+// is one of the pool's, so that CloseStreams and Close close it wherever it is.
+func (n *NetworkTransport) accept(raw net.Conn, admit func(net.Conn) net.Conn) {
+	in := &arrival{transport: n, raw: raw, admit: admit}
+	if v, ok := raw.(*vouched); ok {
+		raw = v.Conn
+	}
+	in.conn = newConn(raw, "", n.timeout, &n.tasks)
+	in.conn.belongTo(&n.hooks, &n.inbound, true)
+	in.conn.maxQueued = flushAfter
+	in.conn.in.SetLimit("MaxMessageBytes", n.maxMessageBytes)
+	in.conn.in.SetUnshared(n.noSharedEntries)
+	place, expelled, why := n.gate.admit(in.conn)
+	switch {
+	case place == nil:
+		n.refusals.counts[tooManyConns].Add(1)
+		closeRaw(raw)
+		return
+	case expelled != nil:
+		expelled.closeAside(why, func() {}) // its goroutine does the rest
 	default:
-		return false
+		in.refused = why
+	}
+	in.place = place
+	if in.refused == nil {
+		in.refused = n.add(in.conn, n.current())
+	}
+	if !n.tasks.start(in.run) {
+		closeRaw(raw)
 	}
 }
 
-// accept gives an inbound connection a goroutine.
-func (n *NetworkTransport) accept(raw net.Conn) {
-	generation := n.current() // first: a CloseStreams from here on means raw as well
-	c := newConn(raw, remoteAddress(raw), n.timeout, &n.tasks)
-	c.introduce(&n.hooks, &n.inbound, true)
-	c.maxQueued = flushAfter
-	c.in.SetLimit("MaxMessageBytes", n.maxMessageBytes)
-	c.in.SetUnshared(n.noSharedEntries)
-	p, err := n.letIn(c, generation)
-	if err != nil {
-		n.logEnd(c, c.close(err))
+// arrival is an inbound connection until it is served.
+type arrival struct {
+	transport *NetworkTransport
+	raw       net.Conn // as it was accepted
+	admit     func(net.Conn) net.Conn
+	conn      *conn
+	place     *place
+	refused   error // why it was refused, or nil
+}
+
+// run is the goroutine of an inbound connection. It asks for the address first,
+// which may block: the connections of some listeners read it from a header.
+func (a *arrival) run() {
+	n, c := a.transport, a.conn
+	defer n.gate.end(a.place)
+	begun := time.Now()
+	if a.refused != nil {
+		_ = c.close(a.refused) // first: then the address does not wait for the peer
+	}
+	c.peer = a.address()
+	if a.refused == nil && a.admit != nil && a.admit(a.raw) == nil {
+		n.letOut(a.place, errNotAdmitted) // the layer has reported it
+		return
+	}
+	c.reportOpening()
+	if err := a.letIn(); err != nil {
+		err = c.close(err)
+		n.letOut(a.place, err)
+		c.reportEnd(err)
+		n.logEnd(c, err)
 		return
 	}
 	n.logger.Debug("accepted connection", keyPeer, c.peer)
-	if s := newSession(n, c, p); !n.tasks.start(s.run) {
-		n.letOut(p, ErrTransportShutdown)
+	s := newSession(n, c, a.place)
+	s.begun = begun
+	if isIdentified(a.raw, n.stream) {
+		s.recognize()
 	}
+	s.run()
 }
 
-// letIn gives an inbound connection a place, at the cost of another one if
-// need be.
-func (n *NetworkTransport) letIn(c *conn, generation int) (*place, error) {
-	p, expelled, why := n.gate.admit(c)
-	if p == nil {
-		return nil, why
+// errNotAdmitted ends a connection that its layer does not admit any more.
+var errNotAdmitted = errors.New("the layer does not admit the connection")
+
+// address returns the remote address. The wait for it is part of the time that the
+// connection has until its first request.
+func (a *arrival) address() ServerAddress {
+	if limit := a.transport.firstByteTimeout; limit > 0 {
+		timer := time.AfterFunc(limit, func() { _ = a.conn.close(errSilent) })
+		defer timer.Stop()
 	}
-	if expelled != nil {
-		_ = expelled.close(why) // its session does the rest
+	return remoteAddress(a.raw)
+}
+
+// letIn counts the connection to its host, at the cost of another one if need be.
+func (a *arrival) letIn() error {
+	if a.refused != nil {
+		return a.refused
 	}
-	if err := n.add(c, generation); err != nil {
-		n.gate.leave(p)
-		return nil, err
+	expelled, why := a.transport.gate.locate(a.place, hostOf(a.conn.peer))
+	switch expelled {
+	case nil:
+		return a.conn.failure() // it may have been closed meanwhile
+	case a.conn:
+		return why
 	}
-	return p, nil
+	expelled.closeAside(why, func() {})
+	return a.conn.failure()
 }
 
 func (n *NetworkTransport) letOut(p *place, why error) {
+	defer n.gate.leave(p)
 	n.discard(p.conn, why)
-	n.gate.leave(p)
 }
 
-// remoteAddress is for logs; not every stream layer knows one.
+// remoteAddress is for logs and limits; not every stream layer knows one.
 func remoteAddress(raw net.Conn) ServerAddress {
-	if addr := raw.RemoteAddr(); addr != nil {
-		return ServerAddress(addr.String())
+	if addr := addressOf(raw.RemoteAddr()); addr != "" {
+		return addr
 	}
 	return "unknown"
+}
+
+// addressOf returns an address of somebody else's, which may be nil: "" then.
+func addressOf(addr net.Addr) ServerAddress {
+	if isNil(addr) {
+		return ""
+	}
+	return ServerAddress(addr.String())
+}
+
+// isIdentified reports whether the peer of an accepted connection has told the layer
+// who it is, or what it wants: by a certificate or the key of a Mux. Such a peer
+// need not send a request to be known as one.
+func isIdentified(raw net.Conn, stream StreamLayer) bool {
+	if _, ok := raw.(*vouched); ok {
+		return true
+	}
+	layer, ok := stream.(*HandoffLayer)
+	return ok && layer.keyed && reread(raw) == raw // an unprefixed one has its byte back
 }
 
 // session serves one inbound connection. Its goroutine reads requests and
@@ -139,7 +189,8 @@ type session struct {
 	waiter     waiter           // dispatcher, or nil
 	meter      *meter           // for ServeBegun and ServeDone, or nil
 
-	known      bool          // a whole request has come
+	begun      time.Time     // when the connection was accepted
+	known      bool          // its peer has sent a whole request, or has identified itself
 	waited     bool          // for the request's first byte
 	inMessage  bool          // the next read continues a message
 	body       *snapshotBody // the consumer reads it; or nil
@@ -172,10 +223,11 @@ func (s *session) run() {
 	err := s.serve()
 	s.watch.stop()
 	err = s.conn.close(err)
+	s.transport.letOut(s.place, err) // first: a hook that blocks must not keep the place
+	s.conn.reportEnd(err)
 	s.replies.awaitSender() // which the end of the connection ends
 	s.meter.abandon(err)
 	s.transport.logEnd(s.conn, err)
-	s.transport.letOut(s.place, err)
 }
 
 // serve reads requests until the connection ends, and returns why. A peer that
@@ -212,7 +264,8 @@ func (s *session) serve() error {
 	}
 }
 
-// recognize notes that the peer has sent a request, and is one.
+// recognize notes that the peer is one: it has sent a request, or has identified
+// itself.
 func (s *session) recognize() {
 	if !s.known {
 		s.known = true
@@ -221,7 +274,7 @@ func (s *session) recognize() {
 }
 
 // errSilent ends a connection on which nothing ever came.
-var errSilent = &refusal{reason: silent, text: "no request began within FirstByteTimeout"}
+var errSilent = &refusal{reason: silent, text: "no request began within FirstByteTimeout: a port scan, or a peer that has opened a pipeline without using it"}
 
 // explainStall says what a timeout inside a request means.
 func (s *session) explainStall(err error) error {
@@ -244,10 +297,22 @@ func (s *session) awaitRequest() error {
 		s.replies.shrink()
 		err = s.conn.await()
 	}
-	if !s.known && isTimeout(err) {
+	if s.known || !isTimeout(err) {
+		return err
+	}
+	if !isVerified(s.conn.raw) {
 		return errSilent
 	}
-	return err
+	s.recognize()
+	return s.awaitRequest()
+}
+
+// isVerified reports whether raw is a TLS connection whose handshake is over, and
+// whose peer has shown a certificate that was verified. The layers of this package
+// have said so before. Others may leave the handshake to the first read.
+func isVerified(raw net.Conn) bool {
+	secured, ok := reread(raw).(tlsConn)
+	return ok && len(secured.ConnectionState().VerifiedChains) > 0
 }
 
 // openDispatcher opens the transport's dispatcher, again if it was exchanged while
@@ -255,12 +320,20 @@ func (s *session) awaitRequest() error {
 func (s *session) openDispatcher() {
 	if open := s.transport.open.Load(); open != s.opened {
 		s.opened = open
-		s.dispatcher = (*open)(s.conn.done)
+		if s.dispatcher = (*open)(s.conn.done); isNil(s.dispatcher) {
+			s.dispatcher = noDispatcher{}
+		}
 		s.observer, _ = s.dispatcher.(DispatchObserver)
 		s.waiter, _ = s.dispatcher.(waiter)
 		s.observing = false
 	}
 }
+
+// noDispatcher stands for one that SetDispatcher's function has not returned. It takes
+// no request, so that the connection ends.
+type noDispatcher struct{}
+
+func (noDispatcher) Dispatch(any, io.Reader, bool) PendingAnswer { return nil }
 
 func (s *session) readRequest() (rpcKind, any) {
 	in := &s.conn.in
@@ -309,7 +382,7 @@ func (s *session) setClock() {
 		limit = shrinkAfter // awaitRequest goes on
 	}
 	if limit > 0 {
-		_ = s.conn.raw.SetReadDeadline(time.Now().Add(limit))
+		_ = s.conn.raw.SetReadDeadline(s.clockStart().Add(limit))
 	} else if s.armed {
 		_ = s.conn.raw.SetReadDeadline(time.Time{})
 	}
@@ -317,6 +390,15 @@ func (s *session) setClock() {
 	if s.body != nil {
 		s.body.interrupt() // if it was answered meanwhile
 	}
+}
+
+// clockStart returns when the time of the next read began: that of the first byte
+// began when the connection was accepted.
+func (s *session) clockStart() time.Time {
+	if s.known || s.inMessage {
+		return time.Now()
+	}
+	return s.begun
 }
 
 // errEnded is returned where the connection was closed by somebody else, who

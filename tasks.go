@@ -6,9 +6,8 @@ import (
 	"time"
 )
 
-// closeWait is how long Close waits for goroutines that run other people's
-// code, and do not return: a heartbeat handler, a ServerAddressProvider, a stream
-// layer.
+// closeWait is how long Close waits for goroutines that run other people's code, and
+// do not return.
 const closeWait = time.Second
 
 // tasks counts the goroutines of a transport, so that Close can wait for them.
@@ -90,7 +89,7 @@ func (t *tasks) wait() error {
 	case <-idle:
 		return nil
 	case <-patience.C:
-		return fmt.Errorf("raftwire: closed, but %d goroutines have not ended: a heartbeat handler, a ServerAddressProvider or a StreamLayer's Accept does not return", t.count())
+		return fmt.Errorf("raftwire: closed, but %d goroutines have not ended: a heartbeat handler, a hook, a logger, a ServerAddressProvider, Authorize, or the Close of the StreamLayer or of a connection does not return", t.count())
 	}
 }
 

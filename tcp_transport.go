@@ -281,7 +281,7 @@ func (t *TCPStreamLayer) Dial(address ServerAddress, timeout time.Duration) (net
 // DialContext connects to address, and gives up when ctx is done.
 func (t *TCPStreamLayer) DialContext(ctx context.Context, address ServerAddress) (net.Conn, error) {
 	network, rest := networkOf(string(address))
-	conn, err := t.config.dial(ctx, network, rest)
+	conn, err := checkConn(t.config.dial(ctx, network, rest))
 	return t.tuned(conn), err
 }
 

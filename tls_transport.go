@@ -95,13 +95,15 @@ type TLSConfig struct {
 
 	// ServerNameFor returns the name that the certificate of the peer at an
 	// address must have, in place of ServerName and for peers that are dialled
-	// only; "" means no other. It is called before each dial and must not block.
+	// only; "" means no other. It is called before each dial, by whoever dials, and
+	// must not block: the dial would outlast its deadline.
 	ServerNameFor func(address ServerAddress) string
 
 	// Authorize decides, after all else was verified, whether a peer is let in;
 	// its error is why not. nil lets in everybody who got so far. It is called
 	// concurrently, once for each handshake and sometimes again, and must not
-	// block. [AllowNames] and [AllowRole] make such functions.
+	// block: it would hold up that peer, and Close for up to a second, but no other
+	// peer. A panic in it ends the process, or is the caller's who dials. [AllowNames] and [AllowRole] make such functions.
 	Authorize func(peer *TLSPeer) error
 
 	// MinVersion is the oldest version of TLS that is spoken. 0 means
@@ -241,7 +243,7 @@ func NewTLSTransport(bindAddr string, advertise net.Addr, security TLSConfig, co
 // which it closes when it is closed. It reads the files, or calls Load, and
 // blocks for as long as that takes. If it returns an error, inner stays as it is.
 func NewTLSStreamLayer(inner StreamLayer, config TLSConfig) (*TLSStreamLayer, error) {
-	if inner == nil {
+	if isNil(inner) {
 		return nil, errors.New("raftwire: the StreamLayer under TLS is nil: use NewTLSTransport for TCP")
 	}
 	if err := config.check(); err != nil {
@@ -331,7 +333,7 @@ func (l *TLSStreamLayer) take() (net.Conn, error) {
 }
 
 func (l *TLSStreamLayer) open() {
-	l.start.Do(func() { l.reception.tasks.start(l.reception.accept) })
+	l.start.Do(l.reception.open)
 }
 
 // admit returns what conn vouches for, if that still holds.

@@ -66,8 +66,9 @@ type Transport interface {
 	// Consumer (what is one, see [AppendEntriesRequest]); nil takes it away. It is
 	// called on the goroutine of the connection that received the heartbeat,
 	// concurrently with itself and with the reader of Consumer, so it must not
-	// block. It answers with rpc.Respond; it may leave a heartbeat unanswered,
-	// which then fails at the sender's deadline.
+	// block: it would hold up that connection, and Close for up to a second, but no
+	// other peer. A panic in it ends the process. It answers with rpc.Respond; it may
+	// leave a heartbeat unanswered, which then fails at the sender's deadline.
 	SetHeartbeatHandler(cb func(rpc RPC))
 
 	// TimeoutNow tells target to start an election at once (leadership transfer).

@@ -172,7 +172,7 @@ func (p wireProvider) ServerAddr(id raftwire.ServerID) (raftwire.ServerAddress, 
 }
 
 func wireProviderOf(provider raft.ServerAddressProvider) raftwire.ServerAddressProvider {
-	if provider == nil {
+	if provider == nil || isNilPointer(provider) {
 		return nil
 	}
 	return wireProvider{provider}

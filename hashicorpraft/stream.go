@@ -3,6 +3,7 @@ package hashicorpraft
 import (
 	"context"
 	"net"
+	"reflect"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -15,6 +16,9 @@ import (
 // transport can run over it, [raft.NetworkTransport] too, so that nodes of a
 // cluster whose transports differ have all else in common. nil stays nil.
 func RaftStream(stream raftwire.StreamLayer) raft.StreamLayer {
+	if isNilPointer(stream) {
+		return nil
+	}
 	switch s := stream.(type) {
 	case nil:
 		return nil
@@ -33,8 +37,12 @@ func RaftStream(stream raftwire.StreamLayer) raft.StreamLayer {
 //	DialContext(ctx context.Context, address raft.ServerAddress) (net.Conn, error)
 //
 // raftwire dials with that, so that Close ends a dial under way. WireStream
-// undoes [RaftStream]. nil stays nil.
+// undoes [RaftStream]. nil stays nil, and a nil pointer becomes nil: it is what a
+// constructor returns beside an error.
 func WireStream(stream raft.StreamLayer) raftwire.StreamLayer {
+	if isNilPointer(stream) {
+		return nil
+	}
 	switch s := stream.(type) {
 	case nil:
 		return nil
@@ -44,6 +52,11 @@ func WireStream(stream raft.StreamLayer) raftwire.StreamLayer {
 		return wireContextStream{wireStream{stream}, s}
 	}
 	return wireStream{stream}
+}
+
+func isNilPointer(v any) bool {
+	pointer := reflect.ValueOf(v)
+	return pointer.Kind() == reflect.Pointer && pointer.IsNil()
 }
 
 // raftStream is a stream layer of raftwire's type, given to an application.

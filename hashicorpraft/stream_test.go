@@ -32,6 +32,30 @@ func TestStreamsGoToAndFro(t *testing.T) {
 	require.Nil(t, RaftStream(nil))
 }
 
+// A nil pointer in an interface is what a constructor returns beside an error.
+func TestNilPointers_AreTakenForNil(t *testing.T) {
+	require.Nil(t, WireStream((*ownStream)(nil)))
+	require.Nil(t, RaftStream((*raftwire.TCPStreamLayer)(nil)))
+	require.Panics(t, func() { Wrap((*raftwire.NetworkTransport)(nil)) })
+	require.Nil(t, wireProviderOf((*provider)(nil)))
+	transport := NewNetworkTransport((*ownStream)(nil), 1, time.Second, nil)
+	require.ErrorContains(t, transport.AppendEntries("id", "there:1", heartbeat(), new(raft.AppendEntriesResponse)), "Stream is nil")
+	require.NoError(t, transport.Close())
+}
+
+// ownStream is a stream layer of an application's.
+type ownStream struct{ net.Listener }
+
+func (*ownStream) Dial(raft.ServerAddress, time.Duration) (net.Conn, error) { return nil, nil }
+
+// A layer of an application's that dials nothing, without an error, is an error.
+func TestDial_TakesNoConnectionForAnError(t *testing.T) {
+	stream := &ownStream{listen(t).(tcpStream).Listener}
+	transport := NewNetworkTransport(stream, 1, time.Second, nil)
+	require.ErrorContains(t, transport.AppendEntries("id", "there:1", heartbeat(), new(raft.AppendEntriesResponse)), "neither a connection nor an error")
+	require.NoError(t, transport.Close())
+}
+
 // layers are stream layers of raftwire, in all the ways in which they combine.
 var layers = map[string]func(t *testing.T, ca *testca.Authority) raftwire.StreamLayer{
 	"TCP": func(t *testing.T, _ *testca.Authority) raftwire.StreamLayer { return tcpLayer(t) },

@@ -37,7 +37,7 @@ type Transport struct {
 // the error that hashicorp/raft takes for a granted one, so that such a
 // cluster elects as if pre-vote were off.
 func Wrap(t raftwire.Transport) *Transport {
-	if t == nil {
+	if t == nil || isNilPointer(t) {
 		panic(errNothingToWrap)
 	}
 	wrapper := &Transport{inner: t, desk: dispatch.NewDesk(make(chan raft.RPC), newRPC)}

@@ -1,0 +1,346 @@
+package raftwire_test
+
+import (
+	"bytes"
+	"net"
+	"runtime"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+	"github.com/raftwire/raftwire"
+	"github.com/raftwire/raftwire/faultnet"
+	"github.com/raftwire/raftwire/internal/testca"
+	"github.com/stretchr/testify/require"
+)
+
+// What applications bring along (listeners, connections, hooks, loggers) may block:
+// that must hold up neither the accept loop nor other peers nor Close.
+
+// stayingLayer is a layer whose Close ends nothing: Accept goes on, and returns when
+// the listener underneath has a connection, or is closed.
+type stayingLayer struct{ *faultnet.Layer }
+
+func (stayingLayer) Close() error { return nil }
+
+// overStaying are the ways to accept from a layer, with how to close them.
+var overStaying = map[string]func(t *testing.T, layer raftwire.StreamLayer, log hclog.Logger) func() error{
+	"a transport": func(_ *testing.T, layer raftwire.StreamLayer, log hclog.Logger) func() error {
+		c := config(withStream(layer))
+		c.Logger = log
+		return raftwire.NewNetworkTransportWithConfig(c).Close
+	},
+	"TLS": func(t *testing.T, layer raftwire.StreamLayer, log hclog.Logger) func() error {
+		ca := testca.New()
+		security := secure(ca.Issue(), ca)
+		security.Logger = log
+		secured, err := raftwire.NewTLSStreamLayer(layer, security)
+		require.NoError(t, err)
+		go func() { _, _ = secured.Accept() }()
+		synctest.Wait()
+		return secured.Close
+	},
+	"a mux": func(t *testing.T, layer raftwire.StreamLayer, log hclog.Logger) func() error {
+		mux, err := raftwire.NewMux(raftwire.MuxConfig{Listener: layer, Logger: log})
+		require.NoError(t, err)
+		layerOf(t, mux, raftwire.FirstByte(7))
+		return mux.Close
+	},
+}
+
+func TestClose_DoesNotWaitForAnAcceptThatStays(t *testing.T) {
+	for name, over := range overStaying {
+		t.Run(name, func(t *testing.T) {
+			var log bytes.Buffer
+			onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
+				layer, err := net.Host("b").Listen()
+				require.NoError(t, err)
+				closeIt := over(t, stayingLayer{layer}, logTo(&log))
+				synctest.Wait()
+				require.LessOrEqual(t, elapsed(func() { require.NoError(t, closeIt()) }), prompt)
+				late := dialRaw(t, net, "a")
+				synctest.Wait()
+				require.False(t, isOpen(late), "what comes late is closed")
+				dialRaw(t, net, "a")
+				synctest.Wait()
+				require.Equal(t, 3, net.OpenConns(), "the end of the first, and a second that nobody accepts")
+				require.NoError(t, layer.Close())
+			})
+			require.Len(t, linesWith(log.String(), "[INFO]", "Accept did not return"), 1, log.String())
+		})
+	}
+}
+
+// The goroutine that stays holds no memory of the transport.
+func TestClose_LeavesNothingBesideAnAcceptThatStays(t *testing.T) {
+	accepting, release := make(chan struct{}), make(chan struct{})
+	defer close(release)
+	freed := new(atomic.Bool)
+	func() {
+		c := config()
+		c.Stream = &plainLayer{accept: func() (net.Conn, error) {
+			close(accepting)
+			<-release
+			return nil, net.ErrClosed
+		}}
+		trans := raftwire.NewNetworkTransportWithConfig(c)
+		runtime.AddCleanup(trans, func(freed *atomic.Bool) { freed.Store(true) }, freed)
+		<-accepting
+		require.NoError(t, trans.Close())
+	}()
+	for i := 0; i < 1000 && !freed.Load(); i++ {
+		runtime.GC()
+	}
+	require.True(t, freed.Load())
+}
+
+// A layer's Close that does not return is waited for, but not for long.
+func TestClose_DoesNotWaitForALayersCloseForEver(t *testing.T) {
+	for name, over := range overStaying {
+		t.Run(name, func(t *testing.T) {
+			onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
+				layer, err := net.Host("b").Listen()
+				require.NoError(t, err)
+				hanging := make(chan struct{})
+				closeIt := over(t, hangingCloseLayer{layer, hanging}, hclog.NewNullLogger())
+				synctest.Wait()
+				require.LessOrEqual(t, elapsed(func() { require.ErrorContains(t, closeIt(), "have not ended") }), time.Second)
+				close(hanging)
+				synctest.Wait()
+			})
+		})
+	}
+}
+
+type hangingCloseLayer struct {
+	*faultnet.Layer
+	hanging chan struct{}
+}
+
+func (l hangingCloseLayer) Close() error {
+	<-l.hanging
+	return l.Layer.Close()
+}
+
+// headerLayer yields connections as a listener for the PROXY protocol does: to ask
+// for their remote address reads it from the connection, to the end of a line.
+type headerLayer struct{ *faultnet.Layer }
+
+func (l headerLayer) Accept() (net.Conn, error) {
+	conn, err := l.Layer.Accept()
+	if err != nil {
+		return nil, err
+	}
+	return &headerConn{Conn: conn}, nil
+}
+
+type headerConn struct {
+	net.Conn
+	once sync.Once
+	addr string
+}
+
+func (c *headerConn) RemoteAddr() net.Addr {
+	c.once.Do(func() {
+		var b [1]byte
+		for b[0] != '\n' {
+			if _, err := c.Conn.Read(b[:]); err != nil {
+				return
+			}
+			c.addr += string(b[:])
+		}
+	})
+	if c.addr == "" {
+		return c.Conn.RemoteAddr()
+	}
+	return faultnet.Addr(strings.TrimSpace(c.addr))
+}
+
+// Read reads what follows the header.
+func (c *headerConn) Read(p []byte) (int, error) {
+	c.RemoteAddr()
+	return c.Conn.Read(p)
+}
+
+func listenForHeaders(t *testing.T, net *faultnet.Network, options ...option) *raftwire.NetworkTransport {
+	layer, err := net.Host("b").Listen()
+	require.NoError(t, err)
+	return transport(t, append(options, withStream(headerLayer{layer}))...)
+}
+
+func TestAccept_IsNotHeldUpByAnAddressThatIsAwaited(t *testing.T) {
+	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
+		b := listenForHeaders(t, net)
+		serve(t, b, accept)
+		silent := dialRaw(t, net, "silent")
+		synctest.Wait()
+		require.Zero(t, elapsed(func() {
+			peer := dialRaw(t, net, "proxy")
+			say(t, peer, "10.1.1.1:8300\n")
+			introduce(t, peer)
+		}))
+		require.Equal(t, []raftwire.HostStats{{Host: "", Conns: 1}, {Host: "10.1.1.1", Conns: 1}}, b.Stats().Inbound)
+		require.True(t, isOpen(silent))
+	})
+}
+
+// The wait for the address is part of the wait for the first byte.
+func TestFirstByteTimeout_CoversTheWaitForTheAddress(t *testing.T) {
+	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
+		b := listenForHeaders(t, net, withFirstByte(5*time.Second))
+		silent, slow := dialRaw(t, net, "silent"), dialRaw(t, net, "slow")
+		pause(4 * time.Second)
+		say(t, slow, "10.1.1.1:8300\n")
+		synctest.Wait()
+		for _, conn := range []net_{silent, slow} {
+			require.LessOrEqual(t, elapsed(func() { _, _ = conn.Read(make([]byte, 1)) }), time.Second)
+			require.False(t, isOpen(conn))
+		}
+		synctest.Wait()
+		require.Equal(t, raftwire.Refusals{Silent: 2}, b.Refusals())
+	})
+}
+
+// Connections whose address is awaited count, and make room as the oldest ones.
+func TestMaxConns_CountsConnectionsWhoseAddressIsAwaited(t *testing.T) {
+	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
+		before := runtime.NumGoroutine()
+		b := listenForHeaders(t, net, withLimits(3, -1))
+		serve(t, b, accept)
+		var silent []net_
+		for range 10 {
+			silent = append(silent, dialRaw(t, net, "silent"))
+			synctest.Wait()
+		}
+		require.LessOrEqual(t, runtime.NumGoroutine()-before, 3+others)
+		peer := dialRaw(t, net, "proxy")
+		say(t, peer, "10.1.1.1:8300\n")
+		introduce(t, peer)
+		for i, conn := range silent {
+			require.Equal(t, i >= 8, isOpen(conn), i)
+		}
+		require.Equal(t, raftwire.Refusals{TooManyConns: 8}, b.Refusals())
+	})
+}
+
+// The limit for a host holds once the address is known.
+func TestMaxConnsPerHost_HoldsWhenTheAddressIsKnown(t *testing.T) {
+	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
+		b := listenForHeaders(t, net, withLimits(-1, 2))
+		var conns []net_
+		for range 4 {
+			conns = append(conns, dialRaw(t, net, "proxy"))
+		}
+		synctest.Wait()
+		for i := range conns { // the youngest is known first
+			say(t, conns[3-i], "10.1.1.1:8300\n")
+			synctest.Wait()
+		}
+		for i, conn := range conns {
+			require.Equal(t, i >= 2, isOpen(conn), i)
+		}
+		require.Equal(t, raftwire.Refusals{TooManyConnsOfHost: 2}, b.Refusals())
+	})
+}
+
+// CloseStreams and Close end connections whose address is awaited.
+func TestCloseStreams_ClosesConnectionsWhoseAddressIsAwaited(t *testing.T) {
+	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
+		b := listenForHeaders(t, net)
+		first := dialRaw(t, net, "silent")
+		b.CloseStreams()
+		require.False(t, isOpen(first))
+		second := dialRaw(t, net, "silent")
+		synctest.Wait()
+		require.LessOrEqual(t, elapsed(func() { require.NoError(t, b.Close()) }), prompt)
+		require.False(t, isOpen(second))
+	})
+}
+
+// stuckConn has an address that never comes, and is not closed by Close.
+type stuckConn struct {
+	net.Conn
+	stuck chan struct{}
+}
+
+func (c stuckConn) RemoteAddr() net.Addr {
+	<-c.stuck
+	return c.Conn.RemoteAddr()
+}
+
+func (c stuckConn) Close() error {
+	<-c.stuck
+	return c.Conn.Close()
+}
+
+// However stuck connections are, the goroutines for them are bounded.
+func TestAccept_BoundsGoroutinesOfConnectionsThatDoNotEnd(t *testing.T) {
+	onFakeTime(t, func(t *testing.T, network *faultnet.Network) {
+		layer, err := network.Host("b").Listen()
+		require.NoError(t, err)
+		stuck := make(chan struct{})
+		c := config(withLimits(10, -1))
+		c.Stream = &plainLayer{accept: func() (net.Conn, error) {
+			conn, err := layer.Accept()
+			if err != nil {
+				return nil, err
+			}
+			return stuckConn{conn, stuck}, nil
+		}}
+		before := runtime.NumGoroutine()
+		b := raftwire.NewNetworkTransportWithConfig(c)
+		go func() {
+			pause(time.Second)
+			close(stuck)
+		}()
+		for range 3000 {
+			dialRaw(t, network, "a")
+		}
+		synctest.Wait()
+		require.LessOrEqual(t, runtime.NumGoroutine()-before, 2*(10+1024)+others)
+		pause(2 * time.Second)
+		require.NoError(t, layer.Close())
+		require.NoError(t, b.Close())
+	})
+}
+
+// A logger that blocks does not keep Accept from being tried again.
+func TestAccept_IsNotHeldUpByALogger(t *testing.T) {
+	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
+		log := newHangingWriter()
+		b := listen(t, net, "b", func(c *raftwire.NetworkTransportConfig) { c.Logger = quiet(log) })
+		serve(t, b, accept)
+		net.Host("b").FailAccepts(true)
+		conn := dialRaw(t, net, "a")
+		pause(time.Second)
+		require.NotZero(t, log.blocked.Load())
+		net.Host("b").FailAccepts(false)
+		pause(time.Second)
+		require.Len(t, b.Stats().Inbound, 1)
+		close(log.release)
+		introduce(t, conn)
+	})
+}
+
+// An Accept that returns neither a connection nor an error has failed.
+func TestAccept_TakesNoConnectionForAnError(t *testing.T) {
+	for name, none := range map[string]net.Conn{"nil": nil, "a nil pointer": (*net.TCPConn)(nil)} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var log bytes.Buffer
+				accepts := 0
+				c := config(withLog(&log))
+				c.Stream = &plainLayer{accept: func() (net.Conn, error) { accepts++; return none, nil }}
+				trans := raftwire.NewNetworkTransportWithConfig(c)
+				pause(4 * time.Second)
+				require.NoError(t, trans.Close())
+				require.Equal(t, 11, accepts, "with backoff")
+				require.Contains(t, log.String(), "neither a connection nor an error")
+			})
+		})
+	}
+}
