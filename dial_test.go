@@ -379,7 +379,7 @@ func TestDial_ThatBringsNothingIsAnError(t *testing.T) {
 		for _, conn := range []net.Conn{nil, (*net.TCPConn)(nil)} {
 			a := transport(t, withStream(plain{layer, func(raftwire.ServerAddress, time.Duration) (net.Conn, error) { return conn, nil }}))
 			for kind, call := range calls {
-				require.EqualError(t, call(a, "b"), kind+" to b: dial: the StreamLayer returned no connection and no error")
+				require.EqualError(t, call(a, "b"), kind+" to b: dial: there is neither a connection nor an error: the function that dials or accepts must return one")
 			}
 			require.NoError(t, a.Close())
 		}

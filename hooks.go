@@ -6,9 +6,9 @@ import "time"
 // happened, for metrics and traces. Each may be nil; the zero Hooks call
 // nothing, and cost neither a look at the clock nor an allocation.
 //
-// A hook runs where the event happens: on the goroutine of a call, of a pipeline's
-// reader, of an inbound connection, of a timer, or of whoever closes the connection
-// or the pipeline. That goroutine does not go on before the hook returns, so a hook
+// A hook runs where the event happens: on the goroutine of a call, of a dial, of a
+// pipeline's reader, of an inbound connection, of a timer, or of whoever closes the
+// connection or the pipeline. That goroutine does not go on before the hook returns, so a hook
 // must not block, and it must not call the transport or its pipelines, but for
 // Stats and Refusals. Hooks are called concurrently, and events of different
 // goroutines in no order. Calls that Close ends may report so after it has returned.

@@ -12,11 +12,11 @@ import (
 
 // poolOf returns a pool with an idle connection to each of some addresses; each look
 // at one is counted, and finds it as alive says.
-func poolOf(addresses int, looks *int, alive *bool) *pool {
-	p := &pool{maxPool: 3}
+func poolOf(addresses int, looks *int, alive *bool) (p *pool, closers *tasks) {
+	p, closers = &pool{maxPool: 3}, new(tasks)
 	for i := range addresses {
 		raw, _ := net.Pipe()
-		c := newConn(raw, ServerAddress(fmt.Sprint("peer-", i)), 0, new(tasks))
+		c := newConn(raw, ServerAddress(fmt.Sprint("peer-", i)), 0, closers)
 		c.peek = func() bool { *looks++; return *alive }
 		p.connPoolLock.Lock()
 		c.home, _ = p.peer(c.peer)
@@ -26,7 +26,7 @@ func poolOf(addresses int, looks *int, alive *bool) *pool {
 			panic("the pool refuses a connection")
 		}
 	}
-	return p
+	return p, closers
 }
 
 // However many peers there are, a new one costs a look at a few connections. All come
@@ -34,7 +34,7 @@ func poolOf(addresses int, looks *int, alive *bool) *pool {
 func TestPool_LooksAtFewConnectionsForANewAddress(t *testing.T) {
 	const peers = 4000
 	looks, alive := 0, true
-	p := poolOf(peers, &looks, &alive)
+	p, closers := poolOf(peers, &looks, &alive)
 	for range 100 {
 		looks = 0
 		p.sweep()
@@ -44,6 +44,7 @@ func TestPool_LooksAtFewConnectionsForANewAddress(t *testing.T) {
 	for range peers / sweepPeers {
 		p.sweep()
 	}
+	require.NoError(t, closers.wait())
 	require.Empty(t, p.open)
 	require.Empty(t, p.connPool)
 	require.Zero(t, p.busy.Len())
@@ -54,7 +55,7 @@ func TestPool_LooksAtFewConnectionsForANewAddress(t *testing.T) {
 // What has a new address is found without a look at the others.
 func TestPool_RetiresTheConnectionsOfOneAddress(t *testing.T) {
 	looks, alive := 0, true
-	p := poolOf(100, &looks, &alive)
+	p, _ := poolOf(100, &looks, &alive)
 	inUse := p.pop("peer-7")
 	p.retire("peer-7")
 	require.True(t, inUse.retired)

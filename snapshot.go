@@ -114,6 +114,7 @@ func (n *NetworkTransport) sendSnapshot(addr ServerAddress, start time.Time, arg
 	c.usedAt = start
 	defer n.discard(c, errors.New("snapshot sent"))
 	raiseUserTimeout(c.raw, n.snapshotPatience(args.Size))
+	limitWrites(c.raw, n.stallLimits.stall)
 	n.snapshotPace.enter()
 	defer n.snapshotPace.leave()
 	s := snapshotSender{conn: c, answered: make(chan struct{}), pacer: &n.snapshotPace, progress: newProgress(c, args.Size)}

@@ -235,10 +235,6 @@ func (f providerFunc) ServerAddr(id raftwire.ServerID) (raftwire.ServerAddress, 
 // has a transport that goes on, with nothing left open.
 func TestHooks_ThatPanicLeaveTheTransportUsable(t *testing.T) {
 	for name, hooks := range map[string]func(boom func()) raftwire.Hooks{
-		"Dialed": func(boom func()) raftwire.Hooks { return raftwire.Hooks{Dialed: func(raftwire.DialEvent) { boom() }} },
-		"ConnOpened": func(boom func()) raftwire.Hooks {
-			return raftwire.Hooks{ConnOpened: func(raftwire.ConnEvent) { boom() }}
-		},
 		"ConnClosed": func(boom func()) raftwire.Hooks {
 			return raftwire.Hooks{ConnClosed: func(raftwire.ConnEvent) { boom() }}
 		},
