@@ -242,8 +242,8 @@ func (l *pipeLink) flush() {}
 
 func (l *pipeLink) finish() {}
 
-func (l *pipeLink) receive(resp *AppendEntriesResponse, beforeWait func()) (size int64, err error) {
-	beforeWait()
+func (l *pipeLink) receive(resp *AppendEntriesResponse, clock answerClock) (size int64, err error) {
+	clock.beginWait()
 	select { // the receiver's last answers come before the news that it is gone
 	case a := <-l.answers:
 		return 0, l.take(a, resp)

@@ -38,7 +38,8 @@ type Transport interface {
 	// the transport is configured not to pipeline.
 	AppendEntriesPipeline(id ServerID, target ServerAddress) (AppendPipeline, error)
 
-	// AppendEntries sends an AppendEntries request, or a heartbeat.
+	// AppendEntries sends an AppendEntries request, or a heartbeat. How long a
+	// request of more than 1 MiB may take: see NetworkTransportConfig.Timeout.
 	AppendEntries(id ServerID, target ServerAddress, args *AppendEntriesRequest, resp *AppendEntriesResponse) error
 
 	// RequestVote asks target for its vote.
@@ -146,7 +147,8 @@ type AppendPipeline interface {
 	// window is how many requests may be unanswered or unconsumed: once it is
 	// full, AppendEntries waits for a place, no longer than the transport's
 	// timeout, even if nobody reads Consumer; with no timeout, until the pipeline
-	// ends. It may be called by several goroutines; requests travel in the order
+	// ends. While a request of more than 1 MiB is in flight and makes progress, the
+	// wait may take ten timeouts. It may be called by several goroutines; requests travel in the order
 	// in which the calls get their turn.
 	//
 	// args, its entries and resp belong to the pipeline until the future has
