@@ -10,8 +10,9 @@ import (
 // It is bounded by progress: a chunk must be taken within the timeout, and the
 // answer must come within ten timeouts after the last one.
 func (i *InmemTransport) InstallSnapshot(_ ServerID, target ServerAddress, args *InstallSnapshotRequest, resp *InstallSnapshotResponse, data io.Reader) error {
-	clearResponse(resp)
-	return explainInmem(rpcInstallSnapshot, target, i.sendSnapshot(target, args, resp, data))
+	return i.request(rpcInstallSnapshot, target, args, resp, func() error {
+		return i.sendSnapshot(target, args, resp, data)
+	})
 }
 
 func (i *InmemTransport) sendSnapshot(target ServerAddress, args *InstallSnapshotRequest, resp *InstallSnapshotResponse, data io.Reader) error {
@@ -19,7 +20,7 @@ func (i *InmemTransport) sendSnapshot(target ServerAddress, args *InstallSnapsho
 	if err != nil {
 		return err
 	}
-	pipe, err := i.openPipeFor(target, args)
+	pipe, err := i.openPipe(target)
 	if err != nil {
 		return err
 	}

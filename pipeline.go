@@ -136,7 +136,9 @@ func newPipeline(peer ServerAddress, l link, window int, timeout time.Duration, 
 
 // AppendEntries implements [AppendPipeline].
 func (p *pipeline) AppendEntries(args *AppendEntriesRequest, resp *AppendEntriesResponse) (AppendFuture, error) {
-	*resp = AppendEntriesResponse{}
+	if err := beginCall(args, resp); err != nil {
+		return nil, p.explain(err)
+	}
 	f := &appendFuture{pipeline: p, start: time.Now(), args: args, resp: resp}
 	if p.callBegun != nil || p.callDone != nil { // after it has settled args are the caller's
 		f.entries, f.heartbeat = len(args.Entries), isHeartbeat(args)

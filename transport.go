@@ -18,10 +18,10 @@ type ServerAddress string
 //
 // The four request methods, and that of [WithPreVote], block until the answer is
 // there or the call has failed, and fill resp only before they return. They neither
-// change nor keep args, so one args may serve several concurrent calls. args and
-// resp must not be nil. A request that the peer answered with an error returns that
-// error as a [*RemoteError], with resp filled from the answer. After Close the error
-// is [ErrTransportShutdown]; any other is an [*OpError], which names request and
+// change nor keep args, so one args may serve several concurrent calls. If args or
+// resp is nil, the call fails. A request that the peer answered with an error returns
+// that error as a [*RemoteError], with resp filled from the answer. After Close the
+// error is [ErrTransportShutdown]; any other is an [*OpError], which names request and
 // peer, and matches os.ErrDeadlineExceeded if it is a timeout. With these resp is the
 // zero value.
 type Transport interface {
@@ -155,8 +155,8 @@ type AppendPipeline interface {
 	// settled. With an error there is no future: they are the caller's again, and
 	// whether the peer got the request is unknown. The error is
 	// [ErrPipelineShutdown], [ErrTransportShutdown], or an [*OpError] that says
-	// why the pipeline has ended: then close it. Only args that were refused (a
-	// nil entry) do not end it.
+	// why the pipeline has ended: then close it. Only args that were refused (nil,
+	// or a nil entry) and a nil resp do not end it.
 	AppendEntries(args *AppendEntriesRequest, resp *AppendEntriesResponse) (AppendFuture, error)
 
 	// Consumer returns the channel of settled futures, in the order in which
