@@ -157,7 +157,7 @@ func (p *inmemPipe) deal(d Dispatcher, kind rpcKind, command any, body io.Reader
 	}
 	p.setTaken(true)
 	answer, ok := pending.Await(p.gone)
-	if !ok {
+	if !ok || isClosed(p.gone) { // Await may prefer an answer that came after that
 		return errPeerClosed
 	}
 	return p.copyAnswer(kind, answer, resp)
