@@ -86,6 +86,11 @@ type NetworkTransportConfig struct {
 	// Timeout bounds every request from dialling to its answer, and the time
 	// without progress wherever something is transferred: inside an inbound
 	// message, in writing an answer. For snapshots see SnapshotStallTimeout.
+	// A request of more than 1 MiB, as it is encoded, has Timeout for each step of
+	// progress, and 10 times Timeout in total, which in a pipeline begins with the
+	// answer before. Progress is what the connection takes, and then, on Linux, what
+	// the peer's system acknowledges; elsewhere only the total bounds the wait for
+	// the answer. A stall may be noticed a quarter of Timeout late.
 	// 0 means no limit: calls then end with an answer, an error or Close, and
 	// an inbound request that stalls keeps its connection, which makes room for
 	// others only if no whole request ever came on it; see MaxConns. Negative is

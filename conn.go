@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/raftwire/raftwire/internal/errno"
@@ -70,7 +71,8 @@ type conn struct {
 
 	// Owned by the goroutine in writeQueued.
 	pieces [][]byte
-	vector net.Buffers // consumes itself, hence beside pieces
+	vector net.Buffers  // consumes itself, hence beside pieces
+	sent   atomic.Int64 // bytes that were written
 
 	// Owned by the call that has the connection, and by the pool while it is idle.
 	// Of an inbound one watch is protected by callerWatch.mu.
@@ -216,8 +218,9 @@ func (b *batch) added() int {
 }
 
 // flush writes what is queued, unless another goroutine is writing, which then
-// takes it along. deadline limits the write; zero means the connection's own
-// timeout for each write.
+// takes it along. deadline limits the write, and was set by the caller; zero means
+// the connection's own timeout for each write. Large batches have the times of a
+// largeClock.
 func (c *conn) flush(deadline time.Time) error {
 	if c.beginFlush() && c.writeQueued(deadline) {
 		c.startFlusher() // others post: it is not for the caller to write for them
@@ -257,14 +260,10 @@ func (c *conn) beginFlush() bool {
 // caller still has to see to it. An error closes the connection.
 func (c *conn) writeQueued(deadline time.Time) (more bool) {
 	b := c.takeQueued()
-	timed := deadline.IsZero() && c.timeout > 0
-	if timed {
-		_ = c.raw.SetWriteDeadline(time.Now().Add(c.timeout))
-	}
-	if err := c.write(b); err != nil {
+	if err := c.write(b, deadline); err != nil {
 		_ = c.close(err)
 	}
-	if timed {
+	if c.timeout > 0 && (deadline.IsZero() || b.size > largeRequest) { // which write has set
 		c.endWriteDeadline()
 	}
 	return c.giveBack(b)
@@ -286,16 +285,32 @@ func (c *conn) takeQueued() (b batch) {
 	return b
 }
 
-// write writes a batch with one system call, whatever it is made of.
-func (c *conn) write(b batch) error {
-	if len(b.cuts) == 0 {
-		n, err := c.raw.Write(b.bytes)
-		c.traffic.wrote(int64(n))
-		if n < len(b.bytes) && err == nil {
-			err = io.ErrShortWrite // as io.Writer demands of raw
-		}
-		return err
+func (c *conn) write(b batch, deadline time.Time) error {
+	if b.size > largeRequest && c.timeout > 0 {
+		return c.writeLarge(b, newLargeClock(c.timeout, deadline))
 	}
+	if deadline.IsZero() && c.timeout > 0 {
+		_ = c.raw.SetWriteDeadline(time.Now().Add(c.timeout))
+	}
+	if len(b.cuts) == 0 {
+		return c.writeBytes(b.bytes)
+	}
+	c.arrange(b)
+	defer clear(c.pieces)
+	return c.writeVector()
+}
+
+func (c *conn) writeBytes(p []byte) error {
+	n, err := c.raw.Write(p)
+	c.wrote(int64(n))
+	if n < len(p) && err == nil {
+		err = io.ErrShortWrite // as io.Writer demands of raw
+	}
+	return err
+}
+
+// arrange makes c.vector what b consists of.
+func (c *conn) arrange(b batch) {
 	pieces, at := c.pieces[:0], 0
 	for _, cut := range b.cuts {
 		pieces = append(pieces, b.bytes[at:cut.at], cut.data)
@@ -303,10 +318,67 @@ func (c *conn) write(b batch) error {
 	}
 	c.pieces = append(pieces, b.bytes[at:])
 	c.vector = c.pieces
+}
+
+// writeVector writes with one system call if c can gather. What is not written is
+// left in c.vector.
+func (c *conn) writeVector() error {
 	n, err := c.vector.WriteTo(c.raw)
-	c.traffic.wrote(n)
-	clear(c.pieces)
+	c.wrote(n)
 	return err
+}
+
+func (c *conn) wrote(n int64) {
+	c.sent.Add(n)
+	c.traffic.wrote(n)
+}
+
+// writeLarge writes a batch for as long as it makes progress.
+func (c *conn) writeLarge(b batch, clock largeClock) error {
+	if !canGather(c.raw) {
+		return c.writePieces(b.bytes, clock)
+	}
+	c.arrange(b)
+	defer clear(c.pieces)
+	for {
+		before := c.sent.Load()
+		_ = c.raw.SetWriteDeadline(clock.nextLook())
+		err := c.writeVector()
+		if !isTimeout(err) {
+			return err
+		}
+		if late := clock.check(c.sent.Load() > before); late != nil {
+			return late
+		}
+	}
+}
+
+// writePieces gives each piece the time of a step. TLS cannot go on where a
+// deadline has interrupted a write, and another layer may be TLS.
+func (c *conn) writePieces(p []byte, clock largeClock) error {
+	for len(p) > 0 {
+		piece := p[:min(len(p), maxTLSRecord)]
+		p = p[len(piece):]
+		_ = c.raw.SetWriteDeadline(clock.deadline())
+		err := c.writeBytes(piece)
+		if late := clock.check(err == nil); late != nil && (err == nil || isTimeout(err)) {
+			return late
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// checkAcked is clock.check where a large request was written: the peer's
+// acknowledgements are its progress.
+func (c *conn) checkAcked(clock *largeClock) error {
+	unacked, known := unackedBytes(c.raw)
+	acked := c.sent.Load() - unacked
+	progress := !known || acked > clock.acked
+	clock.acked = acked
+	return clock.check(progress)
 }
 
 // giveBack ends the flush unless more is queued.
@@ -375,7 +447,7 @@ func (c *conn) call(deadline time.Time, kind rpcKind, newTime bool, args, resp a
 	if err = c.send(deadline, kind, newTime, args); err != nil {
 		return false, c.hangUp(err)
 	}
-	if err = c.await(); err != nil {
+	if err = c.awaitAnswer(deadline); err != nil {
 		if !c.mayBeLate(err) {
 			err = c.hangUp(err)
 		}
@@ -406,6 +478,27 @@ func (c *conn) send(deadline time.Time, kind rpcKind, newTime bool, args any) er
 		return err
 	}
 	return c.flush(deadline)
+}
+
+// awaitAnswer blocks until a byte of the answer to what send has sent is there.
+func (c *conn) awaitAnswer(deadline time.Time) error {
+	if c.last.request <= largeRequest || deadline.IsZero() {
+		return c.await()
+	}
+	clock := newLargeClock(c.timeout, deadline)
+	for {
+		_ = c.raw.SetReadDeadline(clock.nextLook())
+		err := c.await()
+		if err == nil {
+			_ = c.raw.SetReadDeadline(clock.deadline()) // for the rest of it
+		}
+		if !isTimeout(err) {
+			return err
+		}
+		if late := c.checkAcked(&clock); late != nil {
+			return late
+		}
+	}
 }
 
 // await blocks until a byte of the next message is there.

@@ -40,7 +40,7 @@ type RemoteError struct {
 func (e *RemoteError) Error() string { return e.Text }
 
 // OpError says which request to which peer failed, and why. Unless it was
-// refused here (an entry that is nil) or dialling failed, it is unknown whether
+// refused here (something is nil that must not be) or dialling failed, it is unknown whether
 // the peer got it.
 type OpError struct {
 	// Op is the request, "AppendEntries" for example.

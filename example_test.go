@@ -129,7 +129,7 @@ func ExampleInmemNetwork() {
 	ask()
 	// Output:
 	// true <nil>
-	// false send timed out
+	// false RequestVote to b: send timed out
 	// true <nil>
 }
 

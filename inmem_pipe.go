@@ -179,7 +179,7 @@ func (p *inmemPipe) deal(d Dispatcher, kind rpcKind, command any, body io.Reader
 	}
 	p.setTaken(true)
 	answer, ok := pending.Await(p.gone)
-	if !ok {
+	if !ok || isClosed(p.gone) { // Await may prefer an answer that came after that
 		return errPeerClosed
 	}
 	return p.copyAnswer(kind, answer, resp)
@@ -264,8 +264,8 @@ func (l *pipeLink) flush() {}
 
 func (l *pipeLink) finish() {}
 
-func (l *pipeLink) receive(resp *AppendEntriesResponse, beforeWait func()) (size int64, err error) {
-	beforeWait()
+func (l *pipeLink) receive(resp *AppendEntriesResponse, clock answerClock) (size int64, err error) {
+	clock.beginWait()
 	select { // the receiver's last answers come before the news that it is gone
 	case a := <-l.answers:
 		return 0, l.take(a, resp)

@@ -12,8 +12,9 @@ import (
 // a minute, or the timeout if that is longer; the answer must come within ten timeouts
 // after the end of the body.
 func (i *InmemTransport) InstallSnapshot(_ ServerID, target ServerAddress, args *InstallSnapshotRequest, resp *InstallSnapshotResponse, data io.Reader) error {
-	clearResponse(resp)
-	return explainInmem(rpcInstallSnapshot, target, i.sendSnapshot(target, args, resp, data))
+	return i.request(rpcInstallSnapshot, target, args, resp, func() error {
+		return i.sendSnapshot(target, args, resp, data)
+	})
 }
 
 func (i *InmemTransport) sendSnapshot(target ServerAddress, args *InstallSnapshotRequest, resp *InstallSnapshotResponse, data io.Reader) error {
@@ -21,7 +22,7 @@ func (i *InmemTransport) sendSnapshot(target ServerAddress, args *InstallSnapsho
 	if err != nil {
 		return err
 	}
-	pipe, err := i.openPipeFor(target, args)
+	pipe, err := i.openPipe(target)
 	if err != nil {
 		return err
 	}

@@ -34,10 +34,10 @@ func NewInmemAddr() ServerAddress { return ServerAddress(rand.Text()) }
 // Routes have a direction: for two transports to talk to each other, connect
 // each to the other. An [InmemNetwork] does that by itself, and has faults.
 // Timeouts are measured with package time, so that inside a testing/synctest
-// bubble they are exact and take no time. Their text is that of hashicorp/raft's
-// memory transport, which tests compare: "send timed out", "command timed out";
-// errors.As finds the *OpError with operation and peer. The window of a pipeline is
-// 16.
+// bubble they are exact and take no time. They bound a request of any size, since
+// nothing but the latency of an InmemNetwork takes time. A timeout says whether the
+// peer's core took the request: "send timed out" if not, else "command timed out".
+// The window of a pipeline is 16.
 type InmemTransport struct {
 	// Tests written for hashicorp/raft make this struct by hand: the fields that
 	// they set keep their names, and the others may be zero.
@@ -134,37 +134,37 @@ func (i *InmemTransport) TimeoutNow(_ ServerID, target ServerAddress, args *Time
 }
 
 func (i *InmemTransport) call(target ServerAddress, kind rpcKind, args, resp any) error {
-	clearResponse(resp)
-	pipe, err := i.openPipeFor(target, args)
-	if err == nil {
+	return i.request(kind, target, args, resp, func() error {
+		pipe, err := i.openPipe(target)
+		if err != nil {
+			return err
+		}
 		defer pipe.close(errAnswered)
 		defer pipe.limit(i.timeout)()
 		start := time.Now()
-		if err = pipe.exchange(kind, cloneRequest(args), resp); err == nil {
+		err = pipe.exchange(kind, cloneRequest(args), resp)
+		if err == nil {
 			pipe.there.answered(start)
 		}
+		return err
+	})
+}
+
+// request is what all requests have in common: it checks args and resp, has send
+// do the rest, and explains its error.
+func (i *InmemTransport) request(kind rpcKind, target ServerAddress, args, resp any, send func() error) error {
+	err := beginCall(args, resp)
+	if err == nil {
+		err = checkRequest(args)
 	}
-	return explainInmem(kind, target, err)
+	if err == nil {
+		err = send()
+	}
+	return explain(kind, target, err)
 }
 
 // errAnswered is what a pipe ends with that has served its purpose.
 var errAnswered = errors.New("answered")
-
-// explainInmem is explain, with short timeouts.
-func explainInmem(kind rpcKind, target ServerAddress, err error) error {
-	err = explain(kind, target, err)
-	if op, ok := err.(*OpError); ok && op.Timeout() {
-		return &terseTimeout{op}
-	}
-	return err
-}
-
-// terseTimeout is an OpError with the text that hashicorp/raft's memory
-// transport gives to a timeout, since tests compare it.
-type terseTimeout struct{ *OpError }
-
-func (e *terseTimeout) Error() string { return e.Err.Error() }
-func (e *terseTimeout) Unwrap() error { return e.OpError }
 
 // AppendEntriesPipeline implements [Transport].
 func (i *InmemTransport) AppendEntriesPipeline(id ServerID, target ServerAddress) (AppendPipeline, error) {
@@ -179,12 +179,12 @@ const inmemWindow = 16
 func (i *InmemTransport) AppendEntriesPipelineTo(_ ServerID, target ServerAddress, sink PipelineSink) (AppendPipeline, error) {
 	pipe, err := i.openPipe(target)
 	if err != nil {
-		return nil, explainInmem(rpcAppendEntries, target, err)
+		return nil, explain(rpcAppendEntries, target, err)
 	}
 	p, err := i.openPipeline(pipe, sink)
 	if err != nil {
 		pipe.close(err)
-		return nil, explainInmem(rpcAppendEntries, target, err)
+		return nil, explain(rpcAppendEntries, target, err)
 	}
 	return p, nil
 }
@@ -329,13 +329,6 @@ func (i *InmemTransport) shut() map[*inmemPipe]struct{} {
 	pipes := i.pipes
 	i.closed, i.pipes, i.peers, i.links = true, nil, nil, nil
 	return pipes
-}
-
-func (i *InmemTransport) openPipeFor(target ServerAddress, args any) (*inmemPipe, error) {
-	if err := checkRequest(args); err != nil {
-		return nil, err
-	}
-	return i.openPipe(target)
 }
 
 // openPipe makes a way to target, for one request or for those of a pipeline.

@@ -73,24 +73,22 @@ func TestInmemHonoursTheHeartbeatHandler(t *testing.T) {
 		b.SetHeartbeatHandler(accept)
 		require.NoError(t, heartbeat(a, "b"))
 		b.SetHeartbeatHandler(nil)
-		require.EqualError(t, heartbeat(a, "b"), "send timed out")
+		require.EqualError(t, heartbeat(a, "b"), "AppendEntries to b: send timed out")
 	})
 }
 
-// P19: both timeouts have hashicorp/raft's texts, and P18's kind.
-func TestInmemTimeouts(t *testing.T) {
+// A timeout names request and peer, and says how far the request got.
+func TestInmemTransport_SaysWhatTimedOut(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a, b := inmemPair(t)
 		err := appendOnce(a, "b")
 		requireTimeout(t, err)
-		require.EqualError(t, err, "send timed out")
+		require.EqualError(t, err, "AppendEntries to b: send timed out")
 		serve(t, b, never)
 		require.Equal(t, testTimeout, elapsed(func() { err = appendOnce(a, "b") }))
 		requireTimeout(t, err)
-		require.EqualError(t, err, "command timed out")
-		var op *raftwire.OpError
-		require.ErrorAs(t, err, &op)
-		require.Equal(t, "AppendEntries to b: command timed out", op.Error())
+		require.EqualError(t, err, "AppendEntries to b: command timed out")
+		require.IsType(t, new(raftwire.OpError), err)
 	})
 }
 
@@ -258,4 +256,40 @@ func TestInmemPeersAreEncodedAsTheyAre(t *testing.T) {
 	_, a := raftwire.NewInmemTransport("a")
 	require.Equal(t, raftwire.ServerAddress("x"), a.DecodePeer(a.EncodePeer("id", "x")))
 	require.True(t, strings.HasPrefix(string(a.LocalAddr()), "a"))
+}
+
+// Once the peer is closed a call must not succeed, although its core answers then.
+func TestInmemTransport_IgnoresAnswersAfterThePeersClose(t *testing.T) {
+	sends := map[string]func(a *raftwire.InmemTransport) error{
+		"AppendEntries":   func(a *raftwire.InmemTransport) error { return appendOnce(a, "b") },
+		"InstallSnapshot": func(a *raftwire.InmemTransport) error { return installSnapshot(a, "b", "body") },
+		"in a pipeline": func(a *raftwire.InmemTransport) error {
+			p, err := a.AppendEntriesPipeline("b", "b")
+			if err != nil {
+				return err
+			}
+			defer func() { _ = p.Close() }()
+			return pipelineOne(p, appendRequest(1))
+		},
+	}
+	for name, send := range sends {
+		t.Run(name, func(t *testing.T) {
+			for range 200 {
+				synctest.Test(t, func(t *testing.T) {
+					a, b := inmemPair(t)
+					result := make(chan error, 1)
+					go func() { result <- send(a) }()
+					rpc := <-b.Consumer()
+					closed := make(chan struct{})
+					go func() {
+						_ = b.Close()
+						close(closed)
+					}()
+					<-closed
+					accept(rpc)
+					require.Error(t, <-result)
+				})
+			}
+		})
+	}
 }

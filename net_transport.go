@@ -319,7 +319,9 @@ func (n *NetworkTransport) call(id ServerID, target ServerAddress, kind rpcKind,
 // request is what all requests have in common: it finds the address, checks
 // args, has send do the rest, explains its error, and tells the hooks.
 func (n *NetworkTransport) request(id ServerID, target ServerAddress, kind rpcKind, args, resp any, send func(addr ServerAddress, start time.Time) (sizes, error)) error {
-	clearResponse(resp)
+	if err := beginCall(args, resp); err != nil {
+		return n.explain(kind, target, err)
+	}
 	start := time.Now()
 	n.reportBegin(kind, target, start, args)
 	addr, err := n.address(id, target, n.deadline(start))

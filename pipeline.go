@@ -24,9 +24,9 @@ type link interface {
 	finish()
 
 	// receive blocks for the next answer, and returns its bytes on the wire;
-	// only one goroutine calls it, and it calls beforeWait before it blocks,
-	// once. A *RemoteError is an answer, any other error ends the link.
-	receive(resp *AppendEntriesResponse, beforeWait func()) (size int64, err error)
+	// only one goroutine calls it, and it begins the wait of clock before it blocks, once. A
+	// *RemoteError is an answer, any other error ends the link.
+	receive(resp *AppendEntriesResponse, clock answerClock) (size int64, err error)
 
 	// setDeadline limits a receive, also one under way. Zero is no limit.
 	setDeadline(time.Time)
@@ -34,6 +34,17 @@ type link interface {
 	// close ends the link; post and receive return err then. When it returns,
 	// nothing that was posted is read any more.
 	close(err error)
+}
+
+// answerClock limits the wait for an answer by the deadline of a link.
+type answerClock interface {
+	// beginWait sets the deadline of a wait that begins.
+	beginWait()
+
+	// extendWait is called when the deadline has passed and a read from c failed
+	// with err. It sets a later one if a large request makes progress, or returns
+	// why the wait is over.
+	extendWait(c *conn, err error) error
 }
 
 const (
@@ -87,12 +98,15 @@ type pipeline struct {
 	untold     bool                      // no future has told of err: the next request's will
 	futures    ring.Queue[*appendFuture] // settled ones, then those in flight
 	inFlight   int
-	unanswered int  // requests that were in flight when the pipeline ended; Close awaits their answers
-	tickets    int  // of senders so far: requests travel in the order of futures
-	turn       int  // the ticket of the sender that posts
-	delivering bool // deliver runs
-	inBulk     bool // the sender will post several requests before it waits again
-	released   bool // done is closed
+	large      int        // how many of those in flight are large
+	clock      largeClock // of the oldest in flight
+	largeDone  time.Time  // when the last large one was answered
+	unanswered int        // requests that were in flight when the pipeline ended; Close awaits their answers
+	tickets    int        // of senders so far: requests travel in the order of futures
+	turn       int        // the ticket of the sender that posts
+	delivering bool       // deliver runs
+	inBulk     bool       // the sender will post several requests before it waits again
+	released   bool       // done is closed
 
 	room     sync.Cond   // broadcast after each turn, when a future was consumed, and at the end
 	waiting  time.Time   // when the sender came that has waited longest; or zero
@@ -107,6 +121,7 @@ func newPipeline(peer ServerAddress, l link, window int, timeout time.Duration, 
 		window:   window,
 		timeout:  timeout,
 		tasks:    tasks,
+		clock:    largeClock{timeout: timeout},
 		consumer: make(chan AppendFuture),
 		sink:     sink,
 		done:     make(chan struct{}),
@@ -121,7 +136,9 @@ func newPipeline(peer ServerAddress, l link, window int, timeout time.Duration, 
 
 // AppendEntries implements [AppendPipeline].
 func (p *pipeline) AppendEntries(args *AppendEntriesRequest, resp *AppendEntriesResponse) (AppendFuture, error) {
-	*resp = AppendEntriesResponse{}
+	if err := beginCall(args, resp); err != nil {
+		return nil, p.explain(err)
+	}
 	f := &appendFuture{pipeline: p, start: time.Now(), args: args, resp: resp}
 	if p.callBegun != nil || p.callDone != nil { // after it has settled args are the caller's
 		f.entries, f.heartbeat = len(args.Entries), isHeartbeat(args)
@@ -161,6 +178,9 @@ func (p *pipeline) send(f *appendFuture) (alone bool, err error) {
 		_ = p.fail(err) // f says so
 		return false, nil
 	}
+	if f.bytes.Load() > largeRequest {
+		p.addLarge(f)
+	}
 	return alone, nil
 }
 
@@ -178,6 +198,18 @@ func (p *pipeline) tellBegun(f *appendFuture) {
 	}()
 	p.tell(p.callBegun, f, 0, nil)
 	returned = true
+}
+
+// addLarge notes that f, which was posted, is large.
+func (p *pipeline) addLarge(f *appendFuture) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.timeout <= 0 || p.err != nil || f.settled.Load() {
+		return
+	}
+	f.large = true
+	p.large++
+	p.link.setDeadline(p.clock.nextLook())
 }
 
 // enqueue begins the sender's turn and queues a future; lost says that it has
@@ -201,7 +233,7 @@ func (p *pipeline) enqueue(f *appendFuture) (alone, lost bool, err error) {
 		return false, true, nil
 	}
 	if p.inFlight == 1 && p.timeout > 0 {
-		p.link.setDeadline(f.start.Add(p.timeout))
+		p.setDeadline(f.start)
 	}
 	alone = p.inFlight == 1 && !p.inBulk
 	p.inBulk = false
@@ -281,11 +313,16 @@ func (p *pipeline) watch(since time.Time) {
 	if p.watching {
 		return
 	}
+	p.setWatchdog(p.timeout - time.Since(since))
+}
+
+// setWatchdog is called with mu held.
+func (p *pipeline) setWatchdog(d time.Duration) {
 	p.watching = true
 	if p.watchdog == nil {
-		p.watchdog = time.AfterFunc(time.Until(since.Add(p.timeout)), p.checkWait)
+		p.watchdog = time.AfterFunc(d, p.checkWait)
 	} else {
-		p.watchdog.Reset(time.Until(since.Add(p.timeout)))
+		p.watchdog.Reset(d)
 	}
 }
 
@@ -303,11 +340,25 @@ func (p *pipeline) waitedTooLong() bool {
 	if p.waiting.IsZero() || p.err != nil {
 		return false
 	}
-	if time.Since(p.waiting) >= p.timeout {
-		return true
+	left := p.mayWait()
+	if left > 0 {
+		p.setWatchdog(left)
 	}
-	p.watch(p.waiting)
-	return false
+	return left <= 0
+}
+
+// mayWait returns how much longer a sender may wait before that is looked at again.
+// While a large request is in flight, the clock of answers sees to it that it makes
+// progress; after its answer the consumer has a whole timeout. mu is held.
+func (p *pipeline) mayWait() time.Duration {
+	waited := time.Since(p.waiting)
+	left := p.timeout - waited
+	if p.large > 0 {
+		left = p.timeout
+	} else if p.largeDone.After(p.waiting) {
+		left = p.timeout - time.Since(p.largeDone)
+	}
+	return min(left, largeTimeouts*p.timeout-waited)
 }
 
 // begin starts the reader of answers; false means the transport is closed.
@@ -317,12 +368,8 @@ func (p *pipeline) begin() bool { return p.tasks.attach(p) && p.tasks.start(p.de
 // that is left then.
 func (p *pipeline) decodeResponses() {
 	var resp AppendEntriesResponse
-	beforeWait := func() {
-		p.arrived = time.Time{}
-		p.setClock()
-	}
 	for {
-		size, err := p.link.receive(&resp, beforeWait)
+		size, err := p.link.receive(&resp, p)
 		if _, remote := err.(*RemoteError); err != nil && !remote {
 			_ = p.fail(err)
 			break
@@ -335,10 +382,10 @@ func (p *pipeline) decodeResponses() {
 	p.link.close(ErrPipelineShutdown) // which Close has left to this
 }
 
-// setClock sets the deadline of a wait for answers: the oldest request in
-// flight must be answered within the timeout of now, and an idle pipeline may
-// wait for ever.
-func (p *pipeline) setClock() {
+// beginWait implements answerClock: the oldest request in flight must be answered
+// within the timeout of now, and an idle pipeline may wait for ever.
+func (p *pipeline) beginWait() {
+	p.arrived = time.Time{}
 	if p.timeout <= 0 {
 		return
 	}
@@ -347,10 +394,35 @@ func (p *pipeline) setClock() {
 	switch {
 	case p.err != nil: // finish has set it
 	case p.inFlight > 0:
-		p.link.setDeadline(time.Now().Add(p.timeout))
+		p.setDeadline(time.Now())
 	default:
 		p.link.setDeadline(time.Time{})
 	}
+}
+
+// setDeadline sets the deadline of a wait for the oldest request in flight, which
+// begins now. mu is held.
+func (p *pipeline) setDeadline(now time.Time) {
+	p.clock.restart(now)
+	if p.large > 0 {
+		p.link.setDeadline(p.clock.nextLook())
+	} else {
+		p.link.setDeadline(p.clock.deadline())
+	}
+}
+
+// extendWait implements answerClock. Requests behind a large one wait with it.
+func (p *pipeline) extendWait(c *conn, err error) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.large == 0 || p.err != nil {
+		return err
+	}
+	if late := c.checkAcked(&p.clock); late != nil {
+		return late
+	}
+	p.link.setDeadline(p.clock.nextLook())
+	return nil
 }
 
 // settle settles the oldest future in flight with an answer of size bytes;
@@ -377,6 +449,10 @@ func (p *pipeline) settleOldest(resp *AppendEntriesResponse, err error) (f *appe
 	}
 	f = p.futures.At(p.futures.Len() - p.inFlight)
 	p.inFlight--
+	if f.large {
+		p.large--
+		p.largeDone = time.Now()
+	}
 	if err == nil {
 		*f.resp = *resp
 	}
@@ -468,6 +544,7 @@ func (p *pipeline) settleInFlight() (lost []*appendFuture) {
 		f.settle(p.err)
 		lost = append(lost, f)
 	}
+	p.large = 0
 	p.deliverNow()
 	return lost
 }
@@ -606,7 +683,8 @@ type appendFuture struct {
 	entries   int          // of args; only for hooks, as is heartbeat
 	heartbeat bool
 
-	consumed  bool          // protected by pipeline.mu, as are abandoned and waiter
+	consumed  bool          // protected by pipeline.mu, as are large, abandoned and waiter
+	large     bool          // counted in pipeline.large
 	abandoned bool          // AppendEntries did not return it
 	waiter    chan struct{} // made by an Error that has to wait
 	err       error         // set before settled
@@ -663,8 +741,8 @@ type netLink struct {
 	_ cacheLine
 
 	// Owned by receive.
-	beforeWait func()
-	timed      bool // beforeWait was called for this answer
+	clock answerClock
+	timed bool // clock was started for this answer
 }
 
 func newNetLink(n *NetworkTransport, c *conn) *netLink {
@@ -690,25 +768,37 @@ func (l *netLink) finish() {
 	l.conn.awaitWriter()
 }
 
-// receive calls beforeWait once for an answer: a peer that sends it byte by
-// byte must not win time with each of them.
-func (l *netLink) receive(resp *AppendEntriesResponse, beforeWait func()) (size int64, err error) {
+// receive starts the clock once for an answer: a peer that sends it byte by byte
+// must not win time with each of them.
+func (l *netLink) receive(resp *AppendEntriesResponse, clock answerClock) (size int64, err error) {
 	l.timed = false
-	if l.beforeWait == nil {
-		l.beforeWait = beforeWait
+	if l.clock == nil {
+		l.clock = clock
 		l.conn.in.SetBefore(l.beforeRead)
 	}
-	if err := l.conn.await(); err != nil {
+	if err := l.await(); err != nil {
 		return 0, l.conn.hangUp(err)
 	}
 	err = l.conn.receive(rpcAppendEntries, resp)
 	return l.conn.in.Consumed(), err
 }
 
+func (l *netLink) await() error {
+	for {
+		err := l.conn.await()
+		if !isTimeout(err) {
+			return err
+		}
+		if err = l.clock.extendWait(l.conn, err); err != nil {
+			return err
+		}
+	}
+}
+
 func (l *netLink) beforeRead() error {
 	if !l.timed {
 		l.timed = true
-		l.beforeWait()
+		l.clock.beginWait()
 	}
 	return nil
 }

@@ -41,7 +41,7 @@ func (l *slowLink) flush()                         {}
 func (l *slowLink) finish()                        { <-l.sent }
 func (l *slowLink) setDeadline(at time.Time)       { l.deadline = at }
 func (l *slowLink) close(error)                    { <-l.release; l.once.Do(func() { close(l.closed) }) }
-func (l *slowLink) receive(resp *AppendEntriesResponse, _ func()) (int64, error) {
+func (l *slowLink) receive(resp *AppendEntriesResponse, _ answerClock) (int64, error) {
 	select {
 	case <-l.answers:
 		*resp = AppendEntriesResponse{Term: 7}

@@ -94,7 +94,7 @@ func (n *NetworkTransport) InstallSnapshot(id ServerID, target ServerAddress, ar
 // orEmpty returns data, or a reader of nothing if it is nil and may be.
 func orEmpty(data io.Reader, size int64) (io.Reader, error) {
 	switch {
-	case data != nil:
+	case !isNil(data):
 		return data, nil
 	case size > 0:
 		return nil, fmt.Errorf("nil reader: data must yield the %d bytes of Size", size)

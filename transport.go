@@ -18,10 +18,10 @@ type ServerAddress string
 //
 // The four request methods, and that of [WithPreVote], block until the answer is
 // there or the call has failed, and fill resp only before they return. They neither
-// change nor keep args, so one args may serve several concurrent calls. args and
-// resp must not be nil. A request that the peer answered with an error returns that
-// error as a [*RemoteError], with resp filled from the answer. After Close the error
-// is [ErrTransportShutdown]; any other is an [*OpError], which names request and
+// change nor keep args, so one args may serve several concurrent calls. If args or
+// resp is nil, the call fails. A request that the peer answered with an error returns
+// that error as a [*RemoteError], with resp filled from the answer. After Close the
+// error is [ErrTransportShutdown]; any other is an [*OpError], which names request and
 // peer, and matches os.ErrDeadlineExceeded if it is a timeout. With these resp is the
 // zero value.
 type Transport interface {
@@ -38,7 +38,8 @@ type Transport interface {
 	// the transport is configured not to pipeline.
 	AppendEntriesPipeline(id ServerID, target ServerAddress) (AppendPipeline, error)
 
-	// AppendEntries sends an AppendEntries request, or a heartbeat.
+	// AppendEntries sends an AppendEntries request, or a heartbeat. How long a
+	// request of more than 1 MiB may take: see NetworkTransportConfig.Timeout.
 	AppendEntries(id ServerID, target ServerAddress, args *AppendEntriesRequest, resp *AppendEntriesResponse) error
 
 	// RequestVote asks target for its vote.
@@ -164,15 +165,16 @@ type AppendPipeline interface {
 	// window is how many requests may be unanswered or unconsumed: once it is
 	// full, AppendEntries waits for a place, no longer than the transport's
 	// timeout, even if nobody reads Consumer; with no timeout, until the pipeline
-	// ends. It may be called by several goroutines; requests travel in the order
+	// ends. While a request of more than 1 MiB is in flight and makes progress, the
+	// wait may take ten timeouts. It may be called by several goroutines; requests travel in the order
 	// in which the calls get their turn.
 	//
 	// args, its entries and resp belong to the pipeline until the future has
 	// settled. With an error there is no future: they are the caller's again, and
 	// whether the peer got the request is unknown. The error is
 	// [ErrPipelineShutdown], [ErrTransportShutdown], or an [*OpError] that says
-	// why the pipeline has ended: then close it. Only args that were refused (a
-	// nil entry) do not end it.
+	// why the pipeline has ended: then close it. Only args that were refused (nil,
+	// or a nil entry) and a nil resp do not end it.
 	AppendEntries(args *AppendEntriesRequest, resp *AppendEntriesResponse) (AppendFuture, error)
 
 	// Consumer returns the channel of settled futures, in the order in which

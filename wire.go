@@ -277,6 +277,18 @@ func clearResponse(resp any) {
 	}
 }
 
+// beginCall clears the response of a call, and refuses nil.
+func beginCall(args, resp any) error {
+	if isNil(resp) {
+		return errors.New("nil resp: pass a response, which the answer is copied to")
+	}
+	clearResponse(resp)
+	if isNil(args) {
+		return errors.New("nil args: pass a request")
+	}
+	return nil
+}
+
 // checkRequest refuses what must not travel, because it would trip the peer up.
 func checkRequest(args any) error { return checkRequestWithin(args, msgpack.MaxLength) }
 

@@ -64,9 +64,9 @@ func (m message[R, W]) toRaft(w *W) *R {
 	return copied[R](w)
 }
 
-// fill brings what was written to toWire(r) back to r.
+// fill brings what was written to toWire(r) back to r, unless that is nil.
 func (m message[R, W]) fill(r *R, w *W) {
-	if !m.shared() {
+	if r != nil && !m.shared() {
 		*r = *copied[R](w)
 	}
 }

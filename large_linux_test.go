@@ -1,0 +1,40 @@
+package raftwire
+
+import (
+	"io"
+	"runtime"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// After its last write a large request makes progress as long as the peer's system
+// takes bytes out of the socket's buffer.
+func TestLargeRequest_MakesProgressWhenThePeerAcknowledges(t *testing.T) {
+	c, peer := tcpConn(t)
+	written := make(chan error, 1)
+	go func() { written <- c.writeBytes(make([]byte, 16<<20)) }()
+	for len(written) == 0 { // the peer does not read
+		interruptWrite(c)
+	}
+	require.True(t, isTimeout(<-written))
+
+	clock := newLargeClock(c.timeout, time.Time{})
+	require.NoError(t, c.checkAcked(&clock))
+	require.Less(t, clock.acked, c.sent.Load())
+	moved := clock.moved
+	_, err := io.CopyN(io.Discard, peer, c.sent.Load())
+	require.NoError(t, err)
+	for clock.acked < c.sent.Load() { // the last bytes may be acknowledged a little later
+		require.NoError(t, c.checkAcked(&clock))
+		runtime.Gosched()
+	}
+	require.True(t, clock.moved.After(moved))
+	moved = clock.moved
+	require.NoError(t, c.checkAcked(&clock))
+	require.True(t, clock.moved.Equal(moved), "nothing is left to acknowledge")
+
+	clock.timeout = time.Nanosecond
+	require.ErrorContains(t, c.checkAcked(&clock), "Timeout")
+}

@@ -1,0 +1,196 @@
+package raftwire_test
+
+import (
+	"fmt"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/raftwire/raftwire"
+	"github.com/raftwire/raftwire/faultnet"
+	"github.com/raftwire/raftwire/internal/testca"
+)
+
+// largeRequest returns a request with size bytes of entries.
+func largeRequest(size int) *raftwire.AppendEntriesRequest {
+	const entry = 64 << 10
+	request := appendRequest(1)
+	request.Entries = nil
+	for i := range size / entry {
+		request.Entries = append(request.Entries, &raftwire.Log{Index: uint64(i + 2), Term: 7, Data: make([]byte, entry)})
+	}
+	return request
+}
+
+// large is the size of a request that a link carries in eight timeouts.
+const large = 4 << 20
+
+// lookInterval is how late a stall may be noticed.
+const lookInterval = testTimeout / 4
+
+// largeCase sends a request over a link that carries large bytes in eight timeouts.
+type largeCase struct {
+	net      *faultnet.Network
+	a        *raftwire.NetworkTransport
+	buffered bool // a write returns at once, and the wait is for the answer
+	send     func(request *raftwire.AppendEntriesRequest) error
+}
+
+// eachLargeCase runs a test with a request that is sent alone, and in a pipeline.
+func eachLargeCase(t *testing.T, test func(t *testing.T, x *largeCase)) {
+	for _, buffered := range []bool{false, true} {
+		for _, pipelined := range []bool{false, true} {
+			t.Run(fmt.Sprintf("buffered=%v/pipelined=%v", buffered, pipelined), func(t *testing.T) {
+				onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
+					x := &largeCase{net: net, a: listen(t, net, "a"), buffered: buffered}
+					serve(t, listen(t, net, "b"), accept)
+					if buffered {
+						net.SetBuffer(2 * large)
+					}
+					net.Link("a", "b").SetBandwidth(large / 8)
+					x.send = func(request *raftwire.AppendEntriesRequest) error {
+						return x.a.AppendEntries("b", "b", request, new(raftwire.AppendEntriesResponse))
+					}
+					if pipelined {
+						p := openPipeline(t, x.a, "b")
+						x.send = func(request *raftwire.AppendEntriesRequest) error { return pipelineOne(p, request) }
+					}
+					test(t, x)
+				})
+			})
+		}
+	}
+}
+
+func pipelineOne(p raftwire.AppendPipeline, request *raftwire.AppendEntriesRequest) error {
+	f, err := p.AppendEntries(request, new(raftwire.AppendEntriesResponse))
+	if err != nil {
+		return err
+	}
+	<-p.Consumer()
+	return f.Error()
+}
+
+func TestLargeRequest_TakesAsLongAsItMakesProgress(t *testing.T) {
+	eachLargeCase(t, func(t *testing.T, x *largeCase) {
+		took := elapsed(func() { require.NoError(t, x.send(largeRequest(large))) })
+		require.InDelta(t, 8*time.Second, took, float64(100*time.Millisecond))
+	})
+}
+
+func TestLargeRequest_FailsAfterTenTimeouts(t *testing.T) {
+	eachLargeCase(t, func(t *testing.T, x *largeCase) {
+		x.net.Link("a", "b").SetBandwidth(large / 32)
+		took := elapsed(func() {
+			err := x.send(largeRequest(large))
+			requireTimeout(t, err)
+			require.ErrorContains(t, err, "10 times Timeout")
+		})
+		require.InDelta(t, 10*testTimeout, took, float64(lookInterval))
+	})
+}
+
+// What this network has in its buffers nobody can see: the total bounds the wait
+// for the answer.
+func TestLargeRequest_FailsWhenTheLinkStalls(t *testing.T) {
+	eachLargeCase(t, func(t *testing.T, x *largeCase) {
+		time.AfterFunc(3*time.Second, func() { x.net.Partition("a", "b") })
+		want, text := 3*time.Second+testTimeout, "no progress"
+		if x.buffered {
+			want, text = 10*testTimeout, "10 times Timeout"
+		}
+		took := elapsed(func() {
+			err := x.send(largeRequest(large))
+			requireTimeout(t, err)
+			require.ErrorContains(t, err, text)
+		})
+		require.InDelta(t, want, took, float64(lookInterval))
+	})
+}
+
+// A request of up to 1 MiB has Timeout in total, whatever makes progress.
+func TestSmallRequest_FailsAfterTimeout(t *testing.T) {
+	eachLargeCase(t, func(t *testing.T, x *largeCase) {
+		x.net.Link("a", "b").SetBandwidth(256 << 10)
+		took := elapsed(func() { requireTimeout(t, x.send(largeRequest(512<<10))) })
+		require.Equal(t, testTimeout, took)
+	})
+}
+
+// TLS cannot go on after a write that a deadline has interrupted.
+func TestLargeRequest_MakesProgressOverTLS(t *testing.T) {
+	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
+		ca := testca.New()
+		start := func(host string) *raftwire.NetworkTransport {
+			c := config()
+			c.Stream = secureLayer(t, net, host, secure(ca.Issue(), ca))
+			trans := raftwire.NewNetworkTransportWithConfig(c)
+			t.Cleanup(func() { require.NoError(t, trans.Close()) })
+			return trans
+		}
+		a := start("a")
+		serve(t, start("b"), accept)
+		net.Link("a", "b").SetBandwidth(large / 8)
+		took := elapsed(func() {
+			require.NoError(t, a.AppendEntries("b", "b", largeRequest(large), new(raftwire.AppendEntriesResponse)))
+		})
+		require.InDelta(t, 8*time.Second, took, float64(200*time.Millisecond))
+	})
+}
+
+// Small requests that are behind a large one in a pipeline wait with it, and so do
+// their senders. Requests on other connections do not.
+func TestLargeRequest_HoldsUpItsPipelineOnly(t *testing.T) {
+	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
+		a, b := listen(t, net, "a", withWindow(4)), listen(t, net, "b")
+		serve(t, b, accept)
+		b.SetHeartbeatHandler(accept)
+		net.Link("a", "b").SetBandwidth(large / 8)
+		p := openPipeline(t, a, "b")
+		done := make(chan error, 1)
+		go func() {
+			var err error
+			for i := 0; i < 10 && err == nil; i++ {
+				err = (<-p.Consumer()).Error()
+			}
+			done <- err
+		}()
+		go func() {
+			_, err := p.AppendEntries(largeRequest(large), new(raftwire.AppendEntriesResponse))
+			require.NoError(t, err)
+			send(t, p, 9)
+		}()
+		synctest.Wait()
+		for range 5 {
+			require.Less(t, elapsed(func() { require.NoError(t, heartbeat(a, "b")) }), testTimeout/2)
+			pause(testTimeout)
+		}
+		require.NoError(t, <-done)
+	})
+}
+
+// A sender waits for room behind a large request, but not for ever.
+func TestLargeRequest_LetsItsPipelinesSendersGo(t *testing.T) {
+	const window = 3
+	for name, bandwidth := range map[string]int64{"answered": large / 8, "too slow": large / 32} {
+		t.Run(name, func(t *testing.T) {
+			onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
+				a, b := listen(t, net, "a", withWindow(window)), listen(t, net, "b")
+				serve(t, b, accept)
+				net.SetBuffer(2 * large)
+				net.Link("a", "b").SetBandwidth(bandwidth)
+				p := openPipeline(t, a, "b") // nobody consumes
+				_, err := p.AppendEntries(largeRequest(large), new(raftwire.AppendEntriesResponse))
+				require.NoError(t, err)
+				send(t, p, window-2)
+				took := elapsed(func() {
+					_, err := p.AppendEntries(appendRequest(1), new(raftwire.AppendEntriesResponse))
+					requireTimeout(t, err)
+				})
+				require.LessOrEqual(t, took, 10*testTimeout)
+			})
+		})
+	}
+}
