@@ -213,7 +213,7 @@ func TestInmemSnapshotThatNobodyReadsFails(t *testing.T) {
 		require.Equal(t, 3*testTimeout, elapsed(func() {
 			_, err := install(a, 1<<20, zeros{})
 			requireTimeout(t, err)
-			require.EqualError(t, err, "sending the snapshot: no progress, and the peer answered no other request, for 3 Timeouts (3s)")
+			require.EqualError(t, err, "InstallSnapshot to b: sending the snapshot: no progress, and the peer answered no other request, for 3 Timeouts (3s)")
 		}))
 	})
 }
