@@ -87,8 +87,8 @@ type DialEvent struct {
 
 // ConnEvent says that a connection was opened or closed.
 type ConnEvent struct {
-	// ID is the server that this node called last at Peer: the id of that call.
-	// "" if the connection is inbound.
+	// ID is the server that it was dialled for, the same when it is opened and
+	// closed; "" if it is inbound.
 	ID ServerID
 	// Peer is the address that was dialled, or the remote address of an
 	// inbound connection.
