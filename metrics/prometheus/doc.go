@@ -9,7 +9,10 @@
 //
 // (raftwireprom is this package, imported under a name that differs from
 // client_golang's.) dashboard.json, beside this file, shows the metrics in
-// Grafana.
+// Grafana. rules.yml has alert rules for Prometheus: a peer that is unreachable,
+// connections that are refused, a snapshot that is stalled. Copy it and set its
+// thresholds. Both select by the labels cluster, job and instance; a program without
+// cluster needs no change.
 //
 // # Metrics
 //
