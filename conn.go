@@ -54,6 +54,7 @@ var longAgo = time.Unix(1, 0)
 type conn struct {
 	raw     net.Conn
 	peer    ServerAddress
+	id      ServerID      // of the peer, for hooks; "" if inbound
 	timeout time.Duration // for each write; 0 means no limit
 	tasks   *tasks        // runs flushes in the background
 	flusher func()        // the task that writes what is queued
@@ -142,7 +143,7 @@ func (c *conn) reportOpening() {
 }
 
 func (c *conn) event() ConnEvent {
-	e := ConnEvent{Peer: c.peer, Inbound: c.inbound}
+	e := ConnEvent{ID: c.id, Peer: c.peer, Inbound: c.inbound}
 	if c.inbound {
 		e.Host = hostOf(c.peer)
 	}

@@ -44,6 +44,7 @@ type dials struct {
 // dial is an attempt to connect. Its goroutine may never return from a stream
 // layer's code: then it must not keep the transport's memory after Close.
 type dial struct {
+	id     ServerID // of the call that started it, for hooks
 	addr   ServerAddress
 	begun  time.Time
 	cancel context.CancelFunc
@@ -63,7 +64,8 @@ type dial struct {
 
 // connWaiter is a call that waits for a connection.
 type connWaiter struct {
-	unused  bool // only one will do on which nothing was sent
+	id      ServerID // that it calls
+	unused  bool     // only one will do on which nothing was sent
 	dial    *dial
 	stalled *list.Element // in dials.stalled, or nil
 	ready   chan delivery // for one
@@ -77,13 +79,13 @@ type delivery struct {
 }
 
 // dial returns a connection to addr on which nothing was sent.
-func (n *NetworkTransport) dial(addr ServerAddress, deadline time.Time) (*conn, error) {
-	c, _, err := n.await(addr, deadline, time.Time{}, true)
+func (n *NetworkTransport) dial(id ServerID, addr ServerAddress, deadline time.Time) (*conn, error) {
+	c, _, err := n.await(id, addr, deadline, time.Time{}, true)
 	return c, err
 }
 
 // await waits for a connection to addr, until the deadline. For now see pool.get.
-func (n *NetworkTransport) await(addr ServerAddress, deadline, now time.Time, unused bool) (c *conn, reused bool, err error) {
+func (n *NetworkTransport) await(id ServerID, addr ServerAddress, deadline, now time.Time, unused bool) (c *conn, reused bool, err error) {
 	if err := n.addresses.mayDial(addr); err != nil {
 		return nil, false, err
 	}
@@ -93,7 +95,7 @@ func (n *NetworkTransport) await(addr ServerAddress, deadline, now time.Time, un
 	expired, stop := deadlineTimer(deadline)
 	defer stop()
 	for {
-		got, err := n.awaitOne(addr, expired, unused)
+		got, err := n.awaitOne(id, addr, expired, unused)
 		switch {
 		case err != nil:
 			return nil, false, err
@@ -135,8 +137,8 @@ func (n *NetworkTransport) noteSpent(c *conn, deadline time.Time) {
 	}
 }
 
-func (n *NetworkTransport) awaitOne(addr ServerAddress, expired <-chan time.Time, unused bool) (delivery, error) {
-	w := &connWaiter{unused: unused, ready: make(chan delivery, 1)}
+func (n *NetworkTransport) awaitOne(id ServerID, addr ServerAddress, expired <-chan time.Time, unused bool) (delivery, error) {
+	w := &connWaiter{id: id, unused: unused, ready: make(chan delivery, 1)}
 	isNew, err := n.join(addr, w)
 	if err != nil {
 		return delivery{}, err
@@ -189,6 +191,7 @@ func (n *NetworkTransport) join(addr ServerAddress, w *connWaiter) (isNew bool, 
 		return false, ErrTransportShutdown
 	}
 	peer, isNew := n.peer(addr)
+	peer.traffic.setID(w.id)
 	if !w.unused {
 		if c := n.popIdle(addr); c != nil {
 			w.ready <- delivery{conn: c, pooled: true}
@@ -248,9 +251,10 @@ func (p *peerConns) stuck() (count int) {
 
 func (n *NetworkTransport) start(peer *peerConns, w *connWaiter) {
 	ctx, cancel := n.dialLimit()
-	d := &dial{addr: peer.addr, begun: time.Now(), cancel: cancel, done: make(chan struct{}), peer: peer, generation: n.generation, call: w}
+	d := &dial{id: w.id, addr: peer.addr, begun: time.Now(), cancel: cancel, done: make(chan struct{}), peer: peer, generation: n.generation, call: w}
 	d.owner.Store(n)
 	w.dial = d
+	peer.traffic.lastDial.Store(d.begun.UnixNano())
 	peer.dials = append(peer.dials, d)
 	if !n.canCancel {
 		n.setStuck(d)
@@ -404,7 +408,7 @@ func (n *NetworkTransport) dialled(d *dial, raw net.Conn, err error) {
 	raiseUserTimeout(raw, n.timeout)
 	c := newConn(raw, d.addr, n.timeout, &n.tasks)
 	c.in.SetLimit("the limit of an answer", maxAnswerBytes)
-	c.home = home
+	c.home, c.id = home, d.id
 	c.introduce(&n.hooks, &home.traffic, false)
 	late, err := n.succeed(d, c)
 	switch {
@@ -436,7 +440,7 @@ func (n *NetworkTransport) reportDial(d *dial, err error) {
 		if err != nil && n.IsShutdown() {
 			err = ErrTransportShutdown // which has ended it
 		}
-		dialed(DialEvent{Peer: d.addr, Took: time.Since(d.begun), Err: err})
+		dialed(DialEvent{ID: d.id, Peer: d.addr, Took: time.Since(d.begun), Err: err})
 	}
 }
 

@@ -75,6 +75,8 @@ type Hooks struct {
 
 // DialEvent says how an attempt to connect ended.
 type DialEvent struct {
+	// ID is the server that was to be reached: the id of the call that dialled.
+	ID ServerID
 	// Peer is the address that was dialled.
 	Peer ServerAddress
 	// Took is how long it took.
@@ -85,6 +87,9 @@ type DialEvent struct {
 
 // ConnEvent says that a connection was opened or closed.
 type ConnEvent struct {
+	// ID is the server that it was dialled for, the same when it is opened and
+	// closed; "" if it is inbound.
+	ID ServerID
 	// Peer is the address that was dialled, or the remote address of an
 	// inbound connection.
 	Peer ServerAddress
@@ -109,6 +114,10 @@ type CallEvent struct {
 	Heartbeat bool
 	// Pipelined says that it was sent on a pipeline.
 	Pipelined bool
+	// ID is the server that the caller named, in a pipeline the one that it was
+	// opened for. Servers keep it when their address changes, so it is the label
+	// for metrics.
+	ID ServerID
 	// Peer is the address it went to.
 	Peer ServerAddress
 	// Start is when the request was made.
@@ -167,6 +176,9 @@ type ServeEvent struct {
 
 // SnapshotEvent says how far a snapshot has come.
 type SnapshotEvent struct {
+	// ID is the server that it is sent to. "" if it is received: what a request
+	// says of its sender is the sender's choice.
+	ID ServerID
 	// Peer is the address it is sent to, or the remote address of the
 	// connection that it comes on.
 	Peer ServerAddress

@@ -23,8 +23,8 @@ func BenchmarkUnsetHooks(b *testing.B) {
 			args AppendEntriesRequest
 		)
 		for b.Loop() {
-			n.reportBegin(rpcAppendEntries, "peer", time.Time{}, &args)
-			n.reportCall(rpcAppendEntries, "peer", time.Time{}, &args, sizes{}, nil)
+			n.reportBegin(rpcAppendEntries, "id", "peer", time.Time{}, &args)
+			n.reportCall(rpcAppendEntries, "id", "peer", time.Time{}, &args, sizes{}, nil)
 		}
 	})
 }
@@ -57,7 +57,7 @@ func BenchmarkSetHooks(b *testing.B) {
 		var args AppendEntriesRequest
 		n := NetworkTransport{hooks: hooks}
 		for b.Loop() {
-			n.reportCall(rpcAppendEntries, "peer", time.Time{}, &args, sizes{}, nil)
+			n.reportCall(rpcAppendEntries, "id", "peer", time.Time{}, &args, sizes{}, nil)
 		}
 	})
 	b.Run("clock", func(b *testing.B) {

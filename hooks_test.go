@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -99,7 +100,7 @@ func TestHooksTellOfEachCall(t *testing.T) {
 				require.Len(t, atA.calls, 1)
 				done := atA.calls[0]
 				require.Equal(t, raftwire.CallEvent{
-					Kind: kind, Peer: "b", Start: start, Took: 300 * time.Millisecond, Entries: done.Entries,
+					Kind: kind, ID: "b", Peer: "b", Start: start, Took: 300 * time.Millisecond, Entries: done.Entries,
 					RequestBytes: crossed["a"], ResponseBytes: crossed["b"],
 				}, done)
 				require.Equal(t, kind == "AppendEntries", done.Entries > 0)
@@ -367,6 +368,53 @@ func TestHooksTellOfEachConnection(t *testing.T) {
 	})
 }
 
+// Events of outbound requests and connections name the server by the ID that the
+// caller gave. Those of inbound ones have none: a header's is the sender's choice.
+func TestHooks_NameServersByID(t *testing.T) {
+	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
+		a, b, atA, atB := observed(t, net)
+		serve(t, b, accept)
+		header := raftwire.RPCHeader{ID: []byte("forged")}
+		require.NoError(t, a.AppendEntries("n1", "b", &raftwire.AppendEntriesRequest{RPCHeader: header}, new(raftwire.AppendEntriesResponse)))
+		require.Equal(t, raftwire.ServerID("n1"), a.Stats().Peers[0].ID)
+		p, err := a.AppendEntriesPipeline("n1", "b")
+		require.NoError(t, err)
+		f := send(t, p, 1)[0]
+		require.NoError(t, f.Error())
+		body := strings.NewReader("body")
+		require.NoError(t, a.InstallSnapshot("n1", "b", &raftwire.InstallSnapshotRequest{RPCHeader: header, Size: 4}, new(raftwire.InstallSnapshotResponse), body))
+		require.NoError(t, a.TimeoutNow("n2", "b", new(raftwire.TimeoutNowRequest), new(raftwire.TimeoutNowResponse)))
+		require.Equal(t, raftwire.ServerID("n2"), a.Stats().Peers[0].ID, "another server has the address now")
+		require.Error(t, a.TimeoutNow("n3", "nobody", new(raftwire.TimeoutNowRequest), new(raftwire.TimeoutNowResponse)))
+		require.NoError(t, a.Close())
+		synctest.Wait()
+
+		ids := func(at *events) (all [][]raftwire.ServerID) {
+			of := func(n int, id func(i int) raftwire.ServerID) {
+				named := []raftwire.ServerID{}
+				for i := range n {
+					named = append(named, id(i))
+				}
+				all = append(all, slices.Compact(named))
+			}
+			of(len(at.begun), func(i int) raftwire.ServerID { return at.begun[i].ID })
+			of(len(at.calls), func(i int) raftwire.ServerID { return at.calls[i].ID })
+			of(len(at.dialed), func(i int) raftwire.ServerID { return at.dialed[i].ID })
+			of(len(at.opened), func(i int) raftwire.ServerID { return at.opened[i].ID })
+			of(len(at.progress), func(i int) raftwire.ServerID { return at.progress[i].ID })
+			return all
+		}
+		require.Equal(t, [][]raftwire.ServerID{{"n1", "n2", "n3"}, {"n1", "n2", "n3"}, {"n1", "n2", "n3"}, {"n1", "n2"}, {"n1"}}, ids(atA))
+		require.Equal(t, [][]raftwire.ServerID{{}, {}, {}, {""}, {""}}, ids(atB))
+		require.NotEmpty(t, atA.closed)
+		closed := make(map[raftwire.ServerID]int)
+		for _, e := range atA.closed {
+			closed[e.ID]++
+		}
+		require.Equal(t, map[raftwire.ServerID]int{"n1": 2, "n2": 1}, closed)
+	})
+}
+
 func TestHooksTellOfRefusals(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		_, _, _, atB := observed(t, net, withLimits(-1, 1), withFirstByte(time.Second))
@@ -596,12 +644,12 @@ func TestStats(t *testing.T) {
 		require.Len(t, stats.Peers, 2)
 		peer := stats.Peers[0]
 		require.Equal(t, raftwire.PeerStats{
-			Peer: "b", Idle: 0, InUse: 2, InFlight: 3,
-			Pipelines:   []raftwire.PipelineStats{{InFlight: 2, Unconsumed: 1, OldestAge: testTimeout / 2}},
-			LastSuccess: success.Add(time.Second).Local(),
-			BytesIn:     peer.BytesIn, BytesOut: peer.BytesOut,
+			ID: "b", Peer: "b", Idle: 0, InUse: 2, InFlight: 3,
+			Pipelines: []raftwire.PipelineStats{{InFlight: 2, Unconsumed: 1, OldestAge: testTimeout / 2}},
+			LastDial:  success.Local(), LastSuccess: success.Add(time.Second).Local(),
+			BytesIn: peer.BytesIn, BytesOut: peer.BytesOut,
 		}, peer)
-		require.Equal(t, raftwire.PeerStats{Peer: "c", Dialing: 1}, stats.Peers[1])
+		require.Equal(t, raftwire.PeerStats{ID: "b", Peer: "c", LastDial: success.Add(2 * time.Second).Local(), Dialing: 1}, stats.Peers[1])
 
 		inbound := b.Stats()
 		require.Empty(t, inbound.Peers)
@@ -617,7 +665,7 @@ func TestStats(t *testing.T) {
 		synctest.Wait()
 		for _, peer := range a.Stats().Peers {
 			require.Equal(t, raftwire.PeerStats{
-				Peer: peer.Peer, LastSuccess: peer.LastSuccess, BytesIn: peer.BytesIn, BytesOut: peer.BytesOut,
+				ID: peer.ID, Peer: peer.Peer, LastDial: peer.LastDial, LastSuccess: peer.LastSuccess, BytesIn: peer.BytesIn, BytesOut: peer.BytesOut,
 			}, peer)
 		}
 	})

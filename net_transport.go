@@ -296,12 +296,12 @@ func (n *NetworkTransport) AppendEntriesPipelineTo(id ServerID, target ServerAdd
 	if err != nil {
 		return nil, n.explain(rpcAppendEntries, addr, err)
 	}
-	c, _, err := n.connect(addr, deadline, time.Time{})
+	c, _, err := n.connect(id, addr, deadline, time.Time{})
 	if err != nil {
 		return nil, n.explain(rpcAppendEntries, addr, err)
 	}
 	p := newPipeline(c.peer, newNetLink(n, c), n.maxInFlight, n.timeout, sink, &n.tasks)
-	p.callBegun, p.callDone, p.traffic = n.hooks.CallBegun, n.hooks.CallDone, c.traffic
+	p.id, p.callBegun, p.callDone, p.traffic = id, n.hooks.CallBegun, n.hooks.CallDone, c.traffic
 	if !p.begin() {
 		return nil, n.down()
 	}
@@ -312,7 +312,7 @@ func (n *NetworkTransport) AppendEntriesPipelineTo(id ServerID, target ServerAdd
 // there is one, else on a new one.
 func (n *NetworkTransport) call(id ServerID, target ServerAddress, kind rpcKind, args, resp any) error {
 	return n.request(id, target, kind, args, resp, func(addr ServerAddress, start time.Time) (sizes, error) {
-		return n.callAt(addr, start, kind, args, resp)
+		return n.callAt(id, addr, start, kind, args, resp)
 	})
 }
 
@@ -323,7 +323,7 @@ func (n *NetworkTransport) request(id ServerID, target ServerAddress, kind rpcKi
 		return n.explain(kind, target, err)
 	}
 	start := time.Now()
-	n.reportBegin(kind, target, start, args)
+	n.reportBegin(kind, id, target, start, args)
 	addr, err := n.address(id, target, n.deadline(start))
 	if err == nil {
 		err = checkRequest(args)
@@ -333,13 +333,13 @@ func (n *NetworkTransport) request(id ServerID, target ServerAddress, kind rpcKi
 		size, err = send(addr, start)
 	}
 	err = n.explain(kind, addr, err)
-	n.reportCall(kind, addr, start, args, size, err)
+	n.reportCall(kind, id, addr, start, args, size, err)
 	return err
 }
 
-func (n *NetworkTransport) callAt(addr ServerAddress, start time.Time, kind rpcKind, args, resp any) (sizes, error) {
+func (n *NetworkTransport) callAt(id ServerID, addr ServerAddress, start time.Time, kind rpcKind, args, resp any) (sizes, error) {
 	deadline := n.deadline(start)
-	c, reused, err := n.connectFor(kind, addr, deadline, start)
+	c, reused, err := n.connectFor(kind, id, addr, deadline, start)
 	if err != nil {
 		return sizes{}, err
 	}
@@ -348,7 +348,7 @@ func (n *NetworkTransport) callAt(addr ServerAddress, start time.Time, kind rpcK
 	if err != nil && reused && !answered && lostWhileIdle(err) && !c.home.hasRefused(kind, err) {
 		n.discard(c, err)
 		n.drop(addr, errors.New("another connection to the peer was dead"))
-		if c, err = n.dial(addr, deadline); err != nil {
+		if c, err = n.dial(id, addr, deadline); err != nil {
 			return sizes{}, err
 		}
 		c.usedAt = start
@@ -367,31 +367,31 @@ func (n *NetworkTransport) callAt(addr ServerAddress, start time.Time, kind rpcK
 
 // connectFor is connect, but a peer that has refused a pre-vote gets the next one on
 // a connection of its own: it closes that, too, if it has none.
-func (n *NetworkTransport) connectFor(kind rpcKind, addr ServerAddress, deadline, now time.Time) (c *conn, reused bool, err error) {
+func (n *NetworkTransport) connectFor(kind rpcKind, id ServerID, addr ServerAddress, deadline, now time.Time) (c *conn, reused bool, err error) {
 	if kind == rpcRequestPreVote && n.refusesPreVotes(addr) {
-		c, err = n.dial(addr, deadline)
+		c, err = n.dial(id, addr, deadline)
 		return c, false, err
 	}
-	return n.connect(addr, deadline, now)
+	return n.connect(id, addr, deadline, now)
 }
 
-func (n *NetworkTransport) reportBegin(kind rpcKind, target ServerAddress, start time.Time, args any) {
+func (n *NetworkTransport) reportBegin(kind rpcKind, id ServerID, target ServerAddress, start time.Time, args any) {
 	if begun := n.hooks.CallBegun; begun != nil {
-		e := callEvent(kind, target, start, args, 0, sizes{}, nil)
+		e := callEvent(kind, id, target, start, args, 0, sizes{}, nil)
 		lend(begun, &e)
 	}
 }
 
-func (n *NetworkTransport) reportCall(kind rpcKind, addr ServerAddress, start time.Time, args any, size sizes, err error) {
+func (n *NetworkTransport) reportCall(kind rpcKind, id ServerID, addr ServerAddress, start time.Time, args any, size sizes, err error) {
 	if done := n.hooks.CallDone; done != nil {
-		e := callEvent(kind, addr, start, args, time.Since(start), size, err)
+		e := callEvent(kind, id, addr, start, args, time.Since(start), size, err)
 		lend(done, &e)
 	}
 }
 
-func callEvent(kind rpcKind, peer ServerAddress, start time.Time, args any, took time.Duration, size sizes, err error) CallEvent {
+func callEvent(kind rpcKind, id ServerID, peer ServerAddress, start time.Time, args any, took time.Duration, size sizes, err error) CallEvent {
 	return CallEvent{
-		Kind: kind.String(), Heartbeat: isHeartbeat(args), Peer: peer, Start: start, Took: took, Entries: entriesIn(args),
+		Kind: kind.String(), Heartbeat: isHeartbeat(args), ID: id, Peer: peer, Start: start, Took: took, Entries: entriesIn(args),
 		RequestBytes: size.request, ResponseBytes: size.response, Err: err,
 	}
 }
@@ -471,14 +471,15 @@ func (n *NetworkTransport) address(id ServerID, target ServerAddress, deadline t
 
 // connect returns a connection to addr for the caller's sole use. now is that of
 // pool.get: with the zero time every idle connection is checked.
-func (n *NetworkTransport) connect(addr ServerAddress, deadline, now time.Time) (c *conn, reused bool, err error) {
+func (n *NetworkTransport) connect(id ServerID, addr ServerAddress, deadline, now time.Time) (c *conn, reused bool, err error) {
 	if n.IsShutdown() {
 		return nil, false, n.down()
 	}
 	if c := n.get(addr, now); c != nil {
+		c.traffic.setID(id)
 		return c, true, nil
 	}
-	return n.await(addr, deadline, now, false)
+	return n.await(id, addr, deadline, now, false)
 }
 
 // dialContext returns a context that ends at the deadline and on Close.

@@ -72,6 +72,7 @@ const (
 // If the link is lost, a future says so: one in flight or, if there was none,
 // the next one. That is where the readers of pipelines look for it.
 type pipeline struct {
+	id       ServerID // of the peer, for hooks
 	peer     ServerAddress
 	link     link
 	window   int
@@ -497,6 +498,7 @@ func (p *pipeline) tell(hook func(*CallEvent), f *appendFuture, took time.Durati
 
 func (p *pipeline) describe(e *CallEvent, f *appendFuture, took time.Duration, answer int64, err error) {
 	e.Kind, e.Heartbeat, e.Pipelined, e.Peer = rpcAppendEntries.String(), f.heartbeat, true, p.peer
+	e.ID = p.id
 	e.Start, e.Took, e.Entries = f.start, took, f.entries
 	e.RequestBytes, e.ResponseBytes, e.Err = f.bytes.Load(), answer, err
 }

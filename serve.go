@@ -550,7 +550,7 @@ func (s *session) newBody(request *InstallSnapshotRequest) *snapshotBody {
 		othersWait: func() bool { return s.transport.waiting.others(from) },
 		left:       request.Size,
 		clock:      bodyClock{limits: s.transport.stallLimits},
-		progress:   newProgress(s.conn, request.Size),
+		progress:   newProgress(s.conn, "", request.Size),
 	}
 }
 

@@ -87,7 +87,7 @@ func (n *NetworkTransport) InstallSnapshot(id ServerID, target ServerAddress, ar
 		if err != nil {
 			return sizes{}, err
 		}
-		return n.sendSnapshot(addr, start, args, resp, data)
+		return n.sendSnapshot(id, addr, start, args, resp, data)
 	})
 }
 
@@ -102,12 +102,12 @@ func orEmpty(data io.Reader, size int64) (io.Reader, error) {
 	return strings.NewReader(""), nil
 }
 
-func (n *NetworkTransport) sendSnapshot(addr ServerAddress, start time.Time, args *InstallSnapshotRequest, resp *InstallSnapshotResponse, data io.Reader) (sizes, error) {
+func (n *NetworkTransport) sendSnapshot(id ServerID, addr ServerAddress, start time.Time, args *InstallSnapshotRequest, resp *InstallSnapshotResponse, data io.Reader) (sizes, error) {
 	if n.IsShutdown() {
 		return sizes{}, n.down()
 	}
 	deadline := n.deadline(start)
-	c, err := n.dial(addr, deadline)
+	c, err := n.dial(id, addr, deadline)
 	if err != nil {
 		return sizes{}, err
 	}
@@ -117,7 +117,7 @@ func (n *NetworkTransport) sendSnapshot(addr ServerAddress, start time.Time, arg
 	limitWrites(c.raw, n.stallLimits.stall)
 	n.snapshotPace.enter()
 	defer n.snapshotPace.leave()
-	s := snapshotSender{conn: c, answered: make(chan struct{}), pacer: &n.snapshotPace, progress: newProgress(c, args.Size)}
+	s := snapshotSender{conn: c, answered: make(chan struct{}), pacer: &n.snapshotPace, progress: newProgress(c, id, args.Size)}
 	s.clock = writeClock{conn: c, limits: n.stallLimits, resumes: !s.isSecured()}
 	if err := c.send(deadline, rpcInstallSnapshot, n.newTime, args); err != nil {
 		return c.last, c.hangUp(err)
@@ -514,10 +514,10 @@ type progress struct {
 	told  time.Duration // when tell was called last, since epoch
 }
 
-func newProgress(c *conn, total int64) progress {
+func newProgress(c *conn, id ServerID, total int64) progress {
 	return progress{
 		tell:  c.hooks.SnapshotProgress,
-		event: SnapshotEvent{Peer: c.peer, Inbound: c.inbound, Total: total},
+		event: SnapshotEvent{ID: id, Peer: c.peer, Inbound: c.inbound, Total: total},
 	}
 }
 

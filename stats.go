@@ -25,8 +25,13 @@ type Stats struct {
 
 // PeerStats is about the connections to an address that was dialled.
 type PeerStats struct {
+	// ID is the server that this node called last at the address: the id of that
+	// call.
+	ID ServerID
 	// Peer is the address.
 	Peer ServerAddress
+	// LastDial is when the last attempt to connect began.
+	LastDial time.Time
 	// Idle is how many connections wait in the pool.
 	Idle int
 	// InUse is how many connections carry a call, a snapshot or a pipeline.
@@ -149,8 +154,30 @@ func (p *pool) stats() []PeerStats {
 // traffic counts what goes to and comes from a peer, or all inbound
 // connections.
 type traffic struct {
-	in, out     atomic.Uint64 // bytes
-	lastSuccess atomic.Int64  // Unix time in ns; 0 for never
+	in, out     atomic.Uint64            // bytes
+	lastSuccess atomic.Int64             // Unix time in ns; 0 for never
+	lastDial    atomic.Int64             // likewise
+	id          atomic.Pointer[ServerID] // see PeerStats.ID; nil for inbound connections
+}
+
+// setID notes the server that is called at the address. Most calls find its ID
+// there already, and write nothing.
+func (t *traffic) setID(id ServerID) {
+	if known := t.id.Load(); known == nil || *known != id {
+		t.storeID(id)
+	}
+}
+
+// storeID allocates id. Inlined, it would make each call of setID do so.
+//
+//go:noinline
+func (t *traffic) storeID(id ServerID) { t.id.Store(&id) }
+
+func (t *traffic) serverID() ServerID {
+	if id := t.id.Load(); id != nil {
+		return *id
+	}
+	return ""
 }
 
 func (t *traffic) read(n int64)  { t.in.Add(uint64(n)) }
@@ -165,17 +192,21 @@ func (t *traffic) answered(start time.Time) {
 }
 
 // lastAnswered returns when the last request was made that was answered, or zero.
-func (t *traffic) lastAnswered() time.Time {
-	last := t.lastSuccess.Load()
-	if last == 0 {
+func (t *traffic) lastAnswered() time.Time { return timeAt(t.lastSuccess.Load()) }
+
+// timeAt returns a Unix time in ns, and the zero time for 0.
+func timeAt(ns int64) time.Time {
+	if ns == 0 {
 		return time.Time{}
 	}
-	return time.Unix(0, last)
+	return time.Unix(0, ns)
 }
 
 func (t *traffic) stats(addr ServerAddress) PeerStats {
 	return PeerStats{
+		ID:          t.serverID(),
 		Peer:        addr,
+		LastDial:    timeAt(t.lastDial.Load()),
 		LastSuccess: t.lastAnswered(),
 		BytesIn:     t.in.Load(),
 		BytesOut:    t.out.Load(),

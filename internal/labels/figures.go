@@ -2,7 +2,6 @@ package labels
 
 import (
 	"reflect"
-	"time"
 
 	"github.com/raftwire/raftwire"
 )
@@ -26,16 +25,6 @@ func RefusalReasons() (names []string) {
 		names = append(names, field.Name)
 	}
 	return names
-}
-
-// Pipelines returns what several pipelines to a peer have together: how many
-// futures nobody has consumed, and the age of the oldest request in flight.
-func Pipelines(pipelines []raftwire.PipelineStats) (unconsumed int, oldest time.Duration) {
-	for _, p := range pipelines {
-		unconsumed += p.Unconsumed
-		oldest = max(oldest, p.OldestAge)
-	}
-	return unconsumed, oldest
 }
 
 // InboundConns returns how many inbound connections there are.

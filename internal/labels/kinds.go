@@ -1,39 +1,21 @@
 package labels
 
-import "sync/atomic"
+// Kinds are the labels of requests, in the order of their numbers. Bare heartbeats
+// have one of their own.
+var Kinds = [...]string{"AppendEntries", "Heartbeat", "RequestVote", "RequestPreVote", "InstallSnapshot", "TimeoutNow"}
 
-// PerKind keeps what belongs to each kind of request, at less cost than a
-// Cache: it looks nothing up.
-type PerKind[V any] struct {
-	// Make makes what belongs to a kind, by its label. It may be called more
-	// than once for one, by several goroutines; any of the results is kept.
-	Make func(label string) V
+// AppendEntries is the number of that label.
+const AppendEntries = 0
 
-	known [kinds]atomic.Pointer[V]
-}
-
-// Get returns what belongs to a kind. It may be called by several goroutines.
-func (p *PerKind[V]) Get(kind string, heartbeat bool) *V {
-	slot := &p.known[number(kind, heartbeat)]
-	if v := slot.Load(); v != nil {
-		return v
-	}
-	v := p.Make(Kind(kind, heartbeat))
-	slot.Store(&v)
-	return &v
-}
-
-// kinds is how many kinds there are.
-const kinds = 6
-
-// number numbers the kinds. It panics with one that does not exist.
-func number(kind string, heartbeat bool) int {
+// Kind returns the number of a request's label. It panics with a kind that does
+// not exist.
+func Kind(kind string, heartbeat bool) int {
 	switch kind {
 	case "AppendEntries":
 		if heartbeat {
 			return 1
 		}
-		return 0
+		return AppendEntries
 	case "RequestVote":
 		return 2
 	case "RequestPreVote":

@@ -1,7 +1,6 @@
 package labels
 
 import (
-	"sync"
 	"testing"
 
 	"github.com/raftwire/raftwire"
@@ -9,33 +8,16 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func TestPerKindKeepsTheKindsApart(t *testing.T) {
-	p := PerKind[string]{Make: func(label string) string { return "of " + label }}
-	var all sync.WaitGroup
-	for range 8 {
-		all.Go(func() {
-			for _, kind := range []string{"AppendEntries", "RequestVote", "RequestPreVote", "InstallSnapshot", "TimeoutNow"} {
-				if got := *p.Get(kind, false); got != "of "+kind {
-					t.Errorf("got what is %s for %s", got, kind)
-				}
-			}
-			if got := *p.Get("AppendEntries", true); got != "of Heartbeat" {
-				t.Errorf("got what is %s for heartbeats", got)
-			}
-		})
-	}
-	all.Wait()
-	require.Zero(t, testing.AllocsPerRun(100, func() { p.Get("RequestVote", false) }))
-	require.Panics(t, func() { p.Get("RequestBeer", false) })
-}
-
-// Every request that a transport can make has a number.
-func TestEveryKindIsKnown(t *testing.T) {
-	var seen []string
+// Every request that a transport can make has a label.
+func TestKinds_AreComplete(t *testing.T) {
+	seen := []string{Kinds[Kind("AppendEntries", true)]}
 	layer, err := faultnet.New(1).Host("a").Listen()
 	require.NoError(t, err)
 	transport := raftwire.NewNetworkTransportWithConfig(&raftwire.NetworkTransportConfig{Stream: layer, Hooks: raftwire.Hooks{
-		CallDone: func(e *raftwire.CallEvent) { seen = append(seen, e.Kind); number(e.Kind, e.Heartbeat) },
+		CallDone: func(e *raftwire.CallEvent) {
+			require.Equal(t, e.Kind, Kinds[Kind(e.Kind, e.Heartbeat)])
+			seen = append(seen, e.Kind)
+		},
 	}})
 	defer transport.Close()
 	require.Error(t, transport.AppendEntries("b", "b", &raftwire.AppendEntriesRequest{}, &raftwire.AppendEntriesResponse{}))
@@ -43,5 +25,7 @@ func TestEveryKindIsKnown(t *testing.T) {
 	require.Error(t, transport.RequestPreVote("b", "b", &raftwire.RequestPreVoteRequest{}, &raftwire.RequestPreVoteResponse{}))
 	require.Error(t, transport.InstallSnapshot("b", "b", &raftwire.InstallSnapshotRequest{}, &raftwire.InstallSnapshotResponse{}, nil))
 	require.Error(t, transport.TimeoutNow("b", "b", &raftwire.TimeoutNowRequest{}, &raftwire.TimeoutNowResponse{}))
-	require.Len(t, seen, kinds-1, "heartbeats are a kind of their own")
+	require.ElementsMatch(t, Kinds[:], seen)
+	require.Equal(t, "AppendEntries", Kinds[AppendEntries])
+	require.Panics(t, func() { Kind("RequestBeer", false) })
 }

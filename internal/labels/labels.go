@@ -6,18 +6,11 @@ import (
 	"errors"
 	"io"
 	"net"
+	"strings"
 
 	"github.com/raftwire/raftwire"
 	"github.com/raftwire/raftwire/internal/errno"
 )
-
-// Kind returns the label for a request: bare heartbeats have one of their own.
-func Kind(kind string, heartbeat bool) string {
-	if heartbeat {
-		return "Heartbeat"
-	}
-	return kind
-}
 
 // Direction returns the label for a connection, or what goes over it.
 func Direction(inbound bool) string {
@@ -27,33 +20,38 @@ func Direction(inbound bool) string {
 	return "outbound"
 }
 
-// SnapshotPeer returns the address that a snapshot goes to, or the host that it
-// comes from: the port is another one each time.
+// SnapshotPeer returns the label of the peer that a snapshot goes to, or the host
+// that it comes from: the port is another one each time.
 func SnapshotPeer(e raftwire.SnapshotEvent) string {
-	if e.Inbound {
-		if host, _, err := net.SplitHostPort(string(e.Peer)); err == nil {
-			return host
-		}
+	peer := string(e.Peer)
+	if e.ID != "" {
+		peer = string(e.ID)
+	} else if host, _, err := net.SplitHostPort(peer); e.Inbound && err == nil {
+		peer = host
 	}
-	return string(e.Peer)
+	return strings.ToValidUTF8(peer, "\uFFFD")
 }
 
-// Outcome returns the label for how a request or a dial ended: "ok", "refused"
-// by the peer's answer, "timeout", "shutdown" on this side, or else "failed".
-func Outcome(err error) string {
+// Outcomes are the labels for how a request or a dial ended, in the order of their
+// numbers: well, with an error that the peer answered, with a timeout, with the end
+// of this transport, or else.
+var Outcomes = [...]string{"ok", "refused", "timeout", "shutdown", "failed"}
+
+// Outcome returns the number of an outcome.
+func Outcome(err error) int {
 	if err == nil {
-		return "ok"
+		return 0
 	}
 	var remote *raftwire.RemoteError
 	switch {
 	case errors.As(err, &remote):
-		return "refused"
+		return 1
 	case isTimeout(err):
-		return "timeout"
+		return 2
 	case isShutdown(err):
-		return "shutdown"
+		return 3
 	}
-	return "failed"
+	return 4
 }
 
 // CloseReason returns the label for why a connection was closed: "peer" closed

@@ -12,11 +12,6 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func TestKind(t *testing.T) {
-	require.Equal(t, "AppendEntries", Kind("AppendEntries", false))
-	require.Equal(t, "Heartbeat", Kind("AppendEntries", true))
-}
-
 func TestDirection(t *testing.T) {
 	require.Equal(t, "inbound", Direction(true))
 	require.Equal(t, "outbound", Direction(false))
@@ -24,6 +19,8 @@ func TestDirection(t *testing.T) {
 
 func TestSnapshotPeer(t *testing.T) {
 	require.Equal(t, "peer:1", SnapshotPeer(raftwire.SnapshotEvent{Peer: "peer:1"}))
+	require.Equal(t, "n1", SnapshotPeer(raftwire.SnapshotEvent{ID: "n1", Peer: "peer:1"}))
+	require.Equal(t, "n\uFFFD", SnapshotPeer(raftwire.SnapshotEvent{ID: "n\xff", Peer: "peer:1"}))
 	require.Equal(t, "10.0.0.1", SnapshotPeer(raftwire.SnapshotEvent{Peer: "10.0.0.1:54321", Inbound: true}))
 	require.Equal(t, "@", SnapshotPeer(raftwire.SnapshotEvent{Peer: "@", Inbound: true}))
 }
@@ -37,7 +34,7 @@ func TestOutcome(t *testing.T) {
 		"failed":   {onTheWay(io.EOF), errors.New("anything")},
 	} {
 		for _, err := range errs {
-			require.Equal(t, want, Outcome(err), "%v", err)
+			require.Equal(t, want, Outcomes[Outcome(err)], "%v", err)
 		}
 	}
 }

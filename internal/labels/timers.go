@@ -9,5 +9,5 @@ var (
 	RPCRespond = []string{"raft", "net", "rpcRespond"} // waiting for the answer
 )
 
-// RPCType is the label of all but the first; its values are those of Kind.
+// RPCType is the label of all but the first; its values are Kinds.
 const RPCType = "rpcType"

@@ -18,7 +18,8 @@
 //
 // rpcType is AppendEntries, Heartbeat, InstallSnapshot, RequestPreVote,
 // RequestVote or TimeoutNow. A request that is not answered, because its
-// connection has ended, is measured as far as it came.
+// connection has ended, is measured as far as it came. No label depends on a peer,
+// so that the number of series is fixed.
 //
 // # When to use it
 //
@@ -43,23 +44,15 @@ import (
 // may have the same hooks, and are measured together.
 func New(sink *metrics.Metrics) raftwire.Hooks {
 	t := &timers{sink: sink}
-	t.labels.Make = labelsOf
+	for i, kind := range labels.Kinds {
+		t.labels[i] = []metrics.Label{{Name: labels.RPCType, Value: kind}}
+	}
 	return raftwire.Hooks{ServeDone: t.serveDone}
 }
 
 type timers struct {
 	sink   *metrics.Metrics
-	labels labels.Cache[request, []metrics.Label]
-}
-
-// request is what chooses the labels.
-type request struct {
-	kind      string
-	heartbeat bool
-}
-
-func labelsOf(r request) []metrics.Label {
-	return []metrics.Label{{Name: labels.RPCType, Value: labels.Kind(r.kind, r.heartbeat)}}
+	labels [len(labels.Kinds)][]metrics.Label
 }
 
 func (t *timers) serveDone(e *raftwire.ServeEvent) {
@@ -70,7 +63,7 @@ func (t *timers) serveDone(e *raftwire.ServeEvent) {
 	if sink.TimerGranularity == 0 {
 		return // nobody has set it up
 	}
-	now, of := time.Now(), t.labels.Get(request{e.Kind, e.Heartbeat})
+	now, of := time.Now(), t.labels[labels.Kind(e.Kind, e.Heartbeat)]
 	sink.MeasureSince(labels.GetRPCType, now.Add(-e.Wait))
 	sink.MeasureSinceWithLabels(labels.RPCDecode, now.Add(-e.Decode), of)
 	answered := e.ResponseBytes > 0

@@ -56,6 +56,18 @@
 // explains. Through an exporter to Prometheus the metrics get the names and
 // labels of that module, and its dashboard shows them.
 //
+// # Peers that come and go
+//
+// At most Options.MaxPeers peers at a time have a value of peer of their own; the
+// others share "other". A peer is forgotten when nothing has happened to it for an
+// hour and no connection to it is open. What [Observe] shows of it ends then. What
+// [New] has recorded of it cannot be taken back through OpenTelemetry's API: a reader
+// with delta temporality forgets it with the next collection; one with cumulative
+// temporality, such as the exporter to Prometheus, shows it until the process ends,
+// up to the cardinality limit of the SDK (2,000 sets of attributes for an instrument;
+// those beyond it are together under otel.metric.overflow). Where IDs keep changing,
+// set Options.OmitPeers.
+//
 // # Cost
 //
 // Two hooks run for a request, CallDone where it is made and ServeDone where it

@@ -13,9 +13,13 @@ import (
 
 // Options choose what is measured. The zero value measures everything.
 type Options struct {
-	// OmitPeers leaves the attribute peer of calls and dials empty, which saves
-	// series where there are many peers, or where their addresses change.
+	// OmitPeers leaves the attribute peer empty, but for snapshots under way, and so
+	// measures all peers together: that saves series where there are many.
 	OmitPeers bool
+
+	// MaxPeers is how many peers at a time are measured apart. Those beyond it are
+	// measured together, as peer "other". 0 and less mean 256.
+	MaxPeers int
 
 	// Attributes are added to every metric, to tell transports apart.
 	Attributes []attribute.KeyValue
@@ -57,12 +61,12 @@ type measures struct {
 	callDuration metric.Float64Histogram
 	callSize     metric.Int64Histogram
 	callEntries  metric.Int64Histogram
-	calls        labels.Cache[callKey, callAttributes]
+	peers        *labels.Peers[labels.Calls[callAttributes]]
 
 	servePhase  metric.Float64Histogram
 	serveSize   metric.Int64Histogram
 	serveErrors metric.Int64Counter
-	serves      labels.Cache[serveKey, serveAttributes]
+	serves      [len(labels.Kinds)]labels.Slot[serveAttributes]
 
 	snapshots snapshots
 
@@ -73,7 +77,7 @@ type measures struct {
 }
 
 func newMeasures(meter metric.Meter, options Options) (*measures, error) {
-	m := &measures{options: options}
+	m := &measures{options: options, peers: labels.NewPeers[labels.Calls[callAttributes]](options.OmitPeers, options.MaxPeers)}
 	i := &instruments{meter: meter}
 	m.callDuration = i.seconds("raftwire.call.duration", "Time from making a request to a peer until its outcome was known.")
 	m.callSize = i.sizes("raftwire.call.request.size", "Bytes on the wire of a request to a peer, the body of a snapshot included.", "By", labels.SizeBuckets)
@@ -85,7 +89,6 @@ func newMeasures(meter metric.Meter, options Options) (*measures, error) {
 	m.opened = i.counter("raftwire.connections.opened", "Connections dialled (outbound) or accepted (inbound).", "{connection}")
 	m.closed = i.counter("raftwire.connections.closed", "Connections closed, by why.", "{connection}")
 	m.refusedConns = i.counter("raftwire.connections.refused", "Inbound connections refused, by why.", "{connection}")
-	m.calls.Make, m.serves.Make = m.callAttributes, m.serveAttributes
 	if err := errors.Join(i.err, m.snapshots.register(meter, options)); err != nil {
 		return nil, err
 	}
@@ -139,13 +142,6 @@ func (i *instruments) counter(name, about, unit string) metric.Int64Counter {
 	return kept(i, c, err)
 }
 
-type callKey struct {
-	kind                 string
-	heartbeat, pipelined bool
-	peer                 raftwire.ServerAddress
-	outcome              string
-}
-
 // callAttributes are ready to be passed on, so that a call makes none.
 type callAttributes struct {
 	duration, size []metric.RecordOption
@@ -153,7 +149,7 @@ type callAttributes struct {
 }
 
 func (m *measures) callDone(e *raftwire.CallEvent) {
-	a := m.calls.Get(callKey{e.Kind, e.Heartbeat, e.Pipelined, m.peer(e.Peer), labels.Outcome(e.Err)})
+	a := m.attributesOf(e)
 	m.callDuration.Record(background, e.Took.Seconds(), a.duration...)
 	if e.RequestBytes == 0 {
 		return // it was not sent
@@ -164,13 +160,23 @@ func (m *measures) callDone(e *raftwire.CallEvent) {
 	}
 }
 
-func (m *measures) callAttributes(k callKey) callAttributes {
-	kind := attribute.String("kind", labels.Kind(k.kind, k.heartbeat))
-	a := callAttributes{
-		duration: m.record(kind, attribute.String("peer", string(k.peer)), attribute.Bool("pipelined", k.pipelined), attribute.String("outcome", k.outcome)),
+func (m *measures) attributesOf(e *raftwire.CallEvent) *callAttributes {
+	kind, outcome := labels.Kind(e.Kind, e.Heartbeat), labels.Outcome(e.Err)
+	peer := m.peers.Get(e.ID, e.Peer)
+	slot := peer.Kept.Of(kind, e.Pipelined, outcome)
+	if a := slot.Get(); a != nil {
+		return a
+	}
+	return slot.Keep(m.callAttributes(kind, peer.Label, e.Pipelined, outcome))
+}
+
+func (m *measures) callAttributes(number int, peer string, pipelined bool, outcome int) *callAttributes {
+	kind := attribute.String("kind", labels.Kinds[number])
+	a := &callAttributes{
+		duration: m.record(kind, attribute.String("peer", peer), attribute.Bool("pipelined", pipelined), attribute.String("outcome", labels.Outcomes[outcome])),
 		size:     m.record(kind),
 	}
-	if kind.Value.AsString() == "AppendEntries" {
+	if number == labels.AppendEntries {
 		a.entries = m.record()
 	}
 	return a
@@ -180,25 +186,17 @@ func (m *measures) record(attributes ...attribute.KeyValue) []metric.RecordOptio
 	return []metric.RecordOption{m.with(attributes...)}
 }
 
-func (m *measures) peer(address raftwire.ServerAddress) raftwire.ServerAddress {
-	if m.options.OmitPeers {
-		return ""
-	}
-	return address
-}
-
-type serveKey struct {
-	kind      string
-	heartbeat bool
-}
-
 type serveAttributes struct {
 	decode, enqueue, handle, size []metric.RecordOption
 	errors                        metric.MeasurementOption
 }
 
 func (m *measures) serveDone(e *raftwire.ServeEvent) {
-	a := m.serves.Get(serveKey{e.Kind, e.Heartbeat})
+	number := labels.Kind(e.Kind, e.Heartbeat)
+	a := m.serves[number].Get()
+	if a == nil {
+		a = m.serves[number].Keep(m.serveAttributes(labels.Kinds[number]))
+	}
 	m.servePhase.Record(background, e.Decode.Seconds(), a.decode...)
 	m.servePhase.Record(background, e.Enqueue.Seconds(), a.enqueue...)
 	m.servePhase.Record(background, e.Handle.Seconds(), a.handle...)
@@ -208,24 +206,30 @@ func (m *measures) serveDone(e *raftwire.ServeEvent) {
 	}
 }
 
-func (m *measures) serveAttributes(k serveKey) serveAttributes {
-	kind := attribute.String("kind", labels.Kind(k.kind, k.heartbeat))
+func (m *measures) serveAttributes(label string) *serveAttributes {
+	kind := attribute.String("kind", label)
 	phase := func(name string) []metric.RecordOption { return m.record(kind, attribute.String("phase", name)) }
-	return serveAttributes{decode: phase("decode"), enqueue: phase("enqueue"), handle: phase("handle"), size: m.record(kind), errors: m.with(kind)}
+	return &serveAttributes{decode: phase("decode"), enqueue: phase("enqueue"), handle: phase("handle"), size: m.record(kind), errors: m.with(kind)}
 }
 
 func (m *measures) dialed(e raftwire.DialEvent) {
 	m.dialDuration.Record(background, e.Took.Seconds(),
-		m.with(attribute.String("peer", string(m.peer(e.Peer))), attribute.String("outcome", labels.Outcome(e.Err))))
+		m.with(attribute.String("peer", m.peers.Get(e.ID, e.Peer).Label), attribute.String("outcome", labels.Outcomes[labels.Outcome(e.Err)])))
 }
 
 func (m *measures) connOpened(e raftwire.ConnEvent) {
 	m.opened.Add(background, 1, m.with(attribute.String("direction", labels.Direction(e.Inbound))))
+	if !e.Inbound {
+		m.peers.Opened(e.ID, e.Peer)
+	}
 }
 
 func (m *measures) connClosed(e raftwire.ConnEvent) {
 	m.closed.Add(background, 1,
 		m.with(attribute.String("direction", labels.Direction(e.Inbound)), attribute.String("reason", labels.CloseReason(e.Err))))
+	if !e.Inbound {
+		m.peers.Closed(e.ID, e.Peer)
+	}
 }
 
 func (m *measures) refused(e raftwire.RefusalEvent) {

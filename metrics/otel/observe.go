@@ -20,7 +20,7 @@ var _ StatsSource = (*raftwire.NetworkTransport)(nil)
 
 // Observe calls source.Stats whenever metrics are collected, until the
 // registration is unregistered, which may be after the transport was closed.
-// Of options, Attributes count: several transports need different ones.
+// Several transports need different Attributes in options.
 func Observe(provider metric.MeterProvider, source StatsSource, options Options) (metric.Registration, error) {
 	if provider == nil {
 		return nil, errNoProvider
@@ -30,11 +30,12 @@ func Observe(provider metric.MeterProvider, source StatsSource, options Options)
 	if err != nil {
 		return nil, err
 	}
+	tally := labels.NewTally(options.OmitPeers, options.MaxPeers)
 	return meter.RegisterCallback(func(_ context.Context, to metric.Observer) error {
-		s := source.Stats()
+		s, peers := tally.Look(source.Stats)
 		v := view{o, to, &options}
-		for i := range s.Peers {
-			v.peer(&s.Peers[i])
+		for i := range peers {
+			v.peer(&peers[i])
 		}
 		v.inbound(&s)
 		return nil
@@ -93,22 +94,21 @@ type view struct {
 	options *Options
 }
 
-func (v view) peer(p *raftwire.PeerStats) {
-	peer := attribute.String("peer", string(p.Peer))
+func (v view) peer(p *labels.PeerFigures) {
+	peer := attribute.String("peer", p.Label)
 	with := v.options.with(peer)
 	for state, count := range map[string]int{"idle": p.Idle, "in_use": p.InUse, "dialing": p.Dialing} {
 		v.to.ObserveInt64(v.conns, int64(count), v.options.with(peer, attribute.String("state", state)))
 	}
-	unconsumed, oldest := labels.Pipelines(p.Pipelines)
 	v.to.ObserveInt64(v.inFlight, int64(p.InFlight), with)
-	v.to.ObserveInt64(v.pipelines, int64(len(p.Pipelines)), with)
-	v.to.ObserveInt64(v.unconsumed, int64(unconsumed), with)
-	v.to.ObserveFloat64(v.oldest, oldest.Seconds(), with)
+	v.to.ObserveInt64(v.pipelines, int64(p.Pipelines), with)
+	v.to.ObserveInt64(v.unconsumed, int64(p.Unconsumed), with)
+	v.to.ObserveFloat64(v.oldest, p.Oldest.Seconds(), with)
 	if !p.LastSuccess.IsZero() {
 		v.to.ObserveFloat64(v.success, float64(p.LastSuccess.UnixNano())/float64(time.Second), with)
 	}
-	v.to.ObserveInt64(v.received, int64(p.BytesIn), with)
-	v.to.ObserveInt64(v.sent, int64(p.BytesOut), with)
+	v.to.ObserveInt64(v.received, int64(p.BytesReceived), with)
+	v.to.ObserveInt64(v.sent, int64(p.BytesSent), with)
 }
 
 func (v view) inbound(s *raftwire.Stats) {

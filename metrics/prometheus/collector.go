@@ -16,10 +16,13 @@ var _ StatsSource = (*raftwire.NetworkTransport)(nil)
 // NewCollector returns a collector that calls source.Stats for each scrape. A
 // registry takes one; for several transports, register each with a label of its
 // own, see [New]. The collector may go on when the transport is closed.
-func NewCollector(source StatsSource) prometheus.Collector { return &collector{source} }
+func NewCollector(source StatsSource, options Options) prometheus.Collector {
+	return &collector{source, labels.NewTally(options.OmitPeers, options.MaxPeers)}
+}
 
 type collector struct {
 	source StatsSource
+	tally  *labels.Tally
 }
 
 var (
@@ -54,10 +57,10 @@ func (c *collector) Describe(descriptions chan<- *prometheus.Desc) {
 
 // Collect implements [prometheus.Collector].
 func (c *collector) Collect(metrics chan<- prometheus.Metric) {
-	s := c.source.Stats()
+	s, peers := c.tally.Look(c.source.Stats)
 	out := output(metrics)
-	for i := range s.Peers {
-		out.peer(&s.Peers[i])
+	for i := range peers {
+		out.peer(&peers[i])
 	}
 	out.inbound(&s)
 }
@@ -65,25 +68,19 @@ func (c *collector) Collect(metrics chan<- prometheus.Metric) {
 // output takes the figures of a scrape.
 type output chan<- prometheus.Metric
 
-func (out output) peer(p *raftwire.PeerStats) {
-	peer := string(p.Peer)
-	out.gauge(peerConns, float64(p.Idle), peer, "idle")
-	out.gauge(peerConns, float64(p.InUse), peer, "in_use")
-	out.gauge(peerConns, float64(p.Dialing), peer, "dialing")
-	out.gauge(peerInFlight, float64(p.InFlight), peer)
-	out.pipelines(peer, p.Pipelines)
+func (out output) peer(p *labels.PeerFigures) {
+	out.gauge(peerConns, float64(p.Idle), p.Label, "idle")
+	out.gauge(peerConns, float64(p.InUse), p.Label, "in_use")
+	out.gauge(peerConns, float64(p.Dialing), p.Label, "dialing")
+	out.gauge(peerInFlight, float64(p.InFlight), p.Label)
+	out.gauge(peerPipelines, float64(p.Pipelines), p.Label)
+	out.gauge(peerUnconsumed, float64(p.Unconsumed), p.Label)
+	out.gauge(peerOldest, p.Oldest.Seconds(), p.Label)
 	if !p.LastSuccess.IsZero() {
-		out.gauge(peerSuccess, float64(p.LastSuccess.UnixNano())/1e9, peer)
+		out.gauge(peerSuccess, float64(p.LastSuccess.UnixNano())/1e9, p.Label)
 	}
-	out.counter(peerReceived, p.BytesIn, peer)
-	out.counter(peerSent, p.BytesOut, peer)
-}
-
-func (out output) pipelines(peer string, pipelines []raftwire.PipelineStats) {
-	unconsumed, oldest := labels.Pipelines(pipelines)
-	out.gauge(peerPipelines, float64(len(pipelines)), peer)
-	out.gauge(peerUnconsumed, float64(unconsumed), peer)
-	out.gauge(peerOldest, oldest.Seconds(), peer)
+	out.counter(peerReceived, p.BytesReceived, p.Label)
+	out.counter(peerSent, p.BytesSent, p.Label)
 }
 
 func (out output) inbound(s *raftwire.Stats) {

@@ -59,7 +59,7 @@ func TestTheDashboardShowsEveryMetric(t *testing.T) {
 				family, suffix := familyOf(known, name)
 				require.NotNil(t, family, "%s in %s is in no scrape", name, q.Expr)
 				require.Equal(t, family.GetType() == dto.MetricType_HISTOGRAM, suffix != "", "%s is a %s: %s", name, family.GetType(), q.Expr)
-				require.Subset(t, append(labelsOf(family), "instance", "le"), q.labels(), "labels of %s: %v", name, q)
+				require.Subset(t, append(labelsOf(family), "cluster", "job", "instance", "le"), q.labels(), "labels of %s: %v", name, q)
 				asked[family.GetName()] = true
 			}
 		}
@@ -76,7 +76,7 @@ func TestTheDashboardIsWellFormed(t *testing.T) {
 	for _, v := range d.Templating.List {
 		variables = append(variables, v.Name)
 	}
-	require.Equal(t, []string{"datasource", "instance"}, variables)
+	require.Equal(t, []string{"datasource", "cluster", "job", "instance"}, variables)
 
 	for i, p := range d.Panels {
 		require.NotEmpty(t, p.Title)
@@ -91,7 +91,7 @@ func TestTheDashboardIsWellFormed(t *testing.T) {
 		require.NotEmpty(t, p.Description, p.Title)
 		require.NotEmpty(t, p.Targets, p.Title)
 		for _, target := range p.Targets {
-			require.Contains(t, target.Expr, `{instance=~"$instance"`, p.Title)
+			require.Contains(t, target.Expr, `{cluster=~"$cluster", job=~"$job", instance=~"$instance"`, p.Title)
 			require.Equal(t, strings.Count(target.Expr, "("), strings.Count(target.Expr, ")"), target.Expr)
 			require.NotEmpty(t, target.LegendFormat, p.Title)
 		}

@@ -5,11 +5,14 @@
 //	...
 //	transport, err := raftwire.NewTCPTransportWithConfig("10.0.0.1:8300", nil, config)
 //	...
-//	err = prometheus.Register(raftwireprom.NewCollector(transport))
+//	err = prometheus.Register(raftwireprom.NewCollector(transport, raftwireprom.Options{}))
 //
 // (raftwireprom is this package, imported under a name that differs from
 // client_golang's.) dashboard.json, beside this file, shows the metrics in
-// Grafana.
+// Grafana. rules.yml has alert rules for Prometheus: a peer that is unreachable,
+// connections that are refused, a snapshot that is stalled. Copy it and set its
+// thresholds. Both select by the labels cluster, job and instance; a program without
+// cluster needs no change.
 //
 // # Metrics
 //
@@ -61,12 +64,20 @@
 //	reason     of a closed connection: peer, cut, timeout, shutdown, local (the pool is full, for
 //	           example); of a refused one: a field of raftwire.Refusals
 //	state      idle, in_use, dialing
-//	peer       the address of a peer that this node calls; of an inbound snapshot, the host
+//	peer       the ServerID that this node's Raft core calls a peer by, or its address if the ID
+//	           is empty; of an inbound snapshot, the host
 //
-// Label values come from this node's configuration and code. Of what strangers
-// send only the host of a snapshot that comes in becomes one, while it comes
-// in. Addresses of peers that have left stay until the process ends; where
-// addresses keep changing, set Options.OmitPeers.
+// Label values come from this node's configuration and code. Of what strangers send
+// only the host of a snapshot that comes in becomes one, while it comes in; the IDs in
+// their requests never do.
+//
+// # Peers that come and go
+//
+// A peer's series are dropped when nothing has happened to it for an hour and no
+// connection to it is open; they begin anew if it comes back. At most
+// Options.MaxPeers peers at a time, 256 by default, have series of their own. The
+// others are measured together, as peer="other". Set Options.OmitPeers to measure all
+// peers together.
 //
 // # Cost
 //

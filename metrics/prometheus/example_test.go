@@ -22,7 +22,7 @@ func Example() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	if err := prometheus.Register(raftwireprom.NewCollector(transport)); err != nil {
+	if err := prometheus.Register(raftwireprom.NewCollector(transport, raftwireprom.Options{})); err != nil {
 		log.Fatal(err)
 	}
 	http.Handle("/metrics", promhttp.Handler())

@@ -19,8 +19,8 @@ type histograms struct {
 	bounds []int64   // the same in the unit of observations
 	unit   float64   // what 1 of that is when it is shown
 
-	mu    sync.Mutex // protects following
-	known []*histogram
+	mu    sync.Mutex   // protects following
+	known []*histogram // those of with: a few, which stay
 }
 
 // histogram is one of them.
@@ -42,7 +42,8 @@ func newHistograms(desc *prometheus.Desc, bounds []float64, unit float64) *histo
 	return h
 }
 
-// with returns the histogram with these values of the labels.
+// with returns the histogram with these values of the labels, and shows it from now
+// on.
 func (h *histograms) with(labels ...string) *histogram {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -51,10 +52,15 @@ func (h *histograms) with(labels ...string) *histogram {
 			return known
 		}
 	}
-	n := len(h.bounds) + 2
-	made := &histogram{of: h, labels: labels, cells: make([]atomic.Int64, n, (n+cacheLine-1)/cacheLine*cacheLine)}
+	made := h.make(labels...)
 	h.known = append(h.known, made)
 	return made
+}
+
+// make makes a histogram that the caller keeps and shows.
+func (h *histograms) make(labels ...string) *histogram {
+	n := len(h.bounds) + 2
+	return &histogram{of: h, labels: labels, cells: make([]atomic.Int64, n, (n+cacheLine-1)/cacheLine*cacheLine)}
 }
 
 func (h *histogram) observe(v int64) {

@@ -10,11 +10,16 @@ import (
 	"github.com/raftwire/raftwire/internal/labels"
 )
 
-// Options choose what [New] measures. The zero value measures everything.
+// Options choose what [New] and [NewCollector] measure. The zero value measures
+// everything.
 type Options struct {
-	// OmitPeers leaves the label peer of calls and dials empty, which saves
-	// series where there are many peers, or where their addresses change.
+	// OmitPeers leaves the label peer empty, but for snapshots under way, and so
+	// measures all peers together: that saves series where there are many.
 	OmitPeers bool
+
+	// MaxPeers is how many peers at a time have series of their own. Those beyond it
+	// are measured together, as peer="other". 0 and less mean 256.
+	MaxPeers int
 }
 
 // New returns hooks that measure what transports report, and registers their
@@ -51,43 +56,46 @@ func explain(err error) error {
 	return fmt.Errorf("raftwireprom: %w", err)
 }
 
-// metrics are the vectors that hooks fill. The busiest of them are kept by key,
-// since looking a series up by its labels costs more than observing.
+// metrics are what hooks fill. Series are kept in slots, since looking one up by its
+// labels costs more than observing.
 type metrics struct {
-	options Options
-	all     collectors
+	all collectors
 
+	peers        *labels.Peers[peerSeries]
 	callDuration *histograms
-	callSize     *histograms
-	callEntries  *histogram
-	calls        labels.Cache[raftwire.ServerAddress, *peerCalls]
-	failures     labels.Cache[callKey, callSeries]
+	dialDuration *histograms
+
+	callSize    *histograms
+	callSizes   [len(labels.Kinds)]labels.Slot[histogram]
+	callEntries *histogram
 
 	servePhase *histograms
 	serveSize  *histograms
 	serveError *prometheus.CounterVec
-	serves     labels.PerKind[serveSeries]
+	serves     [len(labels.Kinds)]labels.Slot[serveSeries]
 
 	snapshotDone *prometheus.GaugeVec
 	snapshotSize *prometheus.GaugeVec
 
-	dialDuration *histograms
 	opened       *prometheus.CounterVec
 	closed       *prometheus.CounterVec
 	refusedConns *prometheus.CounterVec
 }
 
 func newMetrics(options Options) *metrics {
-	m := &metrics{options: options}
-	m.callDuration = m.seconds("call_duration_seconds",
+	m := &metrics{peers: labels.NewPeers[peerSeries](options.OmitPeers, options.MaxPeers)}
+	m.all = append(m.all, perPeer{m})
+	m.callDuration = seconds("call_duration_seconds",
 		"Time from making a request to a peer until its outcome was known.", "kind", "peer", "pipelined", "outcome")
+	m.dialDuration = seconds("dial_duration_seconds",
+		"Time that an attempt to connect to a peer took.", "peer", "outcome")
 	m.callSize = m.amounts("call_request_size_bytes",
 		"Bytes on the wire of a request to a peer, the body of a snapshot included.", labels.SizeBuckets, "kind")
 	m.callEntries = m.amounts("call_entries",
 		"Log entries in an AppendEntries to a peer, heartbeats left out.", labels.EntryBuckets).with()
-	m.servePhase = m.seconds("serve_phase_duration_seconds",
+	m.servePhase = added(m, seconds("serve_phase_duration_seconds",
 		"Time that a peer's request took to be decoded, to be taken by the Raft core (enqueue), and to be answered (handle).",
-		"kind", "phase")
+		"kind", "phase"))
 	m.serveSize = m.amounts("serve_request_size_bytes",
 		"Bytes on the wire of a peer's request, the body of a snapshot included.", labels.SizeBuckets, "kind")
 	m.serveError = m.counter("serve_errors_total",
@@ -96,15 +104,12 @@ func newMetrics(options Options) *metrics {
 		"Bytes of a snapshot's body that have been sent or received, while it is under way.", "direction", "peer")
 	m.snapshotSize = m.gauge("snapshot_size_bytes",
 		"Bytes that the body of a snapshot under way has in all.", "direction", "peer")
-	m.dialDuration = m.seconds("dial_duration_seconds",
-		"Time that an attempt to connect to a peer took.", "peer", "outcome")
 	m.opened = m.counter("connections_opened_total",
 		"Connections dialled (outbound) or accepted (inbound).", "direction")
 	m.closed = m.counter("connections_closed_total",
 		"Connections closed, by why.", "direction", "reason")
 	m.refusedConns = m.counter("connections_refused_total",
 		"Inbound connections refused, by why.", "reason")
-	m.calls.Make, m.failures.Make, m.serves.Make = m.peerCalls, m.failedSeries, m.serveSeries
 	m.showZeros()
 	return m
 }
@@ -123,8 +128,8 @@ func (m *metrics) showZeros() {
 const namespace = "raftwire"
 
 // seconds and amounts make histograms, of times in ns and of whole numbers.
-func (m *metrics) seconds(name, help string, labelNames ...string) *histograms {
-	return added(m, newHistograms(describe(name, help, labelNames...), labels.LatencyBuckets, 1e-9))
+func seconds(name, help string, labelNames ...string) *histograms {
+	return newHistograms(describe(name, help, labelNames...), labels.LatencyBuckets, 1e-9)
 }
 
 func (m *metrics) amounts(name, help string, buckets []float64, labelNames ...string) *histograms {
@@ -159,75 +164,55 @@ func (all collectors) Collect(metrics chan<- prometheus.Metric) {
 	}
 }
 
-// peerCalls are the series of calls to a peer that went well, of which there
-// are many: they are found without a hash of all of their labels.
-type peerCalls struct{ alone, pipelined labels.PerKind[callSeries] }
-
-func (m *metrics) peerCalls(peer raftwire.ServerAddress) *peerCalls {
-	p := new(peerCalls)
-	p.alone.Make = func(kind string) callSeries { return m.callSeries(kind, peer, false, labels.Outcome(nil)) }
-	p.pipelined.Make = func(kind string) callSeries { return m.callSeries(kind, peer, true, labels.Outcome(nil)) }
-	return p
+// peerSeries are those that have the label peer. They go when the peer is gone.
+type peerSeries struct {
+	calls labels.Calls[histogram]
+	dials [len(labels.Outcomes)]labels.Slot[histogram]
 }
 
-// callKey chooses the series of calls that failed.
-type callKey struct {
-	kind                 string
-	heartbeat, pipelined bool
-	peer                 raftwire.ServerAddress
-	outcome              string
+// perPeer shows them.
+type perPeer struct{ *metrics }
+
+func (p perPeer) Describe(descriptions chan<- *prometheus.Desc) {
+	descriptions <- p.callDuration.desc
+	descriptions <- p.dialDuration.desc
 }
 
-func (m *metrics) failedSeries(k callKey) callSeries {
-	return m.callSeries(labels.Kind(k.kind, k.heartbeat), k.peer, k.pipelined, k.outcome)
-}
-
-type callSeries struct {
-	duration *histogram
-	size     *histogram
-	entries  *histogram // nil if there can be none
+func (p perPeer) Collect(metrics chan<- prometheus.Metric) {
+	show := func(h *histogram) { metrics <- h.metric() }
+	p.peers.Each(func(peer *labels.Peer[peerSeries]) {
+		peer.Kept.calls.Each(show)
+		for i := range peer.Kept.dials {
+			if h := peer.Kept.dials[i].Get(); h != nil {
+				show(h)
+			}
+		}
+	})
 }
 
 func (m *metrics) callDone(e *raftwire.CallEvent) {
-	s := m.seriesOf(e)
-	s.duration.observe(int64(e.Took))
+	kind := labels.Kind(e.Kind, e.Heartbeat)
+	m.callDurationOf(e, kind).observe(int64(e.Took))
 	if e.RequestBytes == 0 {
 		return // it was not sent
 	}
-	s.size.observe(e.RequestBytes)
-	if s.entries != nil {
-		s.entries.observe(int64(e.Entries))
+	size := m.callSizes[kind].Get()
+	if size == nil {
+		size = m.callSizes[kind].Keep(m.callSize.with(labels.Kinds[kind]))
+	}
+	size.observe(e.RequestBytes)
+	if kind == labels.AppendEntries {
+		m.callEntries.observe(int64(e.Entries))
 	}
 }
 
-func (m *metrics) seriesOf(e *raftwire.CallEvent) *callSeries {
-	switch peer := m.peer(e.Peer); {
-	case e.Err != nil:
-		s := m.failures.Get(callKey{e.Kind, e.Heartbeat, e.Pipelined, peer, labels.Outcome(e.Err)})
-		return &s
-	case e.Pipelined:
-		return m.calls.Get(peer).pipelined.Get(e.Kind, e.Heartbeat)
-	default:
-		return m.calls.Get(peer).alone.Get(e.Kind, e.Heartbeat)
+func (m *metrics) callDurationOf(e *raftwire.CallEvent, kind int) *histogram {
+	peer, outcome := m.peers.Get(e.ID, e.Peer), labels.Outcome(e.Err)
+	slot := peer.Kept.calls.Of(kind, e.Pipelined, outcome)
+	if h := slot.Get(); h != nil {
+		return h
 	}
-}
-
-func (m *metrics) callSeries(kind string, peer raftwire.ServerAddress, pipelined bool, outcome string) callSeries {
-	s := callSeries{
-		duration: m.callDuration.with(kind, string(peer), strconv.FormatBool(pipelined), outcome),
-		size:     m.callSize.with(kind),
-	}
-	if kind == "AppendEntries" {
-		s.entries = m.callEntries
-	}
-	return s
-}
-
-func (m *metrics) peer(address raftwire.ServerAddress) raftwire.ServerAddress {
-	if m.options.OmitPeers {
-		return ""
-	}
-	return address
+	return slot.Keep(m.callDuration.make(labels.Kinds[kind], peer.Label, strconv.FormatBool(e.Pipelined), labels.Outcomes[outcome]))
 }
 
 type serveSeries struct {
@@ -237,7 +222,11 @@ type serveSeries struct {
 }
 
 func (m *metrics) serveDone(e *raftwire.ServeEvent) {
-	s := m.serves.Get(e.Kind, e.Heartbeat)
+	kind := labels.Kind(e.Kind, e.Heartbeat)
+	s := m.serves[kind].Get()
+	if s == nil {
+		s = m.serves[kind].Keep(m.serveSeries(labels.Kinds[kind]))
+	}
 	s.decode.observe(int64(e.Decode))
 	s.enqueue.observe(int64(e.Enqueue))
 	s.handle.observe(int64(e.Handle))
@@ -247,8 +236,8 @@ func (m *metrics) serveDone(e *raftwire.ServeEvent) {
 	}
 }
 
-func (m *metrics) serveSeries(kind string) serveSeries {
-	return serveSeries{
+func (m *metrics) serveSeries(kind string) *serveSeries {
+	return &serveSeries{
 		decode:  m.servePhase.with(kind, "decode"),
 		enqueue: m.servePhase.with(kind, "enqueue"),
 		handle:  m.servePhase.with(kind, "handle"),
@@ -271,15 +260,26 @@ func (m *metrics) snapshotProgress(e raftwire.SnapshotEvent) {
 }
 
 func (m *metrics) dialed(e raftwire.DialEvent) {
-	m.dialDuration.with(string(m.peer(e.Peer)), labels.Outcome(e.Err)).observe(int64(e.Took))
+	peer, outcome := m.peers.Get(e.ID, e.Peer), labels.Outcome(e.Err)
+	h := peer.Kept.dials[outcome].Get()
+	if h == nil {
+		h = peer.Kept.dials[outcome].Keep(m.dialDuration.make(peer.Label, labels.Outcomes[outcome]))
+	}
+	h.observe(int64(e.Took))
 }
 
 func (m *metrics) connOpened(e raftwire.ConnEvent) {
 	m.opened.WithLabelValues(labels.Direction(e.Inbound)).Inc()
+	if !e.Inbound {
+		m.peers.Opened(e.ID, e.Peer)
+	}
 }
 
 func (m *metrics) connClosed(e raftwire.ConnEvent) {
 	m.closed.WithLabelValues(labels.Direction(e.Inbound), labels.CloseReason(e.Err)).Inc()
+	if !e.Inbound {
+		m.peers.Closed(e.ID, e.Peer)
+	}
 }
 
 func (m *metrics) refused(e raftwire.RefusalEvent) {

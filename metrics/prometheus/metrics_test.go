@@ -1,9 +1,11 @@
 package prometheus
 
 import (
+	"fmt"
 	"io"
 	"os"
 	"regexp"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -113,23 +115,89 @@ func TestARegistererIsRequired(t *testing.T) {
 	require.Zero(t, hooks)
 }
 
-func TestPeersCanBeOmitted(t *testing.T) {
+func TestPeers_CanBeOmitted(t *testing.T) {
+	stats := statsFunc(func() raftwire.Stats {
+		return raftwire.Stats{Peers: []raftwire.PeerStats{{Peer: "a", Idle: 1, LastSuccess: time.Unix(1, 0)}, {Peer: "b", Idle: 2}}}
+	})
 	for omit, want := range map[bool]int{false: 2, true: 1} {
 		reg := prometheus.NewRegistry()
 		hooks, err := New(reg, Options{OmitPeers: omit})
 		require.NoError(t, err)
+		require.NoError(t, reg.Register(NewCollector(stats, Options{OmitPeers: omit})))
 		for _, peer := range []raftwire.ServerAddress{"a", "b"} {
 			hooks.CallDone(&raftwire.CallEvent{Kind: "TimeoutNow", Peer: peer})
 			hooks.Dialed(raftwire.DialEvent{Peer: peer})
 		}
 		families, err := reg.Gather()
 		require.NoError(t, err)
+		seen := make(map[string]*dto.MetricFamily)
 		for _, f := range families {
-			if name := f.GetName(); name == "raftwire_call_duration_seconds" || name == "raftwire_dial_duration_seconds" {
-				require.Len(t, f.GetMetric(), want, "%s, OmitPeers %v", name, omit)
-			}
+			seen[f.GetName()] = f
+		}
+		for _, name := range []string{"raftwire_call_duration_seconds", "raftwire_dial_duration_seconds", "raftwire_peer_pipelines", "raftwire_peer_sent_bytes_total"} {
+			require.Len(t, seen[name].GetMetric(), want, "%s, OmitPeers %v", name, omit)
+		}
+		if omit {
+			require.EqualValues(t, 3, one(t, seen["raftwire_peer_connections"], "state", "idle").GetGauge().GetValue())
 		}
 	}
+}
+
+// Addresses and IDs that come and go leave a bounded number of series, and in the end
+// those of the peers that are there.
+func TestSeries_AreBoundedHoweverManyPeersCome(t *testing.T) {
+	const come = 100_000
+	synctest.Test(t, func(t *testing.T) {
+		reg := prometheus.NewRegistry()
+		hooks, err := New(reg, Options{})
+		require.NoError(t, err)
+		var stats raftwire.Stats
+		require.NoError(t, reg.Register(NewCollector(statsFunc(func() raftwire.Stats { return stats }), Options{})))
+		talk := func(id raftwire.ServerID, peer raftwire.ServerAddress) {
+			conn := raftwire.ConnEvent{ID: id, Peer: peer}
+			hooks.Dialed(raftwire.DialEvent{ID: id, Peer: peer})
+			hooks.ConnOpened(conn)
+			hooks.CallDone(&raftwire.CallEvent{Kind: "RequestVote", ID: id, Peer: peer})
+			hooks.CallDone(&raftwire.CallEvent{Kind: "RequestVote", ID: id, Peer: peer, Err: io.EOF})
+			hooks.ConnClosed(conn)
+		}
+		member := raftwire.PeerStats{ID: "member", Peer: "member:1", Idle: 1}
+		talk("member", "member:1")
+		stats.Peers = []raftwire.PeerStats{member}
+		alone := series(t, reg)
+
+		before := heap()
+		for i := range come {
+			peer := raftwire.ServerAddress(fmt.Sprintf("10.%d.%d.%d:8300", i>>16, i>>8&255, i&255))
+			talk(raftwire.ServerID(fmt.Sprint("n", i)), peer) // a new server
+			talk("", peer)                                    // a core without IDs
+			talk("member", peer)                              // the same server at a new address
+			stats.Peers = append(stats.Peers[:1], raftwire.PeerStats{Peer: peer, Idle: 1, BytesIn: uint64(i)})
+			if i%1000 == 0 {
+				require.LessOrEqual(t, series(t, reg), alone+256*(3+10))
+			}
+		}
+		require.Less(t, heap()-before, 4<<20)
+
+		stats.Peers = stats.Peers[:1]
+		for range 3 {
+			<-time.NewTimer(time.Hour).C
+			talk("member", "member:1")
+			series(t, reg)
+		}
+		require.Equal(t, alone, series(t, reg))
+	})
+}
+
+type statsFunc func() raftwire.Stats
+
+func (f statsFunc) Stats() raftwire.Stats { return f() }
+
+func heap() int {
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return int(m.HeapAlloc)
 }
 
 // The address that an inbound connection comes from has a new port each time.
@@ -192,8 +260,8 @@ func newWatched(t *testing.T) *watched {
 		require.NoError(t, err)
 		return hooks
 	})
-	require.NoError(t, w.labelled("leader").Register(NewCollector(w.Leader)))
-	require.NoError(t, w.labelled("follower").Register(NewCollector(w.Follower)))
+	require.NoError(t, w.labelled("leader").Register(NewCollector(w.Leader, Options{})))
+	require.NoError(t, w.labelled("follower").Register(NewCollector(w.Follower, Options{})))
 	w.get = w.ServeMetrics(t, promhttp.HandlerFor(w.registry, promhttp.HandlerOpts{ErrorHandling: promhttp.HTTPErrorOnError}))
 	return w
 }

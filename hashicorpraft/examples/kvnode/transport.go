@@ -53,7 +53,7 @@ func newRaftwireTransport(o options, advertised net.Addr, config *raft.NetworkTr
 	if err != nil {
 		return nil, err
 	}
-	metrics.MustRegister(raftwireprom.NewCollector(network))
+	metrics.MustRegister(raftwireprom.NewCollector(network, raftwireprom.Options{}))
 	return hashicorpraft.WrapNetwork(network), nil
 }
 

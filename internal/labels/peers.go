@@ -1,0 +1,195 @@
+package labels
+
+import (
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/raftwire/raftwire"
+)
+
+const (
+	// KeepFor is how long a peer is kept for which nothing happens and to which no
+	// connection is open.
+	KeepFor = time.Hour
+
+	// DefaultMaxPeers is how many peers are kept apart if nobody says otherwise.
+	DefaultMaxPeers = 256
+
+	// Other is the label of the peers beyond that.
+	Other = "other"
+)
+
+// Peers keeps what belongs to each peer, such as its series, under the label that
+// stands for the peer: the ID that the caller gave, or the address if that is empty.
+// A peer is dropped when nothing has happened for KeepFor and no connection is open;
+// an observation at that very moment may be lost. There is a limit, and the peers
+// beyond it are one, Other. All methods may be called by several goroutines.
+type Peers[V any] struct {
+	omit bool
+	max  int
+
+	few   atomic.Pointer[[]*Peer[V]] // some of all, which are found without a lock
+	mu    sync.RWMutex               // protects following; few changes with them
+	all   map[string]*Peer[V]
+	swept time.Time
+}
+
+// Peer is one of them.
+type Peer[V any] struct {
+	Label string
+	Kept  V
+
+	active atomic.Bool  // something has happened since it was swept last
+	conns  atomic.Int32 // open
+	since  time.Time    // the last sweep that found it in use; protected by Peers.mu
+}
+
+// fewPeers is how many are compared with one by one. Up to there that costs no more
+// than a lock and a map.
+const fewPeers = 8
+
+// sweepPause is the shortest time between two sweeps.
+const sweepPause = time.Minute
+
+// NewPeers returns peers without an entry. If omit is set, all of them are one, with
+// an empty label. limit is the most that are kept apart; 0 and less mean
+// DefaultMaxPeers.
+func NewPeers[V any](omit bool, limit int) *Peers[V] {
+	if limit <= 0 {
+		limit = DefaultMaxPeers
+	}
+	p := &Peers[V]{omit: omit, max: limit, all: make(map[string]*Peer[V])}
+	p.few.Store(new([]*Peer[V]))
+	return p
+}
+
+// Get returns the peer that something has happened to.
+func (p *Peers[V]) Get(id raftwire.ServerID, addr raftwire.ServerAddress) *Peer[V] {
+	key := p.key(id, addr)
+	one := p.find(key)
+	if one == nil {
+		one = p.add(key)
+	}
+	if !one.active.Load() {
+		one.active.Store(true)
+	}
+	return one
+}
+
+// Opened notes that a connection to a peer was opened, and Closed that one was closed.
+func (p *Peers[V]) Opened(id raftwire.ServerID, addr raftwire.ServerAddress) {
+	p.Get(id, addr).conns.Add(1)
+}
+
+func (p *Peers[V]) Closed(id raftwire.ServerID, addr raftwire.ServerAddress) {
+	one := p.find(p.key(id, addr))
+	if one == nil {
+		one = p.find(Other)
+	}
+	if one != nil { // else it was dropped
+		one.conns.Add(-1)
+		one.active.Store(true)
+	}
+}
+
+// Each drops the peers that are gone and calls f with the others, in no order.
+func (p *Peers[V]) Each(f func(*Peer[V])) {
+	for _, one := range p.list() {
+		f(one)
+	}
+}
+
+func (p *Peers[V]) list() (all []*Peer[V]) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.sweep(time.Now())
+	for _, one := range p.all {
+		all = append(all, one)
+	}
+	return all
+}
+
+func (p *Peers[V]) key(id raftwire.ServerID, addr raftwire.ServerAddress) string {
+	switch {
+	case p.omit:
+		return ""
+	case id != "":
+		return string(id)
+	}
+	return string(addr)
+}
+
+func (p *Peers[V]) find(key string) *Peer[V] {
+	few := *p.few.Load()
+	for _, one := range few {
+		if one.Label == key {
+			return one
+		}
+	}
+	if len(few) < fewPeers {
+		return nil
+	}
+	p.mu.RLock()
+	defer p.mu.RUnlock()
+	return p.all[key]
+}
+
+// add returns the peer with a key, or Other if there is no room for it.
+func (p *Peers[V]) add(key string) *Peer[V] {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	key = strings.ToValidUTF8(key, "\uFFFD") // as every metrics library wants it
+	if p.all[key] == nil && !p.hasRoom() {
+		key = Other
+	}
+	if one := p.all[key]; one != nil {
+		return one
+	}
+	one := &Peer[V]{Label: strings.Clone(key)} // the key may be a part of something large
+	p.all[one.Label] = one
+	p.chooseFew()
+	return one
+}
+
+// hasRoom is called with mu held.
+func (p *Peers[V]) hasRoom() bool {
+	if len(p.all) >= p.max {
+		p.sweep(time.Now())
+	}
+	return len(p.all) < p.max
+}
+
+// sweep drops the peers that are gone. mu is held.
+func (p *Peers[V]) sweep(now time.Time) {
+	if now.Sub(p.swept) < sweepPause {
+		return
+	}
+	p.swept = now
+	known := len(p.all)
+	for key, one := range p.all {
+		switch {
+		case one.active.Swap(false) || one.conns.Load() > 0:
+			one.since = now
+		case now.Sub(one.since) >= KeepFor:
+			delete(p.all, key)
+		}
+	}
+	if len(p.all) < known {
+		p.chooseFew()
+	}
+}
+
+// chooseFew keeps the few that are still there: they are the oldest, and likely to
+// be the members of the cluster. mu is held.
+func (p *Peers[V]) chooseFew() {
+	few := slices.DeleteFunc(slices.Clone(*p.few.Load()), func(one *Peer[V]) bool { return p.all[one.Label] != one })
+	for _, one := range p.all {
+		if len(few) < fewPeers && !slices.Contains(few, one) {
+			few = append(few, one)
+		}
+	}
+	p.few.Store(&few)
+}

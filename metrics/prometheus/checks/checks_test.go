@@ -1,0 +1,72 @@
+// Package checks reads the dashboard and the alert rules of metrics/prometheus with
+// the libraries of the programs that load them. It is a module of its own, because
+// those libraries need more than users of the metrics should get.
+package checks
+
+import (
+	"bytes"
+	"encoding/json"
+	"log/slog"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/grafana/grafana-foundation-sdk/go/cog/plugins"
+	"github.com/grafana/grafana-foundation-sdk/go/dashboard"
+	"github.com/prometheus/common/model"
+	"github.com/prometheus/prometheus/model/rulefmt"
+	"github.com/prometheus/prometheus/promql/parser"
+	"github.com/stretchr/testify/require"
+)
+
+var promql = parser.NewParser(parser.Options{})
+
+func TestDashboard_IsWhatGrafanaReads(t *testing.T) {
+	plugins.RegisterDefaultPlugins()
+	text, err := os.ReadFile("../dashboard.json")
+	require.NoError(t, err)
+	require.Empty(t, strictly(text))
+	broken := bytes.Replace(text, []byte(`"calcs": []`), []byte(`"calcsX": []`), 1)
+	require.Contains(t, strictly(broken), "calcs", "the check looks into panels")
+}
+
+// strictly returns what the SDK says against a dashboard. It may return an error
+// without a word, and means nothing by that.
+func strictly(text []byte) string {
+	var d dashboard.Dashboard
+	if err := d.UnmarshalJSONStrict(text); err != nil {
+		return err.Error()
+	}
+	return ""
+}
+
+// Each query is one that Prometheus understands, once Grafana has filled in its
+// variables.
+func TestDashboard_AsksWhatPrometheusUnderstands(t *testing.T) {
+	text, err := os.ReadFile("../dashboard.json")
+	require.NoError(t, err)
+	var d struct {
+		Panels []struct{ Targets []struct{ Expr string } }
+	}
+	require.NoError(t, json.Unmarshal(text, &d))
+	queries := 0
+	for _, panel := range d.Panels {
+		for _, target := range panel.Targets {
+			_, err := promql.ParseExpr(strings.ReplaceAll(target.Expr, "$__rate_interval", "5m"))
+			require.NoError(t, err, target.Expr)
+			queries++
+		}
+	}
+	require.GreaterOrEqual(t, queries, 22)
+}
+
+func TestRules_AreWhatPrometheusReads(t *testing.T) {
+	groups, errs := rulefmt.ParseFile("../rules.yml", false, model.LegacyValidation, promql, slog.Default())
+	require.Empty(t, errs)
+	var alerts []string
+	for _, rule := range groups.Groups[0].Rules {
+		alerts = append(alerts, rule.Alert)
+		require.NotEmpty(t, rule.Annotations["summary"])
+	}
+	require.Equal(t, []string{"RaftwirePeerUnreachable", "RaftwireConnectionsRefused", "RaftwireSnapshotStalled"}, alerts)
+}
