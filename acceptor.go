@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/hashicorp/go-hclog"
+	"github.com/raftwire/raftwire/internal/sock"
 )
 
 const (
@@ -80,7 +81,7 @@ func (a *acceptor) run() {
 func (a *acceptor) handOver(raw net.Conn) bool {
 	target := a.target.Load()
 	if target == nil {
-		closeRaw(raw)
+		sock.Close(raw)
 		return false
 	}
 	target.handle(raw)

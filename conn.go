@@ -1,7 +1,6 @@
 package raftwire
 
 import (
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -12,6 +11,7 @@ import (
 
 	"github.com/raftwire/raftwire/internal/errno"
 	"github.com/raftwire/raftwire/internal/msgpack"
+	"github.com/raftwire/raftwire/internal/sock"
 )
 
 const (
@@ -115,7 +115,7 @@ func newConn(raw net.Conn, peer ServerAddress, timeout time.Duration, tasks *tas
 	c.flusher = tasks.task(c.flushQueued)
 	c.in.Reset(c)
 	c.written.L = &c.mu
-	limitWrites(raw, timeout)
+	sock.LimitWrites(raw, timeout)
 	if canGather(raw) {
 		c.out.cuts, c.spare.cuts = []cut{}, []cut{}
 	}
@@ -271,7 +271,7 @@ func (c *conn) writeQueued(deadline time.Time) (more bool) {
 }
 
 // endWriteDeadline ends the write deadline of a message that was written. A read
-// must not find it over: over TLS, reads write; see timedConn.
+// must not find it over: over TLS, reads write; see sock.TimedConn.
 func (c *conn) endWriteDeadline() {
 	if !canGather(c.raw) { // and is no bare socket
 		_ = c.raw.SetWriteDeadline(time.Time{})
@@ -375,7 +375,7 @@ func (c *conn) writePieces(p []byte, clock largeClock) error {
 // checkAcked is clock.check where a large request was written: the peer's
 // acknowledgements are its progress.
 func (c *conn) checkAcked(clock *largeClock) error {
-	unacked, known := unackedBytes(c.raw)
+	unacked, known := sock.UnackedBytes(c.raw)
 	acked := c.sent.Load() - unacked
 	progress := !known || acked > clock.acked
 	clock.acked = acked
@@ -576,7 +576,7 @@ func (c *conn) closeAside(err error, closed func()) {
 }
 
 func (c *conn) end(err error, closed func()) {
-	closeRaw(c.raw)
+	sock.Close(c.raw)
 	closed()
 	if !c.inbound {
 		c.reportEnd(err)
@@ -589,50 +589,6 @@ func (c *conn) reportEnd(err error) {
 		e.Err, e.Age = err, sinceEpoch()-c.opened
 		closed(e)
 	}
-}
-
-// closeRaw closes a connection, and its TLS without close_notify: that would be
-// written first, for which five seconds are allowed to a peer that does not
-// read. Nothing is missed: where a message ends is not told by the connection's
-// end.
-func closeRaw(raw net.Conn) {
-	if inner := under(raw); inner != nil {
-		closeRaw(inner)
-	}
-	_ = raw.Close()
-}
-
-func isSecuredConn(raw net.Conn) bool {
-	_, secured := raw.(tlsConn)
-	return secured
-}
-
-// under returns what a connection is made of, if it is TLS or of this package, or
-// else nil.
-func under(conn net.Conn) net.Conn {
-	switch c := conn.(type) {
-	case *unreadConn:
-		return c.Conn
-	case *timedConn:
-		return c.Conn
-	case tlsConn:
-		return c.NetConn()
-	}
-	return nil
-}
-
-// reread returns the connection that a byte was given back to, or raw itself.
-func reread(raw net.Conn) net.Conn {
-	if returned, ok := raw.(*unreadConn); ok {
-		return returned.Conn
-	}
-	return raw
-}
-
-// tlsConn is a *tls.Conn, or what has one embedded.
-type tlsConn interface {
-	NetConn() net.Conn
-	ConnectionState() tls.ConnectionState
 }
 
 func (c *conn) fail(err error) (first bool) {

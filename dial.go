@@ -9,6 +9,8 @@ import (
 	"slices"
 	"sync/atomic"
 	"time"
+
+	"github.com/raftwire/raftwire/internal/sock"
 )
 
 // Dialling. A call without an idle connection starts a dial on a goroutine that it
@@ -381,7 +383,7 @@ func (d *dial) run(ctx context.Context, stream StreamLayer) {
 	if n := d.owner.Load(); n != nil {
 		n.dialled(d, raw, err)
 	} else if err == nil {
-		closeRaw(raw)
+		sock.Close(raw)
 	}
 }
 
@@ -389,7 +391,7 @@ func (d *dial) run(ctx context.Context, stream StreamLayer) {
 func (n *NetworkTransport) dialled(d *dial, raw net.Conn, err error) {
 	home, why := n.setReturned(d)
 	if err == nil && why != nil {
-		closeRaw(raw)
+		sock.Close(raw)
 	}
 	if home == nil { // Close has told of it
 		return
@@ -405,7 +407,7 @@ func (n *NetworkTransport) dialled(d *dial, raw net.Conn, err error) {
 		n.fail(d, err)
 		return
 	}
-	raiseUserTimeout(raw, n.timeout)
+	sock.RaiseUserTimeout(raw, n.timeout)
 	c := newConn(raw, d.addr, n.timeout, &n.tasks)
 	c.in.SetLimit("the limit of an answer", maxAnswerBytes)
 	c.home, c.id = home, d.id

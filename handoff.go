@@ -8,6 +8,8 @@ import (
 	"reflect"
 	"sync"
 	"time"
+
+	"github.com/raftwire/raftwire/internal/sock"
 )
 
 // DialFunc connects to a peer. It gives up when ctx is done, which has no effect
@@ -86,7 +88,7 @@ func (l *HandoffLayer) Handoff(conn net.Conn) error {
 		return errNoConn
 	}
 	if l.admit != nil { // which takes only what it knows
-		closeRaw(conn)
+		sock.Close(conn)
 		return errUnverified
 	}
 	return l.deliver(conn)
@@ -96,7 +98,7 @@ func (l *HandoffLayer) Handoff(conn net.Conn) error {
 func (l *HandoffLayer) deliver(conn net.Conn) error {
 	err := l.enqueue(conn)
 	if err != nil {
-		closeRaw(conn)
+		sock.Close(conn)
 	}
 	return err
 }
@@ -152,7 +154,7 @@ func (l *HandoffLayer) Close() error {
 	for {
 		select {
 		case conn := <-l.conns:
-			closeRaw(conn)
+			sock.Close(conn)
 		default:
 			return nil
 		}
@@ -190,7 +192,7 @@ func (l *HandoffLayer) Dial(address ServerAddress, timeout time.Duration) (net.C
 func (l *HandoffLayer) DialContext(ctx context.Context, address ServerAddress) (net.Conn, error) {
 	conn, err := checkConn(l.dial(ctx, address))
 	if err != nil && conn != nil {
-		closeRaw(conn)
+		sock.Close(conn)
 		conn = nil
 	}
 	return conn, err

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/raftwire/raftwire/internal/sock"
 	"github.com/stretchr/testify/require"
 )
 
@@ -31,7 +32,7 @@ func tcpConn(t *testing.T) (c *conn, peer net.Conn) {
 
 // interruptWrite ends a write that waits for the peer to read.
 func interruptWrite(c *conn) {
-	if unacked, known := unackedBytes(c.raw); unacked > 0 || !known {
+	if unacked, known := sock.UnackedBytes(c.raw); unacked > 0 || !known {
 		_ = c.raw.SetWriteDeadline(longAgo)
 	}
 	runtime.Gosched()

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/hashicorp/go-hclog"
+	"github.com/raftwire/raftwire/internal/sock"
 )
 
 const (
@@ -368,7 +369,7 @@ func (m *Mux) sort(conn net.Conn) (net.Conn, *HandoffLayer, error) {
 		return nil, nil, err
 	}
 	if first == tlsHandshake && m.tls != nil {
-		return m.sortTLS(tls.Server(&timedConn{Conn: unread(conn, first)}, m.serverTLS()))
+		return m.sortTLS(tls.Server(&sock.TimedConn{Conn: sock.Unread(conn, first)}, m.serverTLS()))
 	}
 	return m.sortFirst(conn, first)
 }
@@ -419,7 +420,7 @@ func (m *Mux) sortFirst(conn net.Conn, first byte) (net.Conn, *HandoffLayer, err
 		return nil, nil, strangeByte(first)
 	}
 	if layer := m.layer(Unprefixed()); layer != nil {
-		return unread(conn, first), layer, nil
+		return sock.Unread(conn, first), layer, nil
 	}
 	return nil, nil, strangeByte(first)
 }
@@ -443,27 +444,6 @@ func readByte(conn net.Conn) (byte, error) {
 	_, err := io.ReadFull(conn, b[:])
 	return b[0], err
 }
-
-// unreadConn gives a byte back that was read.
-type unreadConn struct {
-	net.Conn
-	byte   byte
-	unread bool // owned by the reader
-}
-
-func unread(conn net.Conn, b byte) net.Conn { return &unreadConn{conn, b, true} }
-
-// Read returns the byte on its own, the first time.
-func (c *unreadConn) Read(p []byte) (int, error) {
-	if !c.unread || len(p) == 0 {
-		return c.Conn.Read(p)
-	}
-	p[0], c.unread = c.byte, false
-	return 1, nil
-}
-
-// NetConn returns the connection underneath, for the options of its socket.
-func (c *unreadConn) NetConn() net.Conn { return c.Conn }
 
 // serverTLS returns the configuration for an inbound connection, with the
 // protocols that there are layers for.
@@ -546,7 +526,7 @@ func (m *Mux) dialALPN(ctx context.Context, address ServerAddress, protocol stri
 		if m.tls == nil {
 			return raw, fmt.Errorf("%v needs TLS: set MuxConfig.TLS, or a Dial that returns a *tls.Conn", ALPN(protocol))
 		}
-		conn = tls.Client(&timedConn{Conn: raw}, m.clientTLS(address, protocol))
+		conn = tls.Client(&sock.TimedConn{Conn: raw}, m.clientTLS(address, protocol))
 	}
 	return conn, negotiate(ctx, conn, protocol)
 }

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/raftwire/raftwire/internal/errno"
+	"github.com/raftwire/raftwire/internal/sock"
 )
 
 // errStreamsClosed is what connections end with that CloseStreams closed.
@@ -96,7 +97,7 @@ func (p *pool) put(c *conn) {
 		p.discard(c, errors.New("the peer sent more than an answer"))
 		return
 	}
-	if !canPeek(c.raw) || c.isUnused() && isSecuredConn(c.raw) {
+	if !sock.CanPeek(c.raw) || c.isUnused() && sock.IsTLS(c.raw) {
 		// TLS may have a ticket to read before the first answer comes.
 		c.endWriteDeadline() // the call's
 		c.startWatching()

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/hashicorp/go-hclog"
+	"github.com/raftwire/raftwire/internal/sock"
 )
 
 // reception accepts connections and finds out, for each on a goroutine of its
@@ -90,10 +91,10 @@ func (r *reception) receive(conn net.Conn) {
 	v := &visitor{conn: conn}
 	oldest, ok := r.register(v)
 	if oldest != nil && r.dismiss(oldest, r.crowded) {
-		r.tasks.start(func() { closeRaw(oldest.conn) })
+		r.tasks.start(func() { sock.Close(oldest.conn) })
 	}
 	if !ok || !r.tasks.start(func() { r.attend(v) }) {
-		closeRaw(conn)
+		sock.Close(conn)
 	}
 }
 
@@ -131,7 +132,7 @@ func (r *reception) attend(v *visitor) {
 		err = layer.deliver(conn)
 	}
 	if err != nil {
-		closeRaw(v.conn)
+		sock.Close(v.conn)
 		r.report(v.conn, err)
 	}
 }
@@ -159,7 +160,7 @@ func (r *reception) leave(v *visitor) error {
 // sendAway closes v's connection, which ends sort, unless v has left.
 func (r *reception) sendAway(v *visitor, why error) {
 	if r.dismiss(v, why) {
-		closeRaw(v.conn)
+		sock.Close(v.conn)
 	}
 }
 

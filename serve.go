@@ -7,6 +7,8 @@ import (
 	"net"
 	"sync"
 	"time"
+
+	"github.com/raftwire/raftwire/internal/sock"
 )
 
 // shrinkAfter is how long an inbound connection is silent before it lets grown
@@ -55,7 +57,7 @@ func (n *NetworkTransport) accept(raw net.Conn, admit func(net.Conn) net.Conn) {
 	switch {
 	case place == nil:
 		n.refusals.counts[tooManyConns].Add(1)
-		closeRaw(raw)
+		sock.Close(raw)
 		return
 	case expelled != nil:
 		expelled.closeAside(why, func() {}) // its goroutine does the rest
@@ -67,7 +69,7 @@ func (n *NetworkTransport) accept(raw net.Conn, admit func(net.Conn) net.Conn) {
 		in.refused = n.add(in.conn, n.current())
 	}
 	if !n.tasks.start(in.run) {
-		closeRaw(raw)
+		sock.Close(raw)
 	}
 }
 
@@ -170,7 +172,7 @@ func isIdentified(raw net.Conn, stream StreamLayer) bool {
 		return true
 	}
 	layer, ok := stream.(*HandoffLayer)
-	return ok && layer.keyed && reread(raw) == raw // an unprefixed one has its byte back
+	return ok && layer.keyed && sock.Reread(raw) == raw // an unprefixed one has its byte back
 }
 
 // session serves one inbound connection. Its goroutine reads requests and
@@ -217,7 +219,7 @@ func newSession(n *NetworkTransport, c *conn, p *place) *session {
 }
 
 func (s *session) run() {
-	raiseUserTimeout(s.conn.raw, s.transport.timeout)
+	sock.RaiseUserTimeout(s.conn.raw, s.transport.timeout)
 	s.conn.in.SetBefore(s.beforeRead)
 	s.openDispatcher()
 	err := s.serve()
@@ -311,7 +313,7 @@ func (s *session) awaitRequest() error {
 // whose peer has shown a certificate that was verified. The layers of this package
 // have said so before. Others may leave the handshake to the first read.
 func isVerified(raw net.Conn) bool {
-	secured, ok := reread(raw).(tlsConn)
+	secured, ok := sock.Reread(raw).(sock.TLSConn)
 	return ok && len(secured.ConnectionState().VerifiedChains) > 0
 }
 
@@ -535,7 +537,7 @@ func (s *session) serveSnapshot(request *InstallSnapshotRequest) error {
 	if err := s.replies.send(rpcInstallSnapshot, answer); err != nil {
 		return err
 	}
-	closeWrite(s.conn.raw)
+	sock.CloseWrite(s.conn.raw)
 	if failure != nil {
 		return failure // which the consumer has answered to
 	}
@@ -544,7 +546,7 @@ func (s *session) serveSnapshot(request *InstallSnapshotRequest) error {
 
 func (s *session) newBody(request *InstallSnapshotRequest) *snapshotBody {
 	from := senderOf(s.conn, request)
-	raiseUserTimeout(s.conn.raw, s.transport.snapshotPatience(request.Size))
+	sock.RaiseUserTimeout(s.conn.raw, s.transport.snapshotPatience(request.Size))
 	return &snapshotBody{
 		conn:       s.conn,
 		othersWait: func() bool { return s.transport.waiting.others(from) },

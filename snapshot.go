@@ -4,12 +4,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"strings"
 	"sync"
 	"time"
 
 	"github.com/raftwire/raftwire/internal/errno"
+	"github.com/raftwire/raftwire/internal/sock"
 )
 
 // A snapshot travels as a request, the body, and an answer. Size is what the request
@@ -113,12 +113,12 @@ func (n *NetworkTransport) sendSnapshot(id ServerID, addr ServerAddress, start t
 	}
 	c.usedAt = start
 	defer n.discard(c, errors.New("snapshot sent"))
-	raiseUserTimeout(c.raw, n.snapshotPatience(args.Size))
-	limitWrites(c.raw, n.stallLimits.stall)
+	sock.RaiseUserTimeout(c.raw, n.snapshotPatience(args.Size))
+	sock.LimitWrites(c.raw, n.stallLimits.stall)
 	n.snapshotPace.enter()
 	defer n.snapshotPace.leave()
 	s := snapshotSender{conn: c, answered: make(chan struct{}), pacer: &n.snapshotPace, progress: newProgress(c, id, args.Size)}
-	s.clock = writeClock{conn: c, limits: n.stallLimits, resumes: !s.isSecured()}
+	s.clock = writeClock{conn: c, limits: n.stallLimits, resumes: !sock.IsTLS(c.raw)}
 	if err := c.send(deadline, rpcInstallSnapshot, n.newTime, args); err != nil {
 		return c.last, c.hangUp(err)
 	}
@@ -194,23 +194,13 @@ func (s *snapshotSender) sendBody(data io.Reader, size int64) {
 	sent, err := copyBody(data, size, s.write)
 	switch {
 	case err == nil && sent < size:
-		closeWrite(s.conn.raw)
+		sock.CloseWrite(s.conn.raw)
 	case err != nil && err != errSendingOver:
 		// Without half-closing, and with the last piece unsent: the peer must not
 		// take what it has for the whole.
 		s.failure = s.conn.close(err)
 	}
 	s.progress.end()
-}
-
-// closeWrite ends what the peer will read, if the connection can do that.
-func closeWrite(raw net.Conn) {
-	for ; raw != nil; raw = under(raw) {
-		if half, ok := raw.(interface{ CloseWrite() error }); ok {
-			_ = half.CloseWrite()
-			return
-		}
-	}
 }
 
 // copyBody gives what data yields to write, up to limit bytes, and returns how many
@@ -315,7 +305,7 @@ func (s *snapshotSender) judge(err error) error {
 		// still be read.
 		s.peerGone = true
 		return errSendingOver
-	case s.clock.isOver() || s.isSecured():
+	case s.clock.isOver() || sock.IsTLS(s.conn.raw):
 		return s.clock.errStalled()
 	}
 	return nil // it was a look at how much was written
@@ -324,15 +314,10 @@ func (s *snapshotSender) judge(err error) error {
 // atOnce is how much is written with one call. TLS does not go on where a deadline
 // has interrupted it, so there it is no more than a record.
 func (s *snapshotSender) atOnce() int64 {
-	if s.isSecured() {
+	if sock.IsTLS(s.conn.raw) {
 		return maxTLSRecord
 	}
 	return snapshotChunk
-}
-
-func (s *snapshotSender) isSecured() bool {
-	_, secured := s.conn.raw.(tlsConn)
-	return secured
 }
 
 // awaitTurn waits until some of n bytes may be sent, and returns how many, or until

@@ -15,6 +15,7 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 	"github.com/raftwire/raftwire/internal/errno"
+	"github.com/raftwire/raftwire/internal/sock"
 )
 
 var (
@@ -296,7 +297,7 @@ func (t *TCPStreamLayer) Accept() (c net.Conn, err error) {
 func (t *TCPStreamLayer) tuned(conn net.Conn) net.Conn {
 	if tcp, ok := conn.(*net.TCPConn); ok && tcp != nil {
 		_ = tcp.SetKeepAliveConfig(t.config.keepAlive())
-		setUserTimeout(tcp, t.config.userTimeout())
+		sock.SetUserTimeout(tcp, t.config.userTimeout())
 	}
 	return conn
 }

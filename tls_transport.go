@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/hashicorp/go-hclog"
+	"github.com/raftwire/raftwire/internal/sock"
 )
 
 const (
@@ -293,7 +294,7 @@ func (l *TLSStreamLayer) dial(ctx context.Context, address ServerAddress, protoc
 	if err != nil {
 		return nil, err
 	}
-	conn := tls.Client(&timedConn{Conn: raw}, config)
+	conn := tls.Client(&sock.TimedConn{Conn: raw}, config)
 	if err := l.dialHandshake(ctx, conn); err != nil {
 		_ = raw.Close()
 		return nil, fmt.Errorf("TLS handshake: %w", explainDialled(err))
@@ -355,12 +356,12 @@ type vouched struct {
 }
 
 // Close closes the connection without close_notify, which would wait for the peer.
-func (v *vouched) Close() error { closeRaw(v.secured); return nil }
+func (v *vouched) Close() error { sock.Close(v.secured); return nil }
 
 // acceptHandshake does the handshake for an inbound connection.
 func (l *TLSStreamLayer) acceptHandshake(raw net.Conn) (net.Conn, *HandoffLayer, error) {
 	material := l.identity.current()
-	conn := tls.Server(&timedConn{Conn: raw}, l.identity.serverConfig(material, remoteAddress(raw), l.protocols()))
+	conn := tls.Server(&sock.TimedConn{Conn: raw}, l.identity.serverConfig(material, remoteAddress(raw), l.protocols()))
 	if err := conn.Handshake(); err != nil {
 		lingerClose(raw)
 		return nil, nil, explainAccepted(remoteAddress(raw), err)

@@ -7,6 +7,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/raftwire/raftwire/internal/sock"
 )
 
 // Watching: a goroutine reads from a connection while nobody else does, to
@@ -81,7 +83,7 @@ func (c *conn) isSilent() bool {
 // pooled connection needs it.
 func (c *conn) peekSilent() bool {
 	if c.peek == nil {
-		c.peek = newPeek(c.raw)
+		c.peek = sock.NewPeek(c.raw)
 	}
 	return c.peek()
 }
@@ -115,7 +117,7 @@ const (
 	watchAfter = 50 * time.Millisecond
 
 	// watchLimit is how much of what a caller has sent ahead is read to find
-	// that it has closed. If there is more, the socket may know of it: see hasHungUp.
+	// that it has closed. If there is more, the socket may know of it: see sock.HasHungUp.
 	watchLimit = 16 << 10
 )
 
@@ -211,7 +213,7 @@ func (w *callerWatch) lend(wait uint64) {
 	case time.Now().Before(w.from):
 	case w.conn.watch == nil:
 		w.conn.startWatching()
-	case isClosed(w.conn.watch) && hasHungUp(w.conn.raw):
+	case isClosed(w.conn.watch) && sock.HasHungUp(w.conn.raw):
 		_ = w.conn.close(io.EOF)
 	}
 }

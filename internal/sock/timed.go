@@ -1,4 +1,4 @@
-package raftwire
+package sock
 
 import (
 	"net"
@@ -11,9 +11,9 @@ import (
 // over, and then a write of nothing but 30 bytes fails, and the connection with
 // it. With none at all, a peer that does not read could block a Read for ever.
 
-// timedConn is what a tls.Conn of this package is made of. It gives each write a
+// TimedConn is what a tls.Conn of this package is made of. It gives each write a
 // time limit of its own, unless a write deadline is set.
-type timedConn struct {
+type TimedConn struct {
 	net.Conn
 
 	mu    sync.Mutex    // protects following, and orders deadlines
@@ -22,15 +22,15 @@ type timedConn struct {
 }
 
 // NetConn returns the connection underneath, for the options of its socket.
-func (c *timedConn) NetConn() net.Conn { return c.Conn }
+func (c *TimedConn) NetConn() net.Conn { return c.Conn }
 
-func (c *timedConn) Write(p []byte) (int, error) {
+func (c *TimedConn) Write(p []byte) (int, error) {
 	c.begin()
 	return c.Conn.Write(p)
 }
 
 // begin sets the deadline of a write that has none.
-func (c *timedConn) begin() {
+func (c *TimedConn) begin() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if !c.isSet && c.limit > 0 {
@@ -41,7 +41,7 @@ func (c *timedConn) begin() {
 // SetWriteDeadline sets the deadline of writes under way and to come. With the
 // zero time those to come have the limit again, and one under way keeps what it
 // has.
-func (c *timedConn) SetWriteDeadline(t time.Time) error {
+func (c *TimedConn) SetWriteDeadline(t time.Time) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.isSet = !t.IsZero()
@@ -52,23 +52,23 @@ func (c *timedConn) SetWriteDeadline(t time.Time) error {
 }
 
 // SetDeadline sets both deadlines.
-func (c *timedConn) SetDeadline(t time.Time) error {
+func (c *TimedConn) SetDeadline(t time.Time) error {
 	if err := c.Conn.SetReadDeadline(t); err != nil {
 		return err
 	}
 	return c.SetWriteDeadline(t)
 }
 
-// limitWrites gives every timedConn under conn its limit, once it is known.
-func limitWrites(conn net.Conn, limit time.Duration) {
-	for ; conn != nil; conn = under(conn) {
-		if timed, ok := conn.(*timedConn); ok {
+// LimitWrites gives every TimedConn under conn its limit, once it is known.
+func LimitWrites(conn net.Conn, limit time.Duration) {
+	for ; conn != nil; conn = Under(conn) {
+		if timed, ok := conn.(*TimedConn); ok {
 			timed.setLimit(limit)
 		}
 	}
 }
 
-func (c *timedConn) setLimit(limit time.Duration) {
+func (c *TimedConn) setLimit(limit time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.limit = limit

@@ -1,11 +1,11 @@
 //go:build !(darwin || dragonfly || freebsd || linux || netbsd || openbsd)
 
-package raftwire
+package sock
 
 import "net"
 
 // Without MSG_DONTWAIT idle connections are watched by a goroutine; see watch.go.
 
-func canPeek(net.Conn) bool { return false }
+func CanPeek(net.Conn) bool { return false }
 
-func newPeek(net.Conn) func() bool { return func() bool { return true } }
+func NewPeek(net.Conn) func() bool { return func() bool { return true } }

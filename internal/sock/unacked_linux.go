@@ -1,4 +1,4 @@
-package raftwire
+package sock
 
 import (
 	"net"
@@ -6,9 +6,9 @@ import (
 	"unsafe"
 )
 
-// unackedBytes returns how many of the bytes that were written to conn's socket
+// UnackedBytes returns how many of the bytes that were written to conn's socket
 // its peer has not acknowledged. known is false if there is no socket.
-func unackedBytes(conn net.Conn) (count int64, known bool) {
+func UnackedBytes(conn net.Conn) (count int64, known bool) {
 	s := socket(conn)
 	if s == nil {
 		return 0, false

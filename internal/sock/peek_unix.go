@@ -1,6 +1,6 @@
 //go:build darwin || dragonfly || freebsd || linux || netbsd || openbsd
 
-package raftwire
+package sock
 
 import (
 	"crypto/tls"
@@ -8,9 +8,9 @@ import (
 	"syscall"
 )
 
-// canPeek reports whether a peek is enough: a wrapper of another make may have
+// CanPeek reports whether a peek is enough: a wrapper of another make may have
 // read more from its socket than it has given out.
-func canPeek(conn net.Conn) bool {
+func CanPeek(conn net.Conn) bool {
 	switch socket(conn).(type) {
 	case *net.TCPConn, *net.UnixConn:
 		return true
@@ -18,11 +18,11 @@ func canPeek(conn net.Conn) bool {
 	return false
 }
 
-// newPeek returns a function that reports whether conn's socket is open with
+// NewPeek returns a function that reports whether conn's socket is open with
 // nothing to read, or is not known. It does not block, and is used by one goroutine
 // at a time. Bytes that nobody asked for are as bad as an end of file: they could
 // only be taken for the next answer.
-func newPeek(conn net.Conn) (isSilent func() bool) {
+func NewPeek(conn net.Conn) (isSilent func() bool) {
 	s := socket(conn)
 	if s == nil {
 		return func() bool { return true }
@@ -50,9 +50,9 @@ func newPeek(conn net.Conn) (isSilent func() bool) {
 func socket(conn net.Conn) syscall.Conn {
 	for {
 		switch c := conn.(type) {
-		case *unreadConn:
+		case *UnreadConn:
 			conn = c.Conn
-		case *timedConn:
+		case *TimedConn:
 			conn = c.Conn
 		case *tls.Conn:
 			conn = c.NetConn()

@@ -1,4 +1,4 @@
-package raftwire
+package sock
 
 import (
 	"encoding/binary"
@@ -11,12 +11,12 @@ import (
 // tcpUserTimeout is TCP_USER_TIMEOUT, which package syscall lacks.
 const tcpUserTimeout = 0x12
 
-// raiseUserTimeout makes sure that the socket of a connection does not end what may
+// RaiseUserTimeout makes sure that the socket of a connection does not end what may
 // take limit: its user timeout is raised to that, and switched off if limit is 0,
 // which means no limit. The system counts a peer as dead that acknowledges
 // everything but reads nothing, so it cannot tell; the transport's own clocks do.
 // While it is on, the user timeout stands for the number of keep-alive probes, too.
-func raiseUserTimeout(conn net.Conn, limit time.Duration) {
+func RaiseUserTimeout(conn net.Conn, limit time.Duration) {
 	s := socket(conn)
 	if s == nil {
 		return
@@ -35,8 +35,8 @@ func raiseUserTimeout(conn net.Conn, limit time.Duration) {
 	})
 }
 
-// setUserTimeout limits how long bytes may stay unacknowledged, see tcp(7).
-func setUserTimeout(conn *net.TCPConn, timeout time.Duration) {
+// SetUserTimeout limits how long bytes may stay unacknowledged, see tcp(7).
+func SetUserTimeout(conn *net.TCPConn, timeout time.Duration) {
 	raw, err := conn.SyscallConn()
 	if err != nil || timeout < 0 {
 		return
@@ -53,9 +53,9 @@ const (
 	tcpCloseWait = 8 // the peer has ended its side
 )
 
-// hasHungUp reports whether the peer of a TCP connection has gone, whatever is
+// HasHungUp reports whether the peer of a TCP connection has gone, whatever is
 // still to be read before that.
-func hasHungUp(conn net.Conn) (gone bool) {
+func HasHungUp(conn net.Conn) (gone bool) {
 	s := socket(conn)
 	if s == nil {
 		return false

@@ -1,0 +1,85 @@
+// Package sock knows what lies under a net.Conn: its socket, TLS, and the two
+// wrappers that raftwire puts around connections.
+package sock
+
+import (
+	"crypto/tls"
+	"net"
+)
+
+// IsTLS reports whether a connection is a *tls.Conn, or has one embedded.
+func IsTLS(raw net.Conn) bool {
+	_, secured := raw.(TLSConn)
+	return secured
+}
+
+// Under returns what a connection is made of, if it is TLS or of this package, or
+// else nil.
+func Under(conn net.Conn) net.Conn {
+	switch c := conn.(type) {
+	case *UnreadConn:
+		return c.Conn
+	case *TimedConn:
+		return c.Conn
+	case TLSConn:
+		return c.NetConn()
+	}
+	return nil
+}
+
+// TLSConn is a *tls.Conn, or what has one embedded.
+type TLSConn interface {
+	NetConn() net.Conn
+	ConnectionState() tls.ConnectionState
+}
+
+// Close closes a connection, and its TLS without close_notify: that would be
+// written first, for which five seconds are allowed to a peer that does not
+// read. Nothing is missed: where a message ends is not told by the connection's
+// end.
+func Close(raw net.Conn) {
+	if inner := Under(raw); inner != nil {
+		Close(inner)
+	}
+	_ = raw.Close()
+}
+
+// CloseWrite ends what the peer will read, if the connection can do that.
+func CloseWrite(raw net.Conn) {
+	for ; raw != nil; raw = Under(raw) {
+		if half, ok := raw.(interface{ CloseWrite() error }); ok {
+			_ = half.CloseWrite()
+			return
+		}
+	}
+}
+
+// UnreadConn gives a byte back that was read.
+type UnreadConn struct {
+	net.Conn
+	byte   byte
+	unread bool // owned by the reader
+}
+
+// Unread returns conn with a byte given back that was read from it.
+func Unread(conn net.Conn, b byte) net.Conn { return &UnreadConn{conn, b, true} }
+
+// Read returns the byte on its own, the first time.
+func (c *UnreadConn) Read(p []byte) (int, error) {
+	if !c.unread || len(p) == 0 {
+		return c.Conn.Read(p)
+	}
+	p[0], c.unread = c.byte, false
+	return 1, nil
+}
+
+// NetConn returns the connection underneath, for the options of its socket.
+func (c *UnreadConn) NetConn() net.Conn { return c.Conn }
+
+// Reread returns the connection that a byte was given back to, or raw itself.
+func Reread(raw net.Conn) net.Conn {
+	if returned, ok := raw.(*UnreadConn); ok {
+		return returned.Conn
+	}
+	return raw
+}
