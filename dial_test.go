@@ -351,7 +351,7 @@ func TestDial_IsToldOnceWithItsOwnTime(t *testing.T) {
 		serve(t, listen(t, network, "b"), accept)
 		requireTimeout(t, appendOnce(a, "b"))
 		pass(testTimeout)
-		require.Equal(t, []raftwire.DialEvent{{Peer: "b", Took: slow.takes}}, seen.dialed)
+		require.Equal(t, []raftwire.DialEvent{{ID: "b", Peer: "b", Took: slow.takes}}, seen.dialed)
 		require.Equal(t, 1, a.Stats().Peers[0].Idle)
 	})
 }
