@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/hashicorp/go-hclog"
+	"github.com/raftwire/raftwire/internal/logs"
 )
 
 // addressFor is how long an answer of the ServerAddressProvider is used. For as
@@ -29,7 +30,7 @@ type addressBook struct {
 	tasks      *tasks
 	left       func(ServerAddress) // is told of addresses that a server has left
 
-	limit logLimit
+	limit logs.Limit
 
 	mu      sync.Mutex // protects following
 	entries map[ServerID]*addressEntry
@@ -243,8 +244,8 @@ func (b *addressBook) note(e *addressEntry, addr ServerAddress, err error) (befo
 // warn says that a call goes to an address that the provider has not confirmed:
 // it may be another server's by now.
 func (b *addressBook) warn(id ServerID, target ServerAddress, err error) {
-	if skipped, due := b.limit.due(topic{detail: string(id)}, time.Now()); due {
-		b.logger.Warn("unable to get address for server, using fallback address", withSimilar(skipped, keyID, id, keyPeer, target, keyError, err)...)
+	if skipped, due := b.limit.Due(logs.Topic{Detail: string(id)}, time.Now()); due {
+		b.logger.Warn("unable to get address for server, using fallback address", logs.WithSimilar(skipped, keyID, id, keyPeer, target, keyError, err)...)
 	}
 }
 

@@ -78,7 +78,7 @@ func logArguments(call *ast.CallExpr) (arguments []ast.Expr, logs bool) {
 	if call.Ellipsis.IsValid() {
 		return nil, false
 	}
-	if lastName(call.Fun) == "withSimilar" {
+	if lastName(call.Fun) == "WithSimilar" {
 		return call.Args[1:], true
 	}
 	method, ok := call.Fun.(*ast.SelectorExpr)

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/hashicorp/go-hclog"
+	"github.com/raftwire/raftwire/internal/sniff"
 	"github.com/raftwire/raftwire/internal/sock"
 )
 
@@ -309,7 +310,7 @@ func (m *Mux) clash(key MuxKey, others []MuxKey) error {
 		}
 	case key.kind == keyFirstByte && key.first < byte(rpcKinds) && taken(Unprefixed()):
 		return fmt.Errorf("%v could not be told from %v, which is taken: use bytes from %d on", key, Unprefixed(), rpcKinds)
-	case key == FirstByte(tlsHandshake) && m.tls != nil:
+	case key == FirstByte(sniff.TLSHandshake) && m.tls != nil:
 		return fmt.Errorf("%v could not be told from TLS: use another", key)
 	}
 	return nil
@@ -368,7 +369,7 @@ func (m *Mux) sort(conn net.Conn) (net.Conn, *HandoffLayer, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	if first == tlsHandshake && m.tls != nil {
+	if first == sniff.TLSHandshake && m.tls != nil {
 		return m.sortTLS(tls.Server(&sock.TimedConn{Conn: sock.Unread(conn, first)}, m.serverTLS()))
 	}
 	return m.sortFirst(conn, first)
@@ -428,7 +429,7 @@ func (m *Mux) sortFirst(conn net.Conn, first byte) (net.Conn, *HandoffLayer, err
 // strangeByte says what a connection looks like that begins with the key of no
 // layer.
 func strangeByte(first byte) error {
-	guess := foreignProtocol(first)
+	guess := sniff.Request(first)
 	if first < byte(rpcKinds) {
 		guess = "a Raft peer that sends no prefix (Unprefixed would accept it)"
 	}

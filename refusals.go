@@ -3,15 +3,12 @@ package raftwire
 import (
 	"errors"
 	"io"
-	"maps"
-	"slices"
 	"strings"
-	"sync"
 	"sync/atomic"
-	"time"
 
 	"github.com/hashicorp/go-hclog"
 	"github.com/raftwire/raftwire/internal/errno"
+	"github.com/raftwire/raftwire/internal/logs"
 	"github.com/raftwire/raftwire/internal/msgpack"
 )
 
@@ -123,14 +120,14 @@ func (n *NetworkTransport) logEnd(c *conn, err error) {
 
 // logWrongAnswer says that the consumer answered a peer with a wrong type.
 func (n *NetworkTransport) logWrongAnswer(peer ServerAddress, err error) {
-	n.refusals.limit.log(n.logger, hclog.Error, topic{detail: err.Error()}, "wrong answer", keyPeer, peer, keyError, err)
+	n.refusals.limit.Log(n.logger, hclog.Error, logs.Topic{Detail: err.Error()}, "wrong answer", keyPeer, peer, keyError, err)
 }
 
 // refusals counts and logs how inbound connections end. The zero value is
 // ready for use.
 type refusals struct {
 	counts [reasons]atomic.Uint64
-	limit  logLimit
+	limit  logs.Limit
 	hook   func(RefusalEvent) // or nil
 }
 
@@ -156,7 +153,7 @@ func (r *refusals) report(logger hclog.Logger, peer ServerAddress, err error, go
 	}
 	r.count(why, peer, err)
 	level, about := news(why, err, gone)
-	r.limit.log(logger, level, about, text, keyPeer, peer, keyError, err)
+	r.limit.Log(logger, level, about, text, keyPeer, peer, keyError, err)
 }
 
 func (r *refusals) count(why reason, peer ServerAddress, err error) {
@@ -169,26 +166,26 @@ func (r *refusals) count(why reason, peer ServerAddress, err error) {
 // news returns how much the end of a connection matters, and what log lines
 // about such ends have in common. That a peer goes, or is cut off, is everyday
 // life.
-func news(why reason, err error, gone bool) (hclog.Level, topic) {
+func news(why reason, err error, gone bool) (hclog.Level, logs.Topic) {
 	var secure *handshakeError
 	var own *refusal
 	switch {
 	case errors.As(err, &secure):
-		return hclog.Warn, topic{why, secure.class, secure.host}
+		return hclog.Warn, logs.Topic{Kind: why.String(), Detail: secure.class, Member: secure.host}
 	case why == foreign:
-		return hclog.Warn, topic{reason: why, detail: likeness(err)}
+		return hclog.Warn, logs.Topic{Kind: why.String(), Detail: likeness(err)}
 	case err == errSilent: // it may be a peer's
-		return hclog.Info, topic{reason: why}
+		return hclog.Info, logs.Topic{Kind: why.String()}
 	case errors.As(err, &own):
-		return hclog.Warn, topic{reason: why, detail: own.detail}
+		return hclog.Warn, logs.Topic{Kind: why.String(), Detail: own.detail}
 	case why != notRefused:
-		return hclog.Warn, topic{reason: why}
+		return hclog.Warn, logs.Topic{Kind: why.String()}
 	case gone:
-		return hclog.Debug, topic{reason: why, detail: "gone"}
+		return hclog.Debug, logs.Topic{Kind: why.String(), Detail: "gone"}
 	case isCut(err):
-		return hclog.Info, topic{reason: why, detail: "cut"}
+		return hclog.Info, logs.Topic{Kind: why.String(), Detail: "cut"}
 	}
-	return hclog.Warn, topic{reason: why}
+	return hclog.Warn, logs.Topic{Kind: why.String()}
 }
 
 // likeness returns what the error says that something foreign looks like, or
@@ -201,119 +198,4 @@ func likeness(err error) string {
 // isCut reports whether a connection was cut off, by its peer or on the way.
 func isCut(err error) bool {
 	return errno.IsCut(err) || errno.IsUnreachable(err) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, errBodyUnread)
-}
-
-const (
-	// The pause between log lines about one topic doubles from the one to the
-	// other while there is something to say.
-	minLogPause = time.Minute
-	maxLogPause = time.Hour
-)
-
-// maxTopics is how many topics are told apart: the detail of some is an error's
-// text, or the ID of a server.
-const maxTopics = 256
-
-// maxMembers is how many members of a topic get a line each in one pause. It is
-// enough for the peers of a cluster that are misconfigured alike, and a crowd does
-// not fill the log.
-const maxMembers = 8
-
-// topic is what log lines have in common, and whom one of them is about.
-type topic struct {
-	reason reason
-	detail string
-	member string // a host, for example; or ""
-}
-
-// logLimit thins out log lines. The zero value is ready for use.
-type logLimit struct {
-	mu     sync.Mutex // protects following
-	topics map[topic]*logPause
-}
-
-// logPause is the time after a line in which those like it are left out, but for
-// the first about other members.
-type logPause struct {
-	from    time.Time // when the line was written
-	length  time.Duration
-	skipped int      // lines since the last one
-	members []string // that have had theirs
-}
-
-// log writes a line about t, at level debug if it is not due.
-func (l *logLimit) log(logger hclog.Logger, level hclog.Level, t topic, text string, args ...any) {
-	skipped, due := l.due(t, time.Now())
-	if !due {
-		level = hclog.Debug
-	}
-	logger.Log(level, text, withSimilar(skipped, args...)...)
-}
-
-// withSimilar adds how many lines were left out since the last one, if any, to
-// the arguments of a line.
-func withSimilar(skipped int, args ...any) []any {
-	if skipped > 0 {
-		args = append(args, keySimilar, skipped)
-	}
-	return args
-}
-
-// due reports whether a line about t may be written now, and how many were not
-// since the last one.
-func (l *logLimit) due(t topic, now time.Time) (skipped int, due bool) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	p := l.pause(t, now)
-	if !p.end(now) && !p.admits(t.member) {
-		p.skipped++
-		return 0, false
-	}
-	p.members = append(p.members, t.member)
-	skipped, p.skipped = p.skipped, 0
-	return skipped, true
-}
-
-// pause returns that of t's topic, whoever its member is. mu is held.
-func (l *logLimit) pause(t topic, now time.Time) *logPause {
-	t.member = ""
-	if l.topics[t] == nil && len(l.topics) >= maxTopics {
-		l.forget(now)
-		if len(l.topics) >= maxTopics {
-			t.detail = ""
-		}
-	}
-	p := l.topics[t]
-	if p == nil {
-		if l.topics == nil {
-			l.topics = make(map[topic]*logPause)
-		}
-		p = new(logPause)
-		l.topics[t] = p
-	}
-	return p
-}
-
-// forget makes room: what is due may as well be said as if it were new.
-// mu is held.
-func (l *logLimit) forget(now time.Time) {
-	maps.DeleteFunc(l.topics, func(_ topic, p *logPause) bool { return now.Sub(p.from) >= p.length })
-}
-
-// end begins the next pause if this one is over.
-func (p *logPause) end(now time.Time) (over bool) {
-	since := now.Sub(p.from)
-	if since < p.length {
-		return false
-	}
-	if since > 2*maxLogPause {
-		p.length = 0 // it is news again
-	}
-	*p = logPause{from: now, length: min(max(2*p.length, minLogPause), maxLogPause), skipped: p.skipped}
-	return true
-}
-
-// admits reports whether a member gets a line before the pause is over.
-func (p *logPause) admits(member string) bool {
-	return len(p.members) < maxMembers && !slices.Contains(p.members, member)
 }

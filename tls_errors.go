@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/raftwire/raftwire/internal/errno"
+	"github.com/raftwire/raftwire/internal/sniff"
 )
 
 // handshakeError says why an inbound connection was refused. Its text may quote
@@ -63,7 +64,7 @@ func isGone(err error) bool {
 
 // guessForeign says what a connection looks like that does not begin with TLS.
 func guessForeign(first byte) string {
-	guess := foreignProtocol(first)
+	guess := sniff.Request(first)
 	if first < byte(rpcKinds) {
 		guess = "a Raft peer without TLS"
 	}
@@ -75,7 +76,7 @@ func guessForeign(first byte) string {
 
 // guessAnswer says what the other end looks like whose answer is not TLS.
 func guessAnswer(first byte) string {
-	if guess := foreignAnswer(first); guess != "" {
+	if guess := sniff.Answer(first); guess != "" {
 		return "it looks like " + guess
 	}
 	return fmt.Sprintf("its answer begins with byte %#x", first)

@@ -14,6 +14,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/raftwire/raftwire/internal/logs"
 )
 
 // tlsMaterial is what a node shows to its peers, and verifies them by.
@@ -31,9 +33,9 @@ type tlsLoader struct {
 	material atomic.Pointer[tlsMaterial] // in use
 	done     chan struct{}               // closed by close
 
-	slow logLimit // of lines about loads that take long
+	slow logs.Limit // of lines about loads that take long
 
-	failed *logLimit // of lines about loads that fail; owned by the load under way
+	failed *logs.Limit // of lines about loads that fail; owned by the load under way
 
 	mu        sync.Mutex // protects following
 	underWay  *tlsLoad   // or nil
@@ -56,7 +58,7 @@ type tlsLoad struct {
 // start loads for the first time, and looks for something new each
 // ReloadInterval from then on.
 func (l *tlsLoader) start(config *TLSConfig) error {
-	l.config, l.done, l.failed = config, make(chan struct{}), new(logLimit)
+	l.config, l.done, l.failed = config, make(chan struct{}), new(logs.Limit)
 	material, err := config.load()
 	if err != nil {
 		return err
@@ -159,7 +161,7 @@ func (l *tlsLoader) end(load *tlsLoad, material *tlsMaterial, err error) {
 		l.use(material)
 	}
 	if err == nil {
-		l.failed = new(logLimit) // the next failure is news
+		l.failed = new(logs.Limit) // the next failure is news
 	}
 	load.err = err
 	l.mu.Lock()
@@ -172,10 +174,10 @@ func (l *tlsLoader) end(load *tlsLoad, material *tlsMaterial, err error) {
 	}
 }
 
-// tellFailure tells of a failure at once, and ever more rarely while it lasts.
+// tellFailure tells of a failure at once, and now and then while it lasts.
 func (l *tlsLoader) tellFailure(err error) {
-	if skipped, due := l.failed.due(topic{member: err.Error()}, time.Now()); due {
-		l.config.Logger.Error("cannot reload TLS certificates, going on with those in use", withSimilar(skipped, keyError, err)...)
+	if skipped, due := l.failed.Due(logs.Topic{}, time.Now()); due {
+		l.config.Logger.Error("cannot reload TLS certificates, going on with those in use", logs.WithSimilar(skipped, keyError, err)...)
 	}
 }
 
@@ -196,13 +198,13 @@ func (l *tlsLoader) alarm(load *tlsLoad) {
 	if !l.isUnderWay(load) {
 		return
 	}
-	if skipped, due := l.slow.due(topic{}, time.Now()); due {
-		l.config.Logger.Warn("cannot look for new TLS certificates, going on with those in use", withSimilar(skipped, keyError, l.errSlow(load.begun))...)
+	if skipped, due := l.slow.Due(logs.Topic{}, time.Now()); due {
+		l.config.Logger.Warn("cannot look for new TLS certificates, going on with those in use", logs.WithSimilar(skipped, keyError, l.errSlow(load.begun))...)
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.underWay == load && !l.closed {
-		l.nextAlarm.Reset(minLogPause)
+		l.nextAlarm.Reset(time.Minute)
 	}
 }
 

@@ -76,7 +76,7 @@ type TLSConfig struct {
 	// constructor to Close. What has changed is used by the handshakes that begin
 	// afterwards; connections that stand are not touched. If the files cannot be
 	// read or used, what is in use stays in use, and the log says why: at once, and
-	// ever more rarely while it lasts. 0 means one second; negative means that only
+	// every five minutes while it lasts. 0 means one second; negative means that only
 	// [TLSStreamLayer.Reload] reads them again.
 	ReloadInterval time.Duration
 

@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/raftwire/raftwire/internal/msgpack"
+	"github.com/raftwire/raftwire/internal/sniff"
 )
 
 // Framing. A request is one byte that says its kind, then the request; after
@@ -239,7 +240,7 @@ func explainAnswer(err error, consumed int64) error {
 	if consumed != 1 || !errors.As(err, &message) {
 		return err
 	}
-	if guess := foreignAnswer(message.Found); guess != "" {
+	if guess := sniff.Answer(message.Found); guess != "" {
 		return fmt.Errorf("this is no Raft peer's answer: it looks like %s", guess)
 	}
 	return fmt.Errorf("this is no Raft peer's answer: %w", err)
@@ -394,46 +395,8 @@ func unknownKind(kind rpcKind) error { return &unknownKindError{kind} }
 
 func (e *unknownKindError) Error() string {
 	text := fmt.Sprintf("unknown rpc type %d", uint8(e.kind))
-	if guess := foreignProtocol(byte(e.kind)); guess != "" {
+	if guess := sniff.Request(byte(e.kind)); guess != "" {
 		text += ": this looks like " + guess + ", not like a Raft peer"
 	}
 	return text
-}
-
-// How TLS begins, and how it says no: ContentTypes of RFC 8446 §5.1.
-const (
-	tlsHandshake = 0x16
-	tlsAlert     = 0x15
-)
-
-// foreignAnswer names what the first byte looks like that comes back on a
-// connection that was dialled, or "".
-func foreignAnswer(first byte) string {
-	switch first {
-	case 'H':
-		return "an HTTP response"
-	case 'S':
-		return "an SSH server" // RFC 4253 §4.2
-	case tlsAlert:
-		return "a TLS alert"
-	}
-	return ""
-}
-
-// foreignProtocol names what the first byte looks like of a connection that was
-// accepted, or "".
-func foreignProtocol(first byte) string {
-	switch first {
-	case 'G', 'H', 'D', 'O', 'C', 'T':
-		return "an HTTP request" // GET, HEAD, DELETE, OPTIONS, CONNECT, TRACE
-	case 'P':
-		return "a PROXY header of a load balancer, or an HTTP request" // or POST, PUT, PATCH, PRI
-	case '\r':
-		return "a PROXY header of a load balancer" // version 2 begins with \r\n\r\n
-	case tlsHandshake:
-		return "a TLS handshake"
-	case 'S':
-		return "an SSH client" // RFC 4253 §4.2
-	}
-	return ""
 }
