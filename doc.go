@@ -1,22 +1,24 @@
 // Package raftwire is the network layer of a Raft implementation: it carries
 // the requests of a Raft core to its peers, and theirs to it. Names, meanings
-// and the bytes on the wire are those of hashicorp/raft's transports; the
-// README lists what differs on purpose.
+// and the bytes on the wire are those of hashicorp/raft's transports;
+// docs/differences.md lists what differs on purpose.
 //
 // # Use
 //
-// A [NetworkTransport] runs over a [StreamLayer]; for TCP there is one ready:
+// A [NetworkTransport] runs over a [StreamLayer]. For TCP there is a constructor:
 //
 //	transport, err := raftwire.NewTCPTransport("10.0.0.1:8300", nil, 3, 10*time.Second, os.Stderr)
 //	...
 //	defer transport.Close()
+//
+// Plain TCP authenticates nobody: whoever reaches the port can send requests.
 //
 // Requests go out by calls that block for the answer, or through a pipeline:
 //
 //	err = transport.AppendEntries("node-2", "10.0.0.2:8300", request, &response)
 //	pipeline, err := transport.AppendEntriesPipeline("node-2", "10.0.0.2:8300")
 //
-// Requests come in on a channel, and each wants one answer:
+// Requests come in on a channel. Answer each of them once:
 //
 //	rpc := <-transport.Consumer()
 //	switch command := rpc.Command.(type) {
@@ -25,126 +27,150 @@
 //	...
 //	}
 //
-// With TLS, peers show each other certificates and verify them; for more than
-// files and a name, see [TLSConfig]:
+// With TLS, peers show each other certificates and verify them; see [TLSConfig]:
 //
 //	security := raftwire.TLSConfig{
 //		CertFile: "node.pem", KeyFile: "node.key", CAFile: "ca.pem",
-//		ServerName: "server.dc1.consul", // who is a peer
+//		ServerName: "server.dc1.consul", // every peer has this name
 //	}
 //	transport, err := raftwire.NewTLSTransport("10.0.0.1:8300", nil, security, config)
 //
-// A [Mux] shares one port between groups, and with other services, with a
-// [TLSStreamLayer] under it or over one of its layers; a [HandoffLayer] takes
-// connections that a program accepts itself.
+// Other ways to connect:
+//
+//   - [NewTCPStreamLayer] has host names, Unix sockets and a dial hook.
+//   - A [Mux] shares one port between groups, and with other services. Put a
+//     [TLSStreamLayer] under it or over one of its layers.
+//   - A [HandoffLayer] takes connections that a program accepts itself.
 //
 // Programs built on hashicorp/raft use package hashicorpraft, a module of its
-// own, which gives these transports that library's types. For tests there are
-// [InmemTransport], and [InmemNetwork] for a cluster of them that can be cut into
-// parts; package faultnet, a network in memory for a [NetworkTransport], whose
-// faults are switched on and off; and package transporttest, which checks that a
+// own. It gives these transports that library's types.
+//
+// For tests there are [InmemTransport], and [InmemNetwork] for a cluster of them
+// with partitions, latency and loss. Package faultnet is a network in memory with
+// faults, for a [NetworkTransport]. Package transporttest checks that a
 // [Transport] keeps its contract.
 //
 // # The life of a request
 //
-//	step        where                           what happens
-//	call        net_transport.go                AppendEntries and its siblings are thin over one call
-//	connection  addresses.go, pool.go           where to; an idle one that is alive, or else one is dialled
-//	encode      conn.go, wire.go, codec.go      kind and body are appended to the connection's output; one write
-//	travel      tcp_, tls_transport.go          or any other StreamLayer
-//	decode      serve.go, wire.go, codec.go     read the kind, then the body into a fresh command
-//	dispatch    serve.go, internal/dispatch     to the heartbeat handler or to Consumer
-//	answer      replies.go, wire.go, conn.go    wait for it; error text and response are queued, and written before the next wait
-//	receive     conn.go, wire.go                parse into resp; the connection goes back to the pool, or is closed
-//	pipelined   pipeline.go                     AppendEntries returns a future; decodeResponses settles them in order
-//	snapshot    snapshot.go                     on a connection of its own: the request, the body, one answer
-//	in memory   inmem_*.go                      no bytes: commands and answers are copied; the same pipeline
+//   - The transport looks up the address, if there is a [ServerAddressProvider].
+//   - It takes an idle connection to the address, and checks that it is alive; or
+//     it dials. A dial that takes longer than the call continues, and its
+//     connection serves the next call.
+//   - It writes the request. If an idle connection turns out to be lost, it sends
+//     the request once more, on a new connection. It does so only before any byte
+//     of an answer, never after a timeout, and never with a snapshot.
+//   - The receiver decodes the request into a fresh command. A bare heartbeat goes
+//     to the heartbeat handler, everything else to Consumer.
+//   - The receiver sends answers in the order of the requests.
+//   - The sender decodes the answer into resp, and keeps the connection.
 //
-// # Goroutines
+// A pipeline has a connection of its own. AppendEntries returns a future at once,
+// until the window is full (MaxRPCsInFlight). Futures settle in order, and arrive
+// on the pipeline's Consumer.
 //
-// A transport owns the goroutines that work for it, and Close waits for them.
-// Most exist only while there is something to do:
+// A snapshot has a connection of its own too: the request, the body, one answer.
+// The body is what the reader yields, up to Size bytes. After a shorter body the
+// sender closes its side, and a receiver that waits for the rest gets
+// io.ErrUnexpectedEOF. If the receiver answers early, the sender stops.
 //
-//	goroutine                    one for                                          ends with
-//	listen                       a NetworkTransport                               Close
-//	session.run                  an inbound connection                            the connection
-//	replies.sendAll              answers, while the session goes on to the        the last one that is owed
-//	                             next request
-//	addressBook.ask              a server whose address is being looked up        the provider's answer
-//	pipeline.decodeResponses     a pipeline                                       its connection
-//	pipeline.deliver             settled futures that nobody has taken yet        the last one taken, or the pipeline's Close
-//	conn.flushQueued             output left behind while its sender went on      nothing more being queued
-//	conn.watchPeer               an idle connection, where the system cannot      its next use
-//	                             say whether the peer is still there
-//	conn.watchPeer               a request that waits long for the core, to       its answer
-//	                             see whether the caller is still there
-//	snapshotSender.awaitAnswer   a snapshot being sent                            the answer
-//	reception.accept             a Mux or a TLSStreamLayer                        its Close
-//	reception.attend             a connection that has not said yet for which     its saying so, or MuxConfig.Timeout
-//	                             layer of a Mux it is
-//	reception.attend             an inbound TLS handshake                         its end, or HandshakeTimeout
-//	pipeLink.serve               a pipeline in memory, at the receiver            the pipeline
-//	inmemSnapshot.deliver        a snapshot in memory, at the sender              the answer
+// # What blocks, and for how long
 //
-// Close waits no longer than a second for a heartbeat handler, an address
-// provider or an Accept that does not return, and then reports it. It does not
-// wait for a dial by a StreamLayer without DialContext, whose goroutine ends
-// when Dial returns, nor for functions of timers, which end what has taken too
-// long.
+//   - A call blocks for at most Timeout, from dialling to its answer. A request of
+//     more than 1 MiB has Timeout for each step of progress, and 10 times Timeout
+//     in total. With a Timeout of 0 only an answer, the loss of the connection,
+//     ClosePeer or Close ends a call.
+//   - InstallSnapshot is bounded by progress (SnapshotStallTimeout), and then by
+//     RestoreTimeout while the follower restores. Nothing ends a Read of data.
+//   - AppendEntries of a pipeline blocks while the window is full, for at most
+//     Timeout, even if nobody reads the pipeline's Consumer.
+//   - Close ends calls under way, and waits for goroutines. It waits for at most a
+//     second for one that runs your code and does not return, and then reports it.
+//     It does not wait for a Dial or an Accept that does not return.
+//   - CloseStreams ends every connection and blocks for 5 ms. The transport
+//     continues with new connections.
+//   - A heartbeat handler runs on the goroutine of the connection (in memory, of
+//     the call). It must not block.
+//   - Hooks, loggers and providers that block delay the connection or call that
+//     they are about, and Close for at most a second. They delay no other peer.
+//   - The transport does not recover a panic in your code. On a goroutine of the
+//     transport it ends the process.
 //
 // # Guarantees
 //
-//   - A call ends within Timeout, which covers dialling and waiting for the
-//     answer; a snapshot is bounded by its progress instead, and the follower's
-//     restore by RestoreTimeout. With a Timeout of 0 nothing but an answer, the
-//     loss of the connection or Close ends a call.
-//   - Every future of a pipeline settles once, in the order of sending, whatever
-//     happens to the connection. Sending on a pipeline ends within Timeout, even
-//     if nobody reads its Consumer any more. What was sent before a pipeline is
-//     closed is delivered. No Consumer is ever closed.
-//   - A request is sent a second time only if an idle connection turns out to
-//     have been lost: it failed before any byte of an answer came, and not by a
-//     timeout. A snapshot is never sent twice.
+//   - Every future settles once, in the order of sending. What was sent before a
+//     pipeline is closed is delivered. No Consumer is ever closed.
 //   - A call that fails leaves resp zero, unless the peer answered with an error
-//     and a response; a future that fails always does. Nothing is written to
-//     resp after the call has returned, or the future has settled.
-//   - What arrives is a command only at the boundary of a message: the rest of a
-//     snapshot that was not read, or bytes that nobody asked for, end the
-//     connection. Answers have no identifiers, so of a second one that is known
-//     only until the next request is sent.
-//   - Memory follows the bytes that arrive, not a length that is declared; only a
-//     peer that has sent a byte string of that length before, up to 4 MiB, gets
-//     its memory at once. A message that would take more than three times its
-//     bytes plus 64 KiB is refused. No nil entry and no negative Size reaches a core.
-//   - A peer may be silent between messages for as long as it likes; inside a
-//     message it has to make progress within Timeout, inside a snapshot within
-//     SnapshotStallTimeout, or Timeout if another peer needs the core; and the
-//     first byte of a connection has to come within FirstByteTimeout.
-//   - Inbound connections are limited, in total and for each host, but those that
-//     never brought a request make room for others. What is refused is counted,
-//     see [Refusals], and logged, though not each time.
-//   - Over a [TLSStreamLayer], nothing is exchanged with a peer whose certificate
-//     was not verified by the CAs, the names and the rules that were in force
-//     when the connection was made.
-//   - Once Close has returned, nothing more is handed to Consumer, and every call
-//     returns [ErrTransportShutdown], but for a transport whose configuration made
-//     no sense, and a pipeline that had failed before: they return why. CloseStreams
-//     ends every connection, and the transport goes on with new ones.
+//     and a response. A future that fails always has a zero response. Nothing is
+//     written to resp after the call has returned or the future has settled.
+//   - Only the boundary of a message begins a command. Unread snapshot bytes and
+//     surplus bytes end the connection. A second answer that arrives before the
+//     next request ends it too; later, nothing in the protocol tells them apart.
+//   - No nil entry and no negative Size reaches a core. A nil request or response
+//     is an error.
+//   - Over a [TLSStreamLayer], nothing is exchanged with a peer before its
+//     certificate was verified.
+//   - Once Close has returned, nothing more is delivered to Consumer.
 //
-// Errors answer a caller's question. A [*RemoteError] is the peer's answer; its
-// text is the peer's. An [*OpError] names the request that failed on the way,
-// the peer and the cause; a timeout is one that is a net.Error and matches
-// os.ErrDeadlineExceeded. The three sentinels are returned unwrapped.
+// # Ownership
+//
+//   - args stay the caller's. The transport reads them during the call, and
+//     neither changes nor keeps them. In a pipeline, args and resp belong to it
+//     until the future has settled. Do not change entries earlier: large ones are
+//     written from where they lie.
+//   - A Command belongs to whoever receives it, and shares nothing with the sender.
+//     Entries of less than 1 KiB share memory with their neighbours: if you keep
+//     one, you keep about 4 KiB of others. Larger ones have memory of their own.
+//     NoSharedEntries gives it to all.
+//   - A snapshot's Reader belongs to the receiver until it answers. The data of
+//     InstallSnapshot belongs to the call until it returns.
+//   - A StreamLayer belongs to its transport, whose Close closes it. A
+//     configuration is copied.
+//   - [Dispatcher] and [PipelineSink] are for adapters, and have rules of their own.
+//
+// # Errors
+//
+//   - A [*RemoteError] is the peer's answer, with the peer's text. The request
+//     arrived.
+//   - An [*OpError] names the request, the peer and the cause. Unless the request
+//     was refused here or dialling failed, the peer may have got it.
+//   - A timeout is a net.Error and matches os.ErrDeadlineExceeded. Compare with
+//     errors.Is, not by text.
+//   - [ErrTransportShutdown], [ErrPipelineShutdown] and
+//     [ErrPipelineReplicationNotSupported] are returned unwrapped. [ErrClosePeer]
+//     is a cause: use errors.Is.
+//   - Calls on a transport whose configuration made no sense return what is wrong
+//     with it.
+//
+// # Limits
+//
+//   - Inbound connections: MaxConns (2,048) and MaxConnsPerHost (512). At a limit,
+//     the oldest unidentified connection is evicted. A connection is identified
+//     once it has sent a whole request, or shown a verified certificate or the key
+//     of a Mux.
+//   - An unidentified connection must send its first byte within FirstByteTimeout
+//     (a minute). Others may be silent between messages for as long as they like.
+//     Inside a message a peer must make progress within Timeout.
+//   - Memory follows the bytes that arrive, not a declared length: a message may
+//     take three times its bytes plus 64 KiB. MaxMessageBytes limits a request, and
+//     an answer has at most 16 MiB.
+//   - Lengths of 4 GiB and more are refused before they travel. A 32-bit process
+//     refuses a byte string of more than 512 MiB.
+//   - A receiver gives a snapshot's body up after SnapshotStallTimeout without
+//     progress, or after Timeout if another peer's request waits for the core. It
+//     asks for [MinSnapshotBytesPerSecond] on average.
+//   - At most 4 dials to an address, and 64 in all, outlive their calls.
+//
+// [Refusals] counts what was refused. SECURITY.md has the whole table.
 //
 // # Logs
 //
 // A logger is hashicorp's go-hclog; [NewSlogLogger] makes one of a slog.Logger.
-// A line is an error if this node cannot do its work, a warning if somebody has
-// to be looked at, and level info if it is news. Peers that go and come are
-// everyday life, and level debug. Lines that anybody on the network can bring
-// about are not written each time: after one, those like it are level debug,
-// for a minute at first and for an hour at last. The keys are everywhere the
-// same:
+// A line is an error if this node cannot do its work. It is a warning if somebody
+// should look at it, and level info if it is news. Peers that go and come are
+// level debug. Lines that a stranger can trigger are rate-limited: each kind gets
+// one line in five minutes, and those left out are level debug. Refused TLS peers
+// get one for each host, up to eight.
+// The keys are the same everywhere:
 //
 //	peer            an address: of a server, or where a connection comes from
 //	local           the own address of the transport, [Mux] or [TLSStreamLayer]
@@ -155,27 +181,11 @@
 //	expires         when that certificate does
 //	similar-before  how many lines like this one were left out since the last
 //
-// # Ownership
-//
-//   - args stay the caller's: they are read during the call and neither changed
-//     nor kept. In a pipeline, args and resp belong to it until the future has
-//     settled. Large entries are written from where they lie, so changing one
-//     earlier changes what is sent.
-//   - A Command belongs to whoever receives it. It shares nothing with the
-//     sender. Entries of less than 1 KiB share memory with their neighbours:
-//     whoever keeps one keeps about 4 KiB of others. Larger ones have memory of
-//     their own, and so have all with NetworkTransportConfig.NoSharedEntries.
-//   - A snapshot's Reader belongs to the receiver until it answers, the data of
-//     InstallSnapshot to the sending call until it returns.
-//   - A StreamLayer belongs to its transport, whose Close closes it. A
-//     configuration is copied.
-//   - A heartbeat handler runs on the goroutine of the connection (in memory, of
-//     the call) and must not block. [Dispatcher] and [PipelineSink] are for
-//     adapters and have rules of their own.
+// Metrics are made from [Hooks] and [NetworkTransport.Stats], by the modules in
+// the folder metrics.
 //
 // # What it leaves out
 //
-// Consensus, storage and the discovery of members. Compression. Metrics are
-// made from [Hooks] and [NetworkTransport.Stats] by modules of their own, in
-// the folder metrics.
+// Consensus, storage, the discovery of members, and compression. How the package
+// works inside is described in docs/architecture.md.
 package raftwire

@@ -56,7 +56,7 @@ func (c *conn) stopWatching() {
 
 // freshFor is how long after the beginning of its last call a connection is not
 // looked at: calls without a pause would lose 7 % to it (1x128, measured on the
-// machine of docs/bars.md), and what they send is on its way before a second answer
+// machine of docs/measured.md), and what they send is on its way before a second answer
 // could come. If the peer has gone within that time, the request fails without an
 // answer and is tried again.
 const freshFor = 100 * time.Microsecond
