@@ -620,3 +620,34 @@ func TestInmemNetworkReplacesWhatIsAddedAtTheSameTime(t *testing.T) {
 		}
 	}
 }
+
+// A receiver that is closed while a chunk is on its way, or lost, does not leave the
+// reader of the body to wait for it.
+func TestInmemSnapshotBody_EndsWithItsTransport(t *testing.T) {
+	for _, cut := range []bool{false, true} {
+		t.Run(fmt.Sprintf("cut %v", cut), func(t *testing.T) {
+			inBubble(t, raftwire.InmemNetworkConfig{Latency: testTimeout / 10}, func(t *testing.T, x *inmemRig) {
+				sent := make(chan error)
+				go func() {
+					_, err := install(x.a, 1<<20, endless{})
+					sent <- err
+				}()
+				rpc := <-x.b.Consumer()
+				_, err := rpc.Reader.Read(make([]byte, 1))
+				require.NoError(t, err)
+				read := make(chan error)
+				go func() {
+					_, err := io.Copy(io.Discard, rpc.Reader)
+					read <- err
+				}()
+				pause(testTimeout / 20)
+				if cut {
+					x.Partition("a", "b")
+				}
+				require.NoError(t, x.b.Close())
+				require.ErrorIs(t, <-read, io.ErrUnexpectedEOF)
+				require.Error(t, <-sent)
+			})
+		})
+	}
+}

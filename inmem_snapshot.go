@@ -216,7 +216,7 @@ func (b *inmemBody) take(expired <-chan time.Time) error {
 	case pipe.there.await(b.onTheWay.passage, pipe.gone, expired):
 		b.chunk, b.onTheWay = b.onTheWay.data, nil
 		return nil
-	case pipe.failure() != nil:
+	case isClosed(pipe.gone): // it will not come any more
 		return errEndedEarly(b.got, b.size)
 	}
 	return errCommandTimeout
