@@ -118,7 +118,7 @@ func (n *NetworkTransport) sendSnapshot(id ServerID, addr ServerAddress, start t
 	n.snapshotPace.enter()
 	defer n.snapshotPace.leave()
 	s := snapshotSender{conn: c, answered: make(chan struct{}), pacer: &n.snapshotPace, progress: newProgress(c, id, args.Size)}
-	s.clock = writeClock{conn: c, limits: n.stallLimits, resumes: !sock.IsTLS(c.raw)}
+	s.clock = writeClock{conn: c, limits: n.stallLimits, resumes: canGather(c.raw)}
 	if err := c.send(deadline, rpcInstallSnapshot, n.newTime, args); err != nil {
 		return c.last, c.hangUp(err)
 	}
@@ -270,6 +270,8 @@ func (s *snapshotSender) writeNow(piece []byte) error {
 		if n > 0 {
 			s.conn.traffic.wrote(int64(n))
 			s.progress.add(int64(n))
+		}
+		if n > 0 && (err == nil || s.clock.resumes) {
 			s.clock.progress()
 		}
 		piece = piece[n:]
@@ -305,19 +307,20 @@ func (s *snapshotSender) judge(err error) error {
 		// still be read.
 		s.peerGone = true
 		return errSendingOver
-	case s.clock.isOver() || sock.IsTLS(s.conn.raw):
+	case s.clock.isOver() || !s.clock.resumes:
 		return s.clock.errStalled()
 	}
 	return nil // it was a look at how much was written
 }
 
 // atOnce is how much is written with one call. TLS does not go on where a deadline
-// has interrupted it, so there it is no more than a record.
+// has interrupted it, so there it is no more than a record; and another layer may be
+// TLS.
 func (s *snapshotSender) atOnce() int64 {
-	if sock.IsTLS(s.conn.raw) {
-		return maxTLSRecord
+	if s.clock.resumes {
+		return snapshotChunk
 	}
-	return snapshotChunk
+	return maxTLSRecord
 }
 
 // awaitTurn waits until some of n bytes may be sent, and returns how many, or until
