@@ -1,8 +1,10 @@
 package raftwire_test
 
 import (
+	"context"
 	"errors"
 	"io"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -163,4 +165,55 @@ func TestClosePeer_EndsASnapshotThatIsPaced(t *testing.T) {
 		pause(5 * time.Second)
 		require.LessOrEqual(t, elapsed(func() { a.ClosePeer("b"); requirePeerClosed(t, <-result) }), prompt)
 	})
+}
+
+// A connection whose Close blocks does not keep the others open.
+func TestClosePeer_EndsConnectionsBesideOneWhoseCloseBlocks(t *testing.T) {
+	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
+		layer, err := net.Host("a").Listen()
+		require.NoError(t, err)
+		stuck := &stuckCloses{Layer: layer, release: make(chan struct{})}
+		a := transport(t, withStream(stuck))
+		listen(t, net, "b")
+		errs := make(chan error, 4)
+		for range cap(errs) {
+			go func() { errs <- appendOnce(a, "b") }()
+		}
+		synctest.Wait()
+		go a.ClosePeer("b")
+		require.Zero(t, elapsed(func() {
+			for range cap(errs) - 1 { // but for the one that blocks
+				requirePeerClosed(t, <-errs)
+			}
+		}))
+		close(stuck.release)
+		requirePeerClosed(t, <-errs)
+	})
+}
+
+// stuckCloses has one connection whose Close blocks.
+type stuckCloses struct {
+	*faultnet.Layer
+	release chan struct{}
+	one     atomic.Bool
+}
+
+func (l *stuckCloses) DialContext(ctx context.Context, addr raftwire.ServerAddress) (net_, error) {
+	conn, err := l.Layer.DialContext(ctx, addr)
+	if err != nil {
+		return nil, err
+	}
+	return &stuckClose{conn, l}, nil
+}
+
+type stuckClose struct {
+	net_
+	layer *stuckCloses
+}
+
+func (c *stuckClose) Close() error {
+	if !c.layer.one.Swap(true) {
+		<-c.layer.release
+	}
+	return c.net_.Close()
 }

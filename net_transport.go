@@ -559,7 +559,7 @@ func (n *NetworkTransport) CloseStreams() {
 	// A connection that its peer has made may still be on its way through
 	// Accept. It is one of those to close, so it gets the time to arrive.
 	pauseFor(acceptGrace, n.shutdownCh)
-	n.reset(errStreamsClosed, true)
+	closeAll(n.renew(), errStreamsClosed, true)
 }
 
 // ClosePeer implements [WithClosePeer]. address is the one that is dialled, which a
@@ -567,9 +567,7 @@ func (n *NetworkTransport) CloseStreams() {
 // snapshot whose reader blocks until that returns. A dial that cannot be ended
 // (see [StreamLayer]) goes on, and what it brings is closed.
 func (n *NetworkTransport) ClosePeer(address ServerAddress) {
-	for _, c := range n.takePeer(address, ErrClosePeer) {
-		_ = c.close(ErrClosePeer)
-	}
+	closeAll(n.takePeer(address, ErrClosePeer), ErrClosePeer, true)
 }
 
 // IsShutdown reports whether the transport is shut down: Close was called, or its
@@ -602,7 +600,7 @@ func (n *NetworkTransport) beginClose() {
 		return // it was refused
 	}
 	dials := n.endDials()
-	n.reset(ErrTransportShutdown, false)
+	closeAll(n.renew(), ErrTransportShutdown, false)
 	n.tasks.start(n.closeStream)
 	n.awaitDials(dials)
 }

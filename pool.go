@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -259,14 +260,13 @@ func (p *pool) addConn(c *conn, generation int) error {
 	return nil
 }
 
-// reset closes every open connection and begins a new generation. Each is closed on
-// a goroutine of its own, which tells hooks as well, so that none holds up the
-// others. If wait, reset waits until they are closed, for closeWait at most, and not
-// for hooks; otherwise the caller waits for all those goroutines.
-func (p *pool) reset(why error, wait bool) {
-	open := p.renew()
-	closed := make(chan struct{}, len(open))
-	for c := range open {
+// closeAll closes connections. Each is closed on a goroutine of its own, which tells
+// hooks as well, so that none holds up the others. If wait, closeAll waits until they
+// are closed, for closeWait at most, and not for hooks; otherwise the caller waits for
+// all those goroutines.
+func closeAll(conns []*conn, why error, wait bool) {
+	closed := make(chan struct{}, len(conns))
+	for _, c := range conns {
 		c.closeAside(why, func() { closed <- struct{}{} })
 	}
 	if !wait {
@@ -274,7 +274,7 @@ func (p *pool) reset(why error, wait bool) {
 	}
 	patience := time.NewTimer(closeWait)
 	defer patience.Stop()
-	for range open {
+	for range conns {
 		select {
 		case <-closed:
 		case <-patience.C:
@@ -283,13 +283,13 @@ func (p *pool) reset(why error, wait bool) {
 	}
 }
 
-// renew empties the pool and returns what was open: the connections are closed
-// without holding the lock.
-func (p *pool) renew() map[*conn]struct{} {
+// renew begins a new generation: it empties the pool and returns what was open. The
+// connections are closed without holding the lock.
+func (p *pool) renew() []*conn {
 	p.connPoolLock.Lock()
 	defer p.connPoolLock.Unlock()
-	open := p.open
-	if open != nil {
+	open := slices.Collect(maps.Keys(p.open))
+	if p.open != nil {
 		p.open = make(map[*conn]struct{})
 		p.connPool = make(map[ServerAddress][]*conn)
 	}
