@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
 	"runtime"
 	"strings"
 	"sync"
@@ -463,4 +464,57 @@ func TestPreVote_IsTriedOnceMoreIfThePeerHasThem(t *testing.T) {
 		network.Link("a", "b").ResetAfter(1)
 		require.NoError(t, calls["RequestPreVote"](a, "b"))
 	})
+}
+
+// readsWrite is a connection whose Read writes, as that of TLS does to answer an
+// update of keys: it fails if the write would.
+type readsWrite struct {
+	net.Conn
+	until atomic.Pointer[time.Time] // the write deadline
+}
+
+func (c *readsWrite) SetDeadline(t time.Time) error {
+	c.until.Store(&t)
+	return c.Conn.SetDeadline(t)
+}
+
+func (c *readsWrite) SetWriteDeadline(t time.Time) error {
+	c.until.Store(&t)
+	return c.Conn.SetWriteDeadline(t)
+}
+
+func (c *readsWrite) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	if until := c.until.Load(); err == nil && until != nil && !until.IsZero() && !time.Now().Before(*until) {
+		return 0, os.ErrDeadlineExceeded
+	}
+	return n, err
+}
+
+// The write deadline of a call does not outlast it where its answer is late.
+func TestCall_KeepsAConnectionWhoseLateAnswerNeedsAWrite(t *testing.T) {
+	onFakeTime(t, func(t *testing.T, network *faultnet.Network) {
+		slow := newDialer(t, network, "a")
+		slow.takes = testTimeout * 6 / 10
+		a := transport(t, withStream(wrappingDial{slow, func(conn net.Conn) net.Conn { return &readsWrite{Conn: conn} }}))
+		serve(t, listen(t, network, "b"), acceptAfter(testTimeout*6/10))
+		requireTimeout(t, appendOnce(a, "b"))
+		pause(testTimeout / 2)
+		require.Less(t, elapsed(func() { require.NoError(t, appendOnce(a, "b")) }), testTimeout)
+		require.EqualValues(t, 1, slow.begun.Load())
+	})
+}
+
+// wrappingDial puts something around what a dialer dials.
+type wrappingDial struct {
+	*dialer
+	wrap func(net.Conn) net.Conn
+}
+
+func (w wrappingDial) DialContext(ctx context.Context, addr raftwire.ServerAddress) (net.Conn, error) {
+	conn, err := w.dialer.DialContext(ctx, addr)
+	if err != nil {
+		return nil, err
+	}
+	return w.wrap(conn), nil
 }

@@ -436,6 +436,7 @@ func (n *NetworkTransport) release(c *conn, kind rpcKind, err error) {
 // its Timeout: the next one finds the connection.
 func (n *NetworkTransport) awaitLate(c *conn, kind rpcKind) {
 	_ = c.raw.SetReadDeadline(c.usedAt.Add(c.spent + n.timeout))
+	c.endWriteDeadline() // the call's, which is over
 	c.spent = 0
 	err := c.await()
 	if err != nil {
