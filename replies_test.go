@@ -5,11 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
+	"weak"
 
 	"github.com/raftwire/raftwire"
 	"github.com/raftwire/raftwire/faultnet"
@@ -243,5 +245,26 @@ func TestAnErrorWithoutATextArrives(t *testing.T) {
 		var remote *raftwire.RemoteError
 		require.ErrorAs(t, appendOnce(a, "b"), &remote)
 		require.Equal(t, "an error without a text, a *errors.errorString", remote.Text)
+	})
+}
+
+// An idle connection keeps none of the requests that came on it.
+func TestSession_KeepsNoRequestWhileItIsIdle(t *testing.T) {
+	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
+		b := listen(t, net, "b")
+		const count = 20
+		var requests []weak.Pointer[raftwire.AppendEntriesRequest]
+		serve(t, b, func(rpc raftwire.RPC) {
+			requests = append(requests, weak.Make(rpc.Command.(*raftwire.AppendEntriesRequest)))
+			accept(rpc)
+		})
+		_, err := dialRaw(t, net, "a").Write(bytes.Repeat(requestFrame(benchRequest(workload{entries: 1, size: 8 << 10})), count))
+		require.NoError(t, err)
+		synctest.Wait()
+		runtime.GC()
+		require.Len(t, requests, count)
+		for i, request := range requests {
+			require.Nil(t, request.Value(), i)
+		}
 	})
 }

@@ -158,6 +158,7 @@ func (w *callerWatch) end() {
 	if w.taken.Load() {
 		w.takeBack()
 	}
+	w.request = nil // an idle connection keeps none
 }
 
 // arm sets the timer. It goes on while the session is busy and stops by
