@@ -288,7 +288,7 @@ func TestDial_ThatHangsHoldsNoMemoryAfterClose(t *testing.T) {
 	}
 	require.Nil(t, closed.Value(), "the transport is still in memory")
 	close(stuck.release)
-	_ = theirs.SetReadDeadline(time.Now().Add(time.Minute))
+	_ = theirs.SetReadDeadline(time.Now().Add(10 * time.Second))
 	_, err = theirs.Read(make([]byte, 1))
 	require.ErrorIs(t, err, io.EOF)
 }
