@@ -342,23 +342,3 @@ func TestTransport_KeepsLittleOfAddressesAndServersThatCameAndWent(t *testing.T)
 	require.Less(t, int64(liveHeap())-int64(before), int64(1<<20))
 	require.LessOrEqual(t, len(a.Stats().Peers), 1024)
 }
-
-// A call that fails costs the same after many servers were seen. Of several rounds
-// the fastest counts: others have to do with the machine.
-func TestCall_CostsNoMoreWhenItFailsAfterManyServersWereSeen(t *testing.T) {
-	layer := &plainLayer{dial: func() (net_, error) { return nil, errors.New("refused") }}
-	a := transport(t, withStream(layer), withProvider(&directory{addr: "b"}), withoutFallback)
-	ask := func(id raftwire.ServerID) { _ = a.EncodePeer(id, "") }
-	cost := func() time.Duration {
-		fastest := time.Hour
-		for range 200 {
-			fastest = min(fastest, elapsed(func() { _ = appendOnce(a, "b") }))
-		}
-		return fastest
-	}
-	few := cost()
-	for i := range 100_000 {
-		ask(raftwire.ServerID(fmt.Sprint("server-", i)))
-	}
-	require.Less(t, cost(), 10*few+500*time.Microsecond)
-}

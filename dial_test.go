@@ -289,6 +289,7 @@ func TestDial_ThatHangsHoldsNoMemoryAfterClose(t *testing.T) {
 	}
 	require.Nil(t, closed.Value(), "the transport is still in memory")
 	close(stuck.release)
+	_ = theirs.SetReadDeadline(time.Now().Add(10 * time.Second))
 	_, err = theirs.Read(make([]byte, 1))
 	require.ErrorIs(t, err, io.EOF)
 }
@@ -357,17 +358,26 @@ func TestDial_IsToldOnceWithItsOwnTime(t *testing.T) {
 	})
 }
 
-// A connection from before CloseStreams is not kept for later.
+// A dial whose call has gone ends with CloseStreams. What one brings that cannot be
+// ended is not kept for later.
 func TestCloseStreams_EndsDialsWithoutACall(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, network *faultnet.Network) {
-		slow := newDialer(t, network, "a")
-		slow.takes = testTimeout * 3 / 2
-		a := transport(t, withStream(slow))
+		hung := newDialer(t, network, "a")
+		hung.hangs.Store(true)
+		stuck := &stuckDial{release: make(chan struct{}), dial: func() (net.Conn, error) { return network.Host("a").Dial(t.Context(), "b") }}
 		listen(t, network, "b")
-		requireTimeout(t, appendOnce(a, "b"))
-		a.CloseStreams()
-		pass(time.Minute)
-		require.Zero(t, slow.underWay.Load())
+		for _, a := range []*raftwire.NetworkTransport{
+			transport(t, withStream(hung)),
+			transport(t, withStream(plain{&deafListener{}, stuck.Dial})),
+		} {
+			requireTimeout(t, appendOnce(a, "b"))
+			a.CloseStreams()
+			synctest.Wait()
+		}
+		require.Zero(t, hung.underWay.Load())
+		close(stuck.release)
+		synctest.Wait()
+		require.Zero(t, stuck.underWay.Load())
 		require.Zero(t, network.OpenConns())
 	})
 }

@@ -539,7 +539,20 @@ func (m *Mux) dialFor(ctx context.Context, address ServerAddress, protocol strin
 	return m.dial(ctx, address)
 }
 
+// negotiate closes conn if a function of its configuration panics.
 func negotiate(ctx context.Context, conn *tls.Conn, protocol string) error {
+	returned := false
+	defer func() {
+		if !returned {
+			sock.Close(conn)
+		}
+	}()
+	err := handshakeFor(ctx, conn, protocol)
+	returned = true
+	return err
+}
+
+func handshakeFor(ctx context.Context, conn *tls.Conn, protocol string) error {
 	if err := conn.HandshakeContext(ctx); err != nil {
 		return fmt.Errorf("TLS handshake: %w", err)
 	}

@@ -100,6 +100,35 @@ func TestAddressBook_ForgetsServers(t *testing.T) {
 	require.Equal(t, maxServersKnown-1, b.places["b"].servers)
 }
 
+// A call that fails looks at none of the servers that are known, however many they are.
+// So they may as well be out of its sight.
+func TestAddressBook_DoubtsAnAddressWithoutALookAtServers(t *testing.T) {
+	b := &addressBook{provider: oneAddress{}, noFallback: true, logger: hclog.NewNullLogger(), tasks: new(tasks), left: func(ServerAddress) {}}
+	note := func(id ServerID, addr ServerAddress, err error) *addressEntry {
+		e := b.entry(id)
+		e.asking = make(chan struct{})
+		b.note(e, addr, err)
+		return e
+	}
+	var there []*addressEntry
+	for i := range 500 {
+		there = append(there, note(ServerID(fmt.Sprint("there-", i)), "b", nil))
+	}
+	elsewhere, lost := note("elsewhere", "c", nil), note("lost", "d", nil)
+	lost.asking = make(chan struct{})
+	b.note(lost, "", errNoAddress)
+	b.entries = nil
+	b.recent.Init()
+
+	require.NoError(t, b.mayDial("b"))
+	require.ErrorIs(t, b.mayDial("d"), errNoAddress)
+	b.doubt("b")
+	for _, e := range there {
+		require.GreaterOrEqual(t, e.age(), addressFor)
+	}
+	require.Less(t, elsewhere.age(), time.Duration(0))
+}
+
 // Whoever waits for an answer about a server gets it, also if the server has been
 // forgotten meanwhile.
 func TestAddressBook_AnswersAboutAServerThatWasForgotten(t *testing.T) {

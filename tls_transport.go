@@ -294,11 +294,17 @@ func (l *TLSStreamLayer) dial(ctx context.Context, address ServerAddress, protoc
 	if err != nil {
 		return nil, err
 	}
+	secured := false
+	defer func() {
+		if !secured { // also if Authorize panics
+			_ = raw.Close()
+		}
+	}()
 	conn := tls.Client(&sock.TimedConn{Conn: raw}, config)
 	if err := l.dialHandshake(ctx, conn); err != nil {
-		_ = raw.Close()
 		return nil, fmt.Errorf("TLS handshake: %w", explainDialled(err))
 	}
+	secured = true
 	return conn, nil
 }
 
