@@ -86,7 +86,8 @@ type conn struct {
 	home    *peerConns // what it belongs to in the pool; nil if it is inbound
 	retired bool       // protected by pool.connPoolLock: not to be kept any more
 
-	done chan struct{} // closed by close
+	done  chan struct{} // closed by close
+	large atomic.Bool   // more than largeRequest bytes were sent as one request, see hangUp
 
 	_          cacheLine
 	mu         sync.Mutex // protects following
@@ -197,7 +198,10 @@ func (c *conn) enqueue(encode func(*batch), soon bool) (flush bool, err error) {
 	if c.err != nil {
 		return false, c.err
 	}
-	c.out.add(encode)
+	before := c.out.size
+	if c.out.add(encode); c.out.size-before > largeRequest {
+		c.large.Store(true)
+	}
 	flush = soon && !c.flushing
 	c.flushing = c.flushing || flush
 	return flush, nil
@@ -512,7 +516,8 @@ func (c *conn) await() error {
 
 // hangUp closes a connection that was dialled because of err, which came in
 // place of an answer, and returns what that means. A peer that goes although it
-// has never answered had a reason: until then nothing was consumed.
+// has never answered had a reason: until then nothing was consumed. In the middle of
+// a large request that is a stall rather than another protocol.
 func (c *conn) hangUp(err error) error {
 	err = c.close(err)
 	if errors.Is(err, errno.TimedOut) {
@@ -521,7 +526,11 @@ func (c *conn) hangUp(err error) error {
 	if c.in.Consumed() > 0 || err != io.EOF && !errno.IsCut(err) {
 		return err
 	}
-	return fmt.Errorf("the peer closed the connection without an answer: its log says why (does it want TLS, or a Mux key?): %w", err)
+	hint := " (does it want TLS, or a Mux key?)"
+	if c.large.Load() {
+		hint = ""
+	}
+	return fmt.Errorf("the peer closed the connection without an answer: its log says why%s: %w", hint, err)
 }
 
 // explainUnacknowledged says what it means that the system has ended a connection.

@@ -17,6 +17,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 	"github.com/raftwire/raftwire"
 	"github.com/raftwire/raftwire/faultnet"
+	"github.com/raftwire/raftwire/internal/errno"
 	"github.com/stretchr/testify/require"
 )
 
@@ -541,25 +542,57 @@ func TestSnapshotsAtOnce_EachGetsItsLeastRate(t *testing.T) {
 
 // While a snapshot waits for its turn, nothing holds up its end.
 func TestASnapshotThatWaitsEndsAtOnce(t *testing.T) {
-	for name, end := range map[string]func(a, b *raftwire.NetworkTransport, net *faultnet.Network){
-		"with Close":          func(a, _ *raftwire.NetworkTransport, _ *faultnet.Network) { _ = a.Close() },
-		"with CloseStreams":   func(a, _ *raftwire.NetworkTransport, _ *faultnet.Network) { a.CloseStreams() },
-		"with its connection": func(_, _ *raftwire.NetworkTransport, net *faultnet.Network) { net.Reset("a", "b") },
-		"with an early answer": func(_, b *raftwire.NetworkTransport, _ *faultnet.Network) {
-			rpc := <-b.Consumer()
-			rpc.Respond(nil, errors.New("no"))
+	for name, c := range map[string]struct {
+		end func(a, b *raftwire.NetworkTransport, net *faultnet.Network)
+		err string
+		is  error
+	}{
+		"with Close": {
+			func(a, _ *raftwire.NetworkTransport, _ *faultnet.Network) { _ = a.Close() },
+			"transport shutdown", raftwire.ErrTransportShutdown,
+		},
+		"with CloseStreams": {
+			func(a, _ *raftwire.NetworkTransport, _ *faultnet.Network) { a.CloseStreams() },
+			"InstallSnapshot to b: connection closed by CloseStreams", nil,
+		},
+		"with ClosePeer": {
+			func(a, _ *raftwire.NetworkTransport, _ *faultnet.Network) { a.ClosePeer("b") },
+			"InstallSnapshot to b: " + raftwire.ErrClosePeer.Error(), raftwire.ErrClosePeer,
+		},
+		"with its connection": {
+			func(_, _ *raftwire.NetworkTransport, net *faultnet.Network) { net.Reset("a", "b") },
+			"connection reset", errno.Reset,
+		},
+		"with an early answer": {
+			func(_, b *raftwire.NetworkTransport, _ *faultnet.Network) {
+				rpc := <-b.Consumer()
+				rpc.Respond(nil, errors.New("no"))
+			},
+			"no", nil,
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
-				a, b := listen(t, net, "a", withSnapshotRate(2*raftwire.MinSnapshotBytesPerSecond)), listen(t, net, "b")
+				seen := new(events)
+				a := listen(t, net, "a", withSnapshotRate(2*raftwire.MinSnapshotBytesPerSecond), withHooks(seen.hooks()))
+				b := listen(t, net, "b")
 				ended := make(chan error)
 				go func() { ended <- installSnapshot(a, "b", strings.Repeat("body", 1<<20)) }()
 				pause(testTimeout / 4)
+				synctest.Wait()
+				sent := a.Stats().Peers[0].BytesOut
 				start := time.Now()
-				end(a, b, net)
-				require.Error(t, <-ended)
-				require.LessOrEqual(t, time.Since(start), 100*time.Millisecond)
+				go c.end(a, b, net)
+				err := <-ended
+				require.LessOrEqual(t, time.Since(start), 5*time.Millisecond, "it waited for its turn")
+				require.ErrorContains(t, err, c.err)
+				if c.is != nil {
+					require.ErrorIs(t, err, c.is)
+				}
+				require.NotContains(t, err.Error(), "TLS", "a snapshot says nothing of the protocol")
+				synctest.Wait()
+				require.Len(t, seen.dialed, 1, "it was tried again")
+				require.Equal(t, sent, a.Stats().Peers[0].BytesOut)
 			})
 		})
 	}

@@ -274,22 +274,40 @@ func TestInmemTransport_IgnoresAnswersAfterThePeersClose(t *testing.T) {
 	}
 	for name, send := range sends {
 		t.Run(name, func(t *testing.T) {
-			for range 200 {
-				synctest.Test(t, func(t *testing.T) {
-					a, b := inmemPair(t)
-					result := make(chan error, 1)
-					go func() { result <- send(a) }()
-					rpc := <-b.Consumer()
-					closed := make(chan struct{})
-					go func() {
-						_ = b.Close()
-						close(closed)
-					}()
-					<-closed
-					accept(rpc)
-					require.Error(t, <-result)
-				})
-			}
+			synctest.Test(t, func(t *testing.T) {
+				a, b := inmemPair(t)
+				answered := make(chan struct{})
+				b.SetDispatcher(func(<-chan struct{}) raftwire.Dispatcher { return &lateAnswer{b, answered} })
+				require.Error(t, send(a))
+				<-answered
+			})
 		})
 	}
+}
+
+// lateAnswer closes its transport before it answers a request.
+type lateAnswer struct {
+	trans    *raftwire.InmemTransport
+	answered chan struct{}
+}
+
+func (d *lateAnswer) Dispatch(command any, _ io.Reader, _ bool) raftwire.PendingAnswer {
+	return &lateAnswerTo{d, command}
+}
+
+type lateAnswerTo struct {
+	*lateAnswer
+	command any
+}
+
+func (*lateAnswerTo) Ready() bool { return false }
+
+func (p *lateAnswerTo) Await(stop <-chan struct{}) (raftwire.RPCResponse, bool) {
+	defer close(p.answered)
+	go func() { _ = p.trans.Close() }()
+	<-stop
+	if _, snapshot := p.command.(*raftwire.InstallSnapshotRequest); snapshot {
+		return raftwire.RPCResponse{Response: &raftwire.InstallSnapshotResponse{Success: true}}, true
+	}
+	return raftwire.RPCResponse{Response: &raftwire.AppendEntriesResponse{Success: true}}, true
 }

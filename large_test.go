@@ -2,6 +2,7 @@ package raftwire_test
 
 import (
 	"fmt"
+	"io"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -171,26 +172,65 @@ func TestLargeRequest_HoldsUpItsPipelineOnly(t *testing.T) {
 	})
 }
 
-// A sender waits for room behind a large request, but not for ever.
+// A sender waits for room behind large requests, and a Timeout longer for the
+// consumer, but ten Timeouts at most.
 func TestLargeRequest_LetsItsPipelinesSendersGo(t *testing.T) {
-	const window = 3
-	for name, bandwidth := range map[string]int64{"answered": large / 8, "too slow": large / 32} {
+	for name, c := range map[string]struct {
+		bandwidth int64
+		requests  int
+		takes     time.Duration
+	}{
+		"one that is answered": {large * 2 / 15, 1, 8*testTimeout + testTimeout/2},
+		"one that is too slow": {large / 32, 1, 10 * testTimeout},
+		"two in a row":         {large / 6, 2, 10 * testTimeout},
+	} {
 		t.Run(name, func(t *testing.T) {
 			onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
-				a, b := listen(t, net, "a", withWindow(window)), listen(t, net, "b")
+				a, b := listen(t, net, "a", withWindow(c.requests+1)), listen(t, net, "b")
 				serve(t, b, accept)
-				net.SetBuffer(2 * large)
-				net.Link("a", "b").SetBandwidth(bandwidth)
+				net.SetBuffer(4 * large)
+				net.Link("a", "b").SetBandwidth(c.bandwidth)
 				p := openPipeline(t, a, "b") // nobody consumes
-				_, err := p.AppendEntries(largeRequest(large), new(raftwire.AppendEntriesResponse))
-				require.NoError(t, err)
-				send(t, p, window-2)
+				for range c.requests {
+					_, err := p.AppendEntries(largeRequest(large), new(raftwire.AppendEntriesResponse))
+					require.NoError(t, err)
+				}
 				took := elapsed(func() {
 					_, err := p.AppendEntries(appendRequest(1), new(raftwire.AppendEntriesResponse))
 					requireTimeout(t, err)
 				})
-				require.LessOrEqual(t, took, 10*testTimeout)
+				require.InDelta(t, c.takes, took, float64(lookInterval))
 			})
 		})
+	}
+}
+
+// A peer that ends it halfway, because it stalls, speaks the same protocol.
+func TestLargeRequest_EndedByThePeerIsNoOtherProtocol(t *testing.T) {
+	for kind, send := range map[string]func(t *testing.T, a *raftwire.NetworkTransport) error{
+		"AppendEntries": func(_ *testing.T, a *raftwire.NetworkTransport) error {
+			return a.AppendEntries("b", "b", largeRequest(large), new(raftwire.AppendEntriesResponse))
+		},
+		"in a pipeline": func(t *testing.T, a *raftwire.NetworkTransport) error {
+			return pipelineOne(openPipeline(t, a, "b"), largeRequest(large))
+		},
+		"InstallSnapshot": func(_ *testing.T, a *raftwire.NetworkTransport) error {
+			_, err := install(a, large, zeros{})
+			return err
+		},
+	} {
+		for name, leave := range map[string]func(net_){"with a goodbye": closeNow, "with a reset": resetNow} {
+			t.Run(kind+" "+name, func(t *testing.T) {
+				onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
+					a := listen(t, net, "a")
+					pretend(t, net, "b", func(conn net_) {
+						_, _ = io.CopyN(io.Discard, conn, 100_000)
+						leave(conn)
+					})
+					err := send(t, a)
+					require.ErrorContains(t, err, "the peer closed the connection without an answer: its log says why: ")
+				})
+			})
+		}
 	}
 }

@@ -118,6 +118,7 @@ func (n *NetworkTransport) sendSnapshot(id ServerID, addr ServerAddress, start t
 	n.snapshotPace.enter()
 	defer n.snapshotPace.leave()
 	s := snapshotSender{conn: c, answered: make(chan struct{}), pacer: &n.snapshotPace, progress: newProgress(c, id, args.Size)}
+	c.large.Store(args.Size > largeRequest)
 	s.clock = writeClock{conn: c, limits: n.stallLimits, resumes: canGather(c.raw)}
 	if err := c.send(deadline, rpcInstallSnapshot, n.newTime, args); err != nil {
 		return c.last, c.hangUp(err)

@@ -8,6 +8,7 @@ import (
 	"syscall"
 	"testing"
 	"time"
+	"unsafe"
 
 	"github.com/raftwire/raftwire"
 	"github.com/raftwire/raftwire/internal/testca"
@@ -149,6 +150,53 @@ func TestTCPUserTimeout_IsNeverShorterThanTimeouts(t *testing.T) {
 			})
 		}
 	}
+}
+
+// A core that does not read its snapshot shuts the window. Then the socket of either
+// end must not be the one to give up.
+func TestTCPUserTimeout_AllowsAStallOfASnapshot(t *testing.T) {
+	const size, tcpUserTimeout = 64 << 20, 0x12
+	patience := time.Minute + size/raftwire.DefaultTimeoutScale*10*time.Second // SnapshotStallTimeout, and the restore
+	listen := func() (*sockets, *raftwire.NetworkTransport) {
+		s := &sockets{StreamLayer: newLayer(t, raftwire.TCPConfig{Bind: "127.0.0.1:0"})}
+		return s, over(t, s)
+	}
+	atA, a := listen()
+	atB, b := listen()
+	ended := make(chan error, 1)
+	go func() {
+		args := &raftwire.InstallSnapshotRequest{Size: size}
+		ended <- a.InstallSnapshot("b", b.LocalAddr(), args, new(raftwire.InstallSnapshotResponse), zeros{})
+	}()
+	rpc := <-b.Consumer()
+	sending, receiving := atA.take()[0], atB.take()[0]
+	look := time.NewTicker(10 * time.Millisecond)
+	defer look.Stop()
+	for !isWindowShut(t, sending) {
+		<-look.C
+	}
+	for _, end := range []net.Conn{sending, receiving} {
+		requireOptions(t, end, map[int]int{tcpUserTimeout: int(patience.Milliseconds())})
+	}
+	accept(rpc)
+	require.NoError(t, <-ended)
+}
+
+// isWindowShut reports whether a socket has bytes to send, and none of them may leave.
+func isWindowShut(t *testing.T, conn net.Conn) (shut bool) {
+	const unsentBytes = 0x894b // SIOCOUTQNSD; for SIOCOUTQ see tcp(7)
+	raw, err := conn.(syscall.Conn).SyscallConn()
+	require.NoError(t, err)
+	queued := func(fd uintptr, which uintptr) (n int32) {
+		_, _, errno := syscall.Syscall(syscall.SYS_IOCTL, fd, which, uintptr(unsafe.Pointer(&n)))
+		require.Zero(t, errno)
+		return n
+	}
+	require.NoError(t, raw.Control(func(fd uintptr) {
+		unsent := queued(fd, unsentBytes)
+		shut = unsent >= 64<<10 && queued(fd, syscall.TIOCOUTQ) == unsent
+	}))
+	return shut
 }
 
 type readerFunc func(p []byte) (int, error)

@@ -1463,12 +1463,17 @@ func TestInstallSnapshot_OverTLS(t *testing.T) {
 				defer heartbeats(t, a, testTimeout/2)()
 				serve(t, b, func(rpc raftwire.RPC) {
 					pause(c.stall)
-					_, err := io.CopyN(io.Discard, rpc.Reader, int64(min(c.size, c.length)))
-					rpc.Respond(&raftwire.InstallSnapshotResponse{Success: err == nil}, err)
+					n, err := io.Copy(io.Discard, rpc.Reader)
+					assert.EqualValues(t, min(c.size, c.length), n)
+					assert.Equal(t, c.length < c.size, errors.Is(err, io.ErrUnexpectedEOF), err)
+					rpc.Respond(&raftwire.InstallSnapshotResponse{Success: true}, nil)
 				})
-				resp, err := install(a, int64(c.size), io.LimitReader(zeros{}, int64(c.length)))
-				require.NoError(t, err)
-				require.True(t, resp.Success)
+				took := elapsed(func() {
+					resp, err := install(a, int64(c.size), io.LimitReader(zeros{}, int64(c.length)))
+					require.NoError(t, err)
+					require.True(t, resp.Success)
+				})
+				require.Equal(t, c.stall, took)
 			})
 		})
 	}

@@ -107,6 +107,23 @@ func exchange[Q, A any](t *testing.T, to raft.Transport, send func(args *Q, resp
 	require.Equal(t, filled[A](), resp)
 }
 
+// A nil response is an error, whether messages are copied or not.
+func TestTransport_RefusesNilResponses(t *testing.T) {
+	eachPair(t, func(t *testing.T, from, to closer) {
+		id, target := raft.ServerID("id"), to.LocalAddr()
+		require.ErrorContains(t, from.AppendEntries(id, target, new(raft.AppendEntriesRequest), nil), "nil resp")
+		require.ErrorContains(t, from.RequestVote(id, target, new(raft.RequestVoteRequest), nil), "nil resp")
+		require.ErrorContains(t, from.RequestPreVote(id, target, new(raft.RequestPreVoteRequest), nil), "nil resp")
+		require.ErrorContains(t, from.InstallSnapshot(id, target, new(raft.InstallSnapshotRequest), nil, nil), "nil resp")
+		require.ErrorContains(t, from.TimeoutNow(id, target, new(raft.TimeoutNowRequest), nil), "nil resp")
+		p, err := from.AppendEntriesPipeline(id, target)
+		require.NoError(t, err)
+		defer p.Close()
+		_, err = p.AppendEntries(new(raft.AppendEntriesRequest), nil)
+		require.ErrorContains(t, err, "nil resp")
+	})
+}
+
 func TestEveryRequestArrivesWithEveryFieldAndSoDoesItsAnswer(t *testing.T) {
 	eachPair(t, func(t *testing.T, from, to closer) {
 		id, target := raft.ServerID("id"), to.LocalAddr()
