@@ -86,6 +86,7 @@ func TestFirstByteTimeout_EndsAnUnusedPipelineOverPlainTCP(t *testing.T) {
 		pause(2 * raftwire.DefaultFirstByteTimeout)
 		require.Error(t, appendTo(p))
 		require.NoError(t, appendTo(openPipeline(t, a, "b")))
+		synctest.Wait() // a refusal is counted after the connection was closed
 		require.Equal(t, raftwire.Refusals{Silent: 1}, b.Refusals())
 	})
 }

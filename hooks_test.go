@@ -746,7 +746,7 @@ func allocsPerHeartbeat(t *testing.T, hooks raftwire.Hooks) float64 {
 	}
 	a, b := open(), open()
 	b.SetHeartbeatHandler(accept)
-	return testing.AllocsPerRun(1000, func() { require.NoError(t, heartbeat(a, b.LocalAddr())) })
+	return leastAllocs(func() { require.NoError(t, heartbeat(a, b.LocalAddr())) })
 }
 
 // A dial that Close has ended did not fail.

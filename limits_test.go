@@ -256,6 +256,7 @@ func TestTheFirstByteHasALimit(t *testing.T) {
 				pause(24 * time.Hour)
 				introduce(t, peer)
 				introduce(t, late)
+				synctest.Wait() // a refusal is counted after the connection was closed
 				require.Equal(t, raftwire.Refusals{Silent: 1}, b.Refusals())
 			})
 		})

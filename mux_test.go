@@ -284,6 +284,7 @@ func TestAnUnknownKeyIsRefusedVisibly(t *testing.T) {
 				layerOf(t, there, raftwire.FirstByte(7))
 				requireEnd(t, connect(t, net, "there", beginning))
 				require.NoError(t, there.Close())
+				synctest.Wait() // a refusal is counted after the connection was closed
 				require.Equal(t, raftwire.Refusals{Foreign: 1}, there.Refusals())
 			})
 			require.Equal(t, 1, strings.Count(log.String(), "\n"), log.String())
@@ -374,6 +375,7 @@ func TestMuxSaysThatNoProtocolWasNegotiated(t *testing.T) {
 				require.NoError(t, err)
 				requireEnd(t, conn)
 				require.NoError(t, there.Close())
+				synctest.Wait() // a refusal is counted after the connection was closed
 				require.Equal(t, raftwire.Refusals{Foreign: 1}, there.Refusals())
 			})
 			require.Contains(t, strings.ReplaceAll(log.String(), `\"`, `"`), c.line)

@@ -41,10 +41,10 @@ func TestPool_LooksAtFewConnectionsForANewAddress(t *testing.T) {
 		require.LessOrEqual(t, looks, sweepPeers)
 	}
 	alive = false
+	require.NoError(t, closers.wait()) // from now on connections end within sweep, in order
 	for range peers / sweepPeers {
 		p.sweep()
 	}
-	require.NoError(t, closers.wait())
 	require.Empty(t, p.open)
 	require.Empty(t, p.connPool)
 	require.Zero(t, p.busy.Len())

@@ -118,6 +118,7 @@ func (x *receiver) suffer(s sender, in inbound) {
 	if in.snapshot && s.surplus {
 		refused = raftwire.Refusals{}
 	}
+	synctest.Wait() // a refusal is counted after the connection was closed
 	require.Equal(x.t, refused, x.b.Refusals())
 	x.checkOthers()
 }

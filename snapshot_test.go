@@ -591,6 +591,7 @@ func TestSnapshotBody_DripEnds(t *testing.T) {
 		require.InDelta(t, time.Minute.Seconds(), took.Seconds(), 1)
 		rpc.Respond(nil, errors.New("stalled"))
 		<-stopped
+		synctest.Wait() // a refusal is counted after the connection was closed
 		require.EqualValues(t, 1, b.Refusals().Stalled)
 	})
 }

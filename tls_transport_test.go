@@ -847,6 +847,7 @@ func TestARevokedNodeIsCutOff(t *testing.T) {
 					require.Error(t, call(bad, "b"), kind)
 				}
 				require.NoError(t, appendOnce(good, "b"))
+				synctest.Wait() // a refusal is counted after the connection was closed
 				require.NotZero(t, layer.Refusals().Untrusted)
 			})
 		})
