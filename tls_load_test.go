@@ -203,18 +203,19 @@ func TestTLSFailures_AreLoggedWithinReason(t *testing.T) {
 	var log bytes.Buffer
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		ca := testca.New()
-		fails, loads := false, 0
+		var fails atomic.Bool // Load runs on a goroutine of the layer
+		var loads atomic.Int64
 		security := secure(nil)
 		security.Logger = logTo(&log)
 		security.Load = func() (*tls.Certificate, *x509.CertPool, error) {
-			loads++
-			if fails {
-				return nil, nil, fmt.Errorf("no vault: request %d", loads)
+			load := loads.Add(1)
+			if fails.Load() {
+				return nil, nil, fmt.Errorf("no vault: request %d", load)
 			}
 			return ca.Issue(), testca.Pool(ca), nil
 		}
 		_, layer := listenTLS(t, net, "b", security)
-		fails = true
+		fails.Store(true)
 		require.ErrorContains(t, layer.Reload(), "no vault: request 2")
 		pause(time.Hour)
 	})

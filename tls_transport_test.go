@@ -652,20 +652,21 @@ func serialOf(t *testing.T, net *faultnet.Network, ca *testca.Authority, host st
 func TestLoadIsAskedAgain(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		ca := testca.New()
-		number, loads := int64(1), 0
+		var number, loads atomic.Int64 // Load runs on a goroutine of the layer
+		number.Store(1)
 		security := secure(nil)
 		security.Load = func() (*tls.Certificate, *x509.CertPool, error) {
-			loads++
-			return ca.Issue(serial(number)), testca.Pool(ca), nil
+			loads.Add(1)
+			return ca.Issue(serial(number.Load())), testca.Pool(ca), nil
 		}
 		listenTLS(t, net, "b", security)
-		require.Equal(t, 1, loads)
-		number = 2
+		require.EqualValues(t, 1, loads.Load())
+		number.Store(2)
 		require.EqualValues(t, 1, serialOf(t, net, ca, "b"))
 		pause(time.Second)
 		synctest.Wait()
 		require.EqualValues(t, 2, serialOf(t, net, ca, "b"))
-		require.Equal(t, 2, loads)
+		require.EqualValues(t, 2, loads.Load())
 	})
 }
 
@@ -1348,6 +1349,7 @@ func TestANodeWithoutTheNameThatItAsksForWarns(t *testing.T) {
 	certificate := ca.Issue()
 	config := secure(nil, ca)
 	config.Load = func() (*tls.Certificate, *x509.CertPool, error) { return certificate, testca.Pool(ca), nil }
+	config.ReloadInterval = -1 // certificate changes
 	config.Logger = logTo(&log)
 	layer, err := raftwire.NewTLSStreamLayer(inner, config)
 	require.NoError(t, err)
