@@ -28,7 +28,7 @@ const maxKnot = 5
 // knotted are packages that have larger knots still, with the size that they
 // must not exceed. A package leaves this list when it is untied.
 var knotted = map[string]int{
-	"github.com/raftwire/raftwire": 33,
+	"github.com/raftwire/raftwire": 29,
 }
 
 // maxLines is how many lines with code a file may have.
@@ -39,7 +39,7 @@ const maxLines = 450
 var long = []string{"codec.go", "reader.go", "pipeline.go", "dial.go", "net_transport.go", "serve.go", "conn.go"}
 
 // maxRootLines is how many lines with code the root package may have.
-const maxRootLines = 9_600
+const maxRootLines = 9_200
 
 const root = "github.com/raftwire/raftwire"
 
