@@ -566,7 +566,8 @@ func (n *NetworkTransport) CloseStreams() {
 // ClosePeer implements [WithClosePeer]. address is the one that is dialled, which a
 // ServerAddressProvider may have given. Inbound connections stay open, and so does a
 // snapshot whose reader blocks until that returns. A dial that cannot be ended
-// (see [StreamLayer]) goes on, and what it brings is closed.
+// (see [StreamLayer]) goes on, and what it brings is closed. ClosePeer returns when the
+// connections are closed, after a second at most; it does not wait for hooks.
 func (n *NetworkTransport) ClosePeer(address ServerAddress) {
 	closeAll(n.takePeer(address, ErrClosePeer), ErrClosePeer, true)
 }
