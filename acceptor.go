@@ -8,6 +8,7 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 	"github.com/raftwire/raftwire/internal/sock"
+	"github.com/raftwire/raftwire/internal/tasks"
 )
 
 const (
@@ -40,7 +41,7 @@ type acceptTarget struct {
 	handle func(net.Conn)
 
 	logger  hclog.Logger
-	tasks   *tasks
+	tasks   *tasks.Group
 	logging atomic.Bool // a line is being written
 }
 
@@ -107,7 +108,7 @@ func (t *acceptTarget) log(text string, err error) {
 	if !t.logging.CompareAndSwap(false, true) {
 		return
 	}
-	t.tasks.start(func() {
+	t.tasks.Start(func() {
 		defer t.logging.Store(false)
 		t.logger.Error(text, keyError, err)
 	})

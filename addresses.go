@@ -10,6 +10,7 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 	"github.com/raftwire/raftwire/internal/logs"
+	"github.com/raftwire/raftwire/internal/tasks"
 )
 
 // addressFor is how long an answer of the ServerAddressProvider is used. For as
@@ -27,7 +28,7 @@ type addressBook struct {
 	provider   ServerAddressProvider // nil: the addresses in the calls are used
 	noFallback bool
 	logger     hclog.Logger
-	tasks      *tasks
+	tasks      *tasks.Group
 	left       func(ServerAddress) // is told of addresses that a server has left
 
 	limit logs.Limit
@@ -126,7 +127,7 @@ func (b *addressBook) look(id ServerID) (known addressAnswer, e *addressEntry, a
 	e = b.entry(id)
 	old := e.age()
 	if e.asking == nil && old >= 0 {
-		if !b.tasks.start(func() { b.ask(e) }) {
+		if !b.tasks.Start(func() { b.ask(e) }) {
 			return e.addressAnswer, e, nil, ErrTransportShutdown
 		}
 		e.asking = make(chan struct{})

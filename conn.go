@@ -12,6 +12,7 @@ import (
 	"github.com/raftwire/raftwire/internal/errno"
 	"github.com/raftwire/raftwire/internal/msgpack"
 	"github.com/raftwire/raftwire/internal/sock"
+	"github.com/raftwire/raftwire/internal/tasks"
 )
 
 const (
@@ -56,7 +57,7 @@ type conn struct {
 	peer    ServerAddress
 	id      ServerID      // of the peer, for hooks; "" if inbound
 	timeout time.Duration // for each write; 0 means no limit
-	tasks   *tasks        // runs flushes in the background
+	tasks   *tasks.Group  // runs flushes in the background
 	flusher func()        // the task that writes what is queued
 	hooks   *Hooks
 	traffic *traffic
@@ -111,9 +112,9 @@ type batch struct {
 // sizes are those of a request and its answer on the wire.
 type sizes struct{ request, response int64 }
 
-func newConn(raw net.Conn, peer ServerAddress, timeout time.Duration, tasks *tasks) *conn {
+func newConn(raw net.Conn, peer ServerAddress, timeout time.Duration, tasks *tasks.Group) *conn {
 	c := &conn{raw: raw, peer: peer, timeout: timeout, tasks: tasks, maxQueued: maxQueued, done: make(chan struct{})}
-	c.flusher = tasks.task(c.flushQueued)
+	c.flusher = tasks.Task(c.flushQueued)
 	c.in.Reset(c)
 	c.written.L = &c.mu
 	sock.LimitWrites(raw, timeout)
@@ -241,7 +242,7 @@ func (c *conn) flushSoon() {
 }
 
 func (c *conn) startFlusher() {
-	if !c.tasks.startTask(c.flusher) {
+	if !c.tasks.StartTask(c.flusher) {
 		c.flushQueued()
 	}
 }
@@ -579,7 +580,7 @@ func (c *conn) closeAside(err error, closed func()) {
 		return
 	}
 	close(c.done)
-	if !c.tasks.start(func() { c.end(err, closed) }) {
+	if !c.tasks.Start(func() { c.end(err, closed) }) {
 		c.end(err, closed)
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"testing/synctest"
 
 	"github.com/raftwire/raftwire/internal/errno"
+	"github.com/raftwire/raftwire/internal/tasks"
 	"github.com/stretchr/testify/require"
 )
 
@@ -14,7 +15,7 @@ import (
 func idleConn(t *testing.T) *conn {
 	raw, other := net.Pipe()
 	t.Cleanup(func() { _ = other.Close() })
-	c := newConn(raw, "peer", 0, new(tasks))
+	c := newConn(raw, "peer", 0, new(tasks.Group))
 	c.introduce(new(Hooks), new(traffic), true)
 	return c
 }

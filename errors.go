@@ -3,8 +3,12 @@ package raftwire
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"os"
+	"time"
+
+	"github.com/raftwire/raftwire/internal/tasks"
 )
 
 var (
@@ -100,4 +104,16 @@ func isTimeout(err error) bool {
 	}
 	var t interface{ Timeout() bool }
 	return errors.As(err, &t) && t.Timeout() || errors.Is(err, context.DeadlineExceeded)
+}
+
+// closeWait is how long Close waits for goroutines that run other people's code, and
+// do not return.
+const closeWait = time.Second
+
+// awaitTasks closes g and waits for its goroutines, for closeWait at most.
+func awaitTasks(g *tasks.Group) error {
+	if running := g.Wait(closeWait); running > 0 {
+		return fmt.Errorf("raftwire: closed, but %d goroutines have not ended: a heartbeat handler, a hook, a logger, a ServerAddressProvider, Authorize, or the Close of the StreamLayer or of a connection does not return", running)
+	}
+	return nil
 }

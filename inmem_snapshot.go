@@ -5,6 +5,7 @@ import (
 	"io"
 	"math"
 	"time"
+
 )
 
 // InstallSnapshot implements [Transport]. The body goes to the peer in copies, all of
@@ -61,7 +62,7 @@ func newInmemSnapshot(pipe *inmemPipe, timeout time.Duration) *inmemSnapshot {
 func (s *inmemSnapshot) transfer(args *InstallSnapshotRequest, resp *InstallSnapshotResponse, data io.Reader) error {
 	request := cloneRequest(args)
 	tasks := &s.pipe.from.tasks
-	if !tasks.start(func() { s.deliver(request, args.Size) }) {
+	if !tasks.Start(func() { s.deliver(request, args.Size) }) {
 		return ErrTransportShutdown
 	}
 	_, err := copyBody(data, math.MaxInt64, s.write)

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/raftwire/raftwire/internal/dispatch"
+	"github.com/raftwire/raftwire/internal/tasks"
 )
 
 // defaultInmemTimeout is the timeout of NewInmemTransport.
@@ -54,7 +55,7 @@ type InmemTransport struct {
 	once  sync.Once
 	desk  *dispatch.Desk[RPC, RPCResponse]
 	open  openDispatcher
-	tasks tasks
+	tasks tasks.Group
 }
 
 var (
@@ -195,7 +196,7 @@ func (i *InmemTransport) openPipeline(pipe *inmemPipe, sink PipelineSink) (*pipe
 		return nil, err
 	}
 	l := newPipeLink(pipe)
-	if !pipe.to.tasks.start(l.serve) {
+	if !pipe.to.tasks.Start(l.serve) {
 		return nil, pipe.comeBack(refused(pipe.target), nil)
 	}
 	if err := pipe.comeBack(nil, nil); err != nil {
@@ -318,7 +319,7 @@ func (i *InmemTransport) Close() error {
 			pipe.hangUp()
 		}
 	}
-	return i.tasks.wait()
+	return awaitTasks(&i.tasks)
 }
 
 // shut returns what is under way. Nothing is added to it any more, and the

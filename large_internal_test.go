@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/raftwire/raftwire/internal/sock"
+	"github.com/raftwire/raftwire/internal/tasks"
 	"github.com/stretchr/testify/require"
 )
 
@@ -21,7 +22,7 @@ func tcpConn(t *testing.T) (c *conn, peer net.Conn) {
 	require.NoError(t, err)
 	peer, err = listener.Accept()
 	require.NoError(t, err)
-	c = newConn(raw, "peer", time.Hour, new(tasks))
+	c = newConn(raw, "peer", time.Hour, new(tasks.Group))
 	c.introduce(new(Hooks), new(traffic), false)
 	t.Cleanup(func() {
 		_ = c.close(net.ErrClosed)

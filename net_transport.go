@@ -11,6 +11,7 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 	"github.com/raftwire/raftwire/internal/dispatch"
+	"github.com/raftwire/raftwire/internal/tasks"
 )
 
 // StreamLayer is what a [NetworkTransport] runs over: it accepts the connections
@@ -88,7 +89,7 @@ type NetworkTransport struct {
 	gate     *gate
 	acceptor *acceptor // nil if made by hand, and if the configuration was refused
 	waiting  waitingRequests
-	tasks    tasks
+	tasks    tasks.Group
 	inbound  traffic
 
 	refusals refusals
@@ -422,7 +423,7 @@ func (n *NetworkTransport) release(c *conn, kind rpcKind, err error) {
 	case c.failure() != nil:
 		n.discard(c, err)
 	case c.mayBeLate(err):
-		if !n.tasks.start(func() { n.awaitLate(c, kind) }) {
+		if !n.tasks.Start(func() { n.awaitLate(c, kind) }) {
 			n.discard(c, err)
 		}
 	default:
@@ -592,7 +593,7 @@ func (n *NetworkTransport) down() error {
 // transport and closes the connection that it still gets, and the log says so.
 func (n *NetworkTransport) Close() error {
 	n.closing.Do(n.beginClose)
-	return n.tasks.wait()
+	return awaitTasks(&n.tasks)
 }
 
 // beginClose has all that may block done on other goroutines. First comes what the
@@ -603,7 +604,7 @@ func (n *NetworkTransport) beginClose() {
 	}
 	dials := n.endDials()
 	closeAll(n.renew(), ErrTransportShutdown, false)
-	n.tasks.start(n.closeStream)
+	n.tasks.Start(n.closeStream)
 	n.awaitDials(dials)
 }
 
@@ -624,7 +625,7 @@ func (n *NetworkTransport) endDials() []*dial {
 	if n.end != nil {
 		n.end()
 	}
-	n.tasks.start(func() { // hooks may block
+	n.tasks.Start(func() { // hooks may block
 		for _, d := range unreturned {
 			n.reportDial(d, ErrTransportShutdown)
 		}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/raftwire/raftwire/internal/dispatch"
 	"github.com/raftwire/raftwire/internal/ring"
+	"github.com/raftwire/raftwire/internal/tasks"
 )
 
 // link is one ordered connection to a peer, as a pipeline uses it: netLink
@@ -77,7 +78,7 @@ type pipeline struct {
 	link     link
 	window   int
 	timeout  time.Duration
-	tasks    *tasks
+	tasks    *tasks.Group
 	consumer chan AppendFuture
 	sink     PipelineSink
 	done     chan struct{} // closed when futures are not wanted any more
@@ -115,7 +116,7 @@ type pipeline struct {
 	watching bool        // watchdog is set
 }
 
-func newPipeline(peer ServerAddress, l link, window int, timeout time.Duration, sink PipelineSink, tasks *tasks) *pipeline {
+func newPipeline(peer ServerAddress, l link, window int, timeout time.Duration, sink PipelineSink, tasks *tasks.Group) *pipeline {
 	p := &pipeline{
 		peer:     peer,
 		link:     l,
@@ -131,7 +132,7 @@ func newPipeline(peer ServerAddress, l link, window int, timeout time.Duration, 
 		p.sink = p.toConsumer
 	}
 	p.room.L = &p.mu
-	p.deliverTask = tasks.task(p.deliver)
+	p.deliverTask = tasks.Task(p.deliver)
 	return p
 }
 
@@ -363,7 +364,7 @@ func (p *pipeline) mayWait() time.Duration {
 }
 
 // begin starts the reader of answers; false means the transport is closed.
-func (p *pipeline) begin() bool { return p.tasks.attach(p) && p.tasks.start(p.decodeResponses) }
+func (p *pipeline) begin() bool { return p.tasks.Attach(p) && p.tasks.Start(p.decodeResponses) }
 
 // decodeResponses reads answers until the link ends, and settles everything
 // that is left then.
@@ -561,7 +562,7 @@ func (p *pipeline) deliverNow() {
 			p.consume()
 			continue
 		}
-		p.delivering = p.tasks.startTask(p.deliverTask)
+		p.delivering = p.tasks.StartTask(p.deliverTask)
 		return
 	}
 }
@@ -620,7 +621,7 @@ func (p *pipeline) Close() error {
 	if _, first := p.setErr(ErrPipelineShutdown); first {
 		p.finish()
 	}
-	p.release()
+	p.Release()
 	return nil
 }
 
@@ -659,8 +660,8 @@ func (p *pipeline) lingerFor() time.Duration {
 	return defaultLinger
 }
 
-// release ends the delivery of futures.
-func (p *pipeline) release() {
+// Release ends the delivery of futures.
+func (p *pipeline) Release() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.released {
@@ -668,7 +669,7 @@ func (p *pipeline) release() {
 	}
 	p.released = true
 	close(p.done)
-	p.tasks.detach(p)
+	p.tasks.Detach(p)
 	if p.watchdog != nil {
 		p.watchdog.Stop()
 	}

@@ -7,6 +7,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/raftwire/raftwire/internal/tasks"
 	"github.com/stretchr/testify/require"
 )
 
@@ -31,7 +32,7 @@ func newSlowLink() *slowLink {
 
 // pipeline begins a pipeline over l.
 func (l *slowLink) pipeline(t *testing.T, window int) *pipeline {
-	p := newPipeline("b", l, window, 0, nil, new(tasks))
+	p := newPipeline("b", l, window, 0, nil, new(tasks.Group))
 	require.True(t, p.begin())
 	return p
 }

@@ -7,13 +7,14 @@ import (
 	"time"
 
 	"github.com/hashicorp/go-hclog"
+	"github.com/raftwire/raftwire/internal/tasks"
 	"github.com/stretchr/testify/require"
 )
 
 // poolOf returns a pool with an idle connection to each of some addresses; each look
 // at one is counted, and finds it as alive says.
-func poolOf(addresses int, looks *int, alive *bool) (p *pool, closers *tasks) {
-	p, closers = &pool{maxPool: 3}, new(tasks)
+func poolOf(addresses int, looks *int, alive *bool) (p *pool, closers *tasks.Group) {
+	p, closers = &pool{maxPool: 3}, new(tasks.Group)
 	for i := range addresses {
 		raw, _ := net.Pipe()
 		c := newConn(raw, ServerAddress(fmt.Sprint("peer-", i)), 0, closers)
@@ -41,7 +42,7 @@ func TestPool_LooksAtFewConnectionsForANewAddress(t *testing.T) {
 		require.LessOrEqual(t, looks, sweepPeers)
 	}
 	alive = false
-	require.NoError(t, closers.wait()) // from now on connections end within sweep, in order
+	require.NoError(t, awaitTasks(closers)) // from now on connections end within sweep, in order
 	for range peers / sweepPeers {
 		p.sweep()
 	}
@@ -71,7 +72,7 @@ func (oneAddress) ServerAddr(ServerID) (ServerAddress, error) { return "b", nil 
 
 // What is known of servers is bounded, and so is what a failing call looks at.
 func TestAddressBook_ForgetsServers(t *testing.T) {
-	b := &addressBook{provider: oneAddress{}, logger: hclog.NewNullLogger(), tasks: new(tasks), left: func(ServerAddress) {}}
+	b := &addressBook{provider: oneAddress{}, logger: hclog.NewNullLogger(), tasks: new(tasks.Group), left: func(ServerAddress) {}}
 	ask := func(id ServerID, addr ServerAddress) {
 		b.mu.Lock()
 		e := b.entry(id)
@@ -103,7 +104,7 @@ func TestAddressBook_ForgetsServers(t *testing.T) {
 // A call that fails looks at none of the servers that are known, however many they are.
 // So they may as well be out of its sight.
 func TestAddressBook_DoubtsAnAddressWithoutALookAtServers(t *testing.T) {
-	b := &addressBook{provider: oneAddress{}, noFallback: true, logger: hclog.NewNullLogger(), tasks: new(tasks), left: func(ServerAddress) {}}
+	b := &addressBook{provider: oneAddress{}, noFallback: true, logger: hclog.NewNullLogger(), tasks: new(tasks.Group), left: func(ServerAddress) {}}
 	note := func(id ServerID, addr ServerAddress, err error) *addressEntry {
 		e := b.entry(id)
 		e.asking = make(chan struct{})
@@ -132,7 +133,7 @@ func TestAddressBook_DoubtsAnAddressWithoutALookAtServers(t *testing.T) {
 // Whoever waits for an answer about a server gets it, also if the server has been
 // forgotten meanwhile.
 func TestAddressBook_AnswersAboutAServerThatWasForgotten(t *testing.T) {
-	b := &addressBook{provider: oneAddress{}, logger: hclog.NewNullLogger(), tasks: new(tasks), left: func(ServerAddress) {}}
+	b := &addressBook{provider: oneAddress{}, logger: hclog.NewNullLogger(), tasks: new(tasks.Group), left: func(ServerAddress) {}}
 	b.mu.Lock()
 	e := b.entry("server")
 	e.asking = make(chan struct{})

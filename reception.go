@@ -10,6 +10,7 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 	"github.com/raftwire/raftwire/internal/sock"
+	"github.com/raftwire/raftwire/internal/tasks"
 )
 
 // reception accepts connections and finds out, for each on a goroutine of its
@@ -31,7 +32,7 @@ type reception struct {
 	crowded, slow error // what connections end with that were sent away
 
 	refusals refusals
-	tasks    tasks
+	tasks    tasks.Group
 	done     chan struct{} // closed by close
 
 	closing  sync.Once
@@ -91,9 +92,9 @@ func (r *reception) receive(conn net.Conn) {
 	v := &visitor{conn: conn}
 	oldest, ok := r.register(v)
 	if oldest != nil && r.dismiss(oldest, r.crowded) {
-		r.tasks.start(func() { sock.Close(oldest.conn) })
+		r.tasks.Start(func() { sock.Close(oldest.conn) })
 	}
-	if !ok || !r.tasks.start(func() { r.attend(v) }) {
+	if !ok || !r.tasks.Start(func() { r.attend(v) }) {
 		sock.Close(conn)
 	}
 }
@@ -187,7 +188,7 @@ func (r *reception) remove(v *visitor) {
 // Close of a transport does.
 func (r *reception) close() error {
 	r.closing.Do(r.beginClose)
-	if err := r.tasks.wait(); err != nil {
+	if err := awaitTasks(&r.tasks); err != nil {
 		return err
 	}
 	return r.closeErr
@@ -196,7 +197,7 @@ func (r *reception) close() error {
 // beginClose has all that may block done on other goroutines.
 func (r *reception) beginClose() {
 	acceptor := r.shut()
-	r.tasks.start(func() {
+	r.tasks.Start(func() {
 		r.closeErr = r.listener.Close()
 		if acceptor != nil {
 			acceptor.stop()
@@ -204,7 +205,7 @@ func (r *reception) beginClose() {
 		}
 	})
 	for _, v := range r.present() {
-		r.tasks.start(func() { r.sendAway(v, net.ErrClosed) })
+		r.tasks.Start(func() { r.sendAway(v, net.ErrClosed) })
 	}
 }
 

@@ -68,7 +68,7 @@ func (n *NetworkTransport) accept(raw net.Conn, admit func(net.Conn) net.Conn) {
 	if in.refused == nil {
 		in.refused = n.add(in.conn, n.current())
 	}
-	if !n.tasks.start(in.run) {
+	if !n.tasks.Start(in.run) {
 		sock.Close(raw)
 	}
 }

@@ -124,7 +124,7 @@ func (n *NetworkTransport) sendSnapshot(id ServerID, addr ServerAddress, start t
 		return c.last, c.hangUp(err)
 	}
 	_ = c.raw.SetDeadline(time.Time{}) // progress counts from here on
-	if !n.tasks.start(s.awaitAnswer) {
+	if !n.tasks.Start(s.awaitAnswer) {
 		return c.last, n.down()
 	}
 	s.sendBody(data, args.Size)

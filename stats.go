@@ -75,9 +75,9 @@ type HostStats struct {
 // connections, so call it every few seconds, not for every request.
 func (n *NetworkTransport) Stats() Stats {
 	peers := n.pool.stats()
-	for _, p := range n.tasks.pipelines() {
-		if peer := find(peers, p.peer); peer != nil {
-			p.addTo(peer)
+	for _, attached := range n.tasks.Attached() {
+		if p, ok := attached.(*pipeline); ok {
+			p.addTo(find(peers, p.peer))
 		}
 	}
 	for i := range peers {
@@ -109,11 +109,11 @@ func (p *PeerStats) addCalls() {
 	p.InFlight += max(0, p.InUse-len(p.Pipelines))
 }
 
-// addTo adds p to the stats of its peer, if it is open.
+// addTo adds p to the stats of its peer, which may be nil, if it is open.
 func (p *pipeline) addTo(peer *PeerStats) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.err != nil {
+	if p.err != nil || peer == nil {
 		return
 	}
 	s := PipelineStats{InFlight: p.inFlight, Unconsumed: p.futures.Len() - p.inFlight}
@@ -122,17 +122,6 @@ func (p *pipeline) addTo(peer *PeerStats) {
 	}
 	peer.Pipelines = append(peer.Pipelines, s)
 	peer.InFlight += p.inFlight
-}
-
-// pipelines returns the pipelines that are attached.
-func (t *tasks) pipelines() []*pipeline {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	attached := make([]*pipeline, 0, len(t.attached))
-	for p := range t.attached {
-		attached = append(attached, p)
-	}
-	return attached
 }
 
 // stats returns the stats of every peer, in order, without those of pipelines.

@@ -20,7 +20,7 @@ import (
 func (c *conn) startWatching() {
 	c.watch = make(chan struct{})
 	// A connection without deadlines could not be taken back.
-	if c.raw.SetReadDeadline(time.Time{}) != nil || !c.tasks.start(c.watchPeer) {
+	if c.raw.SetReadDeadline(time.Time{}) != nil || !c.tasks.Start(c.watchPeer) {
 		close(c.watch)
 	}
 }

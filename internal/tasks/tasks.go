@@ -1,0 +1,130 @@
+// Package tasks owns goroutines, so that whoever started them can wait for them.
+package tasks
+
+import (
+	"sync"
+	"time"
+)
+
+// Group counts goroutines. Unlike a sync.WaitGroup it starts no more once it is
+// closed, and its wait has a limit. The zero value is ready for use.
+type Group struct {
+	mu       sync.Mutex // protects following
+	running  int
+	closed   bool
+	idle     chan struct{} // closed when closed and nothing runs
+	attached map[Releaser]struct{}
+}
+
+// Releaser may have a goroutine that only Release ends.
+type Releaser interface{ Release() }
+
+// Attach makes Close release r. It returns false once the group is closed.
+func (g *Group) Attach(r Releaser) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.closed {
+		return false
+	}
+	if g.attached == nil {
+		g.attached = make(map[Releaser]struct{})
+	}
+	g.attached[r] = struct{}{}
+	return true
+}
+
+// Detach undoes Attach.
+func (g *Group) Detach(r Releaser) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	delete(g.attached, r)
+}
+
+// Attached returns what is attached, in no order.
+func (g *Group) Attached() []Releaser {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	all := make([]Releaser, 0, len(g.attached))
+	for r := range g.attached {
+		all = append(all, r)
+	}
+	return all
+}
+
+// Start runs f on a goroutine of its own. It returns false, without running
+// it, once the group is closed.
+func (g *Group) Start(f func()) bool { return g.StartTask(g.Task(f)) }
+
+// StartTask is Start for what is started often, and made into a task once: a
+// goroutine then costs no allocation.
+func (g *Group) StartTask(task func()) bool {
+	if !g.begin() {
+		return false
+	}
+	go task()
+	return true
+}
+
+// Task makes f into a function for StartTask.
+func (g *Group) Task(f func()) func() {
+	return func() {
+		defer g.end()
+		f()
+	}
+}
+
+func (g *Group) begin() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if !g.closed {
+		g.running++
+	}
+	return !g.closed
+}
+
+func (g *Group) end() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.running--
+	g.checkIdle()
+}
+
+// Wait closes the group and waits until nothing runs, or for limit. It returns how
+// many goroutines still run.
+func (g *Group) Wait(limit time.Duration) (running int) {
+	for r := range g.close() {
+		r.Release()
+	}
+	patience := time.NewTimer(limit)
+	defer patience.Stop()
+	select {
+	case <-g.idle:
+		return 0
+	case <-patience.C:
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.running
+}
+
+// close returns what was attached, the first time.
+func (g *Group) close() map[Releaser]struct{} {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.closed {
+		return nil
+	}
+	g.closed = true
+	g.idle = make(chan struct{})
+	g.checkIdle()
+	attached := g.attached
+	g.attached = nil
+	return attached
+}
+
+// checkIdle is called with mu held.
+func (g *Group) checkIdle() {
+	if g.closed && g.running == 0 {
+		close(g.idle)
+	}
+}
