@@ -5,7 +5,6 @@ import (
 	"io"
 	"math"
 	"time"
-
 )
 
 // InstallSnapshot implements [Transport]. The body goes to the peer in copies, all of
