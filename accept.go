@@ -41,11 +41,10 @@ func (n *NetworkTransport) accept(raw net.Conn, admit func(net.Conn) net.Conn) {
 	if v, ok := raw.(*vouched); ok {
 		raw = v.Conn
 	}
-	in.conn = newConn(raw, "", n.timeout, &n.tasks)
-	in.conn.belongTo(&n.hooks, &n.inbound, true)
-	in.conn.maxQueued = flushAfter
-	in.conn.in.SetLimit("MaxMessageBytes", n.maxMessageBytes)
-	in.conn.in.SetUnshared(n.noSharedEntries)
+	in.conn = newConn(raw, "", n.timeout, &n.tasks, &n.hooks, &n.inbound, true)
+	in.conn.MaxQueued = flushAfter
+	in.conn.In.SetLimit("MaxMessageBytes", n.maxMessageBytes)
+	in.conn.In.SetUnshared(n.noSharedEntries)
 	place, expelled, why := n.gate.admit(in.conn)
 	switch {
 	case place == nil:
@@ -53,7 +52,7 @@ func (n *NetworkTransport) accept(raw net.Conn, admit func(net.Conn) net.Conn) {
 		sock.Close(raw)
 		return
 	case expelled != nil:
-		expelled.closeAside(why, func() {}) // its goroutine does the rest
+		expelled.CloseAside(why, func() {}) // its goroutine does the rest
 	default:
 		in.refused = why
 	}
@@ -71,7 +70,7 @@ type arrival struct {
 	transport *NetworkTransport
 	raw       net.Conn // as it was accepted
 	admit     func(net.Conn) net.Conn
-	conn      *conn
+	conn      *netConn
 	place     *place
 	refused   error // why it was refused, or nil
 }
@@ -83,7 +82,7 @@ func (a *arrival) run() {
 	defer n.gate.end(a.place)
 	begun := time.Now()
 	if a.refused != nil {
-		_ = c.close(a.refused) // first: then the address does not wait for the peer
+		_ = c.Close(a.refused) // first: then the address does not wait for the peer
 	}
 	c.peer = a.address()
 	if a.refused == nil && a.admit != nil && a.admit(a.raw) == nil {
@@ -92,7 +91,7 @@ func (a *arrival) run() {
 	}
 	c.reportOpening()
 	if err := a.letIn(); err != nil {
-		err = c.close(err)
+		err = c.Close(err)
 		n.letOut(a.place, err)
 		c.reportEnd(err)
 		n.logEnd(c, err)
@@ -114,7 +113,7 @@ var errNotAdmitted = errors.New("the layer does not admit the connection")
 // connection has until its first request.
 func (a *arrival) address() ServerAddress {
 	if limit := a.transport.firstByteTimeout; limit > 0 {
-		timer := time.AfterFunc(limit, func() { _ = a.conn.close(errSilent) })
+		timer := time.AfterFunc(limit, func() { _ = a.conn.Close(errSilent) })
 		defer timer.Stop()
 	}
 	return remoteAddress(a.raw)
@@ -128,12 +127,12 @@ func (a *arrival) letIn() error {
 	expelled, why := a.transport.gate.locate(a.place, hostOf(a.conn.peer))
 	switch expelled {
 	case nil:
-		return a.conn.failure() // it may have been closed meanwhile
+		return a.conn.Failure() // it may have been closed meanwhile
 	case a.conn:
 		return why
 	}
-	expelled.closeAside(why, func() {})
-	return a.conn.failure()
+	expelled.CloseAside(why, func() {})
+	return a.conn.Failure()
 }
 
 func (n *NetworkTransport) letOut(p *place, why error) {

@@ -1,13 +1,12 @@
 package raftwire
 
 import (
-	"context"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"time"
 
+	"github.com/raftwire/raftwire/internal/errno"
 	"github.com/raftwire/raftwire/internal/tasks"
 )
 
@@ -62,7 +61,7 @@ func (e *OpError) Error() string { return e.Op + " to " + string(e.Peer) + ": " 
 func (e *OpError) Unwrap() error { return e.Err }
 
 // Timeout reports whether the cause is a timeout. It makes OpError a net.Error.
-func (e *OpError) Timeout() bool { return isTimeout(e.Err) }
+func (e *OpError) Timeout() bool { return errno.IsTimeout(e.Err) }
 
 // Temporary is the same as Timeout. Deprecated in net.Error, required by it.
 func (e *OpError) Temporary() bool { return e.Timeout() }
@@ -83,27 +82,6 @@ func explain(kind rpcKind, peer ServerAddress, err error) error {
 		return err
 	}
 	return &OpError{Op: kind.String(), Peer: peer, Err: err}
-}
-
-// timeoutError is a timeout of our own making.
-type timeoutError string
-
-var _ net.Error = timeoutError("")
-
-func (e timeoutError) Error() string        { return string(e) }
-func (e timeoutError) Timeout() bool        { return true }
-func (e timeoutError) Temporary() bool      { return true }
-func (e timeoutError) Is(target error) bool { return target == os.ErrDeadlineExceeded }
-
-func isTimeout(err error) bool {
-	if err == nil {
-		return false
-	}
-	if t, ok := err.(net.Error); ok { // errors.As would allocate
-		return t.Timeout()
-	}
-	var t interface{ Timeout() bool }
-	return errors.As(err, &t) && t.Timeout() || errors.Is(err, context.DeadlineExceeded)
 }
 
 // closeWait is how long Close waits for goroutines that run other people's code, and

@@ -33,7 +33,7 @@ type gate struct {
 
 // place is what an inbound connection occupies.
 type place struct {
-	conn *conn
+	conn *netConn
 
 	// protected by gate.mu
 	host     string        // where it comes from; "" if that is not known
@@ -54,7 +54,7 @@ const maxLeaving = 1024
 // If only why is returned, c is refused, and its goroutine says so. If there is
 // nothing, too many goroutines have not ended: c must not have one. It does not
 // block.
-func (g *gate) admit(c *conn) (p *place, expelled *conn, why error) {
+func (g *gate) admit(c *netConn) (p *place, expelled *netConn, why error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.maxConns >= 0 && g.running >= g.maxConns+maxLeaving {
@@ -80,7 +80,7 @@ func (g *gate) admit(c *conn) (p *place, expelled *conn, why error) {
 
 // locate counts p to its host. expelled is a connection that has to go then, which
 // may be p's own, with why.
-func (g *gate) locate(p *place, host string) (expelled *conn, why error) {
+func (g *gate) locate(p *place, host string) (expelled *netConn, why error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if p.left || host == "" {

@@ -100,7 +100,7 @@ func judge(err error) reason {
 		return own.reason
 	case errno.IsUnreachable(err):
 		return notRefused
-	case isTimeout(err):
+	case errno.IsTimeout(err):
 		return stalled
 	case errors.As(err, &unknown):
 		return foreign
@@ -113,7 +113,7 @@ func judge(err error) reason {
 }
 
 // logEnd says why an inbound connection ended.
-func (n *NetworkTransport) logEnd(c *conn, err error) {
+func (n *NetworkTransport) logEnd(c *netConn, err error) {
 	gone := err == io.EOF || n.IsShutdown() || errors.Is(err, errStreamsClosed)
 	n.refusals.report(n.logger, c.peer, err, gone)
 }
