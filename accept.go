@@ -5,18 +5,20 @@ import (
 	"net"
 	"time"
 
+	"github.com/raftwire/raftwire/internal/door"
+	"github.com/raftwire/raftwire/internal/logs"
 	"github.com/raftwire/raftwire/internal/sock"
 )
 
 // listen accepts connections until the transport is closed.
-func (n *NetworkTransport) listen() { n.newAcceptor().run() }
+func (n *NetworkTransport) listen() { n.newAcceptor().Run() }
 
-func (n *NetworkTransport) newAcceptor() *acceptor {
+func (n *NetworkTransport) newAcceptor() *door.Acceptor {
 	accept, admit := entrance(n.stream)
-	return newAcceptor(accept, n.shutdownCh, &acceptTarget{
-		handle: func(raw net.Conn) { n.accept(raw, admit) },
-		logger: n.logger,
-		tasks:  &n.tasks,
+	return door.NewAcceptor(accept, n.shutdownCh, &door.Target{
+		Handle: func(raw net.Conn) { n.accept(raw, admit) },
+		Logger: n.logger,
+		Tasks:  &n.tasks,
 	})
 }
 
@@ -49,7 +51,7 @@ func (n *NetworkTransport) accept(raw net.Conn, admit func(net.Conn) net.Conn) {
 	place, expelled, why := n.gate.admit(in.conn)
 	switch {
 	case place == nil:
-		n.refusals.counts[tooManyConns].Add(1)
+		n.refusals.Add(door.TooManyConns)
 		sock.Close(raw)
 		return
 	case expelled != nil:
@@ -98,7 +100,7 @@ func (a *arrival) run() {
 		n.logEnd(c, err)
 		return
 	}
-	n.logger.Debug("accepted connection", keyPeer, c.peer)
+	n.logger.Debug("accepted connection", logs.KeyPeer, c.peer)
 	s := newSession(n, c, a.place)
 	s.begun = begun
 	if isIdentified(a.raw, n.stream) {
@@ -125,7 +127,7 @@ func (a *arrival) letIn() error {
 	if a.refused != nil {
 		return a.refused
 	}
-	expelled, why := a.transport.gate.locate(a.place, hostOf(a.conn.peer))
+	expelled, why := a.transport.gate.locate(a.place, door.HostOf(string(a.conn.peer)))
 	switch expelled {
 	case nil:
 		return a.conn.failure() // it may have been closed meanwhile
@@ -151,7 +153,7 @@ func remoteAddress(raw net.Conn) ServerAddress {
 
 // addressOf returns an address of somebody else's, which may be nil: "" then.
 func addressOf(addr net.Addr) ServerAddress {
-	if isNil(addr) {
+	if sock.IsNil(addr) {
 		return ""
 	}
 	return ServerAddress(addr.String())

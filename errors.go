@@ -1,13 +1,13 @@
 package raftwire
 
 import (
-	"context"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"time"
 
+	"github.com/raftwire/raftwire/internal/errno"
+	"github.com/raftwire/raftwire/internal/sock"
 	"github.com/raftwire/raftwire/internal/tasks"
 )
 
@@ -86,25 +86,9 @@ func explain(kind rpcKind, peer ServerAddress, err error) error {
 }
 
 // timeoutError is a timeout of our own making.
-type timeoutError string
+type timeoutError = errno.TimeoutError
 
-var _ net.Error = timeoutError("")
-
-func (e timeoutError) Error() string        { return string(e) }
-func (e timeoutError) Timeout() bool        { return true }
-func (e timeoutError) Temporary() bool      { return true }
-func (e timeoutError) Is(target error) bool { return target == os.ErrDeadlineExceeded }
-
-func isTimeout(err error) bool {
-	if err == nil {
-		return false
-	}
-	if t, ok := err.(net.Error); ok { // errors.As would allocate
-		return t.Timeout()
-	}
-	var t interface{ Timeout() bool }
-	return errors.As(err, &t) && t.Timeout() || errors.Is(err, context.DeadlineExceeded)
-}
+func isTimeout(err error) bool { return errno.IsTimeout(err) }
 
 // closeWait is how long Close waits for goroutines that run other people's code, and
 // do not return.
@@ -117,3 +101,9 @@ func awaitTasks(g *tasks.Group) error {
 	}
 	return nil
 }
+
+func isNil(v any) bool { return sock.IsNil(v) }
+
+func isClosed(done <-chan struct{}) bool { return tasks.IsClosed(done) }
+
+func pauseFor(pause time.Duration, done <-chan struct{}) bool { return tasks.Pause(pause, done) }

@@ -5,10 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"reflect"
 	"sync"
 	"time"
 
+	"github.com/raftwire/raftwire/internal/dialing"
 	"github.com/raftwire/raftwire/internal/sock"
 )
 
@@ -51,7 +51,7 @@ var _ StreamLayer = (*HandoffLayer)(nil)
 // is closed. Close closes the layer; so does a transport over it. Without a dial
 // the layer only accepts; without an addr NewHandoffLayer panics.
 func NewHandoffLayer(addr net.Addr, dial DialFunc) *HandoffLayer {
-	if isNil(addr) {
+	if sock.IsNil(addr) {
 		panic("raftwire: NewHandoffLayer has no addr: give it the address that peers are told")
 	}
 	if dial == nil {
@@ -84,7 +84,7 @@ var (
 // or that too many wait for Accept, or that the layer is of a Mux over TLS, which
 // verifies all that come. A nil conn is an error. Handoff does not block.
 func (l *HandoffLayer) Handoff(conn net.Conn) error {
-	if isNil(conn) {
+	if sock.IsNil(conn) {
 		return errNoConn
 	}
 	if l.admit != nil { // which takes only what it knows
@@ -174,7 +174,7 @@ func (l *HandoffLayer) shut() (first bool) {
 
 func (l *HandoffLayer) errClosed(op string) error {
 	closed := &net.OpError{Op: op, Err: net.ErrClosed}
-	if !isNil(l.addr) { // the listener under a Mux may have none
+	if !sock.IsNil(l.addr) { // the listener under a Mux may have none
 		closed.Net, closed.Addr = l.addr.Network(), l.addr
 	}
 	return closed
@@ -185,12 +185,12 @@ func (l *HandoffLayer) Addr() net.Addr { return l.addr }
 
 // Dial is [HandoffLayer.DialContext] with a limit of its own; 0 means no limit.
 func (l *HandoffLayer) Dial(address ServerAddress, timeout time.Duration) (net.Conn, error) {
-	return dialWithin(l.DialContext, address, timeout)
+	return dialing.Within(l.DialContext, address, timeout)
 }
 
 // DialContext connects to the same layer of the peer at address.
 func (l *HandoffLayer) DialContext(ctx context.Context, address ServerAddress) (net.Conn, error) {
-	conn, err := checkConn(l.dial(ctx, address))
+	conn, err := sock.CheckConn(l.dial(ctx, address))
 	if err != nil && conn != nil {
 		sock.Close(conn)
 		conn = nil
@@ -198,42 +198,7 @@ func (l *HandoffLayer) DialContext(ctx context.Context, address ServerAddress) (
 	return conn, err
 }
 
-// errNilConn is what dialling or accepting fails with if code of somebody else's
-// returns neither a connection nor an error.
-var errNilConn = errors.New("there is neither a connection nor an error: the function that dials or accepts must return one")
-
-// checkConn passes on what code of somebody else's has dialled or accepted. The
-// connection is not nil if there is no error, and it is never a nil pointer in an
-// interface.
-func checkConn(conn net.Conn, err error) (net.Conn, error) {
-	if !isNil(conn) {
-		return conn, err
-	}
-	if err == nil {
-		err = errNilConn
-	}
-	return nil, err
-}
-
-func (l *HandoffLayer) canCancelDials() bool { return l.under == nil || canCancel(l.under) }
-
-// isNil reports whether v is nil, or a nil pointer: tls.Dial returns one beside its
-// error, and what is returned as an interface then is not nil.
-func isNil(v any) bool {
-	pointer := reflect.ValueOf(v)
-	return v == nil || pointer.Kind() == reflect.Pointer && pointer.IsNil()
-}
-
-// dialWithin makes a Dial of a DialContext.
-func dialWithin(dial DialFunc, address ServerAddress, timeout time.Duration) (net.Conn, error) {
-	ctx, cancel := context.Background(), context.CancelFunc(func() {})
-	if timeout > 0 {
-		ctx, cancel = context.WithTimeout(ctx, timeout)
-	}
-	defer cancel()
-	conn, err := dial(ctx, address)
-	if err != nil && ctx.Err() != nil {
-		err = contextError(ctx, err)
-	}
-	return conn, err
+// CanCancelDials is for this module only: see dialing.CanCancel.
+func (l *HandoffLayer) CanCancelDials() dialing.Cancels {
+	return dialing.Cancels(l.under == nil || dialing.CanCancel(l.under))
 }

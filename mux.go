@@ -12,6 +12,9 @@ import (
 	"time"
 
 	"github.com/hashicorp/go-hclog"
+	"github.com/raftwire/raftwire/internal/dialing"
+	"github.com/raftwire/raftwire/internal/door"
+	"github.com/raftwire/raftwire/internal/logs"
 	"github.com/raftwire/raftwire/internal/sniff"
 	"github.com/raftwire/raftwire/internal/sock"
 )
@@ -77,7 +80,7 @@ type MuxConfig struct {
 
 func (c *MuxConfig) check() error {
 	switch {
-	case isNil(c.Listener):
+	case sock.IsNil(c.Listener):
 		return errors.New("raftwire: MuxConfig.Listener is nil: set it, or use NewHandoffLayer for connections that are accepted elsewhere")
 	case c.TLS != nil && isSecured(c.Listener):
 		return errors.New("raftwire: MuxConfig.TLS is set, and Listener is a TLSStreamLayer, which has a configuration of its own: use one or the other")
@@ -117,7 +120,7 @@ func (c *MuxConfig) dialFunc() (DialFunc, error) {
 	switch l := c.Listener.(type) {
 	case StreamLayer:
 		return func(ctx context.Context, address ServerAddress) (net.Conn, error) {
-			return dialStream(ctx, l, address)
+			return dialing.Stream(ctx, l, address)
 		}, nil
 	case *net.TCPListener:
 		return new(TCPStreamLayer).DialContext, nil
@@ -201,13 +204,13 @@ func NewMux(config MuxConfig) (*Mux, error) {
 		return nil, err
 	}
 	checked := func(ctx context.Context, address ServerAddress) (net.Conn, error) {
-		return checkConn(dial(ctx, address))
+		return sock.CheckConn(dial(ctx, address))
 	}
 	m := &Mux{dial: checked, addr: config.Advertise, tls: config.TLS, plain: config.isPlain(), layers: make(map[MuxKey]*HandoffLayer)}
 	if config.Dial == nil {
 		m.under, _ = config.Listener.(StreamLayer)
 	}
-	if isNil(m.addr) {
+	if sock.IsNil(m.addr) {
 		m.addr = config.Listener.Addr()
 	}
 	m.reception = reception{
@@ -217,9 +220,9 @@ func NewMux(config MuxConfig) (*Mux, error) {
 		limit:    config.MaxUnsorted,
 		sort:     m.sort,
 	}
-	m.reception.refusals.hook = config.Refused
+	m.reception.refusals.Hook = refusedHook(config.Refused)
 	m.reception.setDefaults()
-	m.reception.logger = m.reception.logger.With(keyLocal, config.Listener.Addr())
+	m.reception.logger = m.reception.logger.With(logs.KeyLocal, config.Listener.Addr())
 	return m, nil
 }
 
@@ -347,7 +350,7 @@ func (m *Mux) shut() map[MuxKey]*HandoffLayer {
 // Refusals returns which connections were refused since the Mux was made: those
 // that others replaced (TooManyConns), that said nothing in time (Silent), or
 // showed the key of no layer (Foreign). It does not block.
-func (m *Mux) Refusals() Refusals { return m.reception.refusals.counted() }
+func (m *Mux) Refusals() Refusals { return Refusals(m.reception.refusals.Counts()) }
 
 // layer returns the layer of a key, or nil.
 func (m *Mux) layer(key MuxKey) *HandoffLayer {
@@ -409,7 +412,8 @@ func (m *Mux) explainUnnegotiated(err error) error {
 	if len(protocols) == 0 {
 		return err
 	}
-	return &refusal{reason: foreign, text: fmt.Sprintf("its TLS negotiated no protocol, of %q, and %v", protocols, err)}
+	refused := err.(*door.Refusal)
+	return &door.Refusal{Reason: door.Foreign, Detail: refused.Detail, Err: fmt.Errorf("its TLS negotiated no protocol, of %q, and %w", protocols, refused.Err)}
 }
 
 // sortFirst finds the layer for a connection that began with first.
@@ -433,10 +437,11 @@ func strangeByte(first byte) error {
 	if first < byte(rpcKinds) {
 		guess = "a Raft peer that sends no prefix (Unprefixed would accept it)"
 	}
+	looks := ""
 	if guess != "" {
-		guess = ": this looks like " + guess
+		looks = ": this looks like " + guess
 	}
-	return &refusal{reason: foreign, text: fmt.Sprintf("no layer has its first byte, %d%s", first, guess)}
+	return &door.Refusal{Reason: door.Foreign, Detail: guess, Err: fmt.Errorf("no layer has its first byte, %d%s", first, looks)}
 }
 
 // readByte reads one byte and no more.

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/hashicorp/go-hclog"
+	"github.com/raftwire/raftwire/internal/door"
 	"github.com/raftwire/raftwire/internal/sock"
 	"github.com/raftwire/raftwire/internal/tasks"
 )
@@ -31,17 +32,17 @@ type reception struct {
 
 	crowded, slow error // what connections end with that were sent away
 
-	refusals refusals
+	refusals door.Refusals
 	tasks    tasks.Group
 	done     chan struct{} // closed by close
 
 	closing  sync.Once
 	closeErr error // of listener; to be read when the tasks have ended
 
-	mu       sync.Mutex // protects following
-	visitors list.List  // of *visitor, the oldest first
-	running  int        // goroutines of visitors, with those that have been sent away
-	acceptor *acceptor  // nil until open
+	mu       sync.Mutex     // protects following
+	visitors list.List      // of *visitor, the oldest first
+	running  int            // goroutines of visitors, with those that have been sent away
+	acceptor *door.Acceptor // nil until open
 	closed   bool
 }
 
@@ -55,8 +56,8 @@ type visitor struct {
 }
 
 var (
-	errCrowded = &refusal{reason: tooManyConns, text: "too many others came before it said for which layer it is: raise MaxUnsorted if that is what you want"}
-	errSlow    = &refusal{reason: silent, text: "it did not say in time for which layer it is"}
+	errCrowded = door.Refuse(door.TooManyConns, "too many others came before it said for which layer it is: raise MaxUnsorted if that is what you want")
+	errSlow    = door.Refuse(door.Silent, "it did not say in time for which layer it is")
 )
 
 func (r *reception) setDefaults() {
@@ -82,8 +83,8 @@ func (r *reception) open() {
 	if r.closed {
 		return
 	}
-	r.acceptor = newAcceptor(r.listener.Accept, r.done, &acceptTarget{handle: r.receive, logger: r.logger, tasks: &r.tasks})
-	go r.acceptor.run()
+	r.acceptor = door.NewAcceptor(r.listener.Accept, r.done, &door.Target{Handle: r.receive, Logger: r.logger, Tasks: &r.tasks})
+	go r.acceptor.Run()
 }
 
 // receive gives a connection a goroutine. The acceptor calls it: nothing in it may
@@ -109,7 +110,7 @@ func (r *reception) register(v *visitor) (oldest *visitor, ok bool) {
 		return nil, false
 	}
 	if r.running >= r.limit+maxLeaving {
-		r.refusals.counts[tooManyConns].Add(1)
+		r.refusals.Add(door.TooManyConns)
 		return nil, false
 	}
 	r.running++
@@ -147,7 +148,7 @@ func (r *reception) end() {
 // report says why a connection was not handed over.
 func (r *reception) report(conn net.Conn, err error) {
 	gone := errors.Is(err, io.EOF) || errors.Is(err, net.ErrClosed)
-	r.refusals.report(r.logger, remoteAddress(conn), err, gone)
+	r.refusals.Report(r.logger, string(remoteAddress(conn)), err, gone)
 }
 
 // leave makes v's connection its layer's, or returns why it was sent away.
@@ -200,8 +201,8 @@ func (r *reception) beginClose() {
 	r.tasks.Start(func() {
 		r.closeErr = r.listener.Close()
 		if acceptor != nil {
-			acceptor.stop()
-			acceptor.awaitEnd(r.logger)
+			acceptor.Stop()
+			acceptor.AwaitEnd(r.logger)
 		}
 	})
 	for _, v := range r.present() {
@@ -209,7 +210,7 @@ func (r *reception) beginClose() {
 	}
 }
 
-func (r *reception) shut() *acceptor {
+func (r *reception) shut() *door.Acceptor {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.closed = true

@@ -7,6 +7,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/raftwire/raftwire/internal/door"
 )
 
 // snapshotBody is the Reader of an inbound InstallSnapshot: no more than size bytes
@@ -75,7 +77,7 @@ func (b *snapshotBody) explain(err error) error {
 	size := b.progress.event.Total
 	got := size - b.left
 	switch {
-	case judge(err) == stalled:
+	case door.ReasonOf(err) == door.Stalled:
 		return b.clock.errStalled(got, size)
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
 		return errEndedEarly(got, size)

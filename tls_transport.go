@@ -13,6 +13,9 @@ import (
 	"time"
 
 	"github.com/hashicorp/go-hclog"
+	"github.com/raftwire/raftwire/internal/dialing"
+	"github.com/raftwire/raftwire/internal/door"
+	"github.com/raftwire/raftwire/internal/logs"
 	"github.com/raftwire/raftwire/internal/sock"
 )
 
@@ -244,14 +247,14 @@ func NewTLSTransport(bindAddr string, advertise net.Addr, security TLSConfig, co
 // which it closes when it is closed. It reads the files, or calls Load, and
 // blocks for as long as that takes. If it returns an error, inner stays as it is.
 func NewTLSStreamLayer(inner StreamLayer, config TLSConfig) (*TLSStreamLayer, error) {
-	if isNil(inner) {
+	if sock.IsNil(inner) {
 		return nil, errors.New("raftwire: the StreamLayer under TLS is nil: use NewTLSTransport for TCP")
 	}
 	if err := config.check(); err != nil {
 		return nil, err
 	}
 	config.setDefaults()
-	config.Logger = config.Logger.With(keyLocal, inner.Addr())
+	config.Logger = config.Logger.With(logs.KeyLocal, inner.Addr())
 	identity, err := newTLSIdentity(&config)
 	if err != nil {
 		return nil, fmt.Errorf("raftwire: TLS: %w", err)
@@ -268,14 +271,14 @@ func NewTLSStreamLayer(inner StreamLayer, config TLSConfig) (*TLSStreamLayer, er
 		crowded:  errHandshakesCrowded,
 		slow:     errHandshakeSlow,
 	}
-	l.reception.refusals.hook = config.Refused
+	l.reception.refusals.Hook = refusedHook(config.Refused)
 	l.reception.setDefaults()
 	return l, nil
 }
 
 var (
-	errHandshakesCrowded = &refusal{reason: tooManyConns, text: "too many other connections came before its TLS handshake was over: raise MaxHandshakes if that is what you want"}
-	errHandshakeSlow     = &refusal{reason: silent, text: "its TLS handshake was not over in time"}
+	errHandshakesCrowded = door.Refuse(door.TooManyConns, "too many other connections came before its TLS handshake was over: raise MaxHandshakes if that is what you want")
+	errHandshakeSlow     = door.Refuse(door.Silent, "its TLS handshake was not over in time")
 )
 
 // DialContext connects to address and verifies who is there. It gives up when
@@ -290,7 +293,7 @@ func (l *TLSStreamLayer) dial(ctx context.Context, address ServerAddress, protoc
 	if err != nil {
 		return nil, err
 	}
-	raw, err := dialStream(ctx, l.inner, address)
+	raw, err := dialing.Stream(ctx, l.inner, address)
 	if err != nil {
 		return nil, err
 	}
@@ -313,17 +316,20 @@ func (l *TLSStreamLayer) dialHandshake(ctx context.Context, conn *tls.Conn) erro
 	defer cancel()
 	err := conn.HandshakeContext(ctx)
 	if err != nil && ctx.Err() != nil {
-		return contextError(ctx, err)
+		return dialing.Explain(ctx, err)
 	}
 	return err
 }
 
-func (l *TLSStreamLayer) canCancelDials() bool { return canCancel(l.inner) }
+// CanCancelDials is for this module only: see dialing.CanCancel.
+func (l *TLSStreamLayer) CanCancelDials() dialing.Cancels {
+	return dialing.Cancels(dialing.CanCancel(l.inner))
+}
 
 // Dial is [TLSStreamLayer.DialContext] with a limit of its own; 0 means no
 // limit but HandshakeTimeout.
 func (l *TLSStreamLayer) Dial(address ServerAddress, timeout time.Duration) (net.Conn, error) {
-	return dialWithin(l.DialContext, address, timeout)
+	return dialing.Within(l.DialContext, address, timeout)
 }
 
 // Accept returns the next connection whose handshake is over; it waits for
@@ -411,7 +417,7 @@ func (l *TLSStreamLayer) Reload() error {
 
 // Refusals returns how many inbound connections were refused since the layer
 // was made. It does not block.
-func (l *TLSStreamLayer) Refusals() Refusals { return l.reception.refusals.counted() }
+func (l *TLSStreamLayer) Refusals() Refusals { return Refusals(l.reception.refusals.Counts()) }
 
 // Close closes the layer under this one, ends handshakes under way, and waits
 // for them, but not for files or a Load that are being read. It ends the looks at
