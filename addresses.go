@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/hashicorp/go-hclog"
+	"github.com/raftwire/raftwire/internal/dialing"
 	"github.com/raftwire/raftwire/internal/logs"
 	"github.com/raftwire/raftwire/internal/tasks"
 )
@@ -115,7 +116,7 @@ func (b *addressBook) known(id ServerID, begin func() (context.Context, context.
 	case <-answered:
 		return b.answerOf(e), nil
 	case <-ctx.Done():
-		return known, fmt.Errorf("the ServerAddressProvider does not answer: %w", contextError(ctx, ctx.Err()))
+		return known, fmt.Errorf("the ServerAddressProvider does not answer: %w", dialing.Explain(ctx, ctx.Err()))
 	}
 }
 
@@ -221,7 +222,7 @@ func (b *addressBook) ask(e *addressEntry) {
 		err = errNoAddress
 	}
 	if before := b.note(e, addr, err); before != "" {
-		b.logger.Info("a server has a new address", keyID, e.id, keyPeer, addr, keyBefore, before)
+		b.logger.Info("a server has a new address", logs.KeyID, e.id, logs.KeyPeer, addr, logs.KeyBefore, before)
 		b.left(before)
 	}
 }
@@ -246,7 +247,7 @@ func (b *addressBook) note(e *addressEntry, addr ServerAddress, err error) (befo
 // it may be another server's by now.
 func (b *addressBook) warn(id ServerID, target ServerAddress, err error) {
 	if skipped, due := b.limit.Due(logs.Topic{Detail: string(id)}, time.Now()); due {
-		b.logger.Warn("unable to get address for server, using fallback address", logs.WithSimilar(skipped, keyID, id, keyPeer, target, keyError, err)...)
+		b.logger.Warn("unable to get address for server, using fallback address", logs.WithSimilar(skipped, logs.KeyID, id, logs.KeyPeer, target, logs.KeyError, err)...)
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/hashicorp/go-hclog"
+	"github.com/raftwire/raftwire/internal/sock"
 )
 
 const (
@@ -207,7 +208,7 @@ func (c *NetworkTransportConfig) check() error {
 // stream returns Stream, or nil if that is a nil pointer: what a constructor
 // returns beside an error.
 func (c *NetworkTransportConfig) stream() StreamLayer {
-	if isNil(c.Stream) {
+	if sock.IsNil(c.Stream) {
 		return nil
 	}
 	return c.Stream
@@ -224,7 +225,7 @@ func (c *NetworkTransportConfig) stallLimits() stallLimits {
 
 // provider returns ServerAddressProvider, or nil if that is a nil pointer.
 func (c *NetworkTransportConfig) provider() ServerAddressProvider {
-	if isNil(c.ServerAddressProvider) {
+	if sock.IsNil(c.ServerAddressProvider) {
 		return nil
 	}
 	return c.ServerAddressProvider

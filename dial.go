@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/raftwire/raftwire/internal/dialing"
 	"github.com/raftwire/raftwire/internal/errno"
 	"github.com/raftwire/raftwire/internal/sock"
 )
@@ -32,7 +33,6 @@ const (
 )
 
 var (
-	errTimeout       = errno.Timeout("i/o timeout")
 	errDialAbandoned = errors.New("ended after its call had given up: later dials took its place")
 	errAddressLeft   = errors.New("the peer has a new address")
 )
@@ -93,7 +93,7 @@ func (n *NetworkTransport) await(id ServerID, addr ServerAddress, deadline, now 
 		return nil, false, err
 	}
 	if !deadline.IsZero() && time.Until(deadline) <= 0 {
-		return nil, false, fmt.Errorf("dial: %w", errTimeout)
+		return nil, false, fmt.Errorf("dial: %w", errno.ErrTimeout)
 	}
 	expired, stop := deadlineTimer(deadline)
 	defer stop()
@@ -153,7 +153,7 @@ func (n *NetworkTransport) awaitOne(id ServerID, addr ServerAddress, expired <-c
 	case got := <-w.ready:
 		return got, got.err
 	case <-expired:
-		err = errTimeout
+		err = errno.ErrTimeout
 	case <-n.shutdownCh:
 		err = ErrTransportShutdown
 	}
@@ -274,7 +274,7 @@ func (p *pool) setStuck(d *dial) {
 
 // dialLimit returns the context of a dial.
 func (n *NetworkTransport) dialLimit() (context.Context, context.CancelFunc) {
-	ctx := context.WithValue(n.life, ownGoroutine{}, true)
+	ctx := dialing.OnOwnGoroutine(n.life)
 	switch {
 	case n.timeout <= 0:
 		return context.WithCancel(ctx)
@@ -379,7 +379,7 @@ func (p *pool) cancelAbandoned(peer *peerConns, why error) {
 // run dials. It holds nothing of the transport while it does.
 func (d *dial) run(ctx context.Context, stream StreamLayer) {
 	defer close(d.done)
-	raw, err := dialStream(ctx, stream, d.addr)
+	raw, err := dialing.Stream(ctx, stream, d.addr)
 	d.cancel()
 	if n := d.owner.Load(); n != nil {
 		n.dialled(d, raw, err)
@@ -544,18 +544,4 @@ func (p *pool) disown() (all, unreturned []*dial) {
 		peer.dials = nil
 	}
 	return all, unreturned
-}
-
-// ownGoroutine is the key of a context's value that says that nobody waits for the
-// goroutine that dials.
-type ownGoroutine struct{}
-
-// canCancel reports whether dials of stream end with their context. Layers that are
-// put over others end theirs as these do.
-func canCancel(stream StreamLayer) bool {
-	if over, ok := stream.(interface{ canCancelDials() bool }); ok {
-		return over.canCancelDials()
-	}
-	_, ok := stream.(contextDialer)
-	return ok
 }

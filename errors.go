@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/raftwire/raftwire/internal/errno"
+	"github.com/raftwire/raftwire/internal/sock"
 	"github.com/raftwire/raftwire/internal/tasks"
 )
 
@@ -95,3 +96,9 @@ func awaitTasks(g *tasks.Group) error {
 	}
 	return nil
 }
+
+func isNil(v any) bool { return sock.IsNil(v) }
+
+func isClosed(done <-chan struct{}) bool { return tasks.IsClosed(done) }
+
+func pauseFor(pause time.Duration, done <-chan struct{}) bool { return tasks.Pause(pause, done) }

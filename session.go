@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/raftwire/raftwire/internal/conn"
+	"github.com/raftwire/raftwire/internal/door"
 	"github.com/raftwire/raftwire/internal/errno"
 	"github.com/raftwire/raftwire/internal/sock"
 )
@@ -118,11 +119,15 @@ func (s *session) recognize() {
 }
 
 // errSilent ends a connection on which nothing ever came.
-var errSilent = &refusal{reason: silent, text: "no request began within FirstByteTimeout: a port scan, or a peer that has opened a pipeline without using it"}
+var errSilent = &door.Refusal{
+	Reason: door.Silent,
+	Mild:   true,
+	Err:    errors.New("no request began within FirstByteTimeout: a port scan, or a peer that has opened a pipeline without using it"),
+}
 
 // explainStall says what a timeout inside a request means.
 func (s *session) explainStall(err error) error {
-	if judge(err) != stalled {
+	if door.ReasonOf(err) != door.Stalled {
 		return err
 	}
 	return errno.Timeout(fmt.Sprintf("a request made no progress within Timeout (%v)", s.transport.timeout))
@@ -360,7 +365,7 @@ func (s *session) answer() error {
 
 // errBodyUnread ends a connection whose snapshot was answered before all that its
 // sender had sent was read.
-var errBodyUnread = errors.New("snapshot was answered before it was read to its end")
+var errBodyUnread = &door.Refusal{Mild: true, Detail: "cut", Err: errors.New("snapshot was answered before it was read to its end")}
 
 // serveSnapshot hands a snapshot over, with its body, which the consumer reads
 // until it answers. The answer goes out at once. The connection ends with it: what

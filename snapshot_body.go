@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/raftwire/raftwire/internal/conn"
+	"github.com/raftwire/raftwire/internal/door"
 	"github.com/raftwire/raftwire/internal/errno"
 )
 
@@ -78,7 +79,7 @@ func (b *snapshotBody) explain(err error) error {
 	size := b.progress.event.Total
 	got := size - b.left
 	switch {
-	case judge(err) == stalled:
+	case door.ReasonOf(err) == door.Stalled:
 		return b.clock.errStalled(got, size)
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
 		return errEndedEarly(got, size)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/raftwire/raftwire/internal/conn"
+	"github.com/raftwire/raftwire/internal/door"
 	"github.com/raftwire/raftwire/internal/msgpack"
 	"github.com/raftwire/raftwire/internal/sniff"
 )
@@ -388,16 +389,12 @@ func firstError(errs ...error) error {
 	return nil
 }
 
-// unknownKindError is what a connection ends with whose next request has an
-// unknown kind: a newer version, or something that is no Raft peer.
-type unknownKindError struct{ kind rpcKind }
-
-func unknownKind(kind rpcKind) error { return &unknownKindError{kind} }
-
-func (e *unknownKindError) Error() string {
-	text := fmt.Sprintf("unknown rpc type %d", uint8(e.kind))
-	if guess := sniff.Request(byte(e.kind)); guess != "" {
-		text += ": this looks like " + guess + ", not like a Raft peer"
+// unknownKind is what a connection ends with whose next request has an unknown
+// kind: a newer version, or something that is no Raft peer.
+func unknownKind(kind rpcKind) error {
+	guess, looks := sniff.Request(byte(kind)), ""
+	if guess != "" {
+		looks = ": this looks like " + guess + ", not like a Raft peer"
 	}
-	return text
+	return &door.Refusal{Reason: door.Foreign, Detail: guess, Err: fmt.Errorf("unknown rpc type %d%s", uint8(kind), looks)}
 }
