@@ -223,12 +223,16 @@ func (c *NetworkTransportConfig) stallLimits() stallLimits {
 	return limits
 }
 
-// provider returns ServerAddressProvider, or nil if that is a nil pointer.
-func (c *NetworkTransportConfig) provider() ServerAddressProvider {
+// provider returns ServerAddressProvider's method, or nil if that is nil, or a nil
+// pointer.
+func (c *NetworkTransportConfig) provider() func(string) (string, error) {
 	if sock.IsNil(c.ServerAddressProvider) {
 		return nil
 	}
-	return c.ServerAddressProvider
+	return func(id string) (string, error) {
+		address, err := c.ServerAddressProvider.ServerAddr(ServerID(id))
+		return string(address), err
+	}
 }
 
 func (c *NetworkTransportConfig) maxRPCsInFlight() int {
