@@ -42,7 +42,7 @@ func (n *NetworkTransport) callAt(to destination, start time.Time, kind rpcKind,
 	if err != nil {
 		return sizes{}, err
 	}
-	c.usedAt = start
+	c.usedAt, c.answeredLate = start, false
 	answered, err := c.call(to.deadline, kind, n.newTime, args, resp)
 	if err != nil && reused && !answered && lostWhileIdle(err) && !c.home.hasRefused(kind, err) {
 		n.discard(c, err)
@@ -50,7 +50,7 @@ func (n *NetworkTransport) callAt(to destination, start time.Time, kind rpcKind,
 		if c, err = n.dial(to); err != nil {
 			return sizes{}, err
 		}
-		c.usedAt = start
+		c.usedAt, c.answeredLate = start, false
 		_, err = c.call(to.deadline, kind, n.newTime, args, resp)
 	}
 	if kind == rpcRequestPreVote {
@@ -136,7 +136,7 @@ func (n *NetworkTransport) release(c *netConn, kind rpcKind, err error) {
 func (n *NetworkTransport) awaitLate(c *netConn, kind rpcKind) {
 	_ = c.Raw.SetReadDeadline(c.usedAt.Add(c.spent + n.timeout))
 	c.EndWriteDeadline() // the call's, which is over
-	c.spent = 0
+	c.spent, c.answeredLate = 0, true
 	err := c.Await()
 	if err != nil {
 		err = c.hangUp(err)

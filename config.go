@@ -76,7 +76,8 @@ type NetworkTransportConfig struct {
 	Stream StreamLayer
 
 	// MaxPool is how many idle connections are kept for each peer. 0 keeps
-	// none, so that every request dials; negative is an error.
+	// none, so that every request dials, but for one that was ready only after its
+	// call had given up: that is kept for the next call. Negative is an error.
 	MaxPool int
 
 	// MaxRPCsInFlight is the window of a pipeline: with N requests in flight,

@@ -128,9 +128,9 @@ func after(d time.Duration) (<-chan time.Time, func() bool) {
 }
 
 // noteSpent notes how much of its time the call had spent when its connection stood,
-// if that is much and the pool would keep the connection: see conn.mayBeLate.
+// if that is much: see netConn.mayBeLate.
 func (n *NetworkTransport) noteSpent(c *netConn, deadline time.Time) {
-	if n.timeout <= 0 || n.maxPool == 0 {
+	if n.timeout <= 0 {
 		return
 	}
 	if spent := n.timeout - time.Until(deadline); spent > n.timeout/10 {

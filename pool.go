@@ -115,15 +115,18 @@ func (p *pool) put(c *netConn) {
 func (p *pool) push(c *netConn) bool {
 	p.connPoolLock.Lock()
 	defer p.connPoolLock.Unlock()
-	if _, open := p.open[c]; !open || c.retired || p.maxPool == 0 {
+	if _, open := p.open[c]; !open || c.retired {
 		return false
 	}
 	if w := c.home.nextFor(c); w != nil {
 		p.deliver(c.home, w, delivery{conn: c, pooled: true})
 		return true
 	}
-	idle := p.connPool[c.peer]
-	if len(idle) >= p.maxPool {
+	idle, limit := p.connPool[c.peer], p.maxPool
+	if c.isUnused() || c.answeredLate {
+		limit = max(limit, 1) // the next call would not have the time to make one, either
+	}
+	if len(idle) >= limit {
 		return false
 	}
 	// The ones that were never used come first: a peer does not wait long for the
