@@ -46,7 +46,7 @@ func newInmemLink(from, to ServerAddress) *InmemLink {
 func (l *InmemLink) Cut() { l.network.do(func() { l.setCut(true) }, "cut %s %s", l.from, l.to) }
 
 // Heal ends Cut.
-func (l *InmemLink) Heal() { l.network.do(func() { l.setCut(false) }, "mend %s %s", l.from, l.to) }
+func (l *InmemLink) Heal() { l.network.do(func() { l.setCut(false) }, "heallink %s %s", l.from, l.to) }
 
 // SetLatency sets how long a message travels that is sent from now on.
 func (l *InmemLink) SetLatency(d time.Duration) {

@@ -142,7 +142,7 @@ func (n *InmemNetwork) Isolate(group ...ServerAddress) {
 	n.do(func() { n.isolate(group) }, "isolate %s", strings.Trim(fmt.Sprint(group), "[]"))
 }
 
-// Heal mends every cut link. It changes nothing else.
+// Heal ends every cut. It changes nothing else.
 func (n *InmemNetwork) Heal() { n.do(n.heal, "heal") }
 
 // Close closes every transport. Nothing can be added afterwards.

@@ -426,7 +426,7 @@ func TestInmemNetworkDisconnects(t *testing.T) {
 			require.ErrorContains(t, appendOnce(x.a, "b"), "failed to connect to peer: b")
 		}))
 		x.Heal()
-		require.Error(t, appendOnce(x.a, "b"), "Heal mends cuts")
+		require.Error(t, appendOnce(x.a, "b"), "Heal ends cuts only")
 		require.NoError(t, appendOnce(x.b, "a"), "the other direction, with its answers")
 		x.a.Connect("b", x.b)
 		require.Equal(t, 2*time.Millisecond, elapsed(func() { require.NoError(t, appendOnce(x.a, "b")) }))
@@ -581,7 +581,7 @@ func TestInmemNetworkTellsItsHistory(t *testing.T) {
 1.5s partition a b
 1.5s heal
 1.5s cut a b
-1.5s mend a b
+1.5s heallink a b
 1.5s latency a b 20ms
 1.5s jitter a b 1ms
 1.5s loss a b 0.5

@@ -160,7 +160,7 @@ func (n *Network) Partition(a, b string) { n.must(Fault{Action: Partition, Hosts
 // nothing changes.
 func (n *Network) Isolate(group ...string) { n.must(Fault{Action: Isolate, Hosts: group}) }
 
-// Heal mends every cut link. Hosts that are down stay down, and what a link
+// Heal ends every cut. Hosts that are down stay down, and what a link
 // does to what passes it stays.
 func (n *Network) Heal() { n.must(Fault{Action: Heal}) }
 

@@ -34,7 +34,7 @@ type Link struct {
 func (l *Link) Cut() { l.apply(Cut) }
 
 // Heal ends Cut. What was held arrives, in order, after the link's latency.
-func (l *Link) Heal() { l.apply(Mend) }
+func (l *Link) Heal() { l.apply(HealLink) }
 
 // Drop loses what is on the way over the link, and everything that today's
 // connections will send over it: nobody is told, and nothing makes it come

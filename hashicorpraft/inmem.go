@@ -101,7 +101,7 @@ func (n *InmemNetwork) Isolate(group ...raft.ServerAddress) {
 	n.inner.Isolate(inner...)
 }
 
-// Heal mends every cut link.
+// Heal ends every cut.
 func (n *InmemNetwork) Heal() { n.inner.Heal() }
 
 // Close closes every transport.
