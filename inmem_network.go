@@ -70,7 +70,7 @@ func (c *InmemNetworkConfig) timeout() time.Duration {
 // a [NetworkTransport], with its connections and bytes; here there are only
 // messages, see [InmemLink]. Inside a testing/synctest bubble all times are
 // exact and take none. A network must not be shared between bubbles. Its
-// methods may be called by several goroutines at once; only Add and Close may
+// methods may be called by several goroutines at once; only Add, Crash and Close may
 // block, for as long as it takes to close transports. What makes no sense makes
 // them panic, such as an address that nothing was added at, or a share above 1:
 // a test with a slip in it must not pass. Close ends no loop over a transport's
@@ -144,6 +144,14 @@ func (n *InmemNetwork) Isolate(group ...ServerAddress) {
 
 // Heal ends every cut. It changes nothing else.
 func (n *InmemNetwork) Heal() { n.do(n.heal, "heal") }
+
+// Crash closes the transport at an address, which refuses requests until one is
+// added there again.
+func (n *InmemNetwork) Crash(addr ServerAddress) {
+	var crashed *InmemTransport
+	n.do(func() { crashed = n.mustHave(addr) }, "crash %s", addr)
+	_ = crashed.Close()
+}
 
 // Close closes every transport. Nothing can be added afterwards.
 func (n *InmemNetwork) Close() error {
@@ -227,10 +235,11 @@ func (n *InmemNetwork) randomFor(from, to ServerAddress) *rand.Rand {
 	return rand.New(rand.NewPCG(uint64(n.config.Seed), h.Sum64()))
 }
 
-func (n *InmemNetwork) mustHave(addr ServerAddress) {
+func (n *InmemNetwork) mustHave(addr ServerAddress) *InmemTransport {
 	if n.nodes[addr] == nil {
 		panic(fmt.Sprintf("raftwire: this InmemNetwork has nothing at the address %q: Add it before", addr))
 	}
+	return n.nodes[addr]
 }
 
 func (n *InmemNetwork) partition(a, b ServerAddress) {

@@ -27,7 +27,7 @@
 // schedule of them, written by hand, drawn at random ([RandomPlan]) or recorded
 // ([Network.History]). A test that failed prints its network: the first line
 // tells the seed, and those that follow are the history, which [ParsePlan] makes
-// into a plan again.
+// into a plan again. With [Inmem] a plan runs on a raftwire.InmemNetwork, too.
 //
 //	t.Cleanup(func() {
 //		if t.Failed() {

@@ -167,7 +167,7 @@ func (p Plan) sort() {
 // step that makes no sense. After each step it calls then, if that is not nil:
 // a program that a crash has ended is stopped there, and started again after
 // the restart. While then runs, the steps that follow wait.
-func (p Plan) Run(ctx context.Context, n *Network, then func(Step)) error {
+func (p Plan) Run(ctx context.Context, n Target, then func(Step)) error {
 	start := time.Now()
 	for _, step := range p {
 		if err := waitUntil(ctx, start.Add(step.At)); err != nil {
