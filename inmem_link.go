@@ -4,6 +4,8 @@ import (
 	"math/rand/v2"
 	"sync"
 	"time"
+
+	"github.com/raftwire/raftwire/internal/faults"
 )
 
 // InmemLink is one direction between two addresses of an [InmemNetwork]. It
@@ -104,7 +106,7 @@ func (l *InmemLink) depart() passage {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	m := passage{lost: l.cut || l.loses(), cuts: l.cuts}
-	if delay := l.delay(); delay > 0 {
+	if delay := faults.Delay(l.latency, l.jitter, l.random); delay > 0 {
 		m.due = time.Now().Add(delay)
 	}
 	return m
@@ -112,14 +114,6 @@ func (l *InmemLink) depart() passage {
 
 // loses is called with mu held.
 func (l *InmemLink) loses() bool { return l.loss > 0 && l.random.Float64() < l.loss }
-
-// delay is called with mu held.
-func (l *InmemLink) delay() time.Duration {
-	if l.jitter <= 0 {
-		return l.latency
-	}
-	return l.latency + time.Duration(l.random.Int64N(int64(l.jitter)+1))
-}
 
 // await blocks until a message has arrived. It returns false if stop is closed
 // or expired before; for a lost message that is what it waits for.

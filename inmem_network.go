@@ -3,14 +3,14 @@ package raftwire
 import (
 	"errors"
 	"fmt"
-	"hash/fnv"
 	"maps"
 	"math"
-	"math/rand/v2"
 	"slices"
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/raftwire/raftwire/internal/faults"
 )
 
 // InmemNetworkConfig configures an [InmemNetwork]. Its zero value is a network
@@ -223,16 +223,8 @@ func (n *InmemNetwork) newLink(from, to ServerAddress) *InmemLink {
 		latency: n.config.Latency,
 		jitter:  n.config.Jitter,
 		loss:    n.config.Loss,
-		random:  n.randomFor(from, to),
+		random:  faults.Random(n.config.Seed, string(from), string(to)),
 	}
-}
-
-// randomFor returns a source for one link, so that what it decides does not
-// depend on what happens on others.
-func (n *InmemNetwork) randomFor(from, to ServerAddress) *rand.Rand {
-	h := fnv.New64a()
-	fmt.Fprintf(h, "%q %q", from, to)
-	return rand.New(rand.NewPCG(uint64(n.config.Seed), h.Sum64()))
 }
 
 func (n *InmemNetwork) mustHave(addr ServerAddress) *InmemTransport {

@@ -55,13 +55,12 @@
 package faultnet
 
 import (
-	"fmt"
-	"hash/fnv"
 	"maps"
-	"math/rand/v2"
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/raftwire/raftwire/internal/faults"
 )
 
 const (
@@ -208,18 +207,10 @@ func (n *Network) link(from, to *Host) *Link {
 	key := [2]*Host{from, to}
 	l := n.links[key]
 	if l == nil {
-		l = &Link{net: n, from: from, to: to, slice: int64(n.slice), random: n.randomFor(from, to)}
+		l = &Link{net: n, from: from, to: to, slice: int64(n.slice), random: faults.Random(n.seed, from.name, to.name)}
 		n.links[key] = l
 	}
 	return l
-}
-
-// randomFor returns a source for one link, so that what it decides does not
-// depend on what happens on others.
-func (n *Network) randomFor(from, to *Host) *rand.Rand {
-	h := fnv.New64a()
-	fmt.Fprintf(h, "%q %q", from.name, to.name)
-	return rand.New(rand.NewPCG(uint64(n.seed), h.Sum64()))
 }
 
 // orderedLinks returns the links in the order of their hosts' names.
