@@ -195,8 +195,8 @@ func (n *InmemNetwork) connect(added *InmemTransport) (old *InmemTransport) {
 	old = n.nodes[added.localAddr]
 	n.nodes[added.localAddr] = added
 	for addr, node := range n.nodes {
-		added.join(n.link(added.localAddr, addr), node)
-		node.join(n.link(addr, added.localAddr), added)
+		added.connect(addr, node, n.link(added.localAddr, addr))
+		node.connect(added.localAddr, added, n.link(addr, added.localAddr))
 	}
 	return old
 }

@@ -1,8 +1,9 @@
 package raftwire
 
 import (
+	"context"
 	"io"
-	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -11,126 +12,69 @@ import (
 // it wakes. The sender owns it; a receiver that is closed leaves it.
 type inmemPipe struct {
 	from        *InmemTransport
-	to          *InmemTransport // nil before reach; protected by mu until then
+	to          *InmemTransport // set by reach
 	target      ServerAddress
 	there, back *InmemLink
-	done        chan struct{} // closed by close
-	gone        chan struct{} // closed when the receiver leaves, and by close
 
-	mu    sync.Mutex // protects following
-	err   error      // why it ended
-	left  bool       // gone is closed
-	taken bool       // the consumer has the request
+	life  context.Context         // its cause is why the pipe ended
+	end   context.CancelCauseFunc // of life; may be called with a lock held
+	leave context.CancelFunc      // ends the receiver's part; the sender finds out, if the news gets through to it
+	done  <-chan struct{}         // closed by end
+	gone  <-chan struct{}         // closed by leave and end
 
-	waits bool // the consumer has not taken the request yet, which is no heartbeat
+	taken atomic.Bool // the consumer has the request
+	waits atomic.Bool // the consumer has not taken the request yet, which is no heartbeat
 }
 
 func newInmemPipe(from *InmemTransport, target ServerAddress, link *InmemLink) *inmemPipe {
-	return &inmemPipe{
-		from:   from,
-		target: target,
-		there:  link,
-		back:   link.back,
-		done:   make(chan struct{}),
-		gone:   make(chan struct{}),
-	}
+	p := &inmemPipe{from: from, target: target, there: link, back: link.back}
+	p.life, p.end = context.WithCancelCause(context.Background())
+	receiver, leave := context.WithCancel(p.life)
+	p.leave, p.done, p.gone = leave, p.life.Done(), receiver.Done()
+	return p
 }
 
+// close ends the pipe for good. Its owner calls it, after reach.
 func (p *inmemPipe) close(err error) {
-	if p.setErr(err) {
-		p.hangUp()
-		p.from.remove(p)
-		if to := p.receiver(); to != nil {
-			to.remove(p)
-		}
+	p.end(err)
+	p.from.remove(p)
+	if p.to != nil {
+		p.to.remove(p)
 	}
 }
 
-func (p *inmemPipe) setErr(err error) (first bool) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.err != nil {
-		return false
-	}
-	p.err = err
-	close(p.done)
-	return true
-}
+// failure returns why the pipe ended, or nil.
+func (p *inmemPipe) failure() error { return context.Cause(p.life) }
 
-// hangUp ends the receiver's part. The sender finds out, if the news gets
-// through to it.
-func (p *inmemPipe) hangUp() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if !p.left {
-		p.left = true
-		close(p.gone)
-	}
-}
-
-func (p *inmemPipe) failure() error {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.err
-}
-
-func (p *inmemPipe) receiver() *InmemTransport {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.to
-}
-
-// limit closes the pipe after timeout, unless the function that it returns is
+// limit ends the pipe after timeout, unless the function that it returns is
 // called before.
-func (p *inmemPipe) limit(timeout time.Duration) (stop func()) {
+func (p *inmemPipe) limit(timeout time.Duration) (stop func() bool) {
 	if timeout <= 0 {
-		return func() {}
+		return func() bool { return true }
 	}
-	timer := time.AfterFunc(timeout, func() { p.close(p.timeoutError()) })
-	return func() { timer.Stop() }
+	return time.AfterFunc(timeout, p.endLate).Stop
 }
 
-func (p *inmemPipe) timeoutError() error {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.taken {
-		return errCommandTimeout
+// endLate ends the pipe because its time is up.
+func (p *inmemPipe) endLate() {
+	if p.taken.Load() {
+		p.end(errCommandTimeout)
+	} else {
+		p.end(errSendTimeout)
 	}
-	return errSendTimeout
-}
-
-func (p *inmemPipe) setTaken(taken bool) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.taken = taken
-}
-
-// offer hands command over, and has it known meanwhile that it waits.
-func (p *inmemPipe) offer(d Dispatcher, command any, body io.Reader) PendingAnswer {
-	heartbeat := isHeartbeat(command)
-	p.setWaits(!heartbeat)
-	defer p.setWaits(false)
-	return d.Dispatch(command, body, heartbeat)
-}
-
-func (p *inmemPipe) setWaits(waits bool) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.waits = waits
-}
-
-func (p *inmemPipe) isWaiting() bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.waits
 }
 
 // exchange brings command to the peer's core, and its answer back to resp.
 func (p *inmemPipe) exchange(kind rpcKind, command any, resp any) error {
+	start := time.Now()
 	if err := p.reach(); err != nil {
 		return err
 	}
-	return p.comeBack(p.deal(p.to.dispatcher(p.gone), kind, command, nil, resp), resp)
+	err := p.comeBack(p.deal(p.to.dispatcher(p.gone), kind, command, nil, resp), resp)
+	if err == nil {
+		p.there.traffic.answered(start)
+	}
+	return err
 }
 
 // reach travels to whoever is connected by then.
@@ -142,21 +86,8 @@ func (p *inmemPipe) reach() error {
 	if to == nil || !to.accept(p) {
 		return p.comeBack(refused(p.target), nil)
 	}
-	if err := p.arrive(to); err != nil {
-		to.remove(p)
-		return err
-	}
+	p.to = to
 	return nil
-}
-
-// arrive fails if the pipe has ended: then nobody would take it from to again.
-func (p *inmemPipe) arrive(to *InmemTransport) error {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.err == nil {
-		p.to = to
-	}
-	return p.err
 }
 
 // comeBack travels to the sender with the outcome. What does not get there does
@@ -172,12 +103,15 @@ func (p *inmemPipe) comeBack(outcome error, resp any) error {
 
 // deal hands command to the receiver's core and copies its answer to resp.
 func (p *inmemPipe) deal(d Dispatcher, kind rpcKind, command any, body io.Reader, resp any) error {
-	p.setTaken(false)
-	pending := p.offer(d, command, body)
+	heartbeat := isHeartbeat(command)
+	p.taken.Store(false)
+	p.waits.Store(!heartbeat)
+	pending := d.Dispatch(command, body, heartbeat)
+	p.waits.Store(false)
 	if pending == nil {
 		return errPeerClosed
 	}
-	p.setTaken(true)
+	p.taken.Store(true)
 	answer, ok := pending.Await(p.gone)
 	if !ok || isClosed(p.gone) { // Await may prefer an answer that came after that
 		return errPeerClosed
@@ -201,9 +135,7 @@ type pipeLink struct {
 	pipe     *inmemPipe
 	requests chan inmemRequest // as large as the window, so that post never blocks
 	answers  chan inmemAnswer  // likewise
-
-	mu       sync.Mutex // protects following
-	deadline *time.Timer
+	deadline atomic.Pointer[time.Timer]
 }
 
 type inmemRequest struct {
@@ -223,6 +155,18 @@ func newPipeLink(pipe *inmemPipe) *pipeLink {
 		requests: make(chan inmemRequest, inmemWindow),
 		answers:  make(chan inmemAnswer, inmemWindow),
 	}
+}
+
+// open brings the pipeline to the peer, and the news that it stands back.
+func (l *pipeLink) open(timeout time.Duration) error {
+	defer l.pipe.limit(timeout)()
+	if err := l.pipe.reach(); err != nil {
+		return err
+	}
+	if !l.pipe.to.tasks.Start(l.serve) {
+		return l.pipe.comeBack(refused(l.pipe.target), nil)
+	}
+	return l.pipe.comeBack(nil, nil)
 }
 
 // serve hands the requests to the receiver's core until the pipe ends. Behind
@@ -288,13 +232,12 @@ func (l *pipeLink) take(a inmemAnswer, resp *AppendEntriesResponse) error {
 }
 
 func (l *pipeLink) setDeadline(t time.Time) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.deadline != nil {
-		l.deadline.Stop()
-	}
+	var timer *time.Timer
 	if !t.IsZero() {
-		l.deadline = time.AfterFunc(time.Until(t), func() { l.pipe.close(l.pipe.timeoutError()) })
+		timer = time.AfterFunc(time.Until(t), l.pipe.endLate)
+	}
+	if previous := l.deadline.Swap(timer); previous != nil {
+		previous.Stop()
 	}
 }
 

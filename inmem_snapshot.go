@@ -12,26 +12,17 @@ import (
 // a minute, or the timeout if that is longer; the answer must come within ten timeouts
 // after the end of the body.
 func (i *InmemTransport) InstallSnapshot(_ ServerID, target ServerAddress, args *InstallSnapshotRequest, resp *InstallSnapshotResponse, data io.Reader) error {
-	return i.request(rpcInstallSnapshot, target, args, resp, func() error {
-		return i.sendSnapshot(target, args, resp, data)
+	return i.request(rpcInstallSnapshot, target, args, resp, func(pipe *inmemPipe) error {
+		data, err := orEmpty(data, args.Size)
+		if err != nil {
+			return err
+		}
+		return newInmemSnapshot(pipe, i.timeout, args.Size).transfer(cloneRequest(args), resp, data)
 	})
 }
 
-func (i *InmemTransport) sendSnapshot(target ServerAddress, args *InstallSnapshotRequest, resp *InstallSnapshotResponse, data io.Reader) error {
-	data, err := orEmpty(data, args.Size)
-	if err != nil {
-		return err
-	}
-	pipe, err := i.openPipe(target)
-	if err != nil {
-		return err
-	}
-	defer pipe.close(errAnswered)
-	return newInmemSnapshot(pipe, i.timeout).transfer(args, resp, data)
-}
-
 // inmemSnapshot carries the body of a snapshot from the sender's goroutine,
-// which owns the reader, to the consumer.
+// which owns the reader, to the consumer, whose Reader it is.
 type inmemSnapshot struct {
 	pipe   *inmemPipe
 	limits stallLimits
@@ -41,6 +32,13 @@ type inmemSnapshot struct {
 	over     chan struct{} // closed when the answer is there, in the following
 	resp     InstallSnapshotResponse
 	err      error
+
+	// Owned by Read.
+	size, got int64 // announced, and read
+	clock     bodyClock
+	chunk     []byte // rest of what has arrived
+	onTheWay  *inmemChunk
+	readErr   error
 }
 
 type inmemChunk struct {
@@ -48,25 +46,27 @@ type inmemChunk struct {
 	passage
 }
 
-func newInmemSnapshot(pipe *inmemPipe, timeout time.Duration) *inmemSnapshot {
+func newInmemSnapshot(pipe *inmemPipe, timeout time.Duration, size int64) *inmemSnapshot {
+	limits := defaultStallLimits(timeout)
 	return &inmemSnapshot{
 		pipe:     pipe,
-		limits:   defaultStallLimits(timeout),
+		limits:   limits,
 		chunks:   make(chan inmemChunk),
 		answered: make(chan struct{}),
 		over:     make(chan struct{}),
+		size:     size,
+		clock:    bodyClock{limits: limits},
 	}
 }
 
-func (s *inmemSnapshot) transfer(args *InstallSnapshotRequest, resp *InstallSnapshotResponse, data io.Reader) error {
-	request := cloneRequest(args)
-	tasks := &s.pipe.from.tasks
-	if !tasks.Start(func() { s.deliver(request, args.Size) }) {
+// transfer sends the body, while deliver waits for the answer.
+func (s *inmemSnapshot) transfer(request any, resp *InstallSnapshotResponse, data io.Reader) error {
+	if !s.pipe.from.tasks.Start(func() { s.deliver(request) }) {
 		return ErrTransportShutdown
 	}
 	_, err := copyBody(data, math.MaxInt64, s.write)
 	if err != nil && err != errSendingOver {
-		s.pipe.close(err)
+		s.pipe.end(err)
 		<-s.over
 		return err
 	}
@@ -75,27 +75,6 @@ func (s *inmemSnapshot) transfer(args *InstallSnapshotRequest, resp *InstallSnap
 	<-s.over
 	*resp = s.resp
 	return s.err
-}
-
-// deliver brings the request to the consumer and the answer back.
-func (s *inmemSnapshot) deliver(request any, size int64) {
-	defer close(s.over)
-	if s.err = s.reach(); s.err != nil {
-		return
-	}
-	body := &inmemBody{snapshot: s, size: size, clock: bodyClock{limits: s.limits}}
-	start := time.Now()
-	err := s.pipe.deal(s.pipe.to.dispatcher(s.pipe.gone), rpcInstallSnapshot, request, body, &s.resp)
-	close(s.answered)
-	if s.err = s.pipe.comeBack(err, &s.resp); s.err == nil {
-		s.pipe.there.answered(start)
-	}
-}
-
-// reach brings the request to the peer, as any other within the timeout.
-func (s *inmemSnapshot) reach() error {
-	defer s.pipe.limit(s.limits.timeout)()
-	return s.pipe.reach()
 }
 
 // write sends a chunk. It leaves when the one before is read, and so there are
@@ -107,7 +86,7 @@ func (s *inmemSnapshot) write(piece []byte) error {
 	chunk := inmemChunk{bytes.Clone(piece), s.pipe.there.depart()}
 	since := time.Now()
 	for {
-		until := s.limits.sendUntil(since, s.pipe.there.lastAnswered())
+		until := s.limits.sendUntil(since, s.pipe.there.traffic.lastAnswered())
 		if !until.IsZero() && !time.Now().Before(until) {
 			return s.limits.errStalled(since)
 		}
@@ -133,91 +112,90 @@ func (s *inmemSnapshot) offer(chunk inmemChunk, until time.Time) (sent bool, err
 	}
 }
 
-// inmemBody is the consumer's end of an inmemSnapshot.
-type inmemBody struct {
-	snapshot *inmemSnapshot
-	size     int64 // as announced
-	got      int64
-	clock    bodyClock
-	chunk    []byte // rest of what has arrived
-	onTheWay *inmemChunk
-	err      error
+// deliver brings the request to the consumer and the answer back.
+func (s *inmemSnapshot) deliver(request any) {
+	defer close(s.over)
+	if s.err = s.reach(); s.err != nil {
+		return
+	}
+	start := time.Now()
+	err := s.pipe.deal(s.pipe.to.dispatcher(s.pipe.gone), rpcInstallSnapshot, request, s, &s.resp)
+	close(s.answered)
+	if s.err = s.pipe.comeBack(err, &s.resp); s.err == nil {
+		s.pipe.there.traffic.answered(start)
+	}
 }
 
-// Read implements io.Reader with the errors of snapshotBody.
-func (b *inmemBody) Read(p []byte) (int, error) {
-	if isClosed(b.snapshot.answered) {
+// reach brings the request to the peer, as any other within the timeout.
+func (s *inmemSnapshot) reach() error {
+	defer s.pipe.limit(s.limits.timeout)()
+	return s.pipe.reach()
+}
+
+// Read implements io.Reader for the consumer, with the errors of snapshotBody.
+func (s *inmemSnapshot) Read(p []byte) (int, error) {
+	if isClosed(s.answered) {
 		return 0, errBodyClosed
 	}
-	if len(p) == 0 {
-		return 0, nil
+	for len(p) > 0 && len(s.chunk) == 0 && s.readErr == nil {
+		s.readErr = s.next()
 	}
-	for len(b.chunk) == 0 {
-		if b.err != nil {
-			return 0, b.err
-		}
-		b.err = b.next()
+	if len(p) > 0 && len(s.chunk) == 0 {
+		return 0, s.readErr
 	}
-	n := copy(p, b.chunk)
-	b.chunk = b.chunk[n:]
-	b.got += int64(n)
+	n := copy(p, s.chunk)
+	s.chunk = s.chunk[n:]
+	s.got += int64(n)
 	return n, nil
 }
 
 // next waits for the next chunk until its clock wants to look again.
-func (b *inmemBody) next() error {
+func (s *inmemSnapshot) next() error {
 	began := time.Now()
-	err := b.await()
-	b.clock.count(time.Since(began), len(b.chunk))
+	expired, stop := after(s.clock.patience())
+	err := s.await(expired)
+	stop()
+	s.clock.count(time.Since(began), len(s.chunk))
 	if err != errCommandTimeout {
 		return err
 	}
-	if pipe := b.snapshot.pipe; b.clock.isOver(func() bool { return pipe.to.othersWait(pipe.from) }) {
-		return b.clock.errStalled(b.got, b.size)
+	if s.clock.isOver(func() bool { return s.pipe.to.othersWait(s.pipe.from) }) {
+		return s.clock.errStalled(s.got, s.size)
 	}
 	return nil
 }
 
-func (b *inmemBody) await() error {
-	s := b.snapshot
-	expired, stop := after(b.clock.patience())
-	defer stop()
-	if b.onTheWay != nil {
-		return b.take(expired)
-	}
-	select {
-	case <-s.answered:
-		return errBodyClosed
-	case chunk, ok := <-s.chunks:
-		if !ok {
-			return b.end()
+// await waits for a chunk to leave, and then for it to arrive.
+func (s *inmemSnapshot) await(expired <-chan time.Time) error {
+	if s.onTheWay == nil {
+		select {
+		case <-s.answered:
+			return errBodyClosed
+		case chunk, ok := <-s.chunks:
+			if !ok {
+				return s.end()
+			}
+			s.onTheWay = &chunk
+		case <-s.pipe.gone:
+			return errEndedEarly(s.got, s.size)
+		case <-expired:
+			return errCommandTimeout
 		}
-		b.onTheWay = &chunk
-		return b.take(expired)
-	case <-s.pipe.gone:
-		return errEndedEarly(b.got, b.size)
-	case <-expired:
-		return errCommandTimeout
 	}
+	switch {
+	case s.pipe.there.await(s.onTheWay.passage, s.pipe.gone, expired):
+		s.chunk, s.onTheWay = s.onTheWay.data, nil
+		return nil
+	case isClosed(s.pipe.gone): // it will not come any more
+		return errEndedEarly(s.got, s.size)
+	}
+	return errCommandTimeout
 }
 
 // end is what a body ends with that has come to its end.
-func (b *inmemBody) end() error {
-	if b.got < b.size {
-		return errEndedEarly(b.got, b.size)
+func (s *inmemSnapshot) end() error {
+	if s.got < s.size {
+		return errEndedEarly(s.got, s.size)
 	}
 	return io.EOF
-}
-
-// take waits for the chunk that is on its way.
-func (b *inmemBody) take(expired <-chan time.Time) error {
-	pipe := b.snapshot.pipe
-	switch {
-	case pipe.there.await(b.onTheWay.passage, pipe.gone, expired):
-		b.chunk, b.onTheWay = b.onTheWay.data, nil
-		return nil
-	case isClosed(pipe.gone): // it will not come any more
-		return errEndedEarly(b.got, b.size)
-	}
-	return errCommandTimeout
 }
