@@ -1,8 +1,8 @@
 package raftwire
 
 import (
-	"context"
 	"io"
+	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -16,23 +16,35 @@ type inmemPipe struct {
 	target      ServerAddress
 	there, back *InmemLink
 
-	life  context.Context         // its cause is why the pipe ended
-	end   context.CancelCauseFunc // of life; may be called with a lock held
-	leave context.CancelFunc      // ends the receiver's part; the sender finds out, if the news gets through to it
-	done  <-chan struct{}         // closed by end
-	gone  <-chan struct{}         // closed by leave and end
+	ended, left sync.Once
+	done        chan struct{} // closed by end
+	gone        chan struct{} // closed by leave
+	err         error         // why it ended; set before done is closed
 
 	taken atomic.Bool // the consumer has the request
 	waits atomic.Bool // the consumer has not taken the request yet, which is no heartbeat
 }
 
 func newInmemPipe(from *InmemTransport, target ServerAddress, link *InmemLink) *inmemPipe {
-	p := &inmemPipe{from: from, target: target, there: link, back: link.back}
-	p.life, p.end = context.WithCancelCause(context.Background())
-	receiver, leave := context.WithCancel(p.life)
-	p.leave, p.done, p.gone = leave, p.life.Done(), receiver.Done()
-	return p
+	return &inmemPipe{
+		from:   from,
+		target: target,
+		there:  link,
+		back:   link.back,
+		done:   make(chan struct{}),
+		gone:   make(chan struct{}),
+	}
 }
+
+// end ends the pipe. The first reason counts.
+func (p *inmemPipe) end(err error) {
+	p.ended.Do(func() { p.err = err; close(p.done) })
+	p.leave()
+}
+
+// leave ends the receiver's part. The sender finds out, if the news gets through
+// to it.
+func (p *inmemPipe) leave() { p.left.Do(func() { close(p.gone) }) }
 
 // close ends the pipe for good. Its owner calls it, after reach.
 func (p *inmemPipe) close(err error) {
@@ -44,7 +56,12 @@ func (p *inmemPipe) close(err error) {
 }
 
 // failure returns why the pipe ended, or nil.
-func (p *inmemPipe) failure() error { return context.Cause(p.life) }
+func (p *inmemPipe) failure() error {
+	if isClosed(p.done) {
+		return p.err
+	}
+	return nil
+}
 
 // limit ends the pipe after timeout, unless the function that it returns is
 // called before.

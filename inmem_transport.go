@@ -151,12 +151,15 @@ func (i *InmemTransport) request(kind rpcKind, target ServerAddress, args, resp 
 	return explain(kind, target, err)
 }
 
+// errAnswered is what a pipe ends with that has served its purpose.
+var errAnswered = errors.New("answered")
+
 func (i *InmemTransport) withPipe(target ServerAddress, send func(*inmemPipe) error) error {
 	pipe, err := i.openPipe(target)
 	if err != nil {
 		return err
 	}
-	defer pipe.close(nil)
+	defer pipe.close(errAnswered)
 	return send(pipe)
 }
 
@@ -197,7 +200,9 @@ func (i *InmemTransport) openPipeline(target ServerAddress, sink PipelineSink) (
 
 // Connect implements [WithPeers]. t must be an *InmemTransport, or have a
 // method Unwrap() Transport that leads to one; otherwise Connect panics.
-func (i *InmemTransport) Connect(peer ServerAddress, t Transport) { i.connect(peer, unwrapInmem(t), nil) }
+func (i *InmemTransport) Connect(peer ServerAddress, t Transport) {
+	i.connect(peer, unwrapInmem(t), nil)
+}
 
 // connect makes link the way to a peer. Nil leaves the one that there is.
 func (i *InmemTransport) connect(addr ServerAddress, peer *InmemTransport, link *InmemLink) {
