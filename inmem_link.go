@@ -34,9 +34,6 @@ type InmemLink struct {
 	random  *rand.Rand
 }
 
-// newInmemLink returns a link without faults, on which nothing takes time.
-func newInmemLink() *InmemLink { return &InmemLink{back: new(InmemLink)} }
-
 // Cut makes the link a black hole: what is on its way over it is lost, and so is
 // what is sent before [InmemLink.Heal]. With one direction cut, requests may
 // arrive while their answers do not. Pipelines on which nothing was sent
@@ -72,6 +69,12 @@ func (l *InmemLink) setCut(cut bool) {
 	if l.cut = cut; cut {
 		l.cuts++
 	}
+}
+
+// sent is something in a message that was sent.
+type sent[T any] struct {
+	what T
+	passage
 }
 
 // passage is a message on its way.

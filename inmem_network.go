@@ -1,6 +1,7 @@
 package raftwire
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"maps"
@@ -33,12 +34,6 @@ type InmemNetworkConfig struct {
 	Loss    float64
 }
 
-func (c *InmemNetworkConfig) mustMakeSense() {
-	mustNotBeNegative("InmemNetworkConfig.Latency is", c.Latency)
-	mustNotBeNegative("InmemNetworkConfig.Jitter is", c.Jitter)
-	mustBeShare("InmemNetworkConfig.Loss is", c.Loss)
-}
-
 func mustNotBeNegative(what string, d time.Duration) {
 	if d < 0 {
 		panic(fmt.Sprintf("raftwire: %s %v: use 0 for none, or a positive duration", what, d))
@@ -49,13 +44,6 @@ func mustBeShare(what string, share float64) {
 	if share < 0 || share > 1 || math.IsNaN(share) {
 		panic(fmt.Sprintf("raftwire: %s %v: use a share from 0 to 1", what, share))
 	}
-}
-
-func (c *InmemNetworkConfig) timeout() time.Duration {
-	if c.Timeout == 0 {
-		return defaultInmemTimeout
-	}
-	return c.Timeout
 }
 
 // InmemNetwork connects transports in memory, for tests of a Raft
@@ -89,7 +77,9 @@ type InmemNetwork struct {
 
 // NewInmemNetwork returns a network without transports.
 func NewInmemNetwork(config InmemNetworkConfig) *InmemNetwork {
-	config.mustMakeSense()
+	mustNotBeNegative("InmemNetworkConfig.Latency is", config.Latency)
+	mustNotBeNegative("InmemNetworkConfig.Jitter is", config.Jitter)
+	mustBeShare("InmemNetworkConfig.Loss is", config.Loss)
 	return &InmemNetwork{
 		config: config,
 		start:  time.Now(),
@@ -111,7 +101,7 @@ func NewInmemNetwork(config InmemNetworkConfig) *InmemNetwork {
 // Peers may send to it before Add returns: what must be set up until then, such
 // as a heartbeat handler, prepare does. It must not use the network.
 func (n *InmemNetwork) Add(addr ServerAddress, prepare ...func(*InmemTransport)) *InmemTransport {
-	_, added := NewInmemTransportWithTimeout(addr, n.config.timeout())
+	_, added := NewInmemTransportWithTimeout(addr, cmp.Or(n.config.Timeout, defaultInmemTimeout))
 	for _, f := range prepare {
 		f(added)
 	}
@@ -143,7 +133,13 @@ func (n *InmemNetwork) Isolate(group ...ServerAddress) {
 }
 
 // Heal ends every cut. It changes nothing else.
-func (n *InmemNetwork) Heal() { n.do(n.heal, "heal") }
+func (n *InmemNetwork) Heal() {
+	n.do(func() {
+		for _, l := range n.links {
+			l.setCut(false)
+		}
+	}, "heal")
+}
 
 // Crash closes the transport at an address, which refuses requests until one is
 // added there again.
@@ -155,8 +151,12 @@ func (n *InmemNetwork) Crash(addr ServerAddress) {
 
 // Close closes every transport. Nothing can be added afterwards.
 func (n *InmemNetwork) Close() error {
+	n.mu.Lock()
+	n.closed = true
+	nodes := slices.Collect(maps.Values(n.nodes))
+	n.mu.Unlock()
 	var errs []error
-	for _, node := range n.shut() {
+	for _, node := range nodes {
 		errs = append(errs, node.Close())
 	}
 	return errors.Join(errs...)
@@ -168,13 +168,6 @@ func (n *InmemNetwork) String() string {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	return fmt.Sprintf("raftwire.InmemNetwork%+v, and then\n%v", n.config, n.history.String())
-}
-
-func (n *InmemNetwork) shut() []*InmemTransport {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	n.closed = true
-	return slices.Collect(maps.Values(n.nodes))
 }
 
 // do changes the network and writes that down.
@@ -204,27 +197,16 @@ func (n *InmemNetwork) connect(added *InmemTransport) (old *InmemTransport) {
 // link returns a link, which is made with its other direction by its first use.
 func (n *InmemNetwork) link(from, to ServerAddress) *InmemLink {
 	ends := [2]ServerAddress{from, to}
-	l := n.links[ends]
-	if l == nil {
-		l = n.newLink(from, to)
-		n.links[ends] = l
-		l.back = n.link(to, from)
+	if l := n.links[ends]; l != nil {
+		return l
 	}
-	return l
-}
-
-func (n *InmemNetwork) newLink(from, to ServerAddress) *InmemLink {
 	n.mustHave(from)
 	n.mustHave(to)
-	return &InmemLink{
-		network: n,
-		from:    from,
-		to:      to,
-		latency: n.config.Latency,
-		jitter:  n.config.Jitter,
-		loss:    n.config.Loss,
-		random:  faults.Random(n.config.Seed, string(from), string(to)),
-	}
+	l := &InmemLink{network: n, from: from, to: to, latency: n.config.Latency, jitter: n.config.Jitter, loss: n.config.Loss}
+	l.random = faults.Random(n.config.Seed, string(from), string(to))
+	n.links[ends] = l
+	l.back = n.link(to, from)
+	return l
 }
 
 func (n *InmemNetwork) mustHave(addr ServerAddress) *InmemTransport {
@@ -250,11 +232,5 @@ func (n *InmemNetwork) isolate(group []ServerAddress) {
 				n.partition(inside, outside)
 			}
 		}
-	}
-}
-
-func (n *InmemNetwork) heal() {
-	for _, l := range n.links {
-		l.setCut(false)
 	}
 }

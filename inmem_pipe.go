@@ -25,17 +25,6 @@ type inmemPipe struct {
 	waits atomic.Bool // the consumer has not taken the request yet, which is no heartbeat
 }
 
-func newInmemPipe(from *InmemTransport, target ServerAddress, link *InmemLink) *inmemPipe {
-	return &inmemPipe{
-		from:   from,
-		target: target,
-		there:  link,
-		back:   link.back,
-		done:   make(chan struct{}),
-		gone:   make(chan struct{}),
-	}
-}
-
 // end ends the pipe. The first reason counts.
 func (p *inmemPipe) end(err error) {
 	p.ended.Do(func() { p.err = err; close(p.done) })
@@ -150,40 +139,31 @@ func (p *inmemPipe) copyAnswer(kind rpcKind, answer RPCResponse, resp any) error
 // by a goroutine of the receiving transport.
 type pipeLink struct {
 	pipe     *inmemPipe
-	requests chan inmemRequest // as large as the window, so that post never blocks
-	answers  chan inmemAnswer  // likewise
+	requests chan sent[*AppendEntriesRequest] // as large as the window, so that post never blocks
+	answers  chan sent[inmemAnswer]           // likewise
 	deadline atomic.Pointer[time.Timer]
-}
-
-type inmemRequest struct {
-	*AppendEntriesRequest
-	passage
 }
 
 type inmemAnswer struct {
 	resp AppendEntriesResponse
 	err  error
-	passage
 }
 
-func newPipeLink(pipe *inmemPipe) *pipeLink {
-	return &pipeLink{
+// openPipeLink brings the news of a pipeline to the peer, and back that it stands.
+func openPipeLink(pipe *inmemPipe, timeout time.Duration) (*pipeLink, error) {
+	defer pipe.limit(timeout)()
+	if err := pipe.reach(); err != nil {
+		return nil, err
+	}
+	l := &pipeLink{
 		pipe:     pipe,
-		requests: make(chan inmemRequest, inmemWindow),
-		answers:  make(chan inmemAnswer, inmemWindow),
+		requests: make(chan sent[*AppendEntriesRequest], inmemWindow),
+		answers:  make(chan sent[inmemAnswer], inmemWindow),
 	}
-}
-
-// open brings the pipeline to the peer, and the news that it stands back.
-func (l *pipeLink) open(timeout time.Duration) error {
-	defer l.pipe.limit(timeout)()
-	if err := l.pipe.reach(); err != nil {
-		return err
+	if !pipe.to.tasks.Start(l.serve) {
+		return nil, pipe.comeBack(refused(pipe.target), nil)
 	}
-	if !l.pipe.to.tasks.Start(l.serve) {
-		return l.pipe.comeBack(refused(l.pipe.target), nil)
-	}
-	return l.pipe.comeBack(nil, nil)
+	return l, pipe.comeBack(nil, nil)
 }
 
 // serve hands the requests to the receiver's core until the pipe ends. Behind
@@ -191,33 +171,28 @@ func (l *pipeLink) open(timeout time.Duration) error {
 func (l *pipeLink) serve() {
 	d := l.pipe.to.dispatcher(l.pipe.gone)
 	for {
+		var request sent[*AppendEntriesRequest]
 		select {
-		case request := <-l.requests:
-			if !l.pipe.there.await(request.passage, l.pipe.gone, nil) || !l.answer(d, request) {
-				return
-			}
+		case request = <-l.requests:
 		case <-l.pipe.gone:
 			return
 		}
+		if !l.pipe.there.await(request.passage, l.pipe.gone, nil) {
+			return
+		}
+		var a inmemAnswer
+		if a.err = l.pipe.deal(d, rpcAppendEntries, request.what, nil, &a.resp); a.err == errPeerClosed {
+			return
+		}
+		l.answers <- sent[inmemAnswer]{a, l.pipe.back.depart()}
 	}
-}
-
-func (l *pipeLink) answer(d Dispatcher, request inmemRequest) bool {
-	var a inmemAnswer
-	a.err = l.pipe.deal(d, rpcAppendEntries, request.AppendEntriesRequest, nil, &a.resp)
-	if a.err == errPeerClosed {
-		return false
-	}
-	a.passage = l.pipe.back.depart()
-	l.answers <- a
-	return true
 }
 
 func (l *pipeLink) post(f *appendFuture, _ bool) error {
 	if err := l.pipe.failure(); err != nil {
 		return err
 	}
-	l.requests <- inmemRequest{cloneRequest(f.args).(*AppendEntriesRequest), l.pipe.there.depart()}
+	l.requests <- sent[*AppendEntriesRequest]{cloneRequest(f.args).(*AppendEntriesRequest), l.pipe.there.depart()}
 	return nil
 }
 
@@ -227,25 +202,21 @@ func (l *pipeLink) finish() {}
 
 func (l *pipeLink) receive(resp *AppendEntriesResponse, clock answerClock) (size int64, err error) {
 	clock.beginWait()
-	select { // the receiver's last answers come before the news that it is gone
-	case a := <-l.answers:
-		return 0, l.take(a, resp)
-	default:
-	}
+	var a sent[inmemAnswer]
 	select {
-	case a := <-l.answers:
-		return 0, l.take(a, resp)
+	case a = <-l.answers:
 	case <-l.pipe.gone:
-		return 0, l.pipe.comeBack(errPeerClosed, nil)
+		select { // the receiver's last answers come before the news that it is gone
+		case a = <-l.answers:
+		default:
+			return 0, l.pipe.comeBack(errPeerClosed, nil)
+		}
 	}
-}
-
-func (l *pipeLink) take(a inmemAnswer, resp *AppendEntriesResponse) error {
 	if !l.pipe.back.await(a.passage, l.pipe.done, nil) {
-		return l.pipe.failure()
+		return 0, l.pipe.failure()
 	}
-	*resp = a.resp
-	return a.err
+	*resp = a.what.resp
+	return 0, a.what.err
 }
 
 func (l *pipeLink) setDeadline(t time.Time) {

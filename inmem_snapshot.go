@@ -17,7 +17,10 @@ func (i *InmemTransport) InstallSnapshot(_ ServerID, target ServerAddress, args 
 		if err != nil {
 			return err
 		}
-		return newInmemSnapshot(pipe, i.timeout, args.Size).transfer(cloneRequest(args), resp, data)
+		limits := defaultStallLimits(i.timeout)
+		s := &inmemSnapshot{pipe: pipe, limits: limits, size: args.Size, clock: bodyClock{limits: limits}}
+		s.chunks, s.answered, s.over = make(chan sent[[]byte]), make(chan struct{}), make(chan struct{})
+		return s.transfer(cloneRequest(args), resp, data)
 	})
 }
 
@@ -26,7 +29,7 @@ func (i *InmemTransport) InstallSnapshot(_ ServerID, target ServerAddress, args 
 type inmemSnapshot struct {
 	pipe   *inmemPipe
 	limits stallLimits
-	chunks chan inmemChunk // closed after the last
+	chunks chan sent[[]byte] // closed after the last
 
 	answered chan struct{} // closed when the consumer has answered, or never will
 	over     chan struct{} // closed when the answer is there, in the following
@@ -37,26 +40,8 @@ type inmemSnapshot struct {
 	size, got int64 // announced, and read
 	clock     bodyClock
 	chunk     []byte // rest of what has arrived
-	onTheWay  *inmemChunk
+	onTheWay  *sent[[]byte]
 	readErr   error
-}
-
-type inmemChunk struct {
-	data []byte
-	passage
-}
-
-func newInmemSnapshot(pipe *inmemPipe, timeout time.Duration, size int64) *inmemSnapshot {
-	limits := defaultStallLimits(timeout)
-	return &inmemSnapshot{
-		pipe:     pipe,
-		limits:   limits,
-		chunks:   make(chan inmemChunk),
-		answered: make(chan struct{}),
-		over:     make(chan struct{}),
-		size:     size,
-		clock:    bodyClock{limits: limits},
-	}
 }
 
 // transfer sends the body, while deliver waits for the answer.
@@ -83,7 +68,7 @@ func (s *inmemSnapshot) write(piece []byte) error {
 	if len(piece) == 0 {
 		return nil
 	}
-	chunk := inmemChunk{bytes.Clone(piece), s.pipe.there.depart()}
+	chunk := sent[[]byte]{bytes.Clone(piece), s.pipe.there.depart()}
 	since := time.Now()
 	for {
 		until := s.limits.sendUntil(since, s.pipe.there.traffic.lastAnswered())
@@ -97,7 +82,7 @@ func (s *inmemSnapshot) write(piece []byte) error {
 }
 
 // offer waits for the consumer to take a chunk, no longer than until.
-func (s *inmemSnapshot) offer(chunk inmemChunk, until time.Time) (sent bool, err error) {
+func (s *inmemSnapshot) offer(chunk sent[[]byte], until time.Time) (sent bool, err error) {
 	expired, stop := deadlineTimer(until)
 	defer stop()
 	select {
@@ -115,21 +100,18 @@ func (s *inmemSnapshot) offer(chunk inmemChunk, until time.Time) (sent bool, err
 // deliver brings the request to the consumer and the answer back.
 func (s *inmemSnapshot) deliver(request any) {
 	defer close(s.over)
-	if s.err = s.reach(); s.err != nil {
+	start := time.Now()
+	stop := s.pipe.limit(s.limits.timeout)
+	s.err = s.pipe.reach()
+	stop()
+	if s.err != nil {
 		return
 	}
-	start := time.Now()
 	err := s.pipe.deal(s.pipe.to.dispatcher(s.pipe.gone), rpcInstallSnapshot, request, s, &s.resp)
 	close(s.answered)
 	if s.err = s.pipe.comeBack(err, &s.resp); s.err == nil {
 		s.pipe.there.traffic.answered(start)
 	}
-}
-
-// reach brings the request to the peer, as any other within the timeout.
-func (s *inmemSnapshot) reach() error {
-	defer s.pipe.limit(s.limits.timeout)()
-	return s.pipe.reach()
 }
 
 // Read implements io.Reader for the consumer, with the errors of snapshotBody.
@@ -172,8 +154,10 @@ func (s *inmemSnapshot) await(expired <-chan time.Time) error {
 		case <-s.answered:
 			return errBodyClosed
 		case chunk, ok := <-s.chunks:
-			if !ok {
-				return s.end()
+			if !ok && s.got < s.size {
+				return errEndedEarly(s.got, s.size)
+			} else if !ok {
+				return io.EOF
 			}
 			s.onTheWay = &chunk
 		case <-s.pipe.gone:
@@ -184,18 +168,10 @@ func (s *inmemSnapshot) await(expired <-chan time.Time) error {
 	}
 	switch {
 	case s.pipe.there.await(s.onTheWay.passage, s.pipe.gone, expired):
-		s.chunk, s.onTheWay = s.onTheWay.data, nil
+		s.chunk, s.onTheWay = s.onTheWay.what, nil
 		return nil
 	case isClosed(s.pipe.gone): // it will not come any more
 		return errEndedEarly(s.got, s.size)
 	}
 	return errCommandTimeout
-}
-
-// end is what a body ends with that has come to its end.
-func (s *inmemSnapshot) end() error {
-	if s.got < s.size {
-		return errEndedEarly(s.got, s.size)
-	}
-	return io.EOF
 }

@@ -140,21 +140,14 @@ func (i *InmemTransport) call(target ServerAddress, kind rpcKind, args, resp any
 
 // request is what all requests have in common: it checks args and resp, has send
 // do the rest through a pipe, and explains its error.
-func (i *InmemTransport) request(kind rpcKind, target ServerAddress, args, resp any, send func(*inmemPipe) error) error {
-	err := beginCall(args, resp)
-	if err == nil {
-		err = checkRequest(args)
+func (i *InmemTransport) request(kind rpcKind, target ServerAddress, args, resp any, send func(*inmemPipe) error) (err error) {
+	defer func() { err = explain(kind, target, err) }()
+	if err := beginCall(args, resp); err != nil {
+		return err
 	}
-	if err == nil {
-		err = i.withPipe(target, send)
+	if err := checkRequest(args); err != nil {
+		return err
 	}
-	return explain(kind, target, err)
-}
-
-// errAnswered is what a pipe ends with that has served its purpose.
-var errAnswered = errors.New("answered")
-
-func (i *InmemTransport) withPipe(target ServerAddress, send func(*inmemPipe) error) error {
 	pipe, err := i.openPipe(target)
 	if err != nil {
 		return err
@@ -162,6 +155,9 @@ func (i *InmemTransport) withPipe(target ServerAddress, send func(*inmemPipe) er
 	defer pipe.close(errAnswered)
 	return send(pipe)
 }
+
+// errAnswered is what a pipe ends with that has served its purpose.
+var errAnswered = errors.New("answered")
 
 // AppendEntriesPipeline implements [Transport].
 func (i *InmemTransport) AppendEntriesPipeline(id ServerID, target ServerAddress) (AppendPipeline, error) {
@@ -174,28 +170,20 @@ const inmemWindow = 16
 // AppendEntriesPipelineTo implements [WithPipelineSink]. A nil sink means the
 // pipeline's Consumer. Opening takes a message there and one back.
 func (i *InmemTransport) AppendEntriesPipelineTo(_ ServerID, target ServerAddress, sink PipelineSink) (AppendPipeline, error) {
-	p, err := i.openPipeline(target, sink)
-	if err != nil {
-		return nil, explain(rpcAppendEntries, target, err)
-	}
-	return p, nil
-}
-
-func (i *InmemTransport) openPipeline(target ServerAddress, sink PipelineSink) (*pipeline, error) {
 	pipe, err := i.openPipe(target)
-	if err != nil {
-		return nil, err
-	}
-	l := newPipeLink(pipe)
-	if err = l.open(i.timeout); err == nil {
-		p := newPipeline(target, l, inmemWindow, i.timeout, sink, &i.tasks)
-		if p.begin() {
-			return p, nil
+	if err == nil {
+		var l *pipeLink
+		if l, err = openPipeLink(pipe, i.timeout); err == nil {
+			p := newPipeline(target, l, inmemWindow, i.timeout, sink, &i.tasks)
+			p.traffic = &pipe.there.traffic
+			if p.begin() {
+				return p, nil
+			}
+			err = ErrTransportShutdown
 		}
-		err = ErrTransportShutdown
+		pipe.close(err)
 	}
-	pipe.close(err)
-	return nil, err
+	return nil, explain(rpcAppendEntries, target, err)
 }
 
 // Connect implements [WithPeers]. t must be an *InmemTransport, or have a
@@ -311,9 +299,10 @@ func (i *InmemTransport) openPipe(target ServerAddress) (*inmemPipe, error) {
 		return nil, refused(target)
 	}
 	if i.links[target] == nil {
-		set(&i.links, target, newInmemLink())
+		set(&i.links, target, &InmemLink{back: new(InmemLink)})
 	}
-	pipe := newInmemPipe(i, target, i.links[target])
+	link := i.links[target]
+	pipe := &inmemPipe{from: i, target: target, there: link, back: link.back, done: make(chan struct{}), gone: make(chan struct{})}
 	set(&i.pipes, pipe, struct{}{})
 	return pipe, nil
 }
@@ -350,9 +339,8 @@ func (i *InmemTransport) remove(pipe *inmemPipe) {
 
 // dispatcher opens what hands requests to this transport's core.
 func (i *InmemTransport) dispatcher(done <-chan struct{}) Dispatcher {
-	open := i.open.Load()
-	if open == nil || *open == nil {
-		return line{i.inbound().Open(done)}
+	if open := i.open.Load(); open != nil && *open != nil {
+		return (*open)(done)
 	}
-	return (*open)(done)
+	return line{i.inbound().Open(done)}
 }
