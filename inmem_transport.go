@@ -339,8 +339,12 @@ func (i *InmemTransport) remove(pipe *inmemPipe) {
 
 // dispatcher opens what hands requests to this transport's core.
 func (i *InmemTransport) dispatcher(done <-chan struct{}) Dispatcher {
-	if open := i.open.Load(); open != nil && *open != nil {
-		return (*open)(done)
+	open := i.open.Load()
+	if open == nil || *open == nil {
+		return line{i.inbound().Open(done)}
 	}
-	return line{i.inbound().Open(done)}
+	if d := (*open)(done); !isNil(d) {
+		return d
+	}
+	return noDispatcher{}
 }

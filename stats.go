@@ -173,7 +173,7 @@ func (t *traffic) read(n int64)  { t.in.Add(uint64(n)) }
 func (t *traffic) wrote(n int64) { t.out.Add(uint64(n)) }
 
 // answered notes that a request that was made at start was answered without an
-// error. In memory there is no traffic, and t is nil.
+// error. t may be nil.
 func (t *traffic) answered(start time.Time) {
 	if t != nil {
 		t.lastSuccess.Store(start.UnixNano())
