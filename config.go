@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/hashicorp/go-hclog"
+	"github.com/raftwire/raftwire/internal/sock"
 )
 
 const (
@@ -207,7 +208,7 @@ func (c *NetworkTransportConfig) check() error {
 // stream returns Stream, or nil if that is a nil pointer: what a constructor
 // returns beside an error.
 func (c *NetworkTransportConfig) stream() StreamLayer {
-	if isNil(c.Stream) {
+	if sock.IsNil(c.Stream) {
 		return nil
 	}
 	return c.Stream
@@ -222,12 +223,16 @@ func (c *NetworkTransportConfig) stallLimits() stallLimits {
 	return limits
 }
 
-// provider returns ServerAddressProvider, or nil if that is a nil pointer.
-func (c *NetworkTransportConfig) provider() ServerAddressProvider {
-	if isNil(c.ServerAddressProvider) {
+// provider returns ServerAddressProvider's method, or nil if that is nil, or a nil
+// pointer.
+func (c *NetworkTransportConfig) provider() func(string) (string, error) {
+	if sock.IsNil(c.ServerAddressProvider) {
 		return nil
 	}
-	return c.ServerAddressProvider
+	return func(id string) (string, error) {
+		address, err := c.ServerAddressProvider.ServerAddr(ServerID(id))
+		return string(address), err
+	}
 }
 
 func (c *NetworkTransportConfig) maxRPCsInFlight() int {

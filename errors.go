@@ -1,13 +1,13 @@
 package raftwire
 
 import (
-	"context"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"time"
 
+	"github.com/raftwire/raftwire/internal/errno"
+	"github.com/raftwire/raftwire/internal/sock"
 	"github.com/raftwire/raftwire/internal/tasks"
 )
 
@@ -62,7 +62,7 @@ func (e *OpError) Error() string { return e.Op + " to " + string(e.Peer) + ": " 
 func (e *OpError) Unwrap() error { return e.Err }
 
 // Timeout reports whether the cause is a timeout. It makes OpError a net.Error.
-func (e *OpError) Timeout() bool { return isTimeout(e.Err) }
+func (e *OpError) Timeout() bool { return errno.IsTimeout(e.Err) }
 
 // Temporary is the same as Timeout. Deprecated in net.Error, required by it.
 func (e *OpError) Temporary() bool { return e.Timeout() }
@@ -85,27 +85,6 @@ func explain(kind rpcKind, peer ServerAddress, err error) error {
 	return &OpError{Op: kind.String(), Peer: peer, Err: err}
 }
 
-// timeoutError is a timeout of our own making.
-type timeoutError string
-
-var _ net.Error = timeoutError("")
-
-func (e timeoutError) Error() string        { return string(e) }
-func (e timeoutError) Timeout() bool        { return true }
-func (e timeoutError) Temporary() bool      { return true }
-func (e timeoutError) Is(target error) bool { return target == os.ErrDeadlineExceeded }
-
-func isTimeout(err error) bool {
-	if err == nil {
-		return false
-	}
-	if t, ok := err.(net.Error); ok { // errors.As would allocate
-		return t.Timeout()
-	}
-	var t interface{ Timeout() bool }
-	return errors.As(err, &t) && t.Timeout() || errors.Is(err, context.DeadlineExceeded)
-}
-
 // closeWait is how long Close waits for goroutines that run other people's code, and
 // do not return.
 const closeWait = time.Second
@@ -117,3 +96,9 @@ func awaitTasks(g *tasks.Group) error {
 	}
 	return nil
 }
+
+func isNil(v any) bool { return sock.IsNil(v) }
+
+func isClosed(done <-chan struct{}) bool { return tasks.IsClosed(done) }
+
+func pauseFor(pause time.Duration, done <-chan struct{}) bool { return tasks.Pause(pause, done) }

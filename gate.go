@@ -4,9 +4,10 @@ import (
 	"cmp"
 	"container/list"
 	"fmt"
-	"net"
 	"slices"
 	"sync"
+
+	"github.com/raftwire/raftwire/internal/door"
 )
 
 // gate keeps the number of inbound connections within limits, in total and for
@@ -33,7 +34,7 @@ type gate struct {
 
 // place is what an inbound connection occupies.
 type place struct {
-	conn *conn
+	conn *netConn
 
 	// protected by gate.mu
 	host     string        // where it comes from; "" if that is not known
@@ -54,7 +55,7 @@ const maxLeaving = 1024
 // If only why is returned, c is refused, and its goroutine says so. If there is
 // nothing, too many goroutines have not ended: c must not have one. It does not
 // block.
-func (g *gate) admit(c *conn) (p *place, expelled *conn, why error) {
+func (g *gate) admit(c *netConn) (p *place, expelled *netConn, why error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.maxConns >= 0 && g.running >= g.maxConns+maxLeaving {
@@ -63,7 +64,7 @@ func (g *gate) admit(c *conn) (p *place, expelled *conn, why error) {
 	g.running++
 	p = &place{conn: c}
 	if g.maxConns >= 0 && g.conns >= g.maxConns {
-		full := &limit{tooManyConns, fmt.Sprintf("more than %d inbound connections", g.maxConns), "MaxConns"}
+		full := &limit{door.TooManyConns, fmt.Sprintf("more than %d inbound connections", g.maxConns), "MaxConns"}
 		oldest := g.strangers.Front()
 		if oldest == nil {
 			p.left = true
@@ -80,7 +81,7 @@ func (g *gate) admit(c *conn) (p *place, expelled *conn, why error) {
 
 // locate counts p to its host. expelled is a connection that has to go then, which
 // may be p's own, with why.
-func (g *gate) locate(p *place, host string) (expelled *conn, why error) {
+func (g *gate) locate(p *place, host string) (expelled *netConn, why error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if p.left || host == "" {
@@ -92,7 +93,7 @@ func (g *gate) locate(p *place, host string) (expelled *conn, why error) {
 	if g.maxPerHost < 0 || g.perHost[host] <= g.maxPerHost {
 		return nil, nil
 	}
-	full := &limit{tooManyConnsOfHost, fmt.Sprintf("more than %d inbound connections from one host", g.maxPerHost), "MaxConnsPerHost"}
+	full := &limit{door.TooManyConnsOfHost, fmt.Sprintf("more than %d inbound connections from one host", g.maxPerHost), "MaxConnsPerHost"}
 	oldest, others := g.oldestOf(host)
 	why = full.makesRoom()
 	if oldest == p && !others {
@@ -118,31 +119,22 @@ func (g *gate) oldestOf(host string) (oldest *place, others bool) {
 	return oldest, false
 }
 
-// hostOf returns the host in an address, or "" if it has none.
-func hostOf(addr ServerAddress) string {
-	host, _, err := net.SplitHostPort(string(addr))
-	if err != nil {
-		return ""
-	}
-	return host
-}
-
 // limit is one on inbound connections that was reached.
 type limit struct {
-	reason reason
+	reason door.Reason
 	text   string
 	option string
 }
 
 // makesRoom is why a stranger goes.
 func (l *limit) makesRoom() error {
-	return &refusal{reason: l.reason, text: fmt.Sprintf("%s, and this one has brought no request: raise %s if that is what you want", l.text, l.option)}
+	return door.Refuse(l.reason, "%s, and this one has brought no request: raise %s if that is what you want", l.text, l.option)
 }
 
 // amongPeers is why a newcomer goes, which may well be a peer: the log says so,
 // however many strangers it has said it of.
 func (l *limit) amongPeers() error {
-	return &refusal{reason: l.reason, detail: "among peers", text: fmt.Sprintf("%s, and all others have brought requests: raise %s if they are peers", l.text, l.option)}
+	return &door.Refusal{Reason: l.reason, Detail: "among peers", Err: fmt.Errorf("%s, and all others have brought requests: raise %s if they are peers", l.text, l.option)}
 }
 
 // stats returns how many connections come from each host, in order.

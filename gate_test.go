@@ -12,7 +12,7 @@ import (
 func TestTheGateForgetsWhoHasGone(t *testing.T) {
 	g := newGate(10, 1)
 	for i := range 1000 {
-		p, _, _ := g.admit(new(conn))
+		p, _, _ := g.admit(new(netConn))
 		_, why := g.locate(p, fmt.Sprintf("host-%d", i))
 		require.NoError(t, why)
 		if i%4 == 0 {
@@ -47,10 +47,10 @@ func TestTheGateTellsHostsApart(t *testing.T) {
 	}
 	g := newGate(3, 1)
 	for range 3 {
-		_, expelled, _ := g.admit(&conn{peer: "@"})
+		_, expelled, _ := g.admit(&netConn{peer: "@"})
 		require.Nil(t, expelled)
 	}
-	_, expelled, why := g.admit(&conn{peer: "@"})
+	_, expelled, why := g.admit(&netConn{peer: "@"})
 	require.NotNil(t, expelled)
 	require.ErrorContains(t, why, "more than 3 inbound connections")
 }

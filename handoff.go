@@ -5,10 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"reflect"
 	"sync"
 	"time"
 
+	"github.com/raftwire/raftwire/internal/dialing"
+	"github.com/raftwire/raftwire/internal/door"
 	"github.com/raftwire/raftwire/internal/sock"
 )
 
@@ -30,16 +31,13 @@ type HandoffLayer struct {
 	under   StreamLayer // what dial dials with, if that is known
 	release func()      // called by Close, once; may be nil
 
-	// admit is called by Accept, and returns what it is to return, or nil if the
-	// connection was closed. It may be nil.
-	admit func(net.Conn) net.Conn
+	verified bool // takes only connections whose peers the layer under it has verified
 
-	keyed bool // connections have shown a key of a Mux
-
-	conns chan net.Conn
+	conns chan door.Handover
 	done  chan struct{} // closed by Close
 
-	mu     sync.Mutex // orders Handoff and Close; protects following
+	mu     sync.Mutex          // orders Handoff and Close; protects following
+	take   func(door.Handover) // takes the connections in place of Accept; or nil
 	closed bool
 }
 
@@ -51,7 +49,7 @@ var _ StreamLayer = (*HandoffLayer)(nil)
 // is closed. Close closes the layer; so does a transport over it. Without a dial
 // the layer only accepts; without an addr NewHandoffLayer panics.
 func NewHandoffLayer(addr net.Addr, dial DialFunc) *HandoffLayer {
-	if isNil(addr) {
+	if sock.IsNil(addr) {
 		panic("raftwire: NewHandoffLayer has no addr: give it the address that peers are told")
 	}
 	if dial == nil {
@@ -64,7 +62,7 @@ func newHandoffLayer(addr net.Addr, dial DialFunc) *HandoffLayer {
 	return &HandoffLayer{
 		addr:  addr,
 		dial:  dial,
-		conns: make(chan net.Conn, maxHandedOff),
+		conns: make(chan door.Handover, maxHandedOff),
 		done:  make(chan struct{}),
 	}
 }
@@ -84,36 +82,67 @@ var (
 // or that too many wait for Accept, or that the layer is of a Mux over TLS, which
 // verifies all that come. A nil conn is an error. Handoff does not block.
 func (l *HandoffLayer) Handoff(conn net.Conn) error {
-	if isNil(conn) {
+	if sock.IsNil(conn) {
 		return errNoConn
 	}
-	if l.admit != nil { // which takes only what it knows
+	if l.verified {
 		sock.Close(conn)
 		return errUnverified
 	}
-	return l.deliver(conn)
+	return l.deliver(door.Handover{Conn: conn})
 }
 
-// deliver is Handoff for connections that admit knows, if there is one.
-func (l *HandoffLayer) deliver(conn net.Conn) error {
-	err := l.enqueue(conn)
-	if err != nil {
-		sock.Close(conn)
+// deliver closes the connection if nobody takes it.
+func (l *HandoffLayer) deliver(h door.Handover) error {
+	take, err := l.enqueue(h)
+	switch {
+	case err != nil:
+		h.Close()
+	case take != nil:
+		take(h)
 	}
 	return err
 }
 
-func (l *HandoffLayer) enqueue(conn net.Conn) error {
+// enqueue returns what takes the connection if Accept does not.
+func (l *HandoffLayer) enqueue(h door.Handover) (take func(door.Handover), err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.closed {
-		return l.errClosed("handoff")
+	switch {
+	case l.closed:
+		return nil, l.errClosed("handoff")
+	case l.take != nil:
+		return l.take, nil
 	}
 	select {
-	case l.conns <- conn:
-		return nil
+	case l.conns <- h:
+		return nil, nil
 	default:
-		return errNotAccepted
+		return nil, errNotAccepted
+	}
+}
+
+// HandTo is for this module only: see door.Source.
+func (l *HandoffLayer) HandTo(listener net.Listener, take func(door.Handover)) bool {
+	if listener != net.Listener(l) {
+		return false
+	}
+	l.setTake(take)
+	for {
+		select {
+		case h := <-l.conns:
+			take(h)
+		default:
+			return true
+		}
+	}
+}
+
+func (l *HandoffLayer) setTake(take func(door.Handover)) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.closed {
+		l.take = take
 	}
 }
 
@@ -121,23 +150,15 @@ func (l *HandoffLayer) enqueue(conn net.Conn) error {
 // the layer is closed, and then returns net.ErrClosed in a *net.OpError.
 func (l *HandoffLayer) Accept() (net.Conn, error) {
 	for {
-		conn, err := l.take()
-		if err != nil || l.admit == nil {
-			return conn, err
+		select {
+		case h := <-l.conns:
+			if h.VerifyAgain() == nil {
+				return h.Conn, nil
+			}
+			h.Close()
+		case <-l.done:
+			return nil, l.errClosed("accept")
 		}
-		if conn = l.admit(conn); conn != nil {
-			return conn, nil
-		}
-	}
-}
-
-// take is Accept without admit.
-func (l *HandoffLayer) take() (net.Conn, error) {
-	select {
-	case conn := <-l.conns:
-		return conn, nil
-	case <-l.done:
-		return nil, l.errClosed("accept")
 	}
 }
 
@@ -153,8 +174,8 @@ func (l *HandoffLayer) Close() error {
 	}
 	for {
 		select {
-		case conn := <-l.conns:
-			sock.Close(conn)
+		case h := <-l.conns:
+			h.Close()
 		default:
 			return nil
 		}
@@ -167,14 +188,14 @@ func (l *HandoffLayer) shut() (first bool) {
 	if l.closed {
 		return false
 	}
-	l.closed = true
+	l.closed, l.take = true, nil
 	close(l.done)
 	return true
 }
 
 func (l *HandoffLayer) errClosed(op string) error {
 	closed := &net.OpError{Op: op, Err: net.ErrClosed}
-	if !isNil(l.addr) { // the listener under a Mux may have none
+	if !sock.IsNil(l.addr) { // the listener under a Mux may have none
 		closed.Net, closed.Addr = l.addr.Network(), l.addr
 	}
 	return closed
@@ -185,12 +206,12 @@ func (l *HandoffLayer) Addr() net.Addr { return l.addr }
 
 // Dial is [HandoffLayer.DialContext] with a limit of its own; 0 means no limit.
 func (l *HandoffLayer) Dial(address ServerAddress, timeout time.Duration) (net.Conn, error) {
-	return dialWithin(l.DialContext, address, timeout)
+	return dialing.Within(l.DialContext, address, timeout)
 }
 
 // DialContext connects to the same layer of the peer at address.
 func (l *HandoffLayer) DialContext(ctx context.Context, address ServerAddress) (net.Conn, error) {
-	conn, err := checkConn(l.dial(ctx, address))
+	conn, err := sock.CheckConn(l.dial(ctx, address))
 	if err != nil && conn != nil {
 		sock.Close(conn)
 		conn = nil
@@ -198,42 +219,7 @@ func (l *HandoffLayer) DialContext(ctx context.Context, address ServerAddress) (
 	return conn, err
 }
 
-// errNilConn is what dialling or accepting fails with if code of somebody else's
-// returns neither a connection nor an error.
-var errNilConn = errors.New("there is neither a connection nor an error: the function that dials or accepts must return one")
-
-// checkConn passes on what code of somebody else's has dialled or accepted. The
-// connection is not nil if there is no error, and it is never a nil pointer in an
-// interface.
-func checkConn(conn net.Conn, err error) (net.Conn, error) {
-	if !isNil(conn) {
-		return conn, err
-	}
-	if err == nil {
-		err = errNilConn
-	}
-	return nil, err
-}
-
-func (l *HandoffLayer) canCancelDials() bool { return l.under == nil || canCancel(l.under) }
-
-// isNil reports whether v is nil, or a nil pointer: tls.Dial returns one beside its
-// error, and what is returned as an interface then is not nil.
-func isNil(v any) bool {
-	pointer := reflect.ValueOf(v)
-	return v == nil || pointer.Kind() == reflect.Pointer && pointer.IsNil()
-}
-
-// dialWithin makes a Dial of a DialContext.
-func dialWithin(dial DialFunc, address ServerAddress, timeout time.Duration) (net.Conn, error) {
-	ctx, cancel := context.Background(), context.CancelFunc(func() {})
-	if timeout > 0 {
-		ctx, cancel = context.WithTimeout(ctx, timeout)
-	}
-	defer cancel()
-	conn, err := dial(ctx, address)
-	if err != nil && ctx.Err() != nil {
-		err = contextError(ctx, err)
-	}
-	return conn, err
+// CanCancelDials is for this module only: see dialing.CanCancel.
+func (l *HandoffLayer) CanCancelDials() dialing.Cancels {
+	return dialing.Cancels(l.under == nil || dialing.CanCancel(l.under))
 }

@@ -9,17 +9,6 @@ import (
 	"github.com/raftwire/raftwire/internal/slogger"
 )
 
-// The keys of log lines, everywhere the same; the package doc explains them.
-const (
-	keyPeer    = "peer"        // an address: what was dialled, or where a connection comes from
-	keyLocal   = "local"       // the own address of the transport, Mux or TLSStreamLayer
-	keyID      = "id"          // a ServerID
-	keyError   = "error"       // why
-	keyBefore  = "before"      // what was, where something has changed
-	keyCert    = "certificate" // this node's own, in words
-	keyExpires = "expires"     // when it does
-)
-
 // defaultLogger returns the logger of a transport that was given none.
 func defaultLogger() hclog.Logger { return newLogger(hclog.DefaultOutput) }
 

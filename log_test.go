@@ -13,7 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// The code logs with the keys that log.go lists, and the package doc explains
+// The code logs with the keys that internal/logs lists, and the package doc explains
 // each of them.
 func TestLogKeysAreTheSameEverywhere(t *testing.T) {
 	declared := logKeys(t)
@@ -31,20 +31,19 @@ func TestLogKeysAreTheSameEverywhere(t *testing.T) {
 		}
 		lines++
 		for pair := range slices.Chunk(arguments, 2) {
-			key, ok := pair[0].(*ast.Ident)
-			require.True(t, ok && declared[key.Name] != "", "%v: a key is not one of log.go", at)
+			require.NotEmpty(t, declared[lastName(pair[0])], "%v: a key is not one of internal/logs", at)
 		}
 	})
 	require.Greater(t, lines, 5)
 }
 
-// logKeys returns the constants of log.go.
+// logKeys returns the constants of internal/logs.
 func logKeys(t *testing.T) map[string]string {
-	file, err := parser.ParseFile(token.NewFileSet(), "log.go", nil, 0)
+	file, err := parser.ParseFile(token.NewFileSet(), "internal/logs/logs.go", nil, 0)
 	require.NoError(t, err)
 	keys := make(map[string]string)
 	ast.Inspect(file, func(n ast.Node) bool {
-		if spec, ok := n.(*ast.ValueSpec); ok && strings.HasPrefix(spec.Names[0].Name, "key") {
+		if spec, ok := n.(*ast.ValueSpec); ok && strings.HasPrefix(spec.Names[0].Name, "Key") {
 			keys[spec.Names[0].Name] = spec.Values[0].(*ast.BasicLit).Value
 		}
 		return true
@@ -52,10 +51,15 @@ func logKeys(t *testing.T) map[string]string {
 	return keys
 }
 
-// eachCall calls look for every call in the code of the package.
+// eachCall calls look for every call in the code of the package, of the layers, and of
+// what both let connections in by.
 func eachCall(t *testing.T, look func(*ast.CallExpr, token.Position)) {
-	files, err := fs.Glob(os.DirFS("."), "*.go")
-	require.NoError(t, err)
+	var files []string
+	for _, pattern := range []string{"*.go", "layers/*.go", "internal/door/*.go"} {
+		matching, err := fs.Glob(os.DirFS("."), pattern)
+		require.NoError(t, err)
+		files = append(files, matching...)
+	}
 	for _, name := range files {
 		if strings.HasSuffix(name, "_test.go") {
 			continue
@@ -87,9 +91,9 @@ func logArguments(call *ast.CallExpr) (arguments []ast.Expr, logs bool) {
 	}
 	skip := map[string]int{"Error": 1, "Warn": 1, "Info": 1, "Debug": 1, "Trace": 1, "Log": 2}[method.Sel.Name]
 	switch receiver := lastName(method.X); {
-	case receiver == "logger" && skip > 0:
+	case strings.EqualFold(receiver, "logger") && skip > 0:
 		return call.Args[skip:], true
-	case receiver == "limit" && method.Sel.Name == "log":
+	case strings.EqualFold(receiver, "limit") && method.Sel.Name == "Log":
 		return call.Args[4:], true
 	}
 	return nil, false

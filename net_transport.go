@@ -2,7 +2,6 @@ package raftwire
 
 import (
 	"context"
-	"errors"
 	"io"
 	"net"
 	"sync"
@@ -10,7 +9,12 @@ import (
 	"time"
 
 	"github.com/hashicorp/go-hclog"
+	"github.com/raftwire/raftwire/internal/addressbook"
+	"github.com/raftwire/raftwire/internal/dialing"
 	"github.com/raftwire/raftwire/internal/dispatch"
+	"github.com/raftwire/raftwire/internal/door"
+	"github.com/raftwire/raftwire/internal/logs"
+	"github.com/raftwire/raftwire/internal/sock"
 	"github.com/raftwire/raftwire/internal/tasks"
 )
 
@@ -38,10 +42,6 @@ type StreamLayer interface {
 	// after four Timeouts or 30 s, whichever is longer. ctx bounds the dial only: it
 	// is cancelled when DialContext has returned.
 	Dial(address ServerAddress, timeout time.Duration) (net.Conn, error)
-}
-
-type contextDialer interface {
-	DialContext(ctx context.Context, address ServerAddress) (net.Conn, error)
 }
 
 // maxAnswerBytes is how large an answer may be. The longest hold the text of an
@@ -84,19 +84,20 @@ type NetworkTransport struct {
 	desk *dispatch.Desk[RPC, RPCResponse]
 	open atomic.Pointer[openDispatcher]
 
-	addresses addressBook
+	addresses         addressbook.Book // unused without a Provider
+	noAddressFallback bool
+	fallbacks         logs.Limit // of lines about fallback addresses
 	pool
 	gate     *gate
-	acceptor *acceptor // nil if made by hand, and if the configuration was refused
+	acceptor *door.Acceptor // nil if made by hand, over a layer that hands over, and if the configuration was refused
 	waiting  waitingRequests
 	tasks    tasks.Group
 	inbound  traffic
 
-	refusals refusals
+	refusals door.Refusals
 
-	canCancel bool            // dials heed their context
-	life      context.Context // ends on Close, and with it dials under way
-	end       context.CancelFunc
+	life context.Context // ends on Close, and with it dials under way
+	end  context.CancelFunc
 
 	refusal    error         // what calls return after shutdown; nil means ErrTransportShutdown
 	shutdownCh chan struct{} // closed when shutdown becomes true
@@ -155,7 +156,7 @@ func NewNetworkTransportWithConfig(config *NetworkTransportConfig) *NetworkTrans
 	if config == nil {
 		config = new(NetworkTransportConfig)
 	}
-	if isNil(config.Logger) {
+	if sock.IsNil(config.Logger) {
 		config.Logger = defaultLogger()
 	}
 	n := newNetworkTransport(config)
@@ -163,44 +164,42 @@ func NewNetworkTransportWithConfig(config *NetworkTransportConfig) *NetworkTrans
 		n.refuse(err)
 		return n
 	}
-	n.acceptor = n.newAcceptor()
-	go n.acceptor.run()
+	n.openDoor()
 	return n
 }
 
 func newNetworkTransport(config *NetworkTransportConfig) *NetworkTransport {
 	consumer := make(chan RPC)
 	n := &NetworkTransport{
-		TimeoutScale:     DefaultTimeoutScale,
-		logger:           config.Logger,
-		stream:           config.stream(),
-		timeout:          config.Timeout,
-		restoreTimeout:   config.RestoreTimeout,
-		snapshotPace:     pacer{rate: config.MaxSnapshotBytesPerSecond},
-		stallLimits:      config.stallLimits(),
-		maxInFlight:      config.maxRPCsInFlight(),
-		maxDispatchAhead: config.maxDispatchAhead(),
-		maxMessageBytes:  config.MaxMessageBytes,
-		noSharedEntries:  config.NoSharedEntries,
-		firstByteTimeout: config.firstByteTimeout(),
-		newTime:          config.MsgpackUseNewTimeFormat,
-		hooks:            config.Hooks,
-		desk:             dispatch.NewDesk(consumer, newRPC),
-		pool:             pool{maxPool: config.MaxPool},
-		canCancel:        canCancel(config.stream()),
-		gate:             newGate(config.maxConns(), config.maxConnsPerHost()),
-		refusals:         refusals{hook: config.Hooks.Refused},
-		shutdownCh:       make(chan struct{}),
+		TimeoutScale:      DefaultTimeoutScale,
+		logger:            config.Logger,
+		stream:            config.stream(),
+		timeout:           config.Timeout,
+		restoreTimeout:    config.RestoreTimeout,
+		snapshotPace:      pacer{rate: config.MaxSnapshotBytesPerSecond},
+		stallLimits:       config.stallLimits(),
+		maxInFlight:       config.maxRPCsInFlight(),
+		maxDispatchAhead:  config.maxDispatchAhead(),
+		maxMessageBytes:   config.MaxMessageBytes,
+		noSharedEntries:   config.NoSharedEntries,
+		firstByteTimeout:  config.firstByteTimeout(),
+		newTime:           config.MsgpackUseNewTimeFormat,
+		hooks:             config.Hooks,
+		noAddressFallback: config.NoAddressFallback,
+		desk:              dispatch.NewDesk(consumer, newRPC),
+		pool:              pool{maxPool: config.MaxPool, canCancel: dialing.CanCancel(config.stream())},
+		gate:              newGate(config.maxConns(), config.maxConnsPerHost()),
+		refusals:          door.Refusals{Hook: refusedHook(config.Hooks.Refused)},
+		shutdownCh:        make(chan struct{}),
 	}
 	if n.stream != nil {
-		n.logger = n.logger.With(keyLocal, n.LocalAddr())
+		n.logger = n.logger.With(logs.KeyLocal, n.LocalAddr())
 	}
-	n.addresses = addressBook{
-		provider:   config.provider(),
-		noFallback: config.NoAddressFallback,
-		logger:     n.logger,
-		tasks:      &n.tasks,
-		left:       n.retire,
+	n.addresses = addressbook.Book{
+		Provider:  config.provider(),
+		Changed:   n.addressChanged,
+		Tasks:     &n.tasks,
+		ErrClosed: ErrTransportShutdown,
 	}
 	n.life, n.end = context.WithCancel(context.Background())
 	n.SetDispatcher(nil)
@@ -214,7 +213,7 @@ func newRPC(command any, body io.Reader, answers chan<- RPCResponse) RPC {
 // refuse makes a transport that nothing can be done with. Its stream is closed,
 // too: peers would connect, and wait for somebody to accept.
 func (n *NetworkTransport) refuse(err error) {
-	n.logger.Error("transport not started", keyError, err)
+	n.logger.Error("transport not started", logs.KeyError, err)
 	n.refusal = err
 	n.beginShutdown()
 	_ = n.endDials()
@@ -253,9 +252,7 @@ func (n *NetworkTransport) openLine(done <-chan struct{}) Dispatcher { return li
 // id, or else addr, as it is. It waits for the provider's first answer about
 // id, no longer than Timeout.
 func (n *NetworkTransport) EncodePeer(id ServerID, addr ServerAddress) []byte {
-	return []byte(n.addresses.recall(id, addr, func() (context.Context, context.CancelFunc) {
-		return n.dialContext(n.deadline(time.Now()))
-	}))
+	return []byte(n.recall(id, addr))
 }
 
 // DecodePeer implements [Transport].
@@ -292,14 +289,13 @@ func (n *NetworkTransport) AppendEntriesPipelineTo(id ServerID, target ServerAdd
 	if n.maxInFlight < minInFlightForPipelining && !n.IsShutdown() {
 		return nil, ErrPipelineReplicationNotSupported
 	}
-	deadline := n.deadline(time.Now())
-	addr, err := n.address(id, target, deadline)
+	to, err := n.destination(id, target, time.Now())
 	if err != nil {
-		return nil, n.explain(rpcAppendEntries, addr, err)
+		return nil, n.explain(rpcAppendEntries, to.addr, err)
 	}
-	c, _, err := n.connect(id, addr, deadline, time.Time{})
+	c, _, err := n.connect(to, time.Time{})
 	if err != nil {
-		return nil, n.explain(rpcAppendEntries, addr, err)
+		return nil, n.explain(rpcAppendEntries, to.addr, err)
 	}
 	p := newPipeline(c.peer, newNetLink(n, c), n.maxInFlight, n.timeout, sink, &n.tasks)
 	p.id, p.callBegun, p.callDone, p.traffic = id, n.hooks.CallBegun, n.hooks.CallDone, c.traffic
@@ -309,67 +305,6 @@ func (n *NetworkTransport) AppendEntriesPipelineTo(id ServerID, target ServerAdd
 	return p, nil
 }
 
-// dialStream dials with a stream layer, and gives up when ctx is done.
-func dialStream(ctx context.Context, stream StreamLayer, addr ServerAddress) (net.Conn, error) {
-	raw, err := checkConn(dialAny(ctx, stream, addr))
-	switch {
-	case err != nil && ctx.Err() != nil:
-		return nil, contextError(ctx, err)
-	case err != nil:
-		return nil, err
-	}
-	return raw, nil
-}
-
-func dialAny(ctx context.Context, stream StreamLayer, addr ServerAddress) (net.Conn, error) {
-	if d, ok := stream.(contextDialer); ok {
-		return d.DialContext(ctx, addr)
-	}
-	var timeout time.Duration
-	if deadline, ok := ctx.Deadline(); ok {
-		if timeout = time.Until(deadline); timeout <= 0 {
-			return nil, errTimeout
-		}
-	}
-	if ctx.Value(ownGoroutine{}) != nil {
-		return stream.Dial(addr, timeout)
-	}
-	return dialAside(ctx, stream, addr, timeout)
-}
-
-func contextError(ctx context.Context, err error) error {
-	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
-		return errTimeout
-	}
-	return err
-}
-
-// dialAside runs a Dial that cannot be cancelled on a goroutine of its own, so
-// that the call ends with ctx whatever Dial does. What it brings then is closed.
-func dialAside(ctx context.Context, stream StreamLayer, addr ServerAddress, timeout time.Duration) (net.Conn, error) {
-	type result struct {
-		raw net.Conn
-		err error
-	}
-	results := make(chan result)
-	go func() {
-		raw, err := checkConn(stream.Dial(addr, timeout))
-		select {
-		case results <- result{raw, err}:
-		case <-ctx.Done():
-			if err == nil && !isNil(raw) {
-				_ = raw.Close()
-			}
-		}
-	}()
-	select {
-	case r := <-results:
-		return r.raw, r.err
-	case <-ctx.Done():
-		return nil, contextError(ctx, ctx.Err())
-	}
-}
-
 // CloseStreams closes every connection, in use or idle, inbound or outgoing,
 // pipelines included; calls under way on them fail. The transport goes on with
 // new ones. It is for when peers have to authenticate again. It blocks for 5 ms,
@@ -377,7 +312,7 @@ func dialAside(ctx context.Context, stream StreamLayer, addr ServerAddress, time
 func (n *NetworkTransport) CloseStreams() {
 	// A connection that its peer has made may still be on its way through
 	// Accept. It is one of those to close, so it gets the time to arrive.
-	pauseFor(acceptGrace, n.shutdownCh)
+	tasks.Pause(acceptGrace, n.shutdownCh)
 	closeAll(n.renew(), errStreamsClosed, true)
 }
 
@@ -392,7 +327,7 @@ func (n *NetworkTransport) ClosePeer(address ServerAddress) {
 
 // IsShutdown reports whether the transport is shut down: Close was called, or its
 // configuration made no sense (see [NewNetworkTransportWithConfig]).
-func (n *NetworkTransport) IsShutdown() bool { return isClosed(n.shutdownCh) }
+func (n *NetworkTransport) IsShutdown() bool { return tasks.IsClosed(n.shutdownCh) }
 
 // down returns what calls on a closed transport return.
 func (n *NetworkTransport) down() error {
@@ -427,11 +362,11 @@ func (n *NetworkTransport) beginClose() {
 
 func (n *NetworkTransport) closeStream() {
 	if n.acceptor != nil {
-		n.acceptor.stop()
+		n.acceptor.Stop()
 	}
 	_ = n.stream.Close()
 	if n.acceptor != nil {
-		n.acceptor.awaitEnd(n.logger)
+		n.acceptor.AwaitEnd(n.logger)
 	}
 }
 

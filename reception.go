@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/hashicorp/go-hclog"
+	"github.com/raftwire/raftwire/internal/door"
 	"github.com/raftwire/raftwire/internal/sock"
 	"github.com/raftwire/raftwire/internal/tasks"
 )
@@ -27,27 +28,27 @@ type reception struct {
 
 	// sort finds the layer for a connection, and may wrap the connection. It
 	// ends as soon as the connection is closed.
-	sort func(net.Conn) (net.Conn, *HandoffLayer, error)
+	sort func(door.Handover) (door.Handover, *HandoffLayer, error)
 
 	crowded, slow error // what connections end with that were sent away
 
-	refusals refusals
+	refusals door.Refusals
 	tasks    tasks.Group
 	done     chan struct{} // closed by close
 
 	closing  sync.Once
 	closeErr error // of listener; to be read when the tasks have ended
 
-	mu       sync.Mutex // protects following
-	visitors list.List  // of *visitor, the oldest first
-	running  int        // goroutines of visitors, with those that have been sent away
-	acceptor *acceptor  // nil until open
+	mu       sync.Mutex     // protects following
+	visitors list.List      // of *visitor, the oldest first
+	running  int            // goroutines of visitors, with those that have been sent away
+	acceptor *door.Acceptor // nil until open
 	closed   bool
 }
 
 // visitor is a connection whose layer is not known yet.
 type visitor struct {
-	conn net.Conn
+	door.Handover
 
 	// protected by reception.mu
 	place *list.Element // nil once it has left
@@ -55,8 +56,8 @@ type visitor struct {
 }
 
 var (
-	errCrowded = &refusal{reason: tooManyConns, text: "too many others came before it said for which layer it is: raise MaxUnsorted if that is what you want"}
-	errSlow    = &refusal{reason: silent, text: "it did not say in time for which layer it is"}
+	errCrowded = door.Refuse(door.TooManyConns, "too many others came before it said for which layer it is: raise MaxUnsorted if that is what you want")
+	errSlow    = door.Refuse(door.Silent, "it did not say in time for which layer it is")
 )
 
 func (r *reception) setDefaults() {
@@ -77,25 +78,32 @@ func (r *reception) setDefaults() {
 
 // open begins to accept, unless the reception is closed.
 func (r *reception) open() {
+	if door.HandTo(r.listener, r.receive) {
+		return
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.closed {
 		return
 	}
-	r.acceptor = newAcceptor(r.listener.Accept, r.done, &acceptTarget{handle: r.receive, logger: r.logger, tasks: &r.tasks})
-	go r.acceptor.run()
+	r.acceptor = door.NewAcceptor(r.listener.Accept, r.done, &door.Target{
+		Handle: func(conn net.Conn) { r.receive(door.Handover{Conn: conn}) },
+		Logger: r.logger,
+		Tasks:  &r.tasks,
+	})
+	go r.acceptor.Run()
 }
 
 // receive gives a connection a goroutine. The acceptor calls it: nothing in it may
 // block.
-func (r *reception) receive(conn net.Conn) {
-	v := &visitor{conn: conn}
+func (r *reception) receive(h door.Handover) {
+	v := &visitor{Handover: h}
 	oldest, ok := r.register(v)
 	if oldest != nil && r.dismiss(oldest, r.crowded) {
-		r.tasks.Start(func() { sock.Close(oldest.conn) })
+		r.tasks.Start(func() { sock.Close(oldest.Conn) })
 	}
 	if !ok || !r.tasks.Start(func() { r.attend(v) }) {
-		sock.Close(conn)
+		h.Close()
 	}
 }
 
@@ -109,7 +117,7 @@ func (r *reception) register(v *visitor) (oldest *visitor, ok bool) {
 		return nil, false
 	}
 	if r.running >= r.limit+maxLeaving {
-		r.refusals.counts[tooManyConns].Add(1)
+		r.refusals.Add(door.TooManyConns)
 		return nil, false
 	}
 	r.running++
@@ -124,17 +132,18 @@ func (r *reception) register(v *visitor) (oldest *visitor, ok bool) {
 func (r *reception) attend(v *visitor) {
 	defer r.end()
 	timer := time.AfterFunc(r.timeout, func() { r.sendAway(v, r.slow) })
-	conn, layer, err := r.sort(v.conn)
+	sorted, layer, err := r.sort(v.Handover)
 	timer.Stop()
 	if why := r.leave(v); why != nil {
 		err = why
 	}
 	if err == nil {
-		err = layer.deliver(conn)
+		err = layer.deliver(sorted)
+	} else {
+		v.Close()
 	}
 	if err != nil {
-		sock.Close(v.conn)
-		r.report(v.conn, err)
+		r.report(v.Conn, err)
 	}
 }
 
@@ -147,7 +156,7 @@ func (r *reception) end() {
 // report says why a connection was not handed over.
 func (r *reception) report(conn net.Conn, err error) {
 	gone := errors.Is(err, io.EOF) || errors.Is(err, net.ErrClosed)
-	r.refusals.report(r.logger, remoteAddress(conn), err, gone)
+	r.refusals.Report(r.logger, string(remoteAddress(conn)), err, gone)
 }
 
 // leave makes v's connection its layer's, or returns why it was sent away.
@@ -161,7 +170,7 @@ func (r *reception) leave(v *visitor) error {
 // sendAway closes v's connection, which ends sort, unless v has left.
 func (r *reception) sendAway(v *visitor, why error) {
 	if r.dismiss(v, why) {
-		sock.Close(v.conn)
+		sock.Close(v.Conn)
 	}
 }
 
@@ -200,8 +209,8 @@ func (r *reception) beginClose() {
 	r.tasks.Start(func() {
 		r.closeErr = r.listener.Close()
 		if acceptor != nil {
-			acceptor.stop()
-			acceptor.awaitEnd(r.logger)
+			acceptor.Stop()
+			acceptor.AwaitEnd(r.logger)
 		}
 	})
 	for _, v := range r.present() {
@@ -209,7 +218,7 @@ func (r *reception) beginClose() {
 	}
 }
 
-func (r *reception) shut() *acceptor {
+func (r *reception) shut() *door.Acceptor {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.closed = true

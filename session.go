@@ -8,6 +8,9 @@ import (
 	"sync"
 	"time"
 
+	"github.com/raftwire/raftwire/internal/conn"
+	"github.com/raftwire/raftwire/internal/door"
+	"github.com/raftwire/raftwire/internal/errno"
 	"github.com/raftwire/raftwire/internal/sock"
 )
 
@@ -22,7 +25,7 @@ const shrinkAfter = time.Second
 // waits neither for a request still on its way nor for that request's consumer.
 type session struct {
 	transport *NetworkTransport
-	conn      *conn
+	conn      *netConn
 	place     *place
 
 	opened     *openDispatcher // what dispatcher was opened with
@@ -41,16 +44,16 @@ type session struct {
 	observing  bool          // the observer wants to be told of this request
 	readingFor time.Time     // since when, for the observer
 
-	_       cacheLine
+	_       conn.CacheLine
 	replies replies
-	_       cacheLine
+	_       conn.CacheLine
 	watch   callerWatch
 }
 
 // waiter is a Dispatcher that knows whether its last Dispatch had to wait.
 type waiter interface{ Waited() bool }
 
-func newSession(n *NetworkTransport, c *conn, p *place) *session {
+func newSession(n *NetworkTransport, c *netConn, p *place) *session {
 	s := &session{transport: n, conn: c, place: p, meter: newMeter(&n.hooks, p)}
 	s.replies.init(c, s.meter, n.maxDispatchAhead)
 	s.replies.wrong = n.logWrongAnswer
@@ -59,12 +62,12 @@ func newSession(n *NetworkTransport, c *conn, p *place) *session {
 }
 
 func (s *session) run() {
-	sock.RaiseUserTimeout(s.conn.raw, s.transport.timeout)
-	s.conn.in.SetBefore(s.beforeRead)
+	sock.RaiseUserTimeout(s.conn.Raw, s.transport.timeout)
+	s.conn.In.SetBefore(s.beforeRead)
 	s.openDispatcher()
 	err := s.serve()
 	s.watch.stop()
-	err = s.conn.close(err)
+	err = s.conn.Close(err)
 	s.transport.letOut(s.place, err) // first: a hook that blocks must not keep the place
 	s.conn.reportEnd(err)
 	s.replies.awaitSender() // which the end of the connection ends
@@ -86,13 +89,13 @@ func (s *session) serve() error {
 			return err
 		}
 		kind, command := s.readRequest()
-		if err := s.conn.in.Err(); err != nil {
-			if !isTimeout(err) {
+		if err := s.conn.In.Err(); err != nil {
+			if !errno.IsTimeout(err) {
 				_ = s.settleUp()
 			}
 			return s.explainStall(err)
 		}
-		s.meter.decode(kind, command, s.conn.in.Consumed(), s.ranOut)
+		s.meter.decode(kind, command, s.conn.In.Consumed(), s.ranOut)
 		s.recognize()
 		var err error
 		if snapshot, ok := command.(*InstallSnapshotRequest); ok {
@@ -116,14 +119,18 @@ func (s *session) recognize() {
 }
 
 // errSilent ends a connection on which nothing ever came.
-var errSilent = &refusal{reason: silent, text: "no request began within FirstByteTimeout: a port scan, or a peer that has opened a pipeline without using it"}
+var errSilent = &door.Refusal{
+	Reason: door.Silent,
+	Mild:   true,
+	Err:    errors.New("no request began within FirstByteTimeout: a port scan, or a peer that has opened a pipeline without using it"),
+}
 
 // explainStall says what a timeout inside a request means.
 func (s *session) explainStall(err error) error {
-	if judge(err) != stalled {
+	if door.ReasonOf(err) != door.Stalled {
 		return err
 	}
-	return timeoutError(fmt.Sprintf("a request made no progress within Timeout (%v)", s.transport.timeout))
+	return errno.Timeout(fmt.Sprintf("a request made no progress within Timeout (%v)", s.transport.timeout))
 }
 
 // awaitRequest blocks until a request begins.
@@ -132,17 +139,17 @@ func (s *session) awaitRequest() error {
 	if s.observing = s.observer != nil && s.observer.Observing(); s.observing {
 		s.readingFor = time.Now()
 	}
-	s.waited = s.conn.in.Buffered() == 0
-	err := s.conn.await()
-	for isTimeout(err) && s.conn.grown() {
-		s.conn.shrink()
+	s.waited = s.conn.In.Buffered() == 0
+	err := s.conn.Await()
+	for errno.IsTimeout(err) && s.conn.Grown() {
+		s.conn.Shrink()
 		s.replies.shrink()
-		err = s.conn.await()
+		err = s.conn.Await()
 	}
-	if s.known || !isTimeout(err) {
+	if s.known || !errno.IsTimeout(err) {
 		return err
 	}
-	if !isVerified(s.conn.raw) {
+	if !isVerified(s.conn.Raw) {
 		return errSilent
 	}
 	s.recognize()
@@ -162,7 +169,7 @@ func isVerified(raw net.Conn) bool {
 func (s *session) openDispatcher() {
 	if open := s.transport.open.Load(); open != s.opened {
 		s.opened = open
-		if s.dispatcher = (*open)(s.conn.done); isNil(s.dispatcher) {
+		if s.dispatcher = (*open)(s.conn.Done); isNil(s.dispatcher) {
 			s.dispatcher = noDispatcher{}
 		}
 		s.observer, _ = s.dispatcher.(DispatchObserver)
@@ -178,7 +185,7 @@ type noDispatcher struct{}
 func (noDispatcher) Dispatch(any, io.Reader, bool) PendingAnswer { return nil }
 
 func (s *session) readRequest() (rpcKind, any) {
-	in := &s.conn.in
+	in := &s.conn.In
 	s.openDispatcher()
 	s.inMessage, s.ranOut = true, false
 	s.meter.begin(s.waited)
@@ -220,13 +227,13 @@ func (s *session) setClock() {
 		limit = s.transport.timeout
 	case !s.known:
 		limit = s.transport.firstByteTimeout
-	case s.conn.grown():
+	case s.conn.Grown():
 		limit = shrinkAfter // awaitRequest goes on
 	}
 	if limit > 0 {
-		_ = s.conn.raw.SetReadDeadline(s.clockStart().Add(limit))
+		_ = s.conn.Raw.SetReadDeadline(s.clockStart().Add(limit))
 	} else if s.armed {
-		_ = s.conn.raw.SetReadDeadline(time.Time{})
+		_ = s.conn.Raw.SetReadDeadline(time.Time{})
 	}
 	s.armed = limit > 0
 	if s.body != nil {
@@ -254,7 +261,7 @@ func (s *session) dispatch(kind rpcKind, command any) error {
 	if err != nil {
 		return err
 	}
-	if s.replies.add(o, s.conn.in.Buffered() > 0) {
+	if s.replies.add(o, s.conn.In.Buffered() > 0) {
 		s.wait(s.replies.awaitRoom)
 	}
 	return nil
@@ -319,7 +326,7 @@ func (s *session) offerBody(command any, body *snapshotBody) PendingAnswer {
 // most likely comes only then. It does not wait inside a message, or after a
 // large one: those are read while the sender works.
 func (s *session) settle() error {
-	if s.inMessage || s.conn.in.Consumed() > gatherUpTo {
+	if s.inMessage || s.conn.In.Consumed() > gatherUpTo {
 		return s.answer()
 	}
 	return s.finish()
@@ -337,7 +344,7 @@ func (s *session) finish() error {
 func (s *session) settleUp() error {
 	err := s.finish()
 	if err == nil {
-		s.wait(s.conn.awaitWriter)
+		s.wait(s.conn.AwaitWriter)
 	}
 	return err
 }
@@ -358,7 +365,7 @@ func (s *session) answer() error {
 
 // errBodyUnread ends a connection whose snapshot was answered before all that its
 // sender had sent was read.
-var errBodyUnread = errors.New("snapshot was answered before it was read to its end")
+var errBodyUnread = &door.Refusal{Mild: true, Detail: "cut", Err: errors.New("snapshot was answered before it was read to its end")}
 
 // serveSnapshot hands a snapshot over, with its body, which the consumer reads
 // until it answers. The answer goes out at once. The connection ends with it: what
@@ -377,7 +384,7 @@ func (s *session) serveSnapshot(request *InstallSnapshotRequest) error {
 	if err := s.replies.send(rpcInstallSnapshot, answer); err != nil {
 		return err
 	}
-	sock.CloseWrite(s.conn.raw)
+	sock.CloseWrite(s.conn.Raw)
 	if failure != nil {
 		return failure // which the consumer has answered to
 	}
@@ -386,7 +393,7 @@ func (s *session) serveSnapshot(request *InstallSnapshotRequest) error {
 
 func (s *session) newBody(request *InstallSnapshotRequest) *snapshotBody {
 	from := senderOf(s.conn, request)
-	sock.RaiseUserTimeout(s.conn.raw, s.transport.snapshotPatience(request.Size))
+	sock.RaiseUserTimeout(s.conn.Raw, s.transport.snapshotPatience(request.Size))
 	return &snapshotBody{
 		conn:       s.conn,
 		othersWait: func() bool { return s.transport.waiting.others(from) },
@@ -421,11 +428,11 @@ func (s *session) discardRest(unread int64) error {
 	buf := make([]byte, snapshotChunk)
 	surplus := false
 	for {
-		n, err := s.conn.in.Read(buf)
+		n, err := s.conn.In.Read(buf)
 		surplus = surplus || n > 0
 		switch {
 		case err == nil:
-		case unread > 0 && isTimeout(err):
+		case unread > 0 && errno.IsTimeout(err):
 			return fmt.Errorf("%w; then: %w", errBodyUnread, err)
 		case surplus:
 			return errBodyUnread

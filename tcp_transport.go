@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/hashicorp/go-hclog"
+	"github.com/raftwire/raftwire/internal/dialing"
 	"github.com/raftwire/raftwire/internal/errno"
 	"github.com/raftwire/raftwire/internal/sock"
 )
@@ -276,13 +277,13 @@ func (a namedAddr) String() string { return a.address }
 // Dial is [TCPStreamLayer.DialContext] with a limit of its own; 0 means no
 // limit.
 func (t *TCPStreamLayer) Dial(address ServerAddress, timeout time.Duration) (net.Conn, error) {
-	return dialWithin(t.DialContext, address, timeout)
+	return dialing.Within(t.DialContext, address, timeout)
 }
 
 // DialContext connects to address, and gives up when ctx is done.
 func (t *TCPStreamLayer) DialContext(ctx context.Context, address ServerAddress) (net.Conn, error) {
 	network, rest := networkOf(string(address))
-	conn, err := checkConn(t.config.dial(ctx, network, rest))
+	conn, err := sock.CheckConn(t.config.dial(ctx, network, rest))
 	return t.tuned(conn), err
 }
 

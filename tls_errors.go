@@ -10,29 +10,16 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/raftwire/raftwire/internal/door"
 	"github.com/raftwire/raftwire/internal/errno"
 	"github.com/raftwire/raftwire/internal/sniff"
 )
-
-// handshakeError says why an inbound connection was refused. Its text may quote
-// the peer, who can say something else each time; class may not, and is what
-// such errors have in common.
-type handshakeError struct {
-	reason reason
-	class  string
-	host   string // the peer's, if the log is to name it beside others
-	err    error
-}
-
-func (e *handshakeError) Error() string { return e.err.Error() }
-
-func (e *handshakeError) Unwrap() error { return e.err }
 
 // explainAccepted tells what the end of a handshake with a peer at address
 // means, which the peer began.
 func explainAccepted(address ServerAddress, err error) error {
 	refused := func(class, format string, args ...any) error {
-		return &handshakeError{untrusted, class, hostOf(address), fmt.Errorf(format, args...)}
+		return &door.Refusal{Reason: door.Untrusted, Detail: class, Member: door.HostOf(string(address)), Err: fmt.Errorf(format, args...)}
 	}
 	var (
 		header     tls.RecordHeaderError
@@ -43,8 +30,8 @@ func explainAccepted(address ServerAddress, err error) error {
 	case isGone(err):
 		return err
 	case errors.As(err, &header):
-		err = fmt.Errorf("no TLS, and nothing else is spoken here: %s", guessForeign(header.RecordHeader[0]))
-		return &handshakeError{reason: foreign, class: likeness(err), err: err}
+		guess, looks := guessForeign(header.RecordHeader[0])
+		return &door.Refusal{Reason: door.Foreign, Detail: guess, Err: fmt.Errorf("no TLS, and nothing else is spoken here: %s", looks)}
 	case errors.As(err, &unverified):
 		leaf := unverified.UnverifiedCertificates[0]
 		return refused(classOf(unverified.Err), "the certificate %s does not hold: %w", describe(leaf), unverified.Err)
@@ -62,16 +49,17 @@ func isGone(err error) bool {
 		errno.IsCut(err)
 }
 
-// guessForeign says what a connection looks like that does not begin with TLS.
-func guessForeign(first byte) string {
-	guess := sniff.Request(first)
+// guessForeign says what a connection looks like that does not begin with TLS, and
+// in a sentence. The guess is "" if it looks like nothing known.
+func guessForeign(first byte) (guess, text string) {
+	guess = sniff.Request(first)
 	if first < byte(rpcKinds) {
 		guess = "a Raft peer without TLS"
 	}
 	if guess == "" {
-		return fmt.Sprintf("it begins with byte %#x", first)
+		return "", fmt.Sprintf("it begins with byte %#x", first)
 	}
-	return "this looks like " + guess
+	return guess, "this looks like " + guess
 }
 
 // guessAnswer says what the other end looks like whose answer is not TLS.

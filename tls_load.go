@@ -15,7 +15,9 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/raftwire/raftwire/internal/errno"
 	"github.com/raftwire/raftwire/internal/logs"
+	"github.com/raftwire/raftwire/internal/sock"
 )
 
 // tlsMaterial is what a node shows to its peers, and verifies them by.
@@ -177,18 +179,18 @@ func (l *tlsLoader) end(load *tlsLoad, material *tlsMaterial, err error) {
 // tellFailure tells of a failure at once, and now and then while it lasts.
 func (l *tlsLoader) tellFailure(err error) {
 	if skipped, due := l.failed.Due(logs.Topic{}, time.Now()); due {
-		l.config.Logger.Error("cannot reload TLS certificates, going on with those in use", logs.WithSimilar(skipped, keyError, err)...)
+		l.config.Logger.Error("cannot reload TLS certificates, going on with those in use", logs.WithSimilar(skipped, logs.KeyError, err)...)
 	}
 }
 
 func (l *tlsLoader) use(material *tlsMaterial) {
 	if l.material.Swap(material) != nil {
-		l.config.Logger.Info("TLS certificates reloaded", keyCert, material.describe(), keyExpires, material.expires())
+		l.config.Logger.Info("TLS certificates reloaded", logs.KeyCert, material.describe(), logs.KeyExpires, material.expires())
 	}
 	name := l.config.ServerName
 	for _, certificate := range material.certificates() {
 		if leaf := certificate.Leaf; name != "" && leaf.VerifyHostname(name) != nil {
-			l.config.Logger.Warn(fmt.Sprintf("this node's own certificate does not have the name %q: peers that ask for it will refuse this node", name), keyCert, describe(leaf))
+			l.config.Logger.Warn(fmt.Sprintf("this node's own certificate does not have the name %q: peers that ask for it will refuse this node", name), logs.KeyCert, describe(leaf))
 		}
 	}
 }
@@ -199,7 +201,7 @@ func (l *tlsLoader) alarm(load *tlsLoad) {
 		return
 	}
 	if skipped, due := l.slow.Due(logs.Topic{}, time.Now()); due {
-		l.config.Logger.Warn("cannot look for new TLS certificates, going on with those in use", logs.WithSimilar(skipped, keyError, l.errSlow(load.begun))...)
+		l.config.Logger.Warn("cannot look for new TLS certificates, going on with those in use", logs.WithSimilar(skipped, logs.KeyError, l.errSlow(load.begun))...)
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -225,7 +227,7 @@ func (l *tlsLoader) begunAt() time.Time {
 }
 
 func (l *tlsLoader) errSlow(begun time.Time) error {
-	return timeoutError(fmt.Sprintf("loading them is under way since %s (%v): look at what %s waits for",
+	return errno.Timeout(fmt.Sprintf("loading them is under way since %s (%v): look at what %s waits for",
 		begun.Format(time.RFC3339), time.Since(begun).Round(time.Millisecond), l.config.sourceName()))
 }
 
@@ -383,7 +385,7 @@ func checkCertificate(certificate *tls.Certificate, uses certificateUses) (*tls.
 	switch {
 	case certificate == nil || len(certificate.Certificate) == 0:
 		return nil, errors.New("no certificate: peers verify each other, so each needs one")
-	case isNil(certificate.PrivateKey):
+	case sock.IsNil(certificate.PrivateKey):
 		return nil, errors.New("no private key for the certificate")
 	}
 	copied := *certificate

@@ -13,6 +13,9 @@ import (
 	"time"
 
 	"github.com/hashicorp/go-hclog"
+	"github.com/raftwire/raftwire/internal/dialing"
+	"github.com/raftwire/raftwire/internal/door"
+	"github.com/raftwire/raftwire/internal/logs"
 	"github.com/raftwire/raftwire/internal/sock"
 )
 
@@ -244,21 +247,20 @@ func NewTLSTransport(bindAddr string, advertise net.Addr, security TLSConfig, co
 // which it closes when it is closed. It reads the files, or calls Load, and
 // blocks for as long as that takes. If it returns an error, inner stays as it is.
 func NewTLSStreamLayer(inner StreamLayer, config TLSConfig) (*TLSStreamLayer, error) {
-	if isNil(inner) {
+	if sock.IsNil(inner) {
 		return nil, errors.New("raftwire: the StreamLayer under TLS is nil: use NewTLSTransport for TCP")
 	}
 	if err := config.check(); err != nil {
 		return nil, err
 	}
 	config.setDefaults()
-	config.Logger = config.Logger.With(keyLocal, inner.Addr())
+	config.Logger = config.Logger.With(logs.KeyLocal, inner.Addr())
 	identity, err := newTLSIdentity(&config)
 	if err != nil {
 		return nil, fmt.Errorf("raftwire: TLS: %w", err)
 	}
 	l := &TLSStreamLayer{inner: inner, identity: identity, timeout: config.HandshakeTimeout}
 	l.done = newHandoffLayer(inner.Addr(), l.DialContext)
-	l.done.admit = l.admit
 	l.reception = reception{
 		listener: inner,
 		logger:   config.Logger,
@@ -268,14 +270,14 @@ func NewTLSStreamLayer(inner StreamLayer, config TLSConfig) (*TLSStreamLayer, er
 		crowded:  errHandshakesCrowded,
 		slow:     errHandshakeSlow,
 	}
-	l.reception.refusals.hook = config.Refused
+	l.reception.refusals.Hook = refusedHook(config.Refused)
 	l.reception.setDefaults()
 	return l, nil
 }
 
 var (
-	errHandshakesCrowded = &refusal{reason: tooManyConns, text: "too many other connections came before its TLS handshake was over: raise MaxHandshakes if that is what you want"}
-	errHandshakeSlow     = &refusal{reason: silent, text: "its TLS handshake was not over in time"}
+	errHandshakesCrowded = door.Refuse(door.TooManyConns, "too many other connections came before its TLS handshake was over: raise MaxHandshakes if that is what you want")
+	errHandshakeSlow     = door.Refuse(door.Silent, "its TLS handshake was not over in time")
 )
 
 // DialContext connects to address and verifies who is there. It gives up when
@@ -290,7 +292,7 @@ func (l *TLSStreamLayer) dial(ctx context.Context, address ServerAddress, protoc
 	if err != nil {
 		return nil, err
 	}
-	raw, err := dialStream(ctx, l.inner, address)
+	raw, err := dialing.Stream(ctx, l.inner, address)
 	if err != nil {
 		return nil, err
 	}
@@ -313,66 +315,64 @@ func (l *TLSStreamLayer) dialHandshake(ctx context.Context, conn *tls.Conn) erro
 	defer cancel()
 	err := conn.HandshakeContext(ctx)
 	if err != nil && ctx.Err() != nil {
-		return contextError(ctx, err)
+		return dialing.Explain(ctx, err)
 	}
 	return err
 }
 
-func (l *TLSStreamLayer) canCancelDials() bool { return canCancel(l.inner) }
+// CanCancelDials is for this module only: see dialing.CanCancel.
+func (l *TLSStreamLayer) CanCancelDials() dialing.Cancels {
+	return dialing.Cancels(dialing.CanCancel(l.inner))
+}
 
 // Dial is [TLSStreamLayer.DialContext] with a limit of its own; 0 means no
 // limit but HandshakeTimeout.
 func (l *TLSStreamLayer) Dial(address ServerAddress, timeout time.Duration) (net.Conn, error) {
-	return dialWithin(l.DialContext, address, timeout)
+	return dialing.Within(l.DialContext, address, timeout)
 }
 
 // Accept returns the next connection whose handshake is over; it waits for
 // nobody else's. It returns net.ErrClosed once the layer is closed.
 func (l *TLSStreamLayer) Accept() (net.Conn, error) {
-	l.open()
+	l.start.Do(l.reception.open)
 	return l.done.Accept()
 }
 
-// take is Accept without admit.
-func (l *TLSStreamLayer) take() (net.Conn, error) {
-	l.open()
-	return l.done.take()
-}
-
-func (l *TLSStreamLayer) open() {
-	l.start.Do(l.reception.open)
-}
-
-// admit returns what conn vouches for, if that still holds.
-func (l *TLSStreamLayer) admit(conn net.Conn) net.Conn {
-	v := conn.(*vouched)
-	if err := l.identity.verifyAgain(v); err != nil {
-		_ = v.Close()
-		l.reception.report(v, explainAccepted(remoteAddress(v), err))
-		return nil
+// HandTo is for this module only: see door.Source.
+func (l *TLSStreamLayer) HandTo(listener net.Listener, take func(door.Handover)) bool {
+	if listener != net.Listener(l) {
+		return false
 	}
-	return v.Conn
+	l.done.HandTo(l.done, take)
+	l.start.Do(l.reception.open)
+	return true
 }
-
-// vouched is a connection whose peer was verified, with what it was verified by.
-type vouched struct {
-	net.Conn // secured, or what a Mux has made of it
-	secured  *tls.Conn
-	by       *tlsMaterial
-}
-
-// Close closes the connection without close_notify, which would wait for the peer.
-func (v *vouched) Close() error { sock.Close(v.secured); return nil }
 
 // acceptHandshake does the handshake for an inbound connection.
-func (l *TLSStreamLayer) acceptHandshake(raw net.Conn) (net.Conn, *HandoffLayer, error) {
+func (l *TLSStreamLayer) acceptHandshake(in door.Handover) (door.Handover, *HandoffLayer, error) {
 	material := l.identity.current()
-	conn := tls.Server(&sock.TimedConn{Conn: raw}, l.identity.serverConfig(material, remoteAddress(raw), l.protocols()))
+	conn := tls.Server(&sock.TimedConn{Conn: in.Conn}, l.identity.serverConfig(material, remoteAddress(in.Conn), l.protocols()))
 	if err := conn.Handshake(); err != nil {
-		lingerClose(raw)
-		return nil, nil, explainAccepted(remoteAddress(raw), err)
+		lingerClose(in.Conn)
+		return in, nil, explainAccepted(remoteAddress(in.Conn), err)
 	}
-	return &vouched{conn, conn, material}, l.done, nil
+	out := door.Handover{Conn: conn, Identified: true, Ended: in.Ended}
+	out.Verify = func() error {
+		if err := in.VerifyAgain(); err != nil {
+			return err
+		}
+		return l.verifyAgain(conn, material)
+	}
+	return out, l.done, nil
+}
+
+func (l *TLSStreamLayer) verifyAgain(conn *tls.Conn, by *tlsMaterial) error {
+	err := l.identity.verifyAgain(conn, by)
+	if err != nil {
+		err = explainAccepted(remoteAddress(conn), err)
+		l.reception.report(conn, err)
+	}
+	return err
 }
 
 // protocols returns those that an inbound connection may choose from.
@@ -411,7 +411,7 @@ func (l *TLSStreamLayer) Reload() error {
 
 // Refusals returns how many inbound connections were refused since the layer
 // was made. It does not block.
-func (l *TLSStreamLayer) Refusals() Refusals { return l.reception.refusals.counted() }
+func (l *TLSStreamLayer) Refusals() Refusals { return Refusals(l.reception.refusals.Counts()) }
 
 // Close closes the layer under this one, ends handshakes under way, and waits
 // for them, but not for files or a Load that are being read. It ends the looks at

@@ -27,8 +27,17 @@ const (
 	maxTopics = 256
 )
 
-// KeySimilar is the key of how many similar lines were left out since the last one.
-const KeySimilar = "similar-before"
+// The keys of log lines, everywhere the same; the package doc explains them.
+const (
+	KeyPeer    = "peer"           // an address: what was dialled, or where a connection comes from
+	KeyLocal   = "local"          // the own address of the transport, Mux or TLSStreamLayer
+	KeyID      = "id"             // a ServerID
+	KeyError   = "error"          // why
+	KeyBefore  = "before"         // what was, where something has changed
+	KeyCert    = "certificate"    // this node's own, in words
+	KeyExpires = "expires"        // when it does
+	KeySimilar = "similar-before" // how many similar lines were left out since the last one
+)
 
 // Topic is what log lines have in common, and whom one of them is about.
 type Topic struct {

@@ -128,3 +128,25 @@ func (g *Group) checkIdle() {
 		close(g.idle)
 	}
 }
+
+// Pause waits; false means that done was closed meanwhile.
+func Pause(pause time.Duration, done <-chan struct{}) bool {
+	timer := time.NewTimer(pause)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-done:
+		return false
+	}
+}
+
+// IsClosed reports whether done is closed.
+func IsClosed(done <-chan struct{}) bool {
+	select {
+	case <-done:
+		return true
+	default:
+		return false
+	}
+}
