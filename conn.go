@@ -11,11 +11,14 @@ import (
 
 	"github.com/raftwire/raftwire/internal/errno"
 	"github.com/raftwire/raftwire/internal/msgpack"
+	"github.com/raftwire/raftwire/internal/progress"
 	"github.com/raftwire/raftwire/internal/sock"
 	"github.com/raftwire/raftwire/internal/tasks"
 )
 
 const (
+	maxTLSRecord = 16 << 10 // RFC 8446 §5.1
+
 	// maxQueued is how many bytes of requests may wait for a write that is under
 	// way before the next one waits as well. It bounds the memory of a
 	// connection whose peer reads slowly, and keeps deep windows of large
@@ -225,8 +228,8 @@ func (b *batch) added() int {
 
 // flush writes what is queued, unless another goroutine is writing, which then
 // takes it along. deadline limits the write, and was set by the caller; zero means
-// the connection's own timeout for each write. Large batches have the times of a
-// largeClock.
+// the connection's own timeout for each write. Large batches have the limits of
+// newLargeClock.
 func (c *conn) flush(deadline time.Time) error {
 	if c.beginFlush() && c.writeQueued(deadline) {
 		c.startFlusher() // others post: it is not for the caller to write for them
@@ -293,7 +296,8 @@ func (c *conn) takeQueued() (b batch) {
 
 func (c *conn) write(b batch, deadline time.Time) error {
 	if b.size > largeRequest && c.timeout > 0 {
-		return c.writeLarge(b, newLargeClock(c.timeout, deadline))
+		clock := newLargeClock(c.timeout, deadline)
+		return c.writeSteadily(b, &clock)
 	}
 	if deadline.IsZero() && c.timeout > 0 {
 		_ = c.raw.SetWriteDeadline(time.Now().Add(c.timeout))
@@ -339,35 +343,35 @@ func (c *conn) wrote(n int64) {
 	c.traffic.wrote(n)
 }
 
-// writeLarge writes a batch for as long as it makes progress.
-func (c *conn) writeLarge(b batch, clock largeClock) error {
+// writeSteadily writes a batch for as long as clock allows.
+func (c *conn) writeSteadily(b batch, clock *progress.Clock) error {
 	if !canGather(c.raw) {
-		return c.writePieces(b.bytes, clock)
+		return c.writeRecords(b.bytes, clock)
 	}
 	c.arrange(b)
 	defer clear(c.pieces)
+	clock.Grew(c.sent.Load())
 	for {
-		before := c.sent.Load()
-		_ = c.raw.SetWriteDeadline(clock.nextLook())
+		_ = c.raw.SetWriteDeadline(clock.NextLook())
 		err := c.writeVector()
 		if !isTimeout(err) {
 			return err
 		}
-		if late := clock.check(c.sent.Load() > before); late != nil {
+		if late := clock.Check(clock.Grew(c.sent.Load())); late != nil {
 			return late
 		}
 	}
 }
 
-// writePieces gives each piece the time of a step. TLS cannot go on where a
+// writeRecords gives each record the time of a step. TLS cannot go on where a
 // deadline has interrupted a write, and another layer may be TLS.
-func (c *conn) writePieces(p []byte, clock largeClock) error {
+func (c *conn) writeRecords(p []byte, clock *progress.Clock) error {
 	for len(p) > 0 {
-		piece := p[:min(len(p), maxTLSRecord)]
-		p = p[len(piece):]
-		_ = c.raw.SetWriteDeadline(clock.deadline())
-		err := c.writeBytes(piece)
-		if late := clock.check(err == nil); late != nil && (err == nil || isTimeout(err)) {
+		record := p[:min(len(p), maxTLSRecord)]
+		p = p[len(record):]
+		_ = c.raw.SetWriteDeadline(clock.Deadline())
+		err := c.writeBytes(record)
+		if late := clock.Check(err == nil); late != nil && (err == nil || isTimeout(err)) {
 			return late
 		}
 		if err != nil {
@@ -377,14 +381,11 @@ func (c *conn) writePieces(p []byte, clock largeClock) error {
 	return nil
 }
 
-// checkAcked is clock.check where a large request was written: the peer's
+// checkAcked is clock.Check where a large request was written: the peer's
 // acknowledgements are its progress.
-func (c *conn) checkAcked(clock *largeClock) error {
+func (c *conn) checkAcked(clock *progress.Clock) error {
 	unacked, known := sock.UnackedBytes(c.raw)
-	acked := c.sent.Load() - unacked
-	progress := !known || acked > clock.acked
-	clock.acked = acked
-	return clock.check(progress)
+	return clock.Check(clock.Grew(c.sent.Load()-unacked) || !known)
 }
 
 // giveBack ends the flush unless more is queued.
@@ -492,16 +493,22 @@ func (c *conn) awaitAnswer(deadline time.Time) error {
 		return c.await()
 	}
 	clock := newLargeClock(c.timeout, deadline)
+	return c.awaitSteadily(&clock, func() error { return c.checkAcked(&clock) })
+}
+
+// awaitSteadily waits for the first byte of an answer until check, which looks at
+// clock, returns an error.
+func (c *conn) awaitSteadily(clock *progress.Clock, check func() error) error {
 	for {
-		_ = c.raw.SetReadDeadline(clock.nextLook())
+		_ = c.raw.SetReadDeadline(clock.NextLook())
 		err := c.await()
 		if err == nil {
-			_ = c.raw.SetReadDeadline(clock.deadline()) // for the rest of it
+			_ = c.raw.SetReadDeadline(clock.Deadline()) // for the rest of it
 		}
 		if !isTimeout(err) {
 			return err
 		}
-		if late := c.checkAcked(&clock); late != nil {
+		if late := check(); late != nil {
 			return late
 		}
 	}

@@ -8,6 +8,7 @@ import (
 	"os"
 	"time"
 
+	"github.com/raftwire/raftwire/internal/progress"
 	"github.com/raftwire/raftwire/internal/tasks"
 )
 
@@ -86,14 +87,9 @@ func explain(kind rpcKind, peer ServerAddress, err error) error {
 }
 
 // timeoutError is a timeout of our own making.
-type timeoutError string
+type timeoutError = progress.TimeoutError
 
 var _ net.Error = timeoutError("")
-
-func (e timeoutError) Error() string        { return string(e) }
-func (e timeoutError) Timeout() bool        { return true }
-func (e timeoutError) Temporary() bool      { return true }
-func (e timeoutError) Is(target error) bool { return target == os.ErrDeadlineExceeded }
 
 func isTimeout(err error) bool {
 	if err == nil {

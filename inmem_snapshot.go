@@ -5,6 +5,8 @@ import (
 	"io"
 	"math"
 	"time"
+
+	"github.com/raftwire/raftwire/internal/progress"
 )
 
 // InstallSnapshot implements [Transport]. The body goes to the peer in copies, all of
@@ -83,7 +85,8 @@ func (s *inmemSnapshot) deliver(request any, size int64) {
 	if s.err = s.reach(); s.err != nil {
 		return
 	}
-	body := &inmemBody{snapshot: s, size: size, clock: bodyClock{limits: s.limits}}
+	othersWait := func() bool { return s.pipe.to.othersWait(s.pipe.from) }
+	body := &inmemBody{snapshot: s, size: size, clock: s.limits.bodyClock(othersWait)}
 	start := time.Now()
 	err := s.pipe.deal(s.pipe.to.dispatcher(s.pipe.gone), rpcInstallSnapshot, request, body, &s.resp)
 	close(s.answered)
@@ -105,14 +108,13 @@ func (s *inmemSnapshot) write(piece []byte) error {
 		return nil
 	}
 	chunk := inmemChunk{bytes.Clone(piece), s.pipe.there.depart()}
-	since := time.Now()
+	clock := s.limits.sendClock(s.pipe.there.lastAnswered)
 	for {
-		until := s.limits.sendUntil(since, s.pipe.there.lastAnswered())
-		if !until.IsZero() && !time.Now().Before(until) {
-			return s.limits.errStalled(since)
-		}
-		if sent, err := s.offer(chunk, until); sent || err != nil {
+		if sent, err := s.offer(chunk, clock.NextLook()); sent || err != nil {
 			return err
+		}
+		if late := clock.Check(false); late != nil {
+			return late
 		}
 	}
 }
@@ -138,7 +140,7 @@ type inmemBody struct {
 	snapshot *inmemSnapshot
 	size     int64 // as announced
 	got      int64
-	clock    bodyClock
+	clock    progress.Clock
 	chunk    []byte // rest of what has arrived
 	onTheWay *inmemChunk
 	err      error
@@ -166,21 +168,21 @@ func (b *inmemBody) Read(p []byte) (int, error) {
 
 // next waits for the next chunk until its clock wants to look again.
 func (b *inmemBody) next() error {
-	began := time.Now()
+	b.clock.Resume()
 	err := b.await()
-	b.clock.count(time.Since(began), len(b.chunk))
+	b.clock.Received(len(b.chunk), MinSnapshotBytesPerSecond)
 	if err != errCommandTimeout {
 		return err
 	}
-	if pipe := b.snapshot.pipe; b.clock.isOver(func() bool { return pipe.to.othersWait(pipe.from) }) {
-		return b.clock.errStalled(b.got, b.size)
+	if late := b.clock.Check(false); late != nil {
+		return errStalled(b.got, b.size, late)
 	}
 	return nil
 }
 
 func (b *inmemBody) await() error {
 	s := b.snapshot
-	expired, stop := after(b.clock.patience())
+	expired, stop := deadlineTimer(b.clock.NextLook())
 	defer stop()
 	if b.onTheWay != nil {
 		return b.take(expired)

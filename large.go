@@ -1,8 +1,9 @@
 package raftwire
 
 import (
-	"fmt"
 	"time"
+
+	"github.com/raftwire/raftwire/internal/progress"
 )
 
 // Large requests. Timeout bounds a request of up to largeRequest bytes from
@@ -22,57 +23,17 @@ const (
 	looksPerTimeout = 4
 )
 
-// largeClock tells when a large request has failed.
-type largeClock struct {
-	timeout time.Duration
-	since   time.Time // when the total began
-	moved   time.Time // when progress was seen last
-	acked   int64     // bytes that the peer had then, see conn.checkAcked
-}
-
 // newLargeClock returns the clock of a request whose deadline would be deadline if
 // it was small. Zero means one timeout from now.
-func newLargeClock(timeout time.Duration, deadline time.Time) largeClock {
-	now := time.Now()
-	l := largeClock{timeout: timeout, since: now, moved: now}
+func newLargeClock(timeout time.Duration, deadline time.Time) progress.Clock {
+	c := progress.Clock{
+		Stall: progress.Limit{After: timeout, Reason: "a request of more than 1 MiB made no progress within Timeout (%v)"},
+		Total: progress.Limit{After: largeTimeouts * timeout, Reason: "a request of more than 1 MiB took longer than 10 times Timeout, %v: the link is too slow for it"},
+		Look:  timeout / looksPerTimeout,
+	}
+	c.Restart(time.Now())
 	if !deadline.IsZero() {
-		l.since = deadline.Add(-timeout)
+		c.Began = deadline.Add(-timeout)
 	}
-	return l
-}
-
-// restart begins the total anew.
-func (l *largeClock) restart(now time.Time) { l.since, l.moved = now, now }
-
-// deadline returns when the request fails, if there is no progress until then.
-func (l *largeClock) deadline() time.Time {
-	return earlier(l.moved.Add(l.timeout), l.since.Add(largeTimeouts*l.timeout))
-}
-
-// nextLook returns when to look for progress next.
-func (l *largeClock) nextLook() time.Time {
-	return earlier(time.Now().Add(l.timeout/looksPerTimeout), l.deadline())
-}
-
-// check is told whether there was progress since it was called last. It returns a
-// timeout if the request has failed.
-func (l *largeClock) check(progress bool) error {
-	now := time.Now()
-	if progress {
-		l.moved = now
-	}
-	switch {
-	case now.Sub(l.since) >= largeTimeouts*l.timeout:
-		return timeoutError(fmt.Sprintf("a request of more than %d bytes took longer than %d times Timeout (%v): the link is too slow for it", largeRequest, largeTimeouts, l.timeout))
-	case now.Sub(l.moved) >= l.timeout:
-		return timeoutError(fmt.Sprintf("a request of more than %d bytes made no progress within Timeout (%v)", largeRequest, l.timeout))
-	}
-	return nil
-}
-
-func earlier(a, b time.Time) time.Time {
-	if a.Before(b) {
-		return a
-	}
-	return b
+	return c
 }

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/raftwire/raftwire/internal/dispatch"
+	"github.com/raftwire/raftwire/internal/progress"
 	"github.com/raftwire/raftwire/internal/ring"
 	"github.com/raftwire/raftwire/internal/tasks"
 )
@@ -99,15 +100,15 @@ type pipeline struct {
 	untold     bool                      // no future has told of err: the next request's will
 	futures    ring.Queue[*appendFuture] // settled ones, then those in flight
 	inFlight   int
-	large      int        // how many of those in flight are large
-	clock      largeClock // of the oldest in flight
-	largeDone  time.Time  // when the last large one was answered
-	unanswered int        // requests that were in flight when the pipeline ended; Close awaits their answers
-	tickets    int        // of senders so far: requests travel in the order of futures
-	turn       int        // the ticket of the sender that posts
-	delivering bool       // deliver runs
-	inBulk     bool       // the sender will post several requests before it waits again
-	released   bool       // done is closed
+	large      int            // how many of those in flight are large
+	clock      progress.Clock // of the oldest in flight
+	largeDone  time.Time      // when the last large one was answered
+	unanswered int            // requests that were in flight when the pipeline ended; Close awaits their answers
+	tickets    int            // of senders so far: requests travel in the order of futures
+	turn       int            // the ticket of the sender that posts
+	delivering bool           // deliver runs
+	inBulk     bool           // the sender will post several requests before it waits again
+	released   bool           // done is closed
 
 	room     sync.Cond   // broadcast after each turn, when a future was consumed, and at the end
 	waiting  time.Time   // when the sender came that has waited longest; or zero
@@ -122,7 +123,7 @@ func newPipeline(peer ServerAddress, l link, window int, timeout time.Duration, 
 		window:   window,
 		timeout:  timeout,
 		tasks:    tasks,
-		clock:    largeClock{timeout: timeout},
+		clock:    newLargeClock(timeout, time.Time{}),
 		consumer: make(chan AppendFuture),
 		sink:     sink,
 		done:     make(chan struct{}),
@@ -210,7 +211,7 @@ func (p *pipeline) addLarge(f *appendFuture) {
 	}
 	f.large = true
 	p.large++
-	p.link.setDeadline(p.clock.nextLook())
+	p.link.setDeadline(p.clock.NextLook())
 }
 
 // enqueue begins the sender's turn and queues a future; lost says that it has
@@ -404,11 +405,11 @@ func (p *pipeline) beginWait() {
 // setDeadline sets the deadline of a wait for the oldest request in flight, which
 // begins now. mu is held.
 func (p *pipeline) setDeadline(now time.Time) {
-	p.clock.restart(now)
+	p.clock.Restart(now)
 	if p.large > 0 {
-		p.link.setDeadline(p.clock.nextLook())
+		p.link.setDeadline(p.clock.NextLook())
 	} else {
-		p.link.setDeadline(p.clock.deadline())
+		p.link.setDeadline(p.clock.Deadline())
 	}
 }
 
@@ -422,7 +423,7 @@ func (p *pipeline) extendWait(c *conn, err error) error {
 	if late := c.checkAcked(&p.clock); late != nil {
 		return late
 	}
-	p.link.setDeadline(p.clock.nextLook())
+	p.link.setDeadline(p.clock.NextLook())
 	return nil
 }
 

@@ -30,15 +30,14 @@ type session struct {
 	waiter     waiter           // dispatcher, or nil
 	meter      *meter           // for ServeBegun and ServeDone, or nil
 
-	begun      time.Time     // when the connection was accepted
-	known      bool          // its peer has sent a whole request, or has identified itself
-	waited     bool          // for the request's first byte
-	inMessage  bool          // the next read continues a message
-	body       *snapshotBody // the consumer reads it; or nil
-	ranOut     bool          // of bytes, since the message began
-	armed      bool          // a read deadline is set
-	observing  bool          // the observer wants to be told of this request
-	readingFor time.Time     // since when, for the observer
+	begun      time.Time // when the connection was accepted
+	known      bool      // its peer has sent a whole request, or has identified itself
+	waited     bool      // for the request's first byte
+	inMessage  bool      // the next read continues a message
+	ranOut     bool      // of bytes, since the message began
+	armed      bool      // a read deadline is set
+	observing  bool      // the observer wants to be told of this request
+	readingFor time.Time // since when, for the observer
 
 	_       cacheLine
 	replies replies
@@ -198,23 +197,19 @@ func (s *session) readRequest() (rpcKind, any) {
 // beforeRead is called when bytes have run out and a read may block.
 func (s *session) beforeRead() error {
 	s.ranOut = true
-	if s.body == nil {
-		if err := s.settle(); err != nil {
-			return err
-		}
+	if err := s.settle(); err != nil {
+		return err
 	}
 	s.setClock()
 	return nil
 }
 
-// setClock sets the deadline of the next read: inside a message or a body the
-// peer has to make progress, between messages it may be silent for ever, but
+// setClock sets the deadline of the next read: inside a message the peer has
+// to make progress, between messages it may be silent for ever, but
 // not before the first.
 func (s *session) setClock() {
 	var limit time.Duration
 	switch {
-	case s.body != nil:
-		limit = s.body.clock.patience()
 	case s.inMessage:
 		limit = s.transport.timeout
 	case !s.known:
@@ -228,9 +223,6 @@ func (s *session) setClock() {
 		_ = s.conn.raw.SetReadDeadline(time.Time{})
 	}
 	s.armed = limit > 0
-	if s.body != nil {
-		s.body.interrupt() // if it was answered meanwhile
-	}
 }
 
 // clockStart returns when the time of the next read began: that of the first byte

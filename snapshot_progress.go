@@ -2,6 +2,7 @@ package raftwire
 
 import (
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -13,19 +14,14 @@ const leastPace = 2 * MinSnapshotBytesPerSecond
 type pacer struct {
 	rate int64 // bytes per second; 0 means no limit
 
-	mu        sync.Mutex // protects following
-	snapshots int64      // under way
-	free      time.Time  // when all that was reserved has had its time
+	snapshots atomic.Int64 // under way
+
+	mu   sync.Mutex // protects following
+	free time.Time  // when all that was reserved has had its time
 }
 
-func (p *pacer) enter() { p.count(1) }
-func (p *pacer) leave() { p.count(-1) }
-
-func (p *pacer) count(n int64) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.snapshots += n
-}
+func (p *pacer) enter() { p.snapshots.Add(1) }
+func (p *pacer) leave() { p.snapshots.Add(-1) }
 
 // reserve takes the time for some of n bytes: for a tenth of a second of the
 // snapshot's share, so that the receiver sees progress. It returns how many, and how
@@ -36,14 +32,15 @@ func (p *pacer) reserve(n int64) (now int64, wait time.Duration) {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	share := max(p.rate/p.snapshots, leastPace)
+	snapshots := p.snapshots.Load()
+	share := max(p.rate/snapshots, leastPace)
 	now = min(n, share/10)
 	if began := time.Now(); p.free.Before(began) {
 		p.free = began
 	} else {
 		wait = p.free.Sub(began)
 	}
-	p.free = p.free.Add(time.Duration(float64(now) / float64(share*p.snapshots) * float64(time.Second)))
+	p.free = p.free.Add(time.Duration(float64(now) / float64(share*snapshots) * float64(time.Second)))
 	return now, wait
 }
 
@@ -51,22 +48,22 @@ func (p *pacer) reserve(n int64) (now int64, wait time.Duration) {
 // but for the last.
 const progressPause = time.Second
 
-// progress counts the bytes of a snapshot's body, and tells the hook of them.
-type progress struct {
+// bodyProgress counts the bytes of a snapshot's body, and tells the hook of them.
+type bodyProgress struct {
 	tell  func(SnapshotEvent) // hook, or nil
 	event SnapshotEvent
 	told  time.Duration // when tell was called last, since epoch
 }
 
-func newProgress(c *conn, id ServerID, total int64) progress {
-	return progress{
+func newBodyProgress(c *conn, id ServerID, total int64) bodyProgress {
+	return bodyProgress{
 		tell:  c.hooks.SnapshotProgress,
 		event: SnapshotEvent{ID: id, Peer: c.peer, Inbound: c.inbound, Total: total},
 	}
 }
 
 // add counts n bytes, unless the transfer is over.
-func (p *progress) add(n int64) {
+func (p *bodyProgress) add(n int64) {
 	if n == 0 || p.event.Over {
 		return
 	}
@@ -80,7 +77,7 @@ func (p *progress) add(n int64) {
 	}
 }
 
-func (p *progress) end() {
+func (p *bodyProgress) end() {
 	if p.event.Over {
 		return
 	}

@@ -22,12 +22,15 @@ func (s *session) serveSnapshot(request *InstallSnapshotRequest) error {
 		return err
 	}
 	body := s.newBody(request)
+	hook := s.conn.in.SetBefore(body.beforeRead)
 	answer, err := s.lendBody(request, body)
-	s.meter.readBody(body.over())
+	read, unread, failure := body.end()
+	s.meter.readBody(read)
 	if err != nil {
 		return err
 	}
-	unread, failure := body.close()
+	s.conn.in.SetBefore(hook)
+	s.armed = true // body has set a deadline
 	if err := s.replies.send(rpcInstallSnapshot, answer); err != nil {
 		return err
 	}
@@ -42,18 +45,16 @@ func (s *session) newBody(request *InstallSnapshotRequest) *snapshotBody {
 	from := senderOf(s.conn, request)
 	sock.RaiseUserTimeout(s.conn.raw, s.transport.snapshotPatience(request.Size))
 	return &snapshotBody{
-		conn:       s.conn,
-		othersWait: func() bool { return s.transport.waiting.others(from) },
-		left:       request.Size,
-		clock:      bodyClock{limits: s.transport.stallLimits},
-		progress:   newProgress(s.conn, "", request.Size),
+		conn:   s.conn,
+		left:   request.Size,
+		clock:  s.transport.stallLimits.bodyClock(func() bool { return s.transport.waiting.others(from) }),
+		report: newBodyProgress(s.conn, "", request.Size),
 	}
 }
 
 // lendBody lends the connection's input to the consumer until it answers. It
 // sees for itself if the caller goes.
 func (s *session) lendBody(request *InstallSnapshotRequest, body *snapshotBody) (RPCResponse, error) {
-	s.body = body
 	o, err := s.offer(rpcInstallSnapshot, request, body)
 	if err != nil {
 		return RPCResponse{}, err
@@ -62,8 +63,7 @@ func (s *session) lendBody(request *InstallSnapshotRequest, body *snapshotBody) 
 	o, _ = s.replies.pop()
 	answer, err := s.replies.collect(o, false)
 	if err == nil {
-		_, _ = body.close()
-		s.body, s.armed = nil, true // close has set a deadline
+		body.close()
 	}
 	return answer, err
 }

@@ -1,14 +1,16 @@
 package raftwire
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
 	"strings"
-	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/raftwire/raftwire/internal/errno"
+	"github.com/raftwire/raftwire/internal/progress"
 	"github.com/raftwire/raftwire/internal/sock"
 )
 
@@ -19,8 +21,6 @@ import (
 const (
 	// snapshotChunk is how much is read and written at once.
 	snapshotChunk = 64 << 10
-
-	maxTLSRecord = 16 << 10 // RFC 8446 §5.1
 
 	// emptyReads is how many reads of a snapshot may in a row yield neither bytes
 	// nor an error.
@@ -48,30 +48,19 @@ func defaultStallLimits(timeout time.Duration) stallLimits {
 	return stallLimits{timeout, max(defaultSnapshotStallTimeout, timeout)}
 }
 
-// sendUntil returns when a sender gives up that has made no progress since then,
-// and whose peer has answered another request at answered; zero means never.
-func (l stallLimits) sendUntil(since, answered time.Time) (until time.Time) {
-	if l.stall > 0 {
-		until = since.Add(l.stall)
+// sendClock returns the clock of a sender. answered returns when the peer was asked
+// last what it has answered, or zero: one that answers other requests may stall for
+// longer.
+func (l stallLimits) sendClock(answered func() time.Time) progress.Clock {
+	silent := silentTimeouts * l.timeout
+	c := progress.Clock{
+		Stall: progress.Limit{After: l.stall, Reason: "sending the snapshot: no progress for SnapshotStallTimeout (%v): the peer reads nothing"},
+		Early: progress.Limit{After: silent, Reason: "sending the snapshot: no progress, and the peer answered no other request, for 3 Timeouts (%v)"},
+		Hurry: func() bool { return time.Since(answered()) >= silent },
+		Look:  cmp.Or(l.timeout, l.stall) / looksPerTimeout,
 	}
-	if l.timeout <= 0 {
-		return until
-	}
-	if answered.After(since) {
-		since = answered
-	}
-	if silent := since.Add(silentTimeouts * l.timeout); until.IsZero() || silent.Before(until) {
-		until = silent
-	}
-	return until
-}
-
-// errStalled says why a sender has given up.
-func (l stallLimits) errStalled(since time.Time) error {
-	if l.stall > 0 && time.Since(since) >= l.stall {
-		return timeoutError(fmt.Sprintf("sending the snapshot: no progress for SnapshotStallTimeout (%v): the peer reads nothing", l.stall))
-	}
-	return timeoutError(fmt.Sprintf("sending the snapshot: no progress, and the peer answered no other request, for %d Timeouts (%v)", silentTimeouts, silentTimeouts*l.timeout))
+	c.Restart(time.Now())
+	return c
 }
 
 // InstallSnapshot implements [Transport]. It uses a new connection, so that
@@ -112,14 +101,19 @@ func (n *NetworkTransport) sendSnapshot(id ServerID, addr ServerAddress, start t
 		return sizes{}, err
 	}
 	c.usedAt = start
-	defer n.discard(c, errors.New("snapshot sent"))
+	defer n.discard(c, errSnapshotOver)
 	sock.RaiseUserTimeout(c.raw, n.snapshotPatience(args.Size))
 	sock.LimitWrites(c.raw, n.stallLimits.stall)
 	n.snapshotPace.enter()
 	defer n.snapshotPace.leave()
-	s := snapshotSender{conn: c, answered: make(chan struct{}), pacer: &n.snapshotPace, progress: newProgress(c, id, args.Size)}
+	s := snapshotSender{
+		conn:     c,
+		pacer:    &n.snapshotPace,
+		clock:    n.stallLimits.sendClock(c.traffic.lastAnswered),
+		answered: make(chan struct{}),
+		report:   newBodyProgress(c, id, args.Size),
+	}
 	c.large.Store(args.Size > largeRequest)
-	s.clock = writeClock{conn: c, limits: n.stallLimits, resumes: canGather(c.raw)}
 	if err := c.send(deadline, rpcInstallSnapshot, n.newTime, args); err != nil {
 		return c.last, c.hangUp(err)
 	}
@@ -162,33 +156,41 @@ func (n *NetworkTransport) restoreLimit(size int64) time.Duration {
 // snapshotSender sends one snapshot. The caller's goroutine writes, since it
 // owns the reader; another waits for the answer, which may come early.
 type snapshotSender struct {
-	conn  *conn
-	pacer *pacer
-	clock writeClock
+	conn    *conn
+	pacer   *pacer
+	clock   progress.Clock // owned by the writer, as the following
+	report  bodyProgress
+	failure error // of sendBody
+	lost    bool  // a write failed, though the connection was not closed here
+
+	writing atomic.Bool // a write is under way
 
 	// Set by awaitAnswer before it closes answered.
 	answered chan struct{}
 	resp     InstallSnapshotResponse
 	err      error
-
-	progress progress
-	failure  error // of sendBody
-	peerGone bool  // a write failed, though not by a timeout
 }
 
-// awaitAnswer reads the answer, and then wakes the sender from a write that
-// the peer will not read any more.
+// errSnapshotOver ends the connection of a snapshot.
+var errSnapshotOver = errors.New("snapshot answered")
+
+// awaitAnswer reads the answer, and closes the connection: that ends a write which
+// the peer will not read any more. Meanwhile it looks whether the writer makes
+// progress. Over TLS the writer cannot: TLS does not go on where a look has
+// interrupted a write.
 func (s *snapshotSender) awaitAnswer() {
-	if s.err = s.conn.await(); s.err != nil {
-		s.err = s.conn.hangUp(s.err)
-	} else {
-		s.err = s.conn.receive(rpcInstallSnapshot, &s.resp)
+	defer close(s.answered)
+	clock := s.clock
+	check := func() error { return clock.Check(clock.Grew(s.conn.sent.Load()) || !s.writing.Load()) }
+	if err := s.conn.awaitSteadily(&clock, check); err != nil {
+		s.err = s.conn.hangUp(err)
+		return
 	}
-	close(s.answered)
-	_ = s.conn.raw.SetWriteDeadline(longAgo)
+	s.err = s.conn.receive(rpcInstallSnapshot, &s.resp)
+	_ = s.conn.close(errSnapshotOver)
 }
 
-// errSendingOver ends copyBody when the peer has answered.
+// errSendingOver ends copyBody when awaitAnswer knows how the snapshot ends.
 var errSendingOver = errors.New("answered")
 
 func (s *snapshotSender) sendBody(data io.Reader, size int64) {
@@ -199,9 +201,11 @@ func (s *snapshotSender) sendBody(data io.Reader, size int64) {
 	case err != nil && err != errSendingOver:
 		// Without half-closing, and with the last piece unsent: the peer must not
 		// take what it has for the whole.
-		s.failure = s.conn.close(err)
+		s.failure = err
+		_ = s.conn.close(err)
 	}
-	s.progress.end()
+	s.conn.endWriteDeadline()
+	s.report.end()
 }
 
 // copyBody gives what data yields to write, up to limit bytes, and returns how many
@@ -252,11 +256,14 @@ func (r *restlessReader) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// write writes a piece, unless the peer has answered.
+// write writes a piece, when it is its turn.
 func (s *snapshotSender) write(piece []byte) error {
 	for len(piece) > 0 {
-		now := s.awaitTurn(min(int64(len(piece)), s.atOnce()))
-		if err := s.writeNow(piece[:now]); err != nil {
+		now, wait := s.pacer.reserve(int64(len(piece)))
+		if wait > 0 {
+			pauseFor(wait, s.answered)
+		}
+		if err := s.explain(s.writeNow(piece[:now])); err != nil {
 			return err
 		}
 		piece = piece[now:]
@@ -265,85 +272,41 @@ func (s *snapshotSender) write(piece []byte) error {
 }
 
 func (s *snapshotSender) writeNow(piece []byte) error {
-	s.clock.progress()
-	for len(piece) > 0 {
-		n, err := s.writeOnce(piece)
-		if n > 0 {
-			s.conn.traffic.wrote(int64(n))
-			s.progress.add(int64(n))
-		}
-		if n > 0 && (err == nil || s.clock.resumes) {
-			s.clock.progress()
-		}
-		piece = piece[n:]
-		if err = s.judge(err); err != nil {
-			return err
-		}
-	}
-	return nil
+	before := s.conn.sent.Load()
+	s.writing.Store(true)
+	s.clock.Restart(time.Now())
+	err := s.conn.writeSteadily(batch{bytes: piece, size: len(piece)}, &s.clock)
+	s.writing.Store(false)
+	s.report.add(s.conn.sent.Load() - before)
+	return err
 }
 
-// writeOnce looks for the answer after the clock has begun: awaitAnswer wakes the
-// write by a deadline, which the clock may have cleared.
-func (s *snapshotSender) writeOnce(piece []byte) (int, error) {
-	s.clock.begin()
-	defer s.clock.end()
-	if s.isAnswered() {
-		return 0, errSendingOver
-	}
-	return s.conn.raw.Write(piece)
-}
-
-// judge returns why not to go on after a write that ended with err.
-func (s *snapshotSender) judge(err error) error {
+// explain returns why not to go on after a write that ended with err. If the
+// connection was closed, awaitAnswer knows the reason. A peer that is gone may have
+// answered before: that counts, if it can still be read.
+func (s *snapshotSender) explain(err error) error {
 	switch {
 	case err == nil:
 		return nil
-	case s.isAnswered():
+	case s.conn.failure() != nil:
 		return errSendingOver
 	case errors.Is(err, errno.TimedOut):
 		return explainUnacknowledged(err)
-	case !isTimeout(err):
-		// The peer is gone. It may have answered before: that counts, if it can
-		// still be read.
-		s.peerGone = true
-		return errSendingOver
-	case s.clock.isOver() || !s.clock.resumes:
-		return s.clock.errStalled()
+	case isTimeout(err):
+		return err
 	}
-	return nil // it was a look at how much was written
+	s.lost = true
+	return errSendingOver
 }
-
-// atOnce is how much is written with one call. TLS does not go on where a deadline
-// has interrupted it, so there it is no more than a record; and another layer may be
-// TLS.
-func (s *snapshotSender) atOnce() int64 {
-	if s.clock.resumes {
-		return snapshotChunk
-	}
-	return maxTLSRecord
-}
-
-// awaitTurn waits until some of n bytes may be sent, and returns how many, or until
-// the connection ends.
-func (s *snapshotSender) awaitTurn(n int64) int64 {
-	now, wait := s.pacer.reserve(n)
-	if wait > 0 {
-		pauseFor(wait, s.answered)
-	}
-	return now
-}
-
-func (s *snapshotSender) isAnswered() bool { return isClosed(s.answered) }
 
 // finish waits for the answer: for at most limit, if it is positive, while the
 // peer restores, and no longer than for anything else if the peer is gone.
 func (s *snapshotSender) finish(limit time.Duration, resp *InstallSnapshotResponse) error {
-	if s.peerGone {
+	if s.lost {
 		limit = s.conn.timeout
 	}
-	if limit > 0 {
-		_ = s.conn.raw.SetReadDeadline(time.Now().Add(limit))
+	if limit > 0 && pauseFor(limit, s.answered) {
+		_ = s.conn.close(timeoutError(fmt.Sprintf("no answer within %v after the snapshot was sent", limit)))
 	}
 	<-s.answered
 	if s.failure != nil {
@@ -355,97 +318,5 @@ func (s *snapshotSender) finish(limit time.Duration, resp *InstallSnapshotRespon
 
 // sizes is called after finish.
 func (s *snapshotSender) sizes() sizes {
-	return sizes{request: s.conn.last.request + s.progress.event.Done, response: s.conn.in.Consumed()}
-}
-
-// writeClock interrupts a write that makes no progress. How much of one was written
-// shows only when it ends. So one that can go on afterwards is interrupted now and
-// then to see that; one over TLS cannot.
-type writeClock struct {
-	conn    *conn
-	limits  stallLimits
-	resumes bool // a write goes on where it was interrupted
-
-	mu          sync.Mutex // protects following
-	timer       *time.Timer
-	since       time.Time // when there was progress
-	writing     bool
-	interrupted bool // the connection has a write deadline in the past
-}
-
-// progress begins a stall anew.
-func (w *writeClock) progress() {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.since = time.Now()
-}
-
-func (w *writeClock) begin() {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.writing = true
-	if w.interrupted {
-		w.interrupted = false
-		_ = w.conn.raw.SetWriteDeadline(time.Time{})
-	}
-	w.setTimer()
-}
-
-func (w *writeClock) end() {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.writing = false
-	if w.timer != nil {
-		w.timer.Stop()
-	}
-}
-
-// setTimer sets the timer for the next look. mu is held.
-func (w *writeClock) setTimer() {
-	until := w.until()
-	if until.IsZero() {
-		return
-	}
-	wait := time.Until(until)
-	if w.resumes && w.limits.timeout > 0 {
-		wait = min(wait, w.limits.timeout)
-	}
-	if w.timer == nil {
-		w.timer = time.AfterFunc(wait, w.look)
-	} else {
-		w.timer.Reset(wait)
-	}
-}
-
-// look interrupts the write if it is time, or waits longer because the peer has
-// answered other requests.
-func (w *writeClock) look() {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	switch {
-	case !w.writing:
-	case w.resumes, !time.Now().Before(w.until()):
-		w.interrupted = true
-		_ = w.conn.raw.SetWriteDeadline(longAgo)
-	default:
-		w.setTimer()
-	}
-}
-
-// until is when to give up; zero is never. mu is held.
-func (w *writeClock) until() time.Time {
-	return w.limits.sendUntil(w.since, w.conn.traffic.lastAnswered())
-}
-
-func (w *writeClock) isOver() bool {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	until := w.until()
-	return !until.IsZero() && !time.Now().Before(until)
-}
-
-func (w *writeClock) errStalled() error {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.limits.errStalled(w.since)
+	return sizes{request: s.conn.last.request + s.report.event.Done, response: s.conn.in.Consumed()}
 }
