@@ -106,10 +106,11 @@ func (n *NetworkTransport) sendSnapshot(id ServerID, addr ServerAddress, start t
 	sock.LimitWrites(c.raw, n.stallLimits.stall)
 	n.snapshotPace.enter()
 	defer n.snapshotPace.leave()
+	clock := n.stallLimits.sendClock(c.traffic.lastAnswered)
 	s := snapshotSender{
 		conn:     c,
 		pacer:    &n.snapshotPace,
-		clock:    n.stallLimits.sendClock(c.traffic.lastAnswered),
+		clock:    clock,
 		answered: make(chan struct{}),
 		report:   newBodyProgress(c, id, args.Size),
 	}
@@ -117,8 +118,7 @@ func (n *NetworkTransport) sendSnapshot(id ServerID, addr ServerAddress, start t
 	if err := c.send(deadline, rpcInstallSnapshot, n.newTime, args); err != nil {
 		return c.last, c.hangUp(err)
 	}
-	_ = c.raw.SetDeadline(time.Time{}) // progress counts from here on
-	if !n.tasks.Start(s.awaitAnswer) {
+	if !n.tasks.Start(func() { s.awaitAnswer(clock) }) {
 		return c.last, n.down()
 	}
 	s.sendBody(data, args.Size)
@@ -178,9 +178,8 @@ var errSnapshotOver = errors.New("snapshot answered")
 // the peer will not read any more. Meanwhile it looks whether the writer makes
 // progress. Over TLS the writer cannot: TLS does not go on where a look has
 // interrupted a write.
-func (s *snapshotSender) awaitAnswer() {
+func (s *snapshotSender) awaitAnswer(clock progress.Clock) {
 	defer close(s.answered)
-	clock := s.clock
 	check := func() error { return clock.Check(clock.Grew(s.conn.sent.Load()) || !s.writing.Load()) }
 	if err := s.conn.awaitSteadily(&clock, check); err != nil {
 		s.err = s.conn.hangUp(err)
