@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/raftwire/raftwire/internal/dialing"
+	"github.com/raftwire/raftwire/internal/door"
 	"github.com/raftwire/raftwire/internal/sock"
 )
 
@@ -30,16 +31,13 @@ type HandoffLayer struct {
 	under   StreamLayer // what dial dials with, if that is known
 	release func()      // called by Close, once; may be nil
 
-	// admit is called by Accept, and returns what it is to return, or nil if the
-	// connection was closed. It may be nil.
-	admit func(net.Conn) net.Conn
+	verified bool // takes only connections whose peers the layer under it has verified
 
-	keyed bool // connections have shown a key of a Mux
-
-	conns chan net.Conn
+	conns chan door.Handover
 	done  chan struct{} // closed by Close
 
-	mu     sync.Mutex // orders Handoff and Close; protects following
+	mu     sync.Mutex          // orders Handoff and Close; protects following
+	take   func(door.Handover) // takes the connections in place of Accept; or nil
 	closed bool
 }
 
@@ -64,7 +62,7 @@ func newHandoffLayer(addr net.Addr, dial DialFunc) *HandoffLayer {
 	return &HandoffLayer{
 		addr:  addr,
 		dial:  dial,
-		conns: make(chan net.Conn, maxHandedOff),
+		conns: make(chan door.Handover, maxHandedOff),
 		done:  make(chan struct{}),
 	}
 }
@@ -87,33 +85,64 @@ func (l *HandoffLayer) Handoff(conn net.Conn) error {
 	if sock.IsNil(conn) {
 		return errNoConn
 	}
-	if l.admit != nil { // which takes only what it knows
+	if l.verified {
 		sock.Close(conn)
 		return errUnverified
 	}
-	return l.deliver(conn)
+	return l.deliver(door.Handover{Conn: conn})
 }
 
-// deliver is Handoff for connections that admit knows, if there is one.
-func (l *HandoffLayer) deliver(conn net.Conn) error {
-	err := l.enqueue(conn)
-	if err != nil {
-		sock.Close(conn)
+// deliver closes the connection if nobody takes it.
+func (l *HandoffLayer) deliver(h door.Handover) error {
+	take, err := l.enqueue(h)
+	switch {
+	case err != nil:
+		h.Close()
+	case take != nil:
+		take(h)
 	}
 	return err
 }
 
-func (l *HandoffLayer) enqueue(conn net.Conn) error {
+// enqueue returns what takes the connection if Accept does not.
+func (l *HandoffLayer) enqueue(h door.Handover) (take func(door.Handover), err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.closed {
-		return l.errClosed("handoff")
+	switch {
+	case l.closed:
+		return nil, l.errClosed("handoff")
+	case l.take != nil:
+		return l.take, nil
 	}
 	select {
-	case l.conns <- conn:
-		return nil
+	case l.conns <- h:
+		return nil, nil
 	default:
-		return errNotAccepted
+		return nil, errNotAccepted
+	}
+}
+
+// HandTo is for this module only: see door.Source.
+func (l *HandoffLayer) HandTo(listener net.Listener, take func(door.Handover)) bool {
+	if listener != net.Listener(l) {
+		return false
+	}
+	l.setTake(take)
+	for {
+		select {
+		case h := <-l.conns:
+			take(h)
+		default:
+			return true
+		}
+	}
+}
+
+func (l *HandoffLayer) setTake(take func(door.Handover)) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.closed {
+		l.take = take
 	}
 }
 
@@ -121,23 +150,15 @@ func (l *HandoffLayer) enqueue(conn net.Conn) error {
 // the layer is closed, and then returns net.ErrClosed in a *net.OpError.
 func (l *HandoffLayer) Accept() (net.Conn, error) {
 	for {
-		conn, err := l.take()
-		if err != nil || l.admit == nil {
-			return conn, err
+		select {
+		case h := <-l.conns:
+			if h.VerifyAgain() == nil {
+				return h.Conn, nil
+			}
+			h.Close()
+		case <-l.done:
+			return nil, l.errClosed("accept")
 		}
-		if conn = l.admit(conn); conn != nil {
-			return conn, nil
-		}
-	}
-}
-
-// take is Accept without admit.
-func (l *HandoffLayer) take() (net.Conn, error) {
-	select {
-	case conn := <-l.conns:
-		return conn, nil
-	case <-l.done:
-		return nil, l.errClosed("accept")
 	}
 }
 
@@ -153,8 +174,8 @@ func (l *HandoffLayer) Close() error {
 	}
 	for {
 		select {
-		case conn := <-l.conns:
-			sock.Close(conn)
+		case h := <-l.conns:
+			h.Close()
 		default:
 			return nil
 		}
@@ -167,7 +188,7 @@ func (l *HandoffLayer) shut() (first bool) {
 	if l.closed {
 		return false
 	}
-	l.closed = true
+	l.closed, l.take = true, nil
 	close(l.done)
 	return true
 }

@@ -178,13 +178,13 @@ func (k MuxKey) String() string {
 // key of no layer is closed, with a line in the log that says what it looks
 // like; a service that speaks first cannot share the port.
 type Mux struct {
-	dial    DialFunc
-	under   StreamLayer     // what dial dials with, if that is known
-	secured *TLSStreamLayer // under, if it is one
-	addr    net.Addr
-	tls     *tls.Config
-	plain   bool                    // no connection can have TLS
-	admit   func(net.Conn) net.Conn // of the layers
+	dial     DialFunc
+	under    StreamLayer     // what dial dials with, if that is known
+	secured  *TLSStreamLayer // under, if it is one
+	verified bool            // every connection comes with its peer verified
+	addr     net.Addr
+	tls      *tls.Config
+	plain    bool // no connection can have TLS
 
 	reception reception
 	start     sync.Once
@@ -209,12 +209,19 @@ func NewMux(config MuxConfig) (*Mux, error) {
 	m := &Mux{dial: checked, addr: config.Advertise, tls: config.TLS, plain: config.isPlain(), layers: make(map[MuxKey]*HandoffLayer)}
 	if config.Dial == nil {
 		m.under, _ = config.Listener.(StreamLayer)
+		m.secured, _ = config.Listener.(*TLSStreamLayer)
+	}
+	switch l := config.Listener.(type) {
+	case *TLSStreamLayer:
+		l.layers, m.verified = m.protocols, true
+	case *HandoffLayer:
+		m.verified = l.verified
 	}
 	if sock.IsNil(m.addr) {
 		m.addr = config.Listener.Addr()
 	}
 	m.reception = reception{
-		listener: m.entrance(&config),
+		listener: config.Listener,
 		logger:   config.Logger,
 		timeout:  config.Timeout,
 		limit:    config.MaxUnsorted,
@@ -225,32 +232,6 @@ func NewMux(config MuxConfig) (*Mux, error) {
 	m.reception.logger = m.reception.logger.With(logs.KeyLocal, config.Listener.Addr())
 	return m, nil
 }
-
-// entrance returns what to accept from. Where peers are verified, that is done
-// once more when a layer is accepted from: who is slow to show a key must not
-// carry an old verdict past a Reload.
-func (m *Mux) entrance(config *MuxConfig) net.Listener {
-	switch l := config.Listener.(type) {
-	case *TLSStreamLayer:
-		l.layers, m.admit = m.protocols, l.admit
-		if config.Dial == nil {
-			m.secured = l
-		}
-		return unadmitted{l, l.take}
-	case *HandoffLayer:
-		m.admit = l.admit
-		return unadmitted{l, l.take}
-	}
-	return config.Listener
-}
-
-// unadmitted is a listener whose connections are admitted by somebody else.
-type unadmitted struct {
-	net.Listener
-	take func() (net.Conn, error)
-}
-
-func (l unadmitted) Accept() (net.Conn, error) { return l.take() }
 
 // Layer returns the layer of connections that show one of the keys. It dials
 // with the first: a group can be moved from one key to another, one node at a
@@ -285,7 +266,7 @@ func (m *Mux) register(keys []MuxKey) (*HandoffLayer, error) {
 	layer := newHandoffLayer(m.addr, m.dialer(keys[0]))
 	layer.under = m.under
 	layer.release = func() { m.unregister(keys) }
-	layer.admit, layer.keyed = m.admit, true
+	layer.verified = m.verified
 	for _, key := range keys {
 		m.layers[key] = layer
 	}
@@ -361,48 +342,43 @@ func (m *Mux) layer(key MuxKey) *HandoffLayer {
 
 // sort finds the layer for an inbound connection. TLS comes first, if it is
 // TLS: its protocol decides, or else the first byte inside.
-func (m *Mux) sort(conn net.Conn) (net.Conn, *HandoffLayer, error) {
-	switch c := conn.(type) {
-	case *vouched:
-		return m.sortVouched(c)
-	case *tls.Conn:
-		return m.sortTLS(c)
+func (m *Mux) sort(in door.Handover) (out door.Handover, layer *HandoffLayer, err error) {
+	out = in
+	if conn, ok := in.Conn.(*tls.Conn); ok {
+		layer, err = m.sortTLS(&out, conn)
+		return out, layer, err
 	}
-	first, err := readByte(conn)
+	first, err := readByte(in.Conn)
 	if err != nil {
-		return nil, nil, err
+		return in, nil, err
 	}
 	if first == sniff.TLSHandshake && m.tls != nil {
-		return m.sortTLS(tls.Server(&sock.TimedConn{Conn: sock.Unread(conn, first)}, m.serverTLS()))
+		layer, err = m.sortTLS(&out, tls.Server(&sock.TimedConn{Conn: sock.Unread(in.Conn, first)}, m.serverTLS()))
+	} else {
+		layer, err = m.sortFirst(&out, first)
 	}
-	return m.sortFirst(conn, first)
+	return out, layer, err
 }
 
-func (m *Mux) sortVouched(v *vouched) (net.Conn, *HandoffLayer, error) {
-	conn, layer, err := m.sort(v.Conn)
-	if err != nil {
-		return nil, nil, err
-	}
-	return &vouched{conn, v.secured, v.by}, layer, nil
-}
-
-func (m *Mux) sortTLS(conn *tls.Conn) (net.Conn, *HandoffLayer, error) {
+func (m *Mux) sortTLS(out *door.Handover, conn *tls.Conn) (*HandoffLayer, error) {
 	if err := conn.Handshake(); err != nil {
-		return nil, nil, fmt.Errorf("TLS handshake: %w", err)
+		return nil, fmt.Errorf("TLS handshake: %w", err)
 	}
+	out.Conn = conn
 	protocol := conn.ConnectionState().NegotiatedProtocol
 	if layer := m.layer(ALPN(protocol)); layer != nil {
-		return conn, layer, nil
+		out.Identified = true
+		return layer, nil
 	}
 	first, err := readByte(conn)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	sorted, layer, err := m.sortFirst(conn, first)
+	layer, err := m.sortFirst(out, first)
 	if err != nil && protocol == "" {
 		err = m.explainUnnegotiated(err)
 	}
-	return sorted, layer, err
+	return layer, err
 }
 
 // explainUnnegotiated adds to err, with which no layer was found, that TLS would
@@ -416,18 +392,18 @@ func (m *Mux) explainUnnegotiated(err error) error {
 	return &door.Refusal{Reason: door.Foreign, Detail: refused.Detail, Err: fmt.Errorf("its TLS negotiated no protocol, of %q, and %w", protocols, refused.Err)}
 }
 
-// sortFirst finds the layer for a connection that began with first.
-func (m *Mux) sortFirst(conn net.Conn, first byte) (net.Conn, *HandoffLayer, error) {
+// sortFirst finds the layer for a connection that began with first. A byte of 0 to 4
+// identifies nobody: hashicorp/raft and port scans begin with it.
+func (m *Mux) sortFirst(out *door.Handover, first byte) (*HandoffLayer, error) {
 	if layer := m.layer(FirstByte(first)); layer != nil {
-		return conn, layer, nil
+		out.Identified = true
+		return layer, nil
 	}
-	if first >= byte(rpcKinds) {
-		return nil, nil, strangeByte(first)
+	if layer := m.layer(Unprefixed()); layer != nil && first < byte(rpcKinds) {
+		out.Conn = sock.Unread(out.Conn, first)
+		return layer, nil
 	}
-	if layer := m.layer(Unprefixed()); layer != nil {
-		return sock.Unread(conn, first), layer, nil
-	}
-	return nil, nil, strangeByte(first)
+	return nil, strangeByte(first)
 }
 
 // strangeByte says what a connection looks like that begins with the key of no

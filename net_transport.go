@@ -86,7 +86,7 @@ type NetworkTransport struct {
 	addresses addressBook
 	pool
 	gate     *gate
-	acceptor *door.Acceptor // nil if made by hand, and if the configuration was refused
+	acceptor *door.Acceptor // nil if made by hand, over a layer that hands over, and if the configuration was refused
 	waiting  waitingRequests
 	tasks    tasks.Group
 	inbound  traffic
@@ -162,8 +162,7 @@ func NewNetworkTransportWithConfig(config *NetworkTransportConfig) *NetworkTrans
 		n.refuse(err)
 		return n
 	}
-	n.acceptor = n.newAcceptor()
-	go n.acceptor.Run()
+	n.openDoor()
 	return n
 }
 

@@ -28,7 +28,7 @@ type reception struct {
 
 	// sort finds the layer for a connection, and may wrap the connection. It
 	// ends as soon as the connection is closed.
-	sort func(net.Conn) (net.Conn, *HandoffLayer, error)
+	sort func(door.Handover) (door.Handover, *HandoffLayer, error)
 
 	crowded, slow error // what connections end with that were sent away
 
@@ -48,7 +48,7 @@ type reception struct {
 
 // visitor is a connection whose layer is not known yet.
 type visitor struct {
-	conn net.Conn
+	door.Handover
 
 	// protected by reception.mu
 	place *list.Element // nil once it has left
@@ -78,25 +78,32 @@ func (r *reception) setDefaults() {
 
 // open begins to accept, unless the reception is closed.
 func (r *reception) open() {
+	if door.HandTo(r.listener, r.receive) {
+		return
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.closed {
 		return
 	}
-	r.acceptor = door.NewAcceptor(r.listener.Accept, r.done, &door.Target{Handle: r.receive, Logger: r.logger, Tasks: &r.tasks})
+	r.acceptor = door.NewAcceptor(r.listener.Accept, r.done, &door.Target{
+		Handle: func(conn net.Conn) { r.receive(door.Handover{Conn: conn}) },
+		Logger: r.logger,
+		Tasks:  &r.tasks,
+	})
 	go r.acceptor.Run()
 }
 
 // receive gives a connection a goroutine. The acceptor calls it: nothing in it may
 // block.
-func (r *reception) receive(conn net.Conn) {
-	v := &visitor{conn: conn}
+func (r *reception) receive(h door.Handover) {
+	v := &visitor{Handover: h}
 	oldest, ok := r.register(v)
 	if oldest != nil && r.dismiss(oldest, r.crowded) {
-		r.tasks.Start(func() { sock.Close(oldest.conn) })
+		r.tasks.Start(func() { sock.Close(oldest.Conn) })
 	}
 	if !ok || !r.tasks.Start(func() { r.attend(v) }) {
-		sock.Close(conn)
+		h.Close()
 	}
 }
 
@@ -125,17 +132,18 @@ func (r *reception) register(v *visitor) (oldest *visitor, ok bool) {
 func (r *reception) attend(v *visitor) {
 	defer r.end()
 	timer := time.AfterFunc(r.timeout, func() { r.sendAway(v, r.slow) })
-	conn, layer, err := r.sort(v.conn)
+	sorted, layer, err := r.sort(v.Handover)
 	timer.Stop()
 	if why := r.leave(v); why != nil {
 		err = why
 	}
 	if err == nil {
-		err = layer.deliver(conn)
+		err = layer.deliver(sorted)
+	} else {
+		v.Close()
 	}
 	if err != nil {
-		sock.Close(v.conn)
-		r.report(v.conn, err)
+		r.report(v.Conn, err)
 	}
 }
 
@@ -162,7 +170,7 @@ func (r *reception) leave(v *visitor) error {
 // sendAway closes v's connection, which ends sort, unless v has left.
 func (r *reception) sendAway(v *visitor, why error) {
 	if r.dismiss(v, why) {
-		sock.Close(v.conn)
+		sock.Close(v.Conn)
 	}
 }
 

@@ -168,15 +168,15 @@ func (i *tlsIdentity) authorize(peer *TLSPeer) error {
 	return nil
 }
 
-// verifyAgain verifies the peer of an inbound connection once more if the
-// material is not what it was verified by: a handshake takes as long as the
+// verifyAgain verifies the peer of an inbound connection once more if by, the
+// material that it was verified by, is not in use any more: a handshake takes as long as the
 // peer likes, and must not carry an old verdict past a Reload.
-func (i *tlsIdentity) verifyAgain(v *vouched) error {
+func (i *tlsIdentity) verifyAgain(conn *tls.Conn, by *tlsMaterial) error {
 	material := i.current()
-	if v.by == material {
+	if by == material {
 		return nil
 	}
-	certificates := v.secured.ConnectionState().PeerCertificates
+	certificates := conn.ConnectionState().PeerCertificates
 	options := x509.VerifyOptions{
 		Roots:         material.cas,
 		Intermediates: x509.NewCertPool(),
@@ -189,5 +189,5 @@ func (i *tlsIdentity) verifyAgain(v *vouched) error {
 	if err != nil {
 		return &tls.CertificateVerificationError{UnverifiedCertificates: certificates, Err: err}
 	}
-	return i.authorize(&TLSPeer{Address: remoteAddress(v), Inbound: true, Chains: chains})
+	return i.authorize(&TLSPeer{Address: remoteAddress(conn), Inbound: true, Chains: chains})
 }

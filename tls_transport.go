@@ -261,7 +261,6 @@ func NewTLSStreamLayer(inner StreamLayer, config TLSConfig) (*TLSStreamLayer, er
 	}
 	l := &TLSStreamLayer{inner: inner, identity: identity, timeout: config.HandshakeTimeout}
 	l.done = newHandoffLayer(inner.Addr(), l.DialContext)
-	l.done.admit = l.admit
 	l.reception = reception{
 		listener: inner,
 		logger:   config.Logger,
@@ -335,50 +334,45 @@ func (l *TLSStreamLayer) Dial(address ServerAddress, timeout time.Duration) (net
 // Accept returns the next connection whose handshake is over; it waits for
 // nobody else's. It returns net.ErrClosed once the layer is closed.
 func (l *TLSStreamLayer) Accept() (net.Conn, error) {
-	l.open()
+	l.start.Do(l.reception.open)
 	return l.done.Accept()
 }
 
-// take is Accept without admit.
-func (l *TLSStreamLayer) take() (net.Conn, error) {
-	l.open()
-	return l.done.take()
-}
-
-func (l *TLSStreamLayer) open() {
-	l.start.Do(l.reception.open)
-}
-
-// admit returns what conn vouches for, if that still holds.
-func (l *TLSStreamLayer) admit(conn net.Conn) net.Conn {
-	v := conn.(*vouched)
-	if err := l.identity.verifyAgain(v); err != nil {
-		_ = v.Close()
-		l.reception.report(v, explainAccepted(remoteAddress(v), err))
-		return nil
+// HandTo is for this module only: see door.Source.
+func (l *TLSStreamLayer) HandTo(listener net.Listener, take func(door.Handover)) bool {
+	if listener != net.Listener(l) {
+		return false
 	}
-	return v.Conn
+	l.done.HandTo(l.done, take)
+	l.start.Do(l.reception.open)
+	return true
 }
-
-// vouched is a connection whose peer was verified, with what it was verified by.
-type vouched struct {
-	net.Conn // secured, or what a Mux has made of it
-	secured  *tls.Conn
-	by       *tlsMaterial
-}
-
-// Close closes the connection without close_notify, which would wait for the peer.
-func (v *vouched) Close() error { sock.Close(v.secured); return nil }
 
 // acceptHandshake does the handshake for an inbound connection.
-func (l *TLSStreamLayer) acceptHandshake(raw net.Conn) (net.Conn, *HandoffLayer, error) {
+func (l *TLSStreamLayer) acceptHandshake(in door.Handover) (door.Handover, *HandoffLayer, error) {
 	material := l.identity.current()
-	conn := tls.Server(&sock.TimedConn{Conn: raw}, l.identity.serverConfig(material, remoteAddress(raw), l.protocols()))
+	conn := tls.Server(&sock.TimedConn{Conn: in.Conn}, l.identity.serverConfig(material, remoteAddress(in.Conn), l.protocols()))
 	if err := conn.Handshake(); err != nil {
-		lingerClose(raw)
-		return nil, nil, explainAccepted(remoteAddress(raw), err)
+		lingerClose(in.Conn)
+		return in, nil, explainAccepted(remoteAddress(in.Conn), err)
 	}
-	return &vouched{conn, conn, material}, l.done, nil
+	out := door.Handover{Conn: conn, Identified: true, Ended: in.Ended}
+	out.Verify = func() error {
+		if err := in.VerifyAgain(); err != nil {
+			return err
+		}
+		return l.verifyAgain(conn, material)
+	}
+	return out, l.done, nil
+}
+
+func (l *TLSStreamLayer) verifyAgain(conn *tls.Conn, by *tlsMaterial) error {
+	err := l.identity.verifyAgain(conn, by)
+	if err != nil {
+		err = explainAccepted(remoteAddress(conn), err)
+		l.reception.report(conn, err)
+	}
+	return err
 }
 
 // protocols returns those that an inbound connection may choose from.
