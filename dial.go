@@ -33,6 +33,7 @@ const (
 )
 
 var (
+	errTimeout       = errno.Timeout("i/o timeout")
 	errDialAbandoned = errors.New("ended after its call had given up: later dials took its place")
 	errAddressLeft   = errors.New("the peer has a new address")
 )
@@ -93,7 +94,7 @@ func (n *NetworkTransport) await(id ServerID, addr ServerAddress, deadline, now 
 		return nil, false, err
 	}
 	if !deadline.IsZero() && time.Until(deadline) <= 0 {
-		return nil, false, fmt.Errorf("dial: %w", errno.ErrTimeout)
+		return nil, false, fmt.Errorf("dial: %w", errTimeout)
 	}
 	expired, stop := deadlineTimer(deadline)
 	defer stop()
@@ -153,7 +154,7 @@ func (n *NetworkTransport) awaitOne(id ServerID, addr ServerAddress, expired <-c
 	case got := <-w.ready:
 		return got, got.err
 	case <-expired:
-		err = errno.ErrTimeout
+		err = errTimeout
 	case <-n.shutdownCh:
 		err = ErrTransportShutdown
 	}

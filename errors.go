@@ -86,7 +86,7 @@ func explain(kind rpcKind, peer ServerAddress, err error) error {
 }
 
 // timeoutError is a timeout of our own making.
-type timeoutError = errno.TimeoutError
+type timeoutError = errno.Timeout
 
 func isTimeout(err error) bool { return errno.IsTimeout(err) }
 

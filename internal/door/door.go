@@ -88,15 +88,14 @@ type Closer interface {
 func (d *Door) Admit(v *Visit, handle func()) {
 	v.door = d
 	if v.Peer == "" && isLocated(v.Conn) {
-		v.Peer = addressOf(v.Conn)
+		v.Peer = sock.RemoteAddress(v.Conn)
 	}
 	evicted, why, ok := d.admit(v)
 	if evicted != nil {
 		evicted.CloseAside(why, func() {})
 	}
 	if !ok || !d.Tasks.Start(func() { d.run(v, handle) }) {
-		sock.Close(v.Conn)
-		v.Leave()
+		v.Handover.Close()
 	}
 }
 
@@ -107,15 +106,6 @@ func isLocated(conn net.Conn) bool {
 		return true
 	}
 	return false
-}
-
-// addressOf returns the remote address, for logs and limits; not every stream layer
-// knows one.
-func addressOf(conn net.Conn) string {
-	if addr := conn.RemoteAddr(); !sock.IsNil(addr) && addr.String() != "" {
-		return addr.String()
-	}
-	return "unknown"
 }
 
 // admit finds a place for v. evicted has to be closed with why, and may be v itself.
@@ -264,7 +254,7 @@ func (d *Door) run(v *Visit, handle func()) {
 		defer v.timer.Stop()
 	}
 	if v.Peer == "" {
-		v.Peer = addressOf(v.Conn)
+		v.Peer = sock.RemoteAddress(v.Conn)
 		if evicted, why := d.locate(v); evicted != nil {
 			evicted.CloseAside(why, func() {})
 		}
@@ -340,13 +330,11 @@ func (v *Visit) CloseAside(why error, closed func()) {
 	}
 }
 
-// Leave frees v's place, unless it was evicted. It is called when the connection was
-// closed.
+// Leave frees v's place, unless it was evicted. It is called once, when the connection
+// was closed.
 func (v *Visit) Leave() {
 	v.door.leave(v)
-	if v.Ended != nil {
-		v.Ended()
-	}
+	v.Handover.End()
 }
 
 func (d *Door) leave(v *Visit) {
