@@ -59,11 +59,11 @@ type servings struct {
 	pushed, popped int
 }
 
-func newMeter(hooks *Hooks, p *place) *meter {
+func newMeter(hooks *Hooks, c *conn) *meter {
 	if hooks.ServeBegun == nil && hooks.ServeDone == nil {
 		return nil
 	}
-	from := ServeEvent{Peer: p.conn.peer, Host: p.host}
+	from := ServeEvent{Peer: c.peer, Host: hostOf(c.peer)}
 	m := &meter{begun: hooks.ServeBegun, done: hooks.ServeDone, last: sinceEpoch(), arrival: from, outcome: from}
 	m.shrink()
 	return m

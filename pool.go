@@ -25,14 +25,14 @@ var errPeerGone = errors.New("the peer closed the idle connection")
 // ended.
 var ErrClosePeer = errors.New("ended by ClosePeer")
 
-// pool knows every open connection of a transport, and keeps the idle outgoing
+// pool knows every open connection that a transport has dialled, and keeps the idle
 // ones for each peer. It waits for nothing but a look at a connection's state.
 type pool struct {
 	maxPool int
 
 	connPoolLock sync.Mutex // protects following
 	connPool     map[ServerAddress][]*conn
-	open         map[*conn]struct{} // idle and in use, both directions
+	open         map[*conn]struct{} // idle and in use
 	peers        map[ServerAddress]*peerConns
 	busy         list.List // of peerConns with a connection, a dial or a call that waits
 	unused       list.List // of the others; the one left last is at the back
@@ -150,10 +150,8 @@ func (p *pool) forget(c *conn) {
 // removeConn is called with connPoolLock held.
 func (p *pool) removeConn(c *conn) {
 	delete(p.open, c)
-	if c.home != nil {
-		delete(c.home.open, c)
-		p.sort(c.home)
-	}
+	delete(c.home.open, c)
+	p.sort(c.home)
 }
 
 // drop closes the idle connections to addr.
@@ -222,25 +220,12 @@ func (p *pool) takeDead() (dead []*conn) {
 	return dead
 }
 
-// current returns the generation that a connection begun now belongs to.
-func (p *pool) current() int {
-	p.connPoolLock.Lock()
-	defer p.connPoolLock.Unlock()
-	return p.generation
-}
-
-// errStale is returned by add for a connection begun before CloseStreams.
+// errStale is returned by addConn for a connection begun before CloseStreams.
 var errStale = errors.New("connection from before CloseStreams")
 
-// add makes c one of the pool's open connections. It refuses, and the caller
+// addConn makes c one of the pool's open connections. It refuses, and the caller
 // must close c, if the pool is closed or a new generation has begun since.
-func (p *pool) add(c *conn, generation int) error {
-	p.connPoolLock.Lock()
-	defer p.connPoolLock.Unlock()
-	return p.addConn(c, generation)
-}
-
-// addConn is called with connPoolLock held.
+// connPoolLock is held.
 func (p *pool) addConn(c *conn, generation int) error {
 	if p.closed {
 		return ErrTransportShutdown
@@ -253,34 +238,9 @@ func (p *pool) addConn(c *conn, generation int) error {
 		p.connPool = make(map[ServerAddress][]*conn)
 	}
 	p.open[c] = struct{}{}
-	if c.home != nil {
-		c.home.open[c] = struct{}{}
-		p.sort(c.home)
-	}
+	c.home.open[c] = struct{}{}
+	p.sort(c.home)
 	return nil
-}
-
-// closeAll closes connections. Each is closed on a goroutine of its own, which tells
-// hooks as well, so that none holds up the others. If wait, closeAll waits until they
-// are closed, for closeWait at most, and not for hooks; otherwise the caller waits for
-// all those goroutines.
-func closeAll(conns []*conn, why error, wait bool) {
-	closed := make(chan struct{}, len(conns))
-	for _, c := range conns {
-		c.closeAside(why, func() { closed <- struct{}{} })
-	}
-	if !wait {
-		return
-	}
-	patience := time.NewTimer(closeWait)
-	defer patience.Stop()
-	for range conns {
-		select {
-		case <-closed:
-		case <-patience.C:
-			return
-		}
-	}
 }
 
 // renew begins a new generation: it empties the pool and returns what was open. The

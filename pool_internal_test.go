@@ -21,9 +21,10 @@ func poolOf(addresses int, looks *int, alive *bool) (p *pool, closers *tasks.Gro
 		c.peek = func() bool { *looks++; return *alive }
 		p.connPoolLock.Lock()
 		c.home, _ = p.peer(c.peer)
-		p.connPoolLock.Unlock()
 		c.introduce(new(Hooks), &c.home.traffic, false)
-		if err := p.add(c, 0); err != nil || !p.push(c) {
+		err := p.addConn(c, 0)
+		p.connPoolLock.Unlock()
+		if err != nil || !p.push(c) {
 			panic("the pool refuses a connection")
 		}
 	}

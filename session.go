@@ -24,7 +24,7 @@ const shrinkAfter = time.Second
 type session struct {
 	transport *NetworkTransport
 	conn      *conn
-	place     *place
+	visit     *door.Visit
 
 	opened     *openDispatcher // what dispatcher was opened with
 	dispatcher Dispatcher
@@ -32,8 +32,7 @@ type session struct {
 	waiter     waiter           // dispatcher, or nil
 	meter      *meter           // for ServeBegun and ServeDone, or nil
 
-	begun      time.Time     // when the connection was accepted
-	known      bool          // its peer has sent a whole request, or has identified itself
+	identifyBy time.Time     // when the first request has to begin; zero for never
 	waited     bool          // for the request's first byte
 	inMessage  bool          // the next read continues a message
 	body       *snapshotBody // the consumer reads it; or nil
@@ -51,8 +50,8 @@ type session struct {
 // waiter is a Dispatcher that knows whether its last Dispatch had to wait.
 type waiter interface{ Waited() bool }
 
-func newSession(n *NetworkTransport, c *conn, p *place) *session {
-	s := &session{transport: n, conn: c, place: p, meter: newMeter(&n.hooks, p)}
+func newSession(n *NetworkTransport, c *conn, v *door.Visit) *session {
+	s := &session{transport: n, conn: c, visit: v, identifyBy: v.StopTimer(), meter: newMeter(&n.hooks, c)}
 	s.replies.init(c, s.meter, n.maxDispatchAhead)
 	s.replies.wrong = n.logWrongAnswer
 	s.watch.conn, s.watch.waiting = c, &n.waiting
@@ -66,7 +65,7 @@ func (s *session) run() {
 	err := s.serve()
 	s.watch.stop()
 	err = s.conn.close(err)
-	s.transport.letOut(s.place, err) // first: a hook that blocks must not keep the place
+	s.visit.Leave() // first: a hook that blocks must not keep the place
 	s.conn.reportEnd(err)
 	s.replies.awaitSender() // which the end of the connection ends
 	s.meter.abandon(err)
@@ -94,7 +93,7 @@ func (s *session) serve() error {
 			return s.explainStall(err)
 		}
 		s.meter.decode(kind, command, s.conn.in.Consumed(), s.ranOut)
-		s.recognize()
+		s.identify()
 		var err error
 		if snapshot, ok := command.(*InstallSnapshotRequest); ok {
 			err = s.serveSnapshot(snapshot)
@@ -107,12 +106,11 @@ func (s *session) serve() error {
 	}
 }
 
-// recognize notes that the peer is one: it has sent a request, or has identified
-// itself.
-func (s *session) recognize() {
-	if !s.known {
-		s.known = true
-		s.transport.gate.recognize(s.place)
+// identify notes that the peer is one: it has sent a request, or has shown a
+// certificate.
+func (s *session) identify() {
+	if !s.visit.Identified {
+		_ = s.visit.Identify()
 	}
 }
 
@@ -144,13 +142,13 @@ func (s *session) awaitRequest() error {
 		s.replies.shrink()
 		err = s.conn.await()
 	}
-	if s.known || !isTimeout(err) {
+	if s.visit.Identified || !isTimeout(err) {
 		return err
 	}
 	if !isVerified(s.conn.raw) {
 		return errSilent
 	}
-	s.recognize()
+	s.identify()
 	return s.awaitRequest()
 }
 
@@ -223,13 +221,13 @@ func (s *session) setClock() {
 		limit = s.body.clock.patience()
 	case s.inMessage:
 		limit = s.transport.timeout
-	case !s.known:
-		limit = s.transport.firstByteTimeout
+	case !s.visit.Identified && !s.identifyBy.IsZero():
+		limit = max(1, time.Until(s.identifyBy))
 	case s.conn.grown():
 		limit = shrinkAfter // awaitRequest goes on
 	}
 	if limit > 0 {
-		_ = s.conn.raw.SetReadDeadline(s.clockStart().Add(limit))
+		_ = s.conn.raw.SetReadDeadline(time.Now().Add(limit))
 	} else if s.armed {
 		_ = s.conn.raw.SetReadDeadline(time.Time{})
 	}
@@ -237,15 +235,6 @@ func (s *session) setClock() {
 	if s.body != nil {
 		s.body.interrupt() // if it was answered meanwhile
 	}
-}
-
-// clockStart returns when the time of the next read began: that of the first byte
-// began when the connection was accepted.
-func (s *session) clockStart() time.Time {
-	if s.known || s.inMessage {
-		return time.Now()
-	}
-	return s.begun
 }
 
 // errEnded is returned where the connection was closed by somebody else, who
