@@ -31,28 +31,27 @@ func (n *NetworkTransport) newAcceptor() *door.Acceptor {
 // accept admits an inbound connection. An accept loop calls it: nothing in it may
 // block.
 func (n *NetworkTransport) accept(handed door.Handover) {
-	c := newConn(handed.Conn, "", n.timeout, &n.tasks)
-	c.belongTo(&n.hooks, &n.inbound, true)
-	c.maxQueued = flushAfter
-	c.in.SetLimit("MaxMessageBytes", n.maxMessageBytes)
-	c.in.SetUnshared(n.noSharedEntries)
+	c := newConn(handed.Conn, "", n.timeout, &n.tasks, &n.hooks, &n.inbound, true)
+	c.MaxQueued = flushAfter
+	c.In.SetLimit("MaxMessageBytes", n.maxMessageBytes)
+	c.In.SetUnshared(n.noSharedEntries)
 	visit := &door.Visit{Handover: handed, Closer: c}
 	n.door.Admit(visit, func() { n.serve(visit, c) })
 }
 
 // serve is the goroutine of an inbound connection, which may have been refused, or
 // closed meanwhile.
-func (n *NetworkTransport) serve(visit *door.Visit, c *conn) {
+func (n *NetworkTransport) serve(visit *door.Visit, c *netConn) {
 	c.peer = ServerAddress(visit.Peer)
-	if c.failure() == nil {
+	if c.Failure() == nil {
 		if err := visit.VerifyAgain(); err != nil { // the layer has reported it
-			_ = c.close(err)
+			_ = c.Close(err)
 			visit.Leave()
 			return
 		}
 	}
 	c.reportOpening()
-	if err := c.failure(); err != nil {
+	if err := c.Failure(); err != nil {
 		visit.Leave()
 		c.reportEnd(err)
 		n.logEnd(c, err)
@@ -61,9 +60,6 @@ func (n *NetworkTransport) serve(visit *door.Visit, c *conn) {
 	n.logger.Debug("accepted connection", logs.KeyPeer, c.peer)
 	newSession(n, c, visit).run()
 }
-
-// CloseAside implements [door.Closer].
-func (c *conn) CloseAside(why error, closed func()) { c.closeAside(why, closed) }
 
 // remoteAddress is for logs and limits; not every stream layer knows one.
 func remoteAddress(raw net.Conn) ServerAddress { return ServerAddress(sock.RemoteAddress(raw)) }

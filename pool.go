@@ -31,8 +31,8 @@ type pool struct {
 	maxPool int
 
 	connPoolLock sync.Mutex // protects following
-	connPool     map[ServerAddress][]*conn
-	open         map[*conn]struct{} // idle and in use
+	connPool     map[ServerAddress][]*netConn
+	open         map[*netConn]struct{} // idle and in use
 	peers        map[ServerAddress]*peerConns
 	busy         list.List // of peerConns with a connection, a dial or a call that waits
 	unused       list.List // of the others; the one left last is at the back
@@ -46,7 +46,7 @@ type pool struct {
 type peerConns struct {
 	addr    ServerAddress
 	traffic traffic
-	open    map[*conn]struct{}
+	open    map[*netConn]struct{}
 	dials   []*dial       // under way, in the order of their beginning
 	waiting []*connWaiter // calls that wait for a connection, likewise
 	place   *list.Element
@@ -59,24 +59,24 @@ type peerConns struct {
 // used last comes first: it is the most likely to be alive and warm. One whose
 // last call began less than freshFor before now is not checked; with the zero
 // time all are.
-func (p *pool) get(addr ServerAddress, now time.Time) *conn {
+func (p *pool) get(addr ServerAddress, now time.Time) *netConn {
 	for {
 		c := p.pop(addr)
-		if c == nil || c.isFresh(now) || c.isSilent() {
+		if c == nil || c.isFresh(now) || c.IsSilent() {
 			return c
 		}
 		p.discard(c, errPeerGone)
 	}
 }
 
-func (p *pool) pop(addr ServerAddress) *conn {
+func (p *pool) pop(addr ServerAddress) *netConn {
 	p.connPoolLock.Lock()
 	defer p.connPoolLock.Unlock()
 	return p.popIdle(addr)
 }
 
 // popIdle is called with connPoolLock held.
-func (p *pool) popIdle(addr ServerAddress) *conn {
+func (p *pool) popIdle(addr ServerAddress) *netConn {
 	idle := p.connPool[addr]
 	if len(idle) == 0 {
 		delete(p.connPool, addr) // perhaps nobody asks for it again
@@ -93,16 +93,16 @@ func (p *pool) popIdle(addr ServerAddress) *conn {
 // was dialled for a call that has gone. It goes to a call that waits for one; else
 // it is kept, unless it is closed, the pool for its peer is full, or bytes are left
 // over that belong to no request.
-func (p *pool) put(c *conn) {
-	if c.in.Buffered() > 0 {
+func (p *pool) put(c *netConn) {
+	if c.In.Buffered() > 0 {
 		p.discard(c, errors.New("the peer sent more than an answer"))
 		return
 	}
-	if !sock.CanPeek(c.raw) || c.isUnused() && sock.IsTLS(c.raw) {
+	if !sock.CanPeek(c.Raw) || c.isUnused() && sock.IsTLS(c.Raw) {
 		// TLS may have a ticket to read before the first answer comes.
-		c.endWriteDeadline() // the call's
-		c.startWatching()
-	} else if !c.isDrained() {
+		c.EndWriteDeadline() // the call's
+		c.StartWatching()
+	} else if !c.IsDrained() {
 		p.discard(c, errors.New("the peer sent more than an answer, or has gone"))
 		return
 	}
@@ -111,7 +111,7 @@ func (p *pool) put(c *conn) {
 	}
 }
 
-func (p *pool) push(c *conn) bool {
+func (p *pool) push(c *netConn) bool {
 	p.connPoolLock.Lock()
 	defer p.connPoolLock.Unlock()
 	if _, open := p.open[c]; !open || c.retired || p.maxPool == 0 {
@@ -136,19 +136,19 @@ func (p *pool) push(c *conn) bool {
 }
 
 // discard closes a connection that is not in the pool, and forgets it.
-func (p *pool) discard(c *conn, why error) {
+func (p *pool) discard(c *netConn, why error) {
 	defer p.forget(c) // also if a hook panics
-	_ = c.close(why)
+	_ = c.Close(why)
 }
 
-func (p *pool) forget(c *conn) {
+func (p *pool) forget(c *netConn) {
 	p.connPoolLock.Lock()
 	defer p.connPoolLock.Unlock()
 	p.removeConn(c)
 }
 
 // removeConn is called with connPoolLock held.
-func (p *pool) removeConn(c *conn) {
+func (p *pool) removeConn(c *netConn) {
 	delete(p.open, c)
 	delete(c.home.open, c)
 	p.sort(c.home)
@@ -190,22 +190,22 @@ const sweepPeers = 8
 // may have gone with them, and then nobody would ask for them again.
 func (p *pool) sweep() {
 	for _, c := range p.takeDead() {
-		c.closeAside(errPeerGone, func() { p.forget(c) }) // the caller is about to call another peer
+		c.CloseAside(errPeerGone, func() { p.forget(c) }) // the caller is about to call another peer
 	}
 }
 
 // takeDead takes the dead out of the pool, of the peers whose turn it is. It waits
 // for nothing: a look at a socket does not, nor does a watch that found the end of
 // its connection.
-func (p *pool) takeDead() (dead []*conn) {
+func (p *pool) takeDead() (dead []*netConn) {
 	p.connPoolLock.Lock()
 	defer p.connPoolLock.Unlock()
 	for range min(sweepPeers, p.busy.Len()) {
 		next := p.busy.Front()
 		p.busy.MoveToBack(next)
 		addr := next.Value.(*peerConns).addr
-		idle := slices.DeleteFunc(p.connPool[addr], func(c *conn) bool {
-			gone := c.isDead()
+		idle := slices.DeleteFunc(p.connPool[addr], func(c *netConn) bool {
+			gone := c.IsDead()
 			if gone {
 				dead = append(dead, c)
 			}
@@ -226,7 +226,7 @@ var errStale = errors.New("connection from before CloseStreams")
 // addConn makes c one of the pool's open connections. It refuses, and the caller
 // must close c, if the pool is closed or a new generation has begun since.
 // connPoolLock is held.
-func (p *pool) addConn(c *conn, generation int) error {
+func (p *pool) addConn(c *netConn, generation int) error {
 	if p.closed {
 		return ErrTransportShutdown
 	}
@@ -234,8 +234,8 @@ func (p *pool) addConn(c *conn, generation int) error {
 		return errStale
 	}
 	if p.open == nil {
-		p.open = make(map[*conn]struct{})
-		p.connPool = make(map[ServerAddress][]*conn)
+		p.open = make(map[*netConn]struct{})
+		p.connPool = make(map[ServerAddress][]*netConn)
 	}
 	p.open[c] = struct{}{}
 	c.home.open[c] = struct{}{}
@@ -245,13 +245,13 @@ func (p *pool) addConn(c *conn, generation int) error {
 
 // renew begins a new generation: it empties the pool and returns what was open. The
 // connections are closed without holding the lock.
-func (p *pool) renew() []*conn {
+func (p *pool) renew() []*netConn {
 	p.connPoolLock.Lock()
 	defer p.connPoolLock.Unlock()
 	open := slices.Collect(maps.Keys(p.open))
 	if p.open != nil {
-		p.open = make(map[*conn]struct{})
-		p.connPool = make(map[ServerAddress][]*conn)
+		p.open = make(map[*netConn]struct{})
+		p.connPool = make(map[ServerAddress][]*netConn)
 	}
 	p.generation++
 	for _, peer := range p.busyPeers() {
@@ -264,7 +264,7 @@ func (p *pool) renew() []*conn {
 
 // takePeer takes everything to an address out of the pool: calls that wait for a
 // connection end with why, and so do dials. The caller closes the connections.
-func (p *pool) takePeer(addr ServerAddress, why error) (conns []*conn) {
+func (p *pool) takePeer(addr ServerAddress, why error) (conns []*netConn) {
 	p.connPoolLock.Lock()
 	defer p.connPoolLock.Unlock()
 	peer := p.peers[addr]
@@ -298,7 +298,7 @@ func (p *pool) peer(addr ServerAddress) (peer *peerConns, isNew bool) {
 	if p.peers == nil {
 		p.peers = make(map[ServerAddress]*peerConns)
 	}
-	peer = &peerConns{addr: addr, open: make(map[*conn]struct{})}
+	peer = &peerConns{addr: addr, open: make(map[*netConn]struct{})}
 	peer.place = p.unused.PushBack(peer)
 	p.peers[addr] = peer
 	return peer, true

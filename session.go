@@ -8,7 +8,9 @@ import (
 	"sync"
 	"time"
 
+	"github.com/raftwire/raftwire/internal/conn"
 	"github.com/raftwire/raftwire/internal/door"
+	"github.com/raftwire/raftwire/internal/errno"
 	"github.com/raftwire/raftwire/internal/sock"
 )
 
@@ -23,7 +25,7 @@ const shrinkAfter = time.Second
 // waits neither for a request still on its way nor for that request's consumer.
 type session struct {
 	transport *NetworkTransport
-	conn      *conn
+	conn      *netConn
 	visit     *door.Visit
 
 	opened     *openDispatcher // what dispatcher was opened with
@@ -41,16 +43,16 @@ type session struct {
 	observing  bool          // the observer wants to be told of this request
 	readingFor time.Time     // since when, for the observer
 
-	_       cacheLine
+	_       conn.CacheLine
 	replies replies
-	_       cacheLine
+	_       conn.CacheLine
 	watch   callerWatch
 }
 
 // waiter is a Dispatcher that knows whether its last Dispatch had to wait.
 type waiter interface{ Waited() bool }
 
-func newSession(n *NetworkTransport, c *conn, v *door.Visit) *session {
+func newSession(n *NetworkTransport, c *netConn, v *door.Visit) *session {
 	s := &session{transport: n, conn: c, visit: v, identifyBy: v.StopTimer(), meter: newMeter(&n.hooks, c)}
 	s.replies.init(c, s.meter, n.maxDispatchAhead)
 	s.replies.wrong = n.logWrongAnswer
@@ -59,12 +61,12 @@ func newSession(n *NetworkTransport, c *conn, v *door.Visit) *session {
 }
 
 func (s *session) run() {
-	sock.RaiseUserTimeout(s.conn.raw, s.transport.timeout)
-	s.conn.in.SetBefore(s.beforeRead)
+	sock.RaiseUserTimeout(s.conn.Raw, s.transport.timeout)
+	s.conn.In.SetBefore(s.beforeRead)
 	s.openDispatcher()
 	err := s.serve()
 	s.watch.stop()
-	err = s.conn.close(err)
+	err = s.conn.Close(err)
 	s.visit.Leave() // first: a hook that blocks must not keep the place
 	s.conn.reportEnd(err)
 	s.replies.awaitSender() // which the end of the connection ends
@@ -86,13 +88,13 @@ func (s *session) serve() error {
 			return err
 		}
 		kind, command := s.readRequest()
-		if err := s.conn.in.Err(); err != nil {
-			if !isTimeout(err) {
+		if err := s.conn.In.Err(); err != nil {
+			if !errno.IsTimeout(err) {
 				_ = s.settleUp()
 			}
 			return s.explainStall(err)
 		}
-		s.meter.decode(kind, command, s.conn.in.Consumed(), s.ranOut)
+		s.meter.decode(kind, command, s.conn.In.Consumed(), s.ranOut)
 		s.identify()
 		var err error
 		if snapshot, ok := command.(*InstallSnapshotRequest); ok {
@@ -126,7 +128,7 @@ func (s *session) explainStall(err error) error {
 	if door.ReasonOf(err) != door.Stalled {
 		return err
 	}
-	return timeoutError(fmt.Sprintf("a request made no progress within Timeout (%v)", s.transport.timeout))
+	return errno.Timeout(fmt.Sprintf("a request made no progress within Timeout (%v)", s.transport.timeout))
 }
 
 // awaitRequest blocks until a request begins.
@@ -135,17 +137,17 @@ func (s *session) awaitRequest() error {
 	if s.observing = s.observer != nil && s.observer.Observing(); s.observing {
 		s.readingFor = time.Now()
 	}
-	s.waited = s.conn.in.Buffered() == 0
-	err := s.conn.await()
-	for isTimeout(err) && s.conn.grown() {
-		s.conn.shrink()
+	s.waited = s.conn.In.Buffered() == 0
+	err := s.conn.Await()
+	for errno.IsTimeout(err) && s.conn.Grown() {
+		s.conn.Shrink()
 		s.replies.shrink()
-		err = s.conn.await()
+		err = s.conn.Await()
 	}
-	if s.visit.Identified || !isTimeout(err) {
+	if s.visit.Identified || !errno.IsTimeout(err) {
 		return err
 	}
-	if !isVerified(s.conn.raw) {
+	if !isVerified(s.conn.Raw) {
 		return errSilent
 	}
 	s.identify()
@@ -165,7 +167,7 @@ func isVerified(raw net.Conn) bool {
 func (s *session) openDispatcher() {
 	if open := s.transport.open.Load(); open != s.opened {
 		s.opened = open
-		if s.dispatcher = (*open)(s.conn.done); isNil(s.dispatcher) {
+		if s.dispatcher = (*open)(s.conn.Done); isNil(s.dispatcher) {
 			s.dispatcher = noDispatcher{}
 		}
 		s.observer, _ = s.dispatcher.(DispatchObserver)
@@ -181,7 +183,7 @@ type noDispatcher struct{}
 func (noDispatcher) Dispatch(any, io.Reader, bool) PendingAnswer { return nil }
 
 func (s *session) readRequest() (rpcKind, any) {
-	in := &s.conn.in
+	in := &s.conn.In
 	s.openDispatcher()
 	s.inMessage, s.ranOut = true, false
 	s.meter.begin(s.waited)
@@ -223,13 +225,13 @@ func (s *session) setClock() {
 		limit = s.transport.timeout
 	case !s.visit.Identified && !s.identifyBy.IsZero():
 		limit = max(1, time.Until(s.identifyBy))
-	case s.conn.grown():
+	case s.conn.Grown():
 		limit = shrinkAfter // awaitRequest goes on
 	}
 	if limit > 0 {
-		_ = s.conn.raw.SetReadDeadline(time.Now().Add(limit))
+		_ = s.conn.Raw.SetReadDeadline(time.Now().Add(limit))
 	} else if s.armed {
-		_ = s.conn.raw.SetReadDeadline(time.Time{})
+		_ = s.conn.Raw.SetReadDeadline(time.Time{})
 	}
 	s.armed = limit > 0
 	if s.body != nil {
@@ -248,7 +250,7 @@ func (s *session) dispatch(kind rpcKind, command any) error {
 	if err != nil {
 		return err
 	}
-	if s.replies.add(o, s.conn.in.Buffered() > 0) {
+	if s.replies.add(o, s.conn.In.Buffered() > 0) {
 		s.wait(s.replies.awaitRoom)
 	}
 	return nil
@@ -313,7 +315,7 @@ func (s *session) offerBody(command any, body *snapshotBody) PendingAnswer {
 // most likely comes only then. It does not wait inside a message, or after a
 // large one: those are read while the sender works.
 func (s *session) settle() error {
-	if s.inMessage || s.conn.in.Consumed() > gatherUpTo {
+	if s.inMessage || s.conn.In.Consumed() > gatherUpTo {
 		return s.answer()
 	}
 	return s.finish()
@@ -331,7 +333,7 @@ func (s *session) finish() error {
 func (s *session) settleUp() error {
 	err := s.finish()
 	if err == nil {
-		s.wait(s.conn.awaitWriter)
+		s.wait(s.conn.AwaitWriter)
 	}
 	return err
 }
@@ -371,7 +373,7 @@ func (s *session) serveSnapshot(request *InstallSnapshotRequest) error {
 	if err := s.replies.send(rpcInstallSnapshot, answer); err != nil {
 		return err
 	}
-	sock.CloseWrite(s.conn.raw)
+	sock.CloseWrite(s.conn.Raw)
 	if failure != nil {
 		return failure // which the consumer has answered to
 	}
@@ -380,7 +382,7 @@ func (s *session) serveSnapshot(request *InstallSnapshotRequest) error {
 
 func (s *session) newBody(request *InstallSnapshotRequest) *snapshotBody {
 	from := senderOf(s.conn, request)
-	sock.RaiseUserTimeout(s.conn.raw, s.transport.snapshotPatience(request.Size))
+	sock.RaiseUserTimeout(s.conn.Raw, s.transport.snapshotPatience(request.Size))
 	return &snapshotBody{
 		conn:       s.conn,
 		othersWait: func() bool { return s.transport.waiting.others(from) },
@@ -415,11 +417,11 @@ func (s *session) discardRest(unread int64) error {
 	buf := make([]byte, snapshotChunk)
 	surplus := false
 	for {
-		n, err := s.conn.in.Read(buf)
+		n, err := s.conn.In.Read(buf)
 		surplus = surplus || n > 0
 		switch {
 		case err == nil:
-		case unread > 0 && isTimeout(err):
+		case unread > 0 && errno.IsTimeout(err):
 			return fmt.Errorf("%w; then: %w", errBodyUnread, err)
 		case surplus:
 			return errBodyUnread

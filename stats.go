@@ -5,6 +5,8 @@ import (
 	"slices"
 	"sync/atomic"
 	"time"
+
+	"github.com/raftwire/raftwire/internal/conn"
 )
 
 // Stats is what a transport has open and under way, for metrics and for
@@ -86,8 +88,8 @@ func (n *NetworkTransport) Stats() Stats {
 	return Stats{
 		Peers:           peers,
 		Inbound:         n.hostStats(),
-		InboundBytesIn:  n.inbound.in.Load(),
-		InboundBytesOut: n.inbound.out.Load(),
+		InboundBytesIn:  n.inbound.In.Load(),
+		InboundBytesOut: n.inbound.Out.Load(),
 		Refusals:        n.Refusals(),
 	}
 }
@@ -153,7 +155,7 @@ func (p *pool) stats() []PeerStats {
 // traffic counts what goes to and comes from a peer, or all inbound
 // connections.
 type traffic struct {
-	in, out     atomic.Uint64            // bytes
+	conn.Counter
 	lastSuccess atomic.Int64             // Unix time in ns; 0 for never
 	lastDial    atomic.Int64             // likewise
 	id          atomic.Pointer[ServerID] // see PeerStats.ID; nil for inbound connections
@@ -178,9 +180,6 @@ func (t *traffic) serverID() ServerID {
 	}
 	return ""
 }
-
-func (t *traffic) read(n int64)  { t.in.Add(uint64(n)) }
-func (t *traffic) wrote(n int64) { t.out.Add(uint64(n)) }
 
 // answered notes that a request that was made at start was answered without an
 // error. In memory there is no traffic, and t is nil.
@@ -207,7 +206,7 @@ func (t *traffic) stats(addr ServerAddress) PeerStats {
 		Peer:        addr,
 		LastDial:    timeAt(t.lastDial.Load()),
 		LastSuccess: t.lastAnswered(),
-		BytesIn:     t.in.Load(),
-		BytesOut:    t.out.Load(),
+		BytesIn:     t.In.Load(),
+		BytesOut:    t.Out.Load(),
 	}
 }

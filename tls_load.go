@@ -15,6 +15,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/raftwire/raftwire/internal/errno"
 	"github.com/raftwire/raftwire/internal/logs"
 	"github.com/raftwire/raftwire/internal/sock"
 )
@@ -226,7 +227,7 @@ func (l *tlsLoader) begunAt() time.Time {
 }
 
 func (l *tlsLoader) errSlow(begun time.Time) error {
-	return timeoutError(fmt.Sprintf("loading them is under way since %s (%v): look at what %s waits for",
+	return errno.Timeout(fmt.Sprintf("loading them is under way since %s (%v): look at what %s waits for",
 		begun.Format(time.RFC3339), time.Since(begun).Round(time.Millisecond), l.config.sourceName()))
 }
 
