@@ -328,7 +328,8 @@ func (n *NetworkTransport) everything() (all []door.Closer) {
 	for _, c := range n.renew() {
 		all = append(all, c)
 	}
-	for _, visit := range n.door.Visits() {
+	identified, unidentified := n.door.Visits()
+	for _, visit := range append(identified, unidentified...) {
 		all = append(all, visit)
 	}
 	return all

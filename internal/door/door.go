@@ -2,10 +2,8 @@ package door
 
 import (
 	"container/list"
-	"maps"
 	"net"
 	"net/netip"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -368,10 +366,17 @@ func (d *Door) leaveHost(v *Visit) {
 }
 
 // Visits returns those who have a place.
-func (d *Door) Visits() []*Visit {
+func (d *Door) Visits() (identified, unidentified []*Visit) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return slices.Collect(maps.Keys(d.visits))
+	for v := range d.visits {
+		if v.place == nil {
+			identified = append(identified, v)
+		} else {
+			unidentified = append(unidentified, v)
+		}
+	}
+	return identified, unidentified
 }
 
 // Hosts returns how many visits come from each host.

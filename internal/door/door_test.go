@@ -37,7 +37,10 @@ func TestDoor_ForgetsWhoHasGone(t *testing.T) {
 	}
 	require.Len(t, d.visits, 10)
 	require.Len(t, d.hosts, 10)
-	for _, v := range d.Visits() {
+	identified, unidentified := d.Visits()
+	require.Empty(t, identified)
+	require.Len(t, unidentified, 10)
+	for _, v := range unidentified {
 		v.Leave()
 		d.leave(v)
 	}
@@ -152,10 +155,12 @@ func TestDoor_ClosesWhoIsNotIdentifiedInTime(t *testing.T) {
 		<-time.NewTimer(time.Hour).C
 		require.Same(t, late, slow.Why())
 		require.NoError(t, known.Why())
-		require.Equal(t, []*Visit{known}, d.Visits())
-		CloseAll(d.Visits(), net.ErrClosed, time.Second)
+		identified, unidentified := d.Visits()
+		require.Equal(t, []*Visit{known}, identified)
+		require.Empty(t, unidentified)
+		CloseAll(identified, net.ErrClosed, time.Second)
 		synctest.Wait()
-		require.Empty(t, d.Visits())
+		require.Empty(t, d.visits)
 		require.Zero(t, d.running)
 	})
 }
@@ -188,6 +193,6 @@ func TestDoor_ClosedLetsNobodyIn(t *testing.T) {
 		d.Admit(v, v.Leave)
 		synctest.Wait()
 		require.ErrorIs(t, v.Why(), net.ErrClosed)
-		require.Empty(t, d.Visits())
+		require.Empty(t, d.visits)
 	})
 }
