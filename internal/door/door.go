@@ -32,13 +32,13 @@ type Door struct {
 	Tasks    *tasks.Group // runs the goroutines
 	Refusals *Refusals    // counts who does not get one
 
-	closed atomic.Pointer[error]
+	closed  atomic.Pointer[error]
+	running atomic.Int64 // goroutines of visits, with those that have no place any more
 
 	mu           sync.Mutex // protects following
 	visits       map[*Visit]struct{}
 	hosts        map[string]*host
 	unidentified int
-	running      int // goroutines of visits, with those that have no place any more
 	arrivals     int // so far
 }
 
@@ -111,11 +111,11 @@ func isLocated(conn net.Conn) bool {
 func (d *Door) admit(v *Visit) (evicted *Visit, why error, ok bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if most := max(d.MaxConns, d.MaxUnidentified); most > 0 && d.running >= most+maxLeaving {
+	if most := max(d.MaxConns, d.MaxUnidentified); most > 0 && d.running.Load() >= int64(most+maxLeaving) {
 		d.Refusals.Add(TooManyConns)
 		return nil, nil, false
 	}
-	d.running++
+	d.running.Add(1)
 	d.arrivals++
 	v.arrival = d.arrivals
 	if closed := d.closed.Load(); closed != nil {
@@ -245,7 +245,7 @@ func (l limit) amongPeers() error {
 // run is the goroutine of v. It asks for the address first if that may block: the
 // connections of some listeners read it from a header.
 func (d *Door) run(v *Visit, handle func()) {
-	defer d.end()
+	defer d.running.Add(-1)
 	if d.Timeout > 0 {
 		v.deadline = time.Now().Add(d.Timeout)
 		v.timer = time.AfterFunc(d.Timeout, func() { v.CloseAside(d.Late, func() {}) })
@@ -284,15 +284,11 @@ func (v *Visit) StopTimer() (deadline time.Time) {
 // Identify notes that v is identified. It returns why v was closed, if it was.
 func (v *Visit) Identify() error {
 	v.StopTimer()
-	v.door.identify(v)
-	return v.Why()
-}
-
-func (d *Door) identify(v *Visit) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
+	v.door.mu.Lock()
+	defer v.door.mu.Unlock()
 	v.Identified = true
-	d.endUnidentified(v)
+	v.door.endUnidentified(v)
+	return v.Why()
 }
 
 // endUnidentified is called with mu held.
@@ -331,21 +327,10 @@ func (v *Visit) CloseAside(why error, closed func()) {
 // Leave frees v's place, unless it was evicted. It is called once, when the connection
 // was closed.
 func (v *Visit) Leave() {
-	v.door.leave(v)
+	v.door.mu.Lock()
+	v.door.remove(v)
+	v.door.mu.Unlock()
 	v.Handover.End()
-}
-
-func (d *Door) leave(v *Visit) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.remove(v)
-}
-
-// end notes that the goroutine of a visit ends.
-func (d *Door) end() {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.running--
 }
 
 // remove is called with mu held.

@@ -42,7 +42,7 @@ func TestDoor_ForgetsWhoHasGone(t *testing.T) {
 	require.Len(t, unidentified, 10)
 	for _, v := range unidentified {
 		v.Leave()
-		d.leave(v)
+		v.Leave()
 	}
 	require.Empty(t, d.visits)
 	require.Empty(t, d.hosts)
@@ -161,7 +161,7 @@ func TestDoor_ClosesWhoIsNotIdentifiedInTime(t *testing.T) {
 		CloseAll(identified, net.ErrClosed, time.Second)
 		synctest.Wait()
 		require.Empty(t, d.visits)
-		require.Zero(t, d.running)
+		require.Zero(t, d.running.Load())
 	})
 }
 
@@ -176,11 +176,11 @@ func TestDoor_BoundsTheGoroutinesThatDoNotEnd(t *testing.T) {
 			v := pipeAt("10.0.0.1:1")
 			d.Admit(v, func() { <-release; v.Leave() })
 		}
-		require.Equal(t, maxLeaving+1, d.running)
+		require.EqualValues(t, maxLeaving+1, d.running.Load())
 		require.EqualValues(t, 2, refusals.Counts().TooManyConns)
 		close(release)
 		synctest.Wait()
-		require.Zero(t, d.running)
+		require.Zero(t, d.running.Load())
 	})
 }
 
