@@ -109,7 +109,7 @@ func (a *arrival) address() ServerAddress {
 		timer := time.AfterFunc(limit, func() { _ = a.conn.close(errSilent) })
 		defer timer.Stop()
 	}
-	return remoteAddress(a.handed.Conn)
+	return ServerAddress(sock.RemoteAddress(a.handed.Conn))
 }
 
 // letIn counts the connection to its host, at the cost of another one if need be.
@@ -131,20 +131,4 @@ func (a *arrival) letIn() error {
 func (n *NetworkTransport) letOut(p *place, why error) {
 	defer n.gate.leave(p)
 	n.discard(p.conn, why)
-}
-
-// remoteAddress is for logs and limits; not every stream layer knows one.
-func remoteAddress(raw net.Conn) ServerAddress {
-	if addr := addressOf(raw.RemoteAddr()); addr != "" {
-		return addr
-	}
-	return "unknown"
-}
-
-// addressOf returns an address of somebody else's, which may be nil: "" then.
-func addressOf(addr net.Addr) ServerAddress {
-	if sock.IsNil(addr) {
-		return ""
-	}
-	return ServerAddress(addr.String())
 }

@@ -133,7 +133,7 @@ var (
 // connections for each peer, bounds requests by timeout and logs to logOutput
 // (nil: standard error). For the rest see [NewNetworkTransportWithConfig].
 func NewNetworkTransport(stream StreamLayer, maxPool int, timeout time.Duration, logOutput io.Writer) *NetworkTransport {
-	return NewNetworkTransportWithLogger(stream, maxPool, timeout, newLogger(logOutput))
+	return NewNetworkTransportWithLogger(stream, maxPool, timeout, logs.New(logOutput))
 }
 
 // NewNetworkTransportWithLogger is [NewNetworkTransport] with a logger.
@@ -155,7 +155,7 @@ func NewNetworkTransportWithConfig(config *NetworkTransportConfig) *NetworkTrans
 		config = new(NetworkTransportConfig)
 	}
 	if sock.IsNil(config.Logger) {
-		config.Logger = defaultLogger()
+		config.Logger = logs.Default()
 	}
 	n := newNetworkTransport(config)
 	if err := config.check(); err != nil {
@@ -230,7 +230,7 @@ func (n *NetworkTransport) LocalAddr() ServerAddress {
 	if n.stream == nil {
 		return ""
 	}
-	return addressOf(n.stream.Addr())
+	return ServerAddress(sock.AddressOf(n.stream.Addr()))
 }
 
 // SetHeartbeatHandler implements [Transport].
@@ -347,7 +347,7 @@ func (n *NetworkTransport) down() error {
 // transport and closes the connection that it still gets, and the log says so.
 func (n *NetworkTransport) Close() error {
 	n.closing.Do(n.beginClose)
-	return awaitTasks(&n.tasks)
+	return n.tasks.AwaitEnd()
 }
 
 // beginClose has all that may block done on other goroutines. First comes what the

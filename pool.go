@@ -13,6 +13,7 @@ import (
 
 	"github.com/raftwire/raftwire/internal/errno"
 	"github.com/raftwire/raftwire/internal/sock"
+	"github.com/raftwire/raftwire/internal/tasks"
 )
 
 // errStreamsClosed is what connections end with that CloseStreams closed.
@@ -262,7 +263,7 @@ func (p *pool) addConn(c *conn, generation int) error {
 
 // closeAll closes connections. Each is closed on a goroutine of its own, which tells
 // hooks as well, so that none holds up the others. If wait, closeAll waits until they
-// are closed, for closeWait at most, and not for hooks; otherwise the caller waits for
+// are closed, for tasks.CloseWait at most, and not for hooks; otherwise the caller waits for
 // all those goroutines.
 func closeAll(conns []*conn, why error, wait bool) {
 	closed := make(chan struct{}, len(conns))
@@ -272,7 +273,7 @@ func closeAll(conns []*conn, why error, wait bool) {
 	if !wait {
 		return
 	}
-	patience := time.NewTimer(closeWait)
+	patience := time.NewTimer(tasks.CloseWait)
 	defer patience.Stop()
 	for range conns {
 		select {
