@@ -5,7 +5,6 @@ import (
 
 	"github.com/raftwire/raftwire/internal/door"
 	"github.com/raftwire/raftwire/internal/logs"
-	"github.com/raftwire/raftwire/internal/sock"
 )
 
 // openDoor begins to take connections. A layer of this module hands them over itself.
@@ -60,9 +59,3 @@ func (n *NetworkTransport) serve(visit *door.Visit, c *netConn) {
 	n.logger.Debug("accepted connection", logs.KeyPeer, c.peer)
 	newSession(n, c, visit).run()
 }
-
-// remoteAddress is for logs and limits; not every stream layer knows one.
-func remoteAddress(raw net.Conn) ServerAddress { return ServerAddress(sock.RemoteAddress(raw)) }
-
-// addressOf returns an address of somebody else's, which may be nil: "" then.
-func addressOf(addr net.Addr) ServerAddress { return ServerAddress(sock.AddressOf(addr)) }

@@ -320,7 +320,7 @@ func (i *InmemTransport) Close() error {
 			pipe.hangUp()
 		}
 	}
-	return awaitTasks(&i.tasks)
+	return i.tasks.AwaitEnd()
 }
 
 // shut returns what is under way. Nothing is added to it any more, and the

@@ -132,7 +132,7 @@ var (
 // connections for each peer, bounds requests by timeout and logs to logOutput
 // (nil: standard error). For the rest see [NewNetworkTransportWithConfig].
 func NewNetworkTransport(stream StreamLayer, maxPool int, timeout time.Duration, logOutput io.Writer) *NetworkTransport {
-	return NewNetworkTransportWithLogger(stream, maxPool, timeout, newLogger(logOutput))
+	return NewNetworkTransportWithLogger(stream, maxPool, timeout, logs.New(logOutput))
 }
 
 // NewNetworkTransportWithLogger is [NewNetworkTransport] with a logger.
@@ -154,7 +154,7 @@ func NewNetworkTransportWithConfig(config *NetworkTransportConfig) *NetworkTrans
 		config = new(NetworkTransportConfig)
 	}
 	if sock.IsNil(config.Logger) {
-		config.Logger = defaultLogger()
+		config.Logger = logs.Default()
 	}
 	n := newNetworkTransport(config)
 	if err := config.check(); err != nil {
@@ -234,7 +234,7 @@ func (n *NetworkTransport) LocalAddr() ServerAddress {
 	if n.stream == nil {
 		return ""
 	}
-	return addressOf(n.stream.Addr())
+	return ServerAddress(sock.AddressOf(n.stream.Addr()))
 }
 
 // SetHeartbeatHandler implements [Transport].
@@ -319,7 +319,7 @@ func (n *NetworkTransport) CloseStreams() {
 	// A connection that its peer has made may still be on its way through
 	// Accept. It is one of those to close, so it gets the time to arrive.
 	tasks.Pause(acceptGrace, n.shutdownCh)
-	door.CloseAll(n.everything(), errStreamsClosed, closeWait)
+	door.CloseAll(n.everything(), errStreamsClosed, tasks.CloseWait)
 }
 
 // everything begins a new generation of the pool. It returns what was open, in both
@@ -341,7 +341,7 @@ func (n *NetworkTransport) everything() (all []door.Closer) {
 // (see [StreamLayer]) goes on, and what it brings is closed. ClosePeer returns when the
 // connections are closed, after a second at most; it does not wait for hooks.
 func (n *NetworkTransport) ClosePeer(address ServerAddress) {
-	door.CloseAll(n.takePeer(address, ErrClosePeer), ErrClosePeer, closeWait)
+	door.CloseAll(n.takePeer(address, ErrClosePeer), ErrClosePeer, tasks.CloseWait)
 }
 
 // IsShutdown reports whether the transport is shut down: Close was called, or its
@@ -364,7 +364,7 @@ func (n *NetworkTransport) down() error {
 // transport and closes the connection that it still gets, and the log says so.
 func (n *NetworkTransport) Close() error {
 	n.closing.Do(n.beginClose)
-	return awaitTasks(&n.tasks)
+	return n.tasks.AwaitEnd()
 }
 
 // beginClose has all that may block done on other goroutines. First comes what the

@@ -44,7 +44,7 @@ func TestPool_LooksAtFewConnectionsForANewAddress(t *testing.T) {
 		require.LessOrEqual(t, looks, sweepPeers)
 	}
 	alive = false
-	require.NoError(t, awaitTasks(closers)) // from now on connections end within sweep, in order
+	require.NoError(t, closers.AwaitEnd()) // from now on connections end within sweep, in order
 	for range peers / sweepPeers {
 		p.sweep()
 	}

@@ -1,4 +1,4 @@
-package raftwire
+package layers
 
 import (
 	"crypto/tls"
@@ -17,9 +17,9 @@ import (
 
 // explainAccepted tells what the end of a handshake with a peer at address
 // means, which the peer began.
-func explainAccepted(address ServerAddress, err error) error {
+func explainAccepted(address string, err error) error {
 	refused := func(class, format string, args ...any) error {
-		return &door.Refusal{Reason: door.Untrusted, Detail: class, Member: door.HostOf(string(address)), Err: fmt.Errorf(format, args...)}
+		return &door.Refusal{Reason: door.Untrusted, Detail: class, Member: door.HostOf(address), Err: fmt.Errorf(format, args...)}
 	}
 	var (
 		header     tls.RecordHeaderError
@@ -53,7 +53,7 @@ func isGone(err error) bool {
 // in a sentence. The guess is "" if it looks like nothing known.
 func guessForeign(first byte) (guess, text string) {
 	guess = sniff.Request(first)
-	if first < byte(rpcKinds) {
+	if first < sniff.RaftKinds {
 		guess = "a Raft peer without TLS"
 	}
 	if guess == "" {

@@ -1,4 +1,4 @@
-package raftwire
+package layers
 
 import (
 	"context"
@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/hashicorp/go-hclog"
+	"github.com/raftwire/raftwire"
 	"github.com/raftwire/raftwire/internal/dialing"
 	"github.com/raftwire/raftwire/internal/door"
 	"github.com/raftwire/raftwire/internal/logs"
@@ -34,7 +35,7 @@ const (
 	lingerTimeout = time.Second
 )
 
-// TLSConfig configures a [TLSStreamLayer]. A constructor copies it.
+// TLSConfig configures a [TLS]. A constructor copies it.
 //
 // Set either the three files or Load. The certificate is used to accept and to
 // dial: if it names extended key usages, it must have both, serverAuth and
@@ -80,7 +81,7 @@ type TLSConfig struct {
 	// afterwards; connections that stand are not touched. If the files cannot be
 	// read or used, what is in use stays in use, and the log says why: at once, and
 	// every five minutes while it lasts. 0 means one second; negative means that only
-	// [TLSStreamLayer.Reload] reads them again.
+	// [TLS.Reload] reads them again.
 	ReloadInterval time.Duration
 
 	// LoadTimeout is how long Reload waits for the files or Load. A look that takes
@@ -101,7 +102,7 @@ type TLSConfig struct {
 	// address must have, in place of ServerName and for peers that are dialled
 	// only; "" means no other. It is called before each dial, by whoever dials, and
 	// must not block: the dial would outlast its deadline.
-	ServerNameFor func(address ServerAddress) string
+	ServerNameFor func(address raftwire.ServerAddress) string
 
 	// Authorize decides, after all else was verified, whether a peer is let in;
 	// its error is why not. nil lets in everybody who got so far. It is called
@@ -135,9 +136,9 @@ type TLSConfig struct {
 	Logger hclog.Logger
 
 	// Refused is called for each inbound connection that is refused, as
-	// [Hooks].Refused is by a transport: metrics take both. nil means that of
+	// [raftwire.Hooks].Refused is by a transport: metrics take both. nil means that of
 	// the transport's Hooks in [NewTLSTransport], and nothing elsewhere.
-	Refused func(RefusalEvent)
+	Refused func(raftwire.RefusalEvent)
 }
 
 // check returns what is wrong with the configuration, and what to do about it.
@@ -185,11 +186,11 @@ func (c *TLSConfig) setDefaults() {
 		c.MaxHandshakes = defaultMaxHandshakes
 	}
 	if c.Logger == nil {
-		c.Logger = defaultLogger()
+		c.Logger = logs.Default()
 	}
 }
 
-// TLSStreamLayer is a [StreamLayer] that secures another one: both ends of a
+// TLS is a [raftwire.StreamLayer] that secures another one: both ends of a
 // connection show a certificate, verify each other's, and nothing else is
 // spoken. All methods may be called by several goroutines.
 //
@@ -202,27 +203,27 @@ func (c *TLSConfig) setDefaults() {
 // would refuse it (the files, or what Authorize answers), call Reload, and then
 // the transport's CloseStreams: everybody has to authenticate again. That costs
 // the requests under way, and no more.
-type TLSStreamLayer struct {
-	inner     StreamLayer
-	identity  *tlsIdentity
+type TLS struct {
+	inner     raftwire.StreamLayer
+	identity  *identity
 	timeout   time.Duration
 	start     sync.Once
 	reception reception
-	done      *HandoffLayer   // takes the connections whose handshake is over
+	done      *Handoff        // takes the connections whose handshake is over
 	layers    func() []string // protocols of a Mux over this layer, or nil
 }
 
-var _ StreamLayer = (*TLSStreamLayer)(nil)
+var _ raftwire.StreamLayer = (*TLS)(nil)
 
 // NewTLSTransport listens on bindAddr and returns a transport over TLS over
-// TCP. bindAddr, advertise and config are those of [NewTCPTransportWithConfig],
-// but config.Stream is set to the [TLSStreamLayer] made here. A nil
+// TCP. bindAddr, advertise and config are those of [raftwire.NewTCPTransportWithConfig],
+// but config.Stream is set to the [TLS] made here. A nil
 // security.Logger means config.Logger, and a nil security.Refused
 // config.Hooks.Refused. For host names and Unix sockets, put
-// [NewTLSStreamLayer] over [NewTCPStreamLayer].
-func NewTLSTransport(bindAddr string, advertise net.Addr, security TLSConfig, config *NetworkTransportConfig) (*NetworkTransport, error) {
+// [NewTLS] over [raftwire.NewTCPStreamLayer].
+func NewTLSTransport(bindAddr string, advertise net.Addr, security TLSConfig, config *raftwire.NetworkTransportConfig) (*raftwire.NetworkTransport, error) {
 	if config == nil {
-		config = new(NetworkTransportConfig)
+		config = new(raftwire.NetworkTransportConfig)
 	}
 	if security.Logger == nil {
 		security.Logger = config.Logger
@@ -230,23 +231,23 @@ func NewTLSTransport(bindAddr string, advertise net.Addr, security TLSConfig, co
 	if security.Refused == nil {
 		security.Refused = config.Hooks.Refused
 	}
-	tcp, err := listenFor(config, bindAddr, advertise)
+	tcp, err := config.Listen(bindAddr, advertise)
 	if err != nil {
 		return nil, err
 	}
-	layer, err := NewTLSStreamLayer(tcp, security)
+	layer, err := NewTLS(tcp, security)
 	if err != nil {
 		_ = tcp.Close()
 		return nil, err
 	}
 	config.Stream = layer
-	return NewNetworkTransportWithConfig(config), nil
+	return raftwire.NewNetworkTransportWithConfig(config), nil
 }
 
-// NewTLSStreamLayer returns a layer that secures the connections of inner,
+// NewTLS returns a layer that secures the connections of inner,
 // which it closes when it is closed. It reads the files, or calls Load, and
 // blocks for as long as that takes. If it returns an error, inner stays as it is.
-func NewTLSStreamLayer(inner StreamLayer, config TLSConfig) (*TLSStreamLayer, error) {
+func NewTLS(inner raftwire.StreamLayer, config TLSConfig) (*TLS, error) {
 	if sock.IsNil(inner) {
 		return nil, errors.New("raftwire: the StreamLayer under TLS is nil: use NewTLSTransport for TCP")
 	}
@@ -255,12 +256,12 @@ func NewTLSStreamLayer(inner StreamLayer, config TLSConfig) (*TLSStreamLayer, er
 	}
 	config.setDefaults()
 	config.Logger = config.Logger.With(logs.KeyLocal, inner.Addr())
-	identity, err := newTLSIdentity(&config)
+	identity, err := newIdentity(&config)
 	if err != nil {
 		return nil, fmt.Errorf("raftwire: TLS: %w", err)
 	}
-	l := &TLSStreamLayer{inner: inner, identity: identity, timeout: config.HandshakeTimeout}
-	l.done = newHandoffLayer(inner.Addr(), l.DialContext)
+	l := &TLS{inner: inner, identity: identity, timeout: config.HandshakeTimeout}
+	l.done = newHandoff(inner.Addr(), l.DialContext)
 	l.reception = reception{
 		listener: inner,
 		logger:   config.Logger,
@@ -283,11 +284,11 @@ var (
 // DialContext connects to address and verifies who is there. It gives up when
 // ctx is done. Note that a peer which does not want this node says so only when
 // the connection is used.
-func (l *TLSStreamLayer) DialContext(ctx context.Context, address ServerAddress) (net.Conn, error) {
+func (l *TLS) DialContext(ctx context.Context, address raftwire.ServerAddress) (net.Conn, error) {
 	return l.dial(ctx, address, l.identity.config.NextProtos)
 }
 
-func (l *TLSStreamLayer) dial(ctx context.Context, address ServerAddress, protocols []string) (net.Conn, error) {
+func (l *TLS) dial(ctx context.Context, address raftwire.ServerAddress, protocols []string) (net.Conn, error) {
 	config, err := l.identity.clientConfig(address, protocols)
 	if err != nil {
 		return nil, err
@@ -310,7 +311,7 @@ func (l *TLSStreamLayer) dial(ctx context.Context, address ServerAddress, protoc
 	return conn, nil
 }
 
-func (l *TLSStreamLayer) dialHandshake(ctx context.Context, conn *tls.Conn) error {
+func (l *TLS) dialHandshake(ctx context.Context, conn *tls.Conn) error {
 	ctx, cancel := context.WithTimeout(ctx, l.timeout)
 	defer cancel()
 	err := conn.HandshakeContext(ctx)
@@ -321,25 +322,25 @@ func (l *TLSStreamLayer) dialHandshake(ctx context.Context, conn *tls.Conn) erro
 }
 
 // CanCancelDials is for this module only: see dialing.CanCancel.
-func (l *TLSStreamLayer) CanCancelDials() dialing.Cancels {
+func (l *TLS) CanCancelDials() dialing.Cancels {
 	return dialing.Cancels(dialing.CanCancel(l.inner))
 }
 
-// Dial is [TLSStreamLayer.DialContext] with a limit of its own; 0 means no
+// Dial is [TLS.DialContext] with a limit of its own; 0 means no
 // limit but HandshakeTimeout.
-func (l *TLSStreamLayer) Dial(address ServerAddress, timeout time.Duration) (net.Conn, error) {
+func (l *TLS) Dial(address raftwire.ServerAddress, timeout time.Duration) (net.Conn, error) {
 	return dialing.Within(l.DialContext, address, timeout)
 }
 
 // Accept returns the next connection whose handshake is over; it waits for
 // nobody else's. It returns net.ErrClosed once the layer is closed.
-func (l *TLSStreamLayer) Accept() (net.Conn, error) {
+func (l *TLS) Accept() (net.Conn, error) {
 	l.start.Do(l.reception.open)
 	return l.done.Accept()
 }
 
 // HandTo is for this module only: see door.Source.
-func (l *TLSStreamLayer) HandTo(listener net.Listener, take func(door.Handover)) bool {
+func (l *TLS) HandTo(listener net.Listener, take func(door.Handover)) bool {
 	if listener != net.Listener(l) {
 		return false
 	}
@@ -349,12 +350,12 @@ func (l *TLSStreamLayer) HandTo(listener net.Listener, take func(door.Handover))
 }
 
 // acceptHandshake does the handshake for an inbound connection.
-func (l *TLSStreamLayer) acceptHandshake(in door.Handover) (door.Handover, *HandoffLayer, error) {
+func (l *TLS) acceptHandshake(in door.Handover) (door.Handover, *Handoff, error) {
 	material := l.identity.current()
-	conn := tls.Server(&sock.TimedConn{Conn: in.Conn}, l.identity.serverConfig(material, remoteAddress(in.Conn), l.protocols()))
+	conn := tls.Server(&sock.TimedConn{Conn: in.Conn}, l.identity.serverConfig(material, raftwire.ServerAddress(sock.RemoteAddress(in.Conn)), l.protocols()))
 	if err := conn.Handshake(); err != nil {
 		lingerClose(in.Conn)
-		return in, nil, explainAccepted(remoteAddress(in.Conn), err)
+		return in, nil, explainAccepted(sock.RemoteAddress(in.Conn), err)
 	}
 	out := door.Handover{Conn: conn, Identified: true, Ended: in.Ended}
 	out.Verify = func() error {
@@ -366,17 +367,17 @@ func (l *TLSStreamLayer) acceptHandshake(in door.Handover) (door.Handover, *Hand
 	return out, l.done, nil
 }
 
-func (l *TLSStreamLayer) verifyAgain(conn *tls.Conn, by *tlsMaterial) error {
+func (l *TLS) verifyAgain(conn *tls.Conn, by *material) error {
 	err := l.identity.verifyAgain(conn, by)
 	if err != nil {
-		err = explainAccepted(remoteAddress(conn), err)
+		err = explainAccepted(sock.RemoteAddress(conn), err)
 		l.reception.report(conn, err)
 	}
 	return err
 }
 
 // protocols returns those that an inbound connection may choose from.
-func (l *TLSStreamLayer) protocols() []string {
+func (l *TLS) protocols() []string {
 	own := l.identity.config.NextProtos
 	if l.layers == nil {
 		return own
@@ -396,13 +397,13 @@ func lingerClose(raw net.Conn) {
 
 // Reload reads the files, or calls Load, now. If that fails, what is in use
 // stays in use. From its return on, whoever is accepted or dialled is verified
-// anew: see [TLSStreamLayer] for how to cut off the others.
+// anew: see [TLS] for how to cut off the others.
 //
 // Reload waits no longer than LoadTimeout, and then returns a net.Error that is a
 // timeout. What is loaded after that is used all the same. A look that is under
 // way is waited for first: what Reload loads is never older than the call. On a
 // closed layer, and when it is closed, Reload returns net.ErrClosed.
-func (l *TLSStreamLayer) Reload() error {
+func (l *TLS) Reload() error {
 	if err := l.identity.reload(); err != nil {
 		return fmt.Errorf("raftwire: TLS: %w", err)
 	}
@@ -411,15 +412,15 @@ func (l *TLSStreamLayer) Reload() error {
 
 // Refusals returns how many inbound connections were refused since the layer
 // was made. It does not block.
-func (l *TLSStreamLayer) Refusals() Refusals { return Refusals(l.reception.refusals.Counts()) }
+func (l *TLS) Refusals() raftwire.Refusals { return raftwire.Refusals(l.reception.refusals.Counts()) }
 
 // Close closes the layer under this one, ends handshakes under way, and waits
 // for them, but not for files or a Load that are being read. It ends the looks at
 // them. Connections that were accepted or dialled stay open.
-func (l *TLSStreamLayer) Close() error {
+func (l *TLS) Close() error {
 	l.identity.close()
 	return errors.Join(l.reception.close(), l.done.Close())
 }
 
 // Addr implements net.Listener: the address of the layer under this one.
-func (l *TLSStreamLayer) Addr() net.Addr { return l.inner.Addr() }
+func (l *TLS) Addr() net.Addr { return l.inner.Addr() }

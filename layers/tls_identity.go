@@ -1,4 +1,4 @@
-package raftwire
+package layers
 
 import (
 	"crypto/tls"
@@ -7,6 +7,9 @@ import (
 	"net"
 	"slices"
 	"strings"
+
+	"github.com/raftwire/raftwire"
+	"github.com/raftwire/raftwire/internal/sock"
 )
 
 // TLSPeer is who is at the other end of a connection: its certificate was
@@ -14,7 +17,7 @@ import (
 type TLSPeer struct {
 	// Address is the address that was dialled, or the one that an inbound
 	// connection comes from.
-	Address ServerAddress
+	Address raftwire.ServerAddress
 
 	// Inbound says that the peer has dialled.
 	Inbound bool
@@ -67,17 +70,17 @@ func AllowRole(role string, domains ...string) func(*TLSPeer) error {
 	return AllowNames(names...)
 }
 
-// tlsIdentity makes of a node's material what a handshake needs.
-type tlsIdentity struct{ tlsLoader }
+// identity makes of a node's material what a handshake needs.
+type identity struct{ loader }
 
-// newTLSIdentity blocks while the material is loaded for the first time.
-func newTLSIdentity(config *TLSConfig) (*tlsIdentity, error) {
-	i := new(tlsIdentity)
+// newIdentity blocks while the material is loaded for the first time.
+func newIdentity(config *TLSConfig) (*identity, error) {
+	i := new(identity)
 	return i, i.start(config)
 }
 
 // clientConfig returns the configuration for dialling address.
-func (i *tlsIdentity) clientConfig(address ServerAddress, protocols []string) (*tls.Config, error) {
+func (i *identity) clientConfig(address raftwire.ServerAddress, protocols []string) (*tls.Config, error) {
 	name := i.nameOf(address)
 	if name == "" {
 		return nil, fmt.Errorf("no name to verify in the address %q: set TLSConfig.ServerName", address)
@@ -98,7 +101,7 @@ func (i *tlsIdentity) clientConfig(address ServerAddress, protocols []string) (*
 }
 
 // nameOf returns the name that the certificate of the peer at address must have.
-func (i *tlsIdentity) nameOf(address ServerAddress) string {
+func (i *identity) nameOf(address raftwire.ServerAddress) string {
 	if i.config.ServerNameFor != nil {
 		if name := i.config.ServerNameFor(address); name != "" {
 			return name
@@ -107,7 +110,7 @@ func (i *tlsIdentity) nameOf(address ServerAddress) string {
 	if i.config.ServerName != "" {
 		return i.config.ServerName
 	}
-	if network, _ := networkOf(string(address)); network == "unix" {
+	if strings.HasPrefix(string(address), "unix:") {
 		return "" // a path is no name
 	}
 	host, _, err := net.SplitHostPort(string(address))
@@ -119,7 +122,7 @@ func (i *tlsIdentity) nameOf(address ServerAddress) string {
 }
 
 // serverConfig returns the configuration for a connection from address.
-func (i *tlsIdentity) serverConfig(material *tlsMaterial, address ServerAddress, protocols []string) *tls.Config {
+func (i *identity) serverConfig(material *material, address raftwire.ServerAddress, protocols []string) *tls.Config {
 	config := i.newConfig(protocols)
 	config.Certificates = []tls.Certificate{*material.server}
 	config.ClientAuth = tls.RequireAndVerifyClientCert
@@ -130,7 +133,7 @@ func (i *tlsIdentity) serverConfig(material *tlsMaterial, address ServerAddress,
 	return config
 }
 
-func (i *tlsIdentity) newConfig(protocols []string) *tls.Config {
+func (i *identity) newConfig(protocols []string) *tls.Config {
 	return &tls.Config{
 		MinVersion: i.config.MinVersion,
 		NextProtos: protocols,
@@ -154,7 +157,7 @@ func (e *unauthorizedError) Error() string {
 func (e *unauthorizedError) Unwrap() error { return e.err }
 
 // authorize decides about a peer whose certificate was verified.
-func (i *tlsIdentity) authorize(peer *TLSPeer) error {
+func (i *identity) authorize(peer *TLSPeer) error {
 	var err error
 	if peer.Inbound && i.config.ServerName != "" {
 		err = AllowNames(i.config.ServerName)(peer)
@@ -171,7 +174,7 @@ func (i *tlsIdentity) authorize(peer *TLSPeer) error {
 // verifyAgain verifies the peer of an inbound connection once more if by, the
 // material that it was verified by, is not in use any more: a handshake takes as long as the
 // peer likes, and must not carry an old verdict past a Reload.
-func (i *tlsIdentity) verifyAgain(conn *tls.Conn, by *tlsMaterial) error {
+func (i *identity) verifyAgain(conn *tls.Conn, by *material) error {
 	material := i.current()
 	if by == material {
 		return nil
@@ -189,5 +192,5 @@ func (i *tlsIdentity) verifyAgain(conn *tls.Conn, by *tlsMaterial) error {
 	if err != nil {
 		return &tls.CertificateVerificationError{UnverifiedCertificates: certificates, Err: err}
 	}
-	return i.authorize(&TLSPeer{Address: remoteAddress(conn), Inbound: true, Chains: chains})
+	return i.authorize(&TLSPeer{Address: raftwire.ServerAddress(sock.RemoteAddress(conn)), Inbound: true, Chains: chains})
 }
