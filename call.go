@@ -5,6 +5,8 @@ import (
 	"errors"
 	"sync"
 	"time"
+
+	"github.com/raftwire/raftwire/internal/errno"
 )
 
 // call sends a request and waits for its answer: on an idle connection if
@@ -66,7 +68,7 @@ func (n *NetworkTransport) callAt(id ServerID, addr ServerAddress, start time.Ti
 
 // connectFor is connect, but a peer that has refused a pre-vote gets the next one on
 // a connection of its own: it closes that, too, if it has none.
-func (n *NetworkTransport) connectFor(kind rpcKind, id ServerID, addr ServerAddress, deadline, now time.Time) (c *conn, reused bool, err error) {
+func (n *NetworkTransport) connectFor(kind rpcKind, id ServerID, addr ServerAddress, deadline, now time.Time) (c *netConn, reused bool, err error) {
 	if kind == rpcRequestPreVote && n.refusesPreVotes(addr) {
 		c, err = n.dial(id, addr, deadline)
 		return c, false, err
@@ -112,13 +114,13 @@ func lend(hook func(*CallEvent), event *CallEvent) {
 // after a timeout, when the peer may be at work on it, nor after a Close of
 // our own.
 func lostWhileIdle(err error) bool {
-	return !isTimeout(err) && !errors.Is(err, errStreamsClosed) && !errors.Is(err, ErrClosePeer) && !errors.Is(err, ErrTransportShutdown)
+	return !errno.IsTimeout(err) && !errors.Is(err, errStreamsClosed) && !errors.Is(err, ErrClosePeer) && !errors.Is(err, ErrTransportShutdown)
 }
 
 // release gives a connection back after a call that ended with err.
-func (n *NetworkTransport) release(c *conn, kind rpcKind, err error) {
+func (n *NetworkTransport) release(c *netConn, kind rpcKind, err error) {
 	switch {
-	case c.failure() != nil:
+	case c.Failure() != nil:
 		n.discard(c, err)
 	case c.mayBeLate(err):
 		if !n.tasks.Start(func() { n.awaitLate(c, kind) }) {
@@ -133,11 +135,11 @@ func (n *NetworkTransport) release(c *conn, kind rpcKind, err error) {
 // awaitLate keeps a connection whose answer comes late because it had to be made
 // first. Over a long link no call would ever succeed if each had to do both within
 // its Timeout: the next one finds the connection.
-func (n *NetworkTransport) awaitLate(c *conn, kind rpcKind) {
-	_ = c.raw.SetReadDeadline(c.usedAt.Add(c.spent + n.timeout))
-	c.endWriteDeadline() // the call's, which is over
+func (n *NetworkTransport) awaitLate(c *netConn, kind rpcKind) {
+	_ = c.Raw.SetReadDeadline(c.usedAt.Add(c.spent + n.timeout))
+	c.EndWriteDeadline() // the call's, which is over
 	c.spent = 0
-	err := c.await()
+	err := c.Await()
 	if err != nil {
 		err = c.hangUp(err)
 	} else {
@@ -171,7 +173,7 @@ func (n *NetworkTransport) address(id ServerID, target ServerAddress, deadline t
 
 // connect returns a connection to addr for the caller's sole use. now is that of
 // pool.get: with the zero time every idle connection is checked.
-func (n *NetworkTransport) connect(id ServerID, addr ServerAddress, deadline, now time.Time) (c *conn, reused bool, err error) {
+func (n *NetworkTransport) connect(id ServerID, addr ServerAddress, deadline, now time.Time) (c *netConn, reused bool, err error) {
 	if n.IsShutdown() {
 		return nil, false, n.down()
 	}

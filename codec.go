@@ -4,6 +4,7 @@ import (
 	"math"
 	"strconv"
 
+	"github.com/raftwire/raftwire/internal/conn"
 	"github.com/raftwire/raftwire/internal/msgpack"
 )
 
@@ -40,7 +41,7 @@ type cut struct {
 // appendAppendEntriesRequest appends the request. With cuts that are not nil,
 // payloads of cutThreshold and more are left out of dst and appended to cuts
 // instead; they alias the request, which must not change until they are written.
-func appendAppendEntriesRequest(dst []byte, m *AppendEntriesRequest, newTime bool, cuts []cut) ([]byte, []cut) {
+func appendAppendEntriesRequest(dst []byte, m *AppendEntriesRequest, newTime bool, cuts []conn.Cut) ([]byte, []conn.Cut) {
 	dst = msgpack.AppendMapHeader(dst, 9)
 	dst = appendBytesField(dst, "\xa4Addr", m.Addr)
 	dst, cuts = appendEntries(append(dst, "\xa7Entries"...), m.Entries, newTime, cuts)
@@ -54,7 +55,7 @@ func appendAppendEntriesRequest(dst []byte, m *AppendEntriesRequest, newTime boo
 	return dst, cuts
 }
 
-func appendEntries(dst []byte, entries []*Log, newTime bool, cuts []cut) ([]byte, []cut) {
+func appendEntries(dst []byte, entries []*Log, newTime bool, cuts []conn.Cut) ([]byte, []conn.Cut) {
 	if entries == nil {
 		return msgpack.AppendNil(dst), cuts
 	}
@@ -65,7 +66,7 @@ func appendEntries(dst []byte, entries []*Log, newTime bool, cuts []cut) ([]byte
 	return dst, cuts
 }
 
-func appendLog(dst []byte, l *Log, newTime bool, cuts []cut) ([]byte, []cut) {
+func appendLog(dst []byte, l *Log, newTime bool, cuts []conn.Cut) ([]byte, []conn.Cut) {
 	if l == nil {
 		return msgpack.AppendNil(dst), cuts
 	}
@@ -89,12 +90,12 @@ func appendLog(dst []byte, l *Log, newTime bool, cuts []cut) ([]byte, []cut) {
 	return dst, cuts
 }
 
-func appendPayload(dst, payload []byte, cuts []cut) ([]byte, []cut) {
+func appendPayload(dst, payload []byte, cuts []conn.Cut) ([]byte, []conn.Cut) {
 	if cuts == nil || len(payload) < cutThreshold {
 		return msgpack.AppendBytes(dst, payload), cuts
 	}
 	dst = msgpack.AppendRawHeader(dst, len(payload))
-	return dst, append(cuts, cut{at: len(dst), data: payload})
+	return dst, append(cuts, conn.Cut{At: len(dst), Data: payload})
 }
 
 func appendAppendEntriesResponse(dst []byte, m *AppendEntriesResponse) []byte {

@@ -9,9 +9,9 @@ import (
 	"time"
 
 	"github.com/hashicorp/go-msgpack/v2/codec"
-	"github.com/stretchr/testify/require"
-
+	"github.com/raftwire/raftwire/internal/conn"
 	"github.com/raftwire/raftwire/internal/msgpack"
+	"github.com/stretchr/testify/require"
 )
 
 // benchRequest is what a leader sends: n entries of the given size.
@@ -72,7 +72,7 @@ func forEachShape(b *testing.B, ours, theirs func(b *testing.B, m *AppendEntries
 func BenchmarkEncode(b *testing.B) {
 	ours := func(b *testing.B, m *AppendEntriesRequest, _ []byte) {
 		var dst []byte
-		cuts := make([]cut, 0, 64)
+		cuts := make([]conn.Cut, 0, 64)
 		for b.Loop() {
 			dst, _ = appendAppendEntriesRequest(dst[:0], m, false, cuts)
 		}

@@ -16,9 +16,9 @@ import (
 	"time"
 
 	"github.com/hashicorp/go-msgpack/v2/codec"
-	"github.com/stretchr/testify/require"
-
+	"github.com/raftwire/raftwire/internal/conn"
 	"github.com/raftwire/raftwire/internal/msgpack"
+	"github.com/stretchr/testify/require"
 )
 
 // codecKind is a message's type with its part of the codec.
@@ -407,13 +407,13 @@ func TestCodecNilMessageIsZero(t *testing.T) {
 
 func TestCodecCutsLargePayloads(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(7, 8))
-	var cuts []cut
+	var cuts []conn.Cut
 	for _, size := range []int{0, cutThreshold - 1, cutThreshold, 70_000} {
 		m := randomMessage(rnd, requestKinds[0]).(*AppendEntriesRequest)
 		m.Entries = []*Log{{Data: make([]byte, size)}, {Extensions: make([]byte, size)}, {}, nil}
 		before := len(cuts)
 		prefix := []byte("prefix")
-		dst, all := appendAppendEntriesRequest(prefix, m, false, append(make([]cut, 0, 9), cuts...))
+		dst, all := appendAppendEntriesRequest(prefix, m, false, append(make([]conn.Cut, 0, 9), cuts...))
 		if size >= cutThreshold {
 			require.Len(t, all, before+2)
 		} else {
@@ -421,8 +421,8 @@ func TestCodecCutsLargePayloads(t *testing.T) {
 		}
 		whole, at := []byte(nil), 0
 		for _, c := range all[before:] {
-			whole = append(append(whole, dst[at:c.at]...), c.data...)
-			at = c.at
+			whole = append(append(whole, dst[at:c.At]...), c.Data...)
+			at = c.At
 		}
 		whole = append(whole, dst[at:]...)
 		equal(t, append(prefix, oracleEncode(t, m, false)...), whole)
@@ -435,7 +435,7 @@ func TestCodecCutsLargePayloads(t *testing.T) {
 // What it costs.
 
 func TestCodecEncodeAllocatesNothing(t *testing.T) {
-	dst, cuts := make([]byte, 0, 1<<20), make([]cut, 0, 64)
+	dst, cuts := make([]byte, 0, 1<<20), make([]conn.Cut, 0, 64)
 	m := benchRequest(64, 128)
 	require.Zero(t, testing.AllocsPerRun(100, func() { dst, _ = appendAppendEntriesRequest(dst[:0], m, false, cuts) }))
 	require.Zero(t, testing.AllocsPerRun(100, func() { dst, _ = appendAppendEntriesRequest(dst[:0], m, true, cuts) }))

@@ -12,38 +12,11 @@ import (
 )
 
 // idleConn is a connection that nobody reads at its other end.
-func idleConn(t *testing.T) *conn {
+func idleConn(t *testing.T) *netConn {
 	raw, other := net.Pipe()
 	t.Cleanup(func() { _ = other.Close() })
-	c := newConn(raw, "peer", 0, new(tasks.Group))
-	c.introduce(new(Hooks), new(traffic), true)
+	c := newConn(raw, "peer", 0, new(tasks.Group), new(Hooks), new(traffic), true)
 	return c
-}
-
-// Whoever waits for room in the queue goes on when the queue is taken to be
-// written, and not only after that write.
-func TestWhoWaitsForTheQueueGoesOnWhenItIsTaken(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		c := idleConn(t)
-		fill := func(b *batch) { b.bytes = append(b.bytes, make([]byte, maxQueued+1)...) }
-		require.NoError(t, c.post(fill))
-		require.True(t, c.beginFlush())
-		first := c.takeQueued()
-		require.NoError(t, c.post(fill)) // while that is written
-		posted := false
-		go func() {
-			_ = c.post(fill)
-			posted = true
-		}()
-		synctest.Wait()
-		require.False(t, posted)
-		require.True(t, c.giveBack(first))
-		synctest.Wait() // it may look now, and find the queue still full
-		c.takeQueued()
-		synctest.Wait()
-		require.True(t, posted)
-		_ = c.close(net.ErrClosed)
-	})
 }
 
 // given is an answer that is there.
@@ -58,7 +31,7 @@ func TestNobodyTakesTheNextAnswerAfterASenderThatFailed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := idleConn(t)
 		ended := 0
-		m := newMeter(&Hooks{ServeDone: func(*ServeEvent) { ended++ }}, &place{conn: c})
+		m := newMeter(&Hooks{ServeDone: func(*ServeEvent) { ended++ }}, c)
 		var r replies
 		r.init(c, m, 16)
 		add := func(more bool) {
@@ -67,7 +40,7 @@ func TestNobodyTakesTheNextAnswerAfterASenderThatFailed(t *testing.T) {
 			m.take(true)
 			r.add(owed{rpcAppendEntries, given{}}, more)
 		}
-		c.fail(net.ErrClosed) // as close begins, so that posting fails
+		_ = c.Close(net.ErrClosed) // so that posting fails
 		add(true)
 		r.awaitSender()
 		add(true)
@@ -77,7 +50,6 @@ func TestNobodyTakesTheNextAnswerAfterASenderThatFailed(t *testing.T) {
 		require.ErrorIs(t, err, errEnded)
 		m.abandon(net.ErrClosed)
 		require.Equal(t, 2, ended)
-		_ = c.raw.Close()
 	})
 }
 
@@ -91,10 +63,10 @@ func (timedOutConn) Read([]byte) (int, error) {
 // It has nothing to do with TLS, or with a Mux.
 func TestConn_NamesTheSystemsTimeout(t *testing.T) {
 	c := idleConn(t)
-	c.raw = timedOutConn{c.raw}
-	err := c.hangUp(c.await())
+	c.Raw = timedOutConn{c.Raw}
+	err := c.hangUp(c.Await())
 	require.ErrorIs(t, err, errno.TimedOut)
-	require.True(t, isTimeout(err))
+	require.True(t, errno.IsTimeout(err))
 	require.ErrorContains(t, err, "TCP_USER_TIMEOUT")
 	require.NotContains(t, err.Error(), "TLS")
 }

@@ -33,6 +33,7 @@ const (
 )
 
 var (
+	errTimeout       = errno.Timeout("i/o timeout")
 	errDialAbandoned = errors.New("ended after its call had given up: later dials took its place")
 	errAddressLeft   = errors.New("the peer has a new address")
 )
@@ -76,24 +77,24 @@ type connWaiter struct {
 
 // delivery is what a connWaiter waits for.
 type delivery struct {
-	conn   *conn
+	conn   *netConn
 	pooled bool // conn was idle, or another call's
 	err    error
 }
 
 // dial returns a connection to addr on which nothing was sent.
-func (n *NetworkTransport) dial(id ServerID, addr ServerAddress, deadline time.Time) (*conn, error) {
+func (n *NetworkTransport) dial(id ServerID, addr ServerAddress, deadline time.Time) (*netConn, error) {
 	c, _, err := n.await(id, addr, deadline, time.Time{}, true)
 	return c, err
 }
 
 // await waits for a connection to addr, until the deadline. For now see pool.get.
-func (n *NetworkTransport) await(id ServerID, addr ServerAddress, deadline, now time.Time, unused bool) (c *conn, reused bool, err error) {
+func (n *NetworkTransport) await(id ServerID, addr ServerAddress, deadline, now time.Time, unused bool) (c *netConn, reused bool, err error) {
 	if err := n.addresses.mayDial(addr); err != nil {
 		return nil, false, err
 	}
 	if !deadline.IsZero() && time.Until(deadline) <= 0 {
-		return nil, false, fmt.Errorf("dial: %w", errno.ErrTimeout)
+		return nil, false, fmt.Errorf("dial: %w", errTimeout)
 	}
 	expired, stop := deadlineTimer(deadline)
 	defer stop()
@@ -105,7 +106,7 @@ func (n *NetworkTransport) await(id ServerID, addr ServerAddress, deadline, now 
 		case !got.pooled:
 			n.noteSpent(got.conn, deadline)
 			return got.conn, false, nil
-		case got.conn.isFresh(now) || got.conn.isSilent():
+		case got.conn.isFresh(now) || got.conn.IsSilent():
 			return got.conn, true, nil
 		}
 		n.discard(got.conn, errPeerGone)
@@ -131,7 +132,7 @@ func after(d time.Duration) (<-chan time.Time, func() bool) {
 
 // noteSpent notes how much of its time the call had spent when its connection stood,
 // if that is much and the pool would keep the connection: see conn.mayBeLate.
-func (n *NetworkTransport) noteSpent(c *conn, deadline time.Time) {
+func (n *NetworkTransport) noteSpent(c *netConn, deadline time.Time) {
 	if n.timeout <= 0 || n.maxPool == 0 {
 		return
 	}
@@ -153,7 +154,7 @@ func (n *NetworkTransport) awaitOne(id ServerID, addr ServerAddress, expired <-c
 	case got := <-w.ready:
 		return got, got.err
 	case <-expired:
-		err = errno.ErrTimeout
+		err = errTimeout
 	case <-n.shutdownCh:
 		err = ErrTransportShutdown
 	}
@@ -162,7 +163,7 @@ func (n *NetworkTransport) awaitOne(id ServerID, addr ServerAddress, expired <-c
 		n.giveBack(got)
 	}
 	if hanging != "" {
-		err = timeoutError(fmt.Sprintf("%v: %s", err, hanging))
+		err = errno.Timeout(fmt.Sprintf("%v: %s", err, hanging))
 	}
 	n.addresses.doubt(addr)
 	return delivery{}, fmt.Errorf("dial: %w", err)
@@ -409,14 +410,14 @@ func (n *NetworkTransport) dialled(d *dial, raw net.Conn, err error) {
 		return
 	}
 	sock.RaiseUserTimeout(raw, n.timeout)
-	c := newConn(raw, d.addr, n.timeout, &n.tasks)
-	c.in.SetLimit("the limit of an answer", maxAnswerBytes)
+	c := newConn(raw, d.addr, n.timeout, &n.tasks, &n.hooks, &home.traffic, false)
+	c.In.SetLimit("the limit of an answer", maxAnswerBytes)
 	c.home, c.id = home, d.id
-	c.introduce(&n.hooks, &home.traffic, false)
+	c.reportOpening()
 	late, err := n.succeed(d, c)
 	switch {
 	case err != nil:
-		_ = c.close(err)
+		_ = c.Close(err)
 	case late:
 		n.put(c)
 	}
@@ -460,7 +461,7 @@ func (n *NetworkTransport) fail(d *dial, err error) {
 // succeed ends a dial with a connection, which goes to its call, or else to one that
 // has waited longest; late says that there is none. With an error the connection is
 // of no use.
-func (n *NetworkTransport) succeed(d *dial, c *conn) (late bool, err error) {
+func (n *NetworkTransport) succeed(d *dial, c *netConn) (late bool, err error) {
 	n.connPoolLock.Lock()
 	defer n.connPoolLock.Unlock()
 	peer := n.over(d)
@@ -518,7 +519,7 @@ func (n *NetworkTransport) startStalled() {
 }
 
 // nextFor returns the call that has waited longest and may have c, or nil.
-func (p *peerConns) nextFor(c *conn) *connWaiter {
+func (p *peerConns) nextFor(c *netConn) *connWaiter {
 	for _, w := range p.waiting {
 		if !w.unused || c.isUnused() {
 			return w

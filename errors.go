@@ -61,7 +61,7 @@ func (e *OpError) Error() string { return e.Op + " to " + string(e.Peer) + ": " 
 func (e *OpError) Unwrap() error { return e.Err }
 
 // Timeout reports whether the cause is a timeout. It makes OpError a net.Error.
-func (e *OpError) Timeout() bool { return isTimeout(e.Err) }
+func (e *OpError) Timeout() bool { return errno.IsTimeout(e.Err) }
 
 // Temporary is the same as Timeout. Deprecated in net.Error, required by it.
 func (e *OpError) Temporary() bool { return e.Timeout() }
@@ -83,11 +83,6 @@ func explain(kind rpcKind, peer ServerAddress, err error) error {
 	}
 	return &OpError{Op: kind.String(), Peer: peer, Err: err}
 }
-
-// timeoutError is a timeout of our own making.
-type timeoutError = errno.TimeoutError
-
-func isTimeout(err error) bool { return errno.IsTimeout(err) }
 
 func isNil(v any) bool { return sock.IsNil(v) }
 

@@ -48,7 +48,7 @@ func BenchmarkSetHooks(b *testing.B) {
 	hooks := Hooks{ServeDone: func(*ServeEvent) {}, CallDone: func(*CallEvent) {}}
 	b.Run("served", func(b *testing.B) {
 		var args AppendEntriesRequest
-		s := session{meter: newMeter(&hooks, &place{conn: &conn{peer: "10.0.0.1:40000"}, host: "10.0.0.1"})}
+		s := session{meter: newMeter(&hooks, &netConn{peer: "10.0.0.1:40000"})}
 		for b.Loop() {
 			serveUnmeasured(&s, &args)
 		}

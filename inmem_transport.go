@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/raftwire/raftwire/internal/dispatch"
+	"github.com/raftwire/raftwire/internal/errno"
 	"github.com/raftwire/raftwire/internal/tasks"
 )
 
@@ -17,8 +18,8 @@ import (
 const defaultInmemTimeout = 500 * time.Millisecond
 
 var (
-	errSendTimeout    = timeoutError("send timed out")    // the consumer did not take the request
-	errCommandTimeout = timeoutError("command timed out") // it took it and did not answer
+	errSendTimeout    = errno.Timeout("send timed out")    // the consumer did not take the request
+	errCommandTimeout = errno.Timeout("command timed out") // it took it and did not answer
 	errDisconnected   = errors.New("disconnected")
 	errPeerClosed     = errors.New("the peer was closed")
 )

@@ -1,6 +1,10 @@
 package raftwire
 
-import "time"
+import (
+	"time"
+
+	"github.com/raftwire/raftwire/internal/conn"
+)
 
 // epoch is a point in time to measure from: the time since then costs half of
 // what the time of day costs.
@@ -18,7 +22,7 @@ const maxUntimed = 7
 type meter struct {
 	begun, done func(*ServeEvent) // hooks, or nil
 
-	_ cacheLine
+	_ conn.CacheLine
 
 	// Owned by the session.
 	last    time.Duration // when the session timed something last, since epoch
@@ -26,7 +30,7 @@ type meter struct {
 	offered *serving      // the request that is read and handed over
 	arrival ServeEvent    // what begun is lent
 
-	_ cacheLine
+	_ conn.CacheLine
 
 	// Owned by whoever collects answers.
 	answered *serving      // the request whose answer is collected
@@ -34,7 +38,7 @@ type meter struct {
 	collect  time.Duration // when the last answer was there, since epoch
 	outcome  ServeEvent    // what done is lent
 
-	_     cacheLine
+	_     conn.CacheLine
 	queue servings // protected by replies.mu
 }
 
@@ -59,11 +63,11 @@ type servings struct {
 	pushed, popped int
 }
 
-func newMeter(hooks *Hooks, p *place) *meter {
+func newMeter(hooks *Hooks, c *netConn) *meter {
 	if hooks.ServeBegun == nil && hooks.ServeDone == nil {
 		return nil
 	}
-	from := ServeEvent{Peer: p.conn.peer, Host: p.host}
+	from := ServeEvent{Peer: c.peer, Host: hostOf(c.peer)}
 	m := &meter{begun: hooks.ServeBegun, done: hooks.ServeDone, last: sinceEpoch(), arrival: from, outcome: from}
 	m.shrink()
 	return m

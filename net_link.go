@@ -2,41 +2,44 @@ package raftwire
 
 import (
 	"time"
+
+	"github.com/raftwire/raftwire/internal/conn"
+	"github.com/raftwire/raftwire/internal/errno"
 )
 
 // netLink is a link over a connection of its own.
 type netLink struct {
-	conn      *conn
+	conn      *netConn
 	transport *NetworkTransport
 
-	_ cacheLine
+	_ conn.CacheLine
 
 	// Owned by receive.
 	clock answerClock
 	timed bool // clock was started for this answer
 }
 
-func newNetLink(n *NetworkTransport, c *conn) *netLink {
-	_ = c.raw.SetDeadline(time.Time{})
+func newNetLink(n *NetworkTransport, c *netConn) *netLink {
+	_ = c.Raw.SetDeadline(time.Time{})
 	return &netLink{conn: c, transport: n}
 }
 
 func (l *netLink) post(f *appendFuture, soon bool) error {
-	encode := func(b *batch) {
-		b.appendRequest(rpcAppendEntries, f.args, l.transport.newTime)
-		f.bytes.Store(int64(b.added()))
+	encode := func(b *conn.Batch) {
+		appendRequest(b, rpcAppendEntries, f.args, l.transport.newTime)
+		f.bytes.Store(int64(b.Added()))
 	}
 	if soon {
-		return l.conn.postSoon(encode)
+		return l.conn.PostSoon(encode)
 	}
-	return l.conn.post(encode)
+	return l.conn.Post(encode)
 }
 
-func (l *netLink) flush() { _ = l.conn.flush(time.Time{}) } // an error ends receive as well
+func (l *netLink) flush() { _ = l.conn.Flush(time.Time{}) } // an error ends receive as well
 
 func (l *netLink) finish() {
 	l.flush()
-	l.conn.awaitWriter()
+	l.conn.AwaitWriter()
 }
 
 // receive starts the clock once for an answer: a peer that sends it byte by byte
@@ -45,19 +48,19 @@ func (l *netLink) receive(resp *AppendEntriesResponse, clock answerClock) (size 
 	l.timed = false
 	if l.clock == nil {
 		l.clock = clock
-		l.conn.in.SetBefore(l.beforeRead)
+		l.conn.In.SetBefore(l.beforeRead)
 	}
 	if err := l.await(); err != nil {
 		return 0, l.conn.hangUp(err)
 	}
 	err = l.conn.receive(rpcAppendEntries, resp)
-	return l.conn.in.Consumed(), err
+	return l.conn.In.Consumed(), err
 }
 
 func (l *netLink) await() error {
 	for {
-		err := l.conn.await()
-		if !isTimeout(err) {
+		err := l.conn.Await()
+		if !errno.IsTimeout(err) {
 			return err
 		}
 		if err = l.clock.extendWait(l.conn, err); err != nil {
@@ -74,9 +77,9 @@ func (l *netLink) beforeRead() error {
 	return nil
 }
 
-func (l *netLink) setDeadline(t time.Time) { _ = l.conn.raw.SetReadDeadline(t) }
+func (l *netLink) setDeadline(t time.Time) { _ = l.conn.Raw.SetReadDeadline(t) }
 
 func (l *netLink) close(err error) {
 	l.transport.discard(l.conn, err)
-	l.conn.awaitWriter()
+	l.conn.AwaitWriter()
 }

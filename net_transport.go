@@ -76,7 +76,6 @@ type NetworkTransport struct {
 	maxDispatchAhead int
 	maxMessageBytes  int64
 	noSharedEntries  bool
-	firstByteTimeout time.Duration
 	newTime          bool
 	hooks            Hooks
 
@@ -85,7 +84,7 @@ type NetworkTransport struct {
 
 	addresses addressBook
 	pool
-	gate     *gate
+	door     door.Door
 	acceptor *door.Acceptor // nil if made by hand, over a layer that hands over, and if the configuration was refused
 	waiting  waitingRequests
 	tasks    tasks.Group
@@ -180,16 +179,21 @@ func newNetworkTransport(config *NetworkTransportConfig) *NetworkTransport {
 		maxDispatchAhead: config.maxDispatchAhead(),
 		maxMessageBytes:  config.MaxMessageBytes,
 		noSharedEntries:  config.NoSharedEntries,
-		firstByteTimeout: config.firstByteTimeout(),
 		newTime:          config.MsgpackUseNewTimeFormat,
 		hooks:            config.Hooks,
 		desk:             dispatch.NewDesk(consumer, newRPC),
 		pool:             pool{maxPool: config.MaxPool},
 		canCancel:        dialing.CanCancel(config.stream()),
-		gate:             newGate(config.maxConns(), config.maxConnsPerHost()),
-		refusals:         door.Refusals{Hook: refusedHook(config.Hooks.Refused)},
-		shutdownCh:       make(chan struct{}),
+		door: door.Door{
+			MaxConns:   config.maxConns(),
+			MaxPerHost: config.maxConnsPerHost(),
+			Timeout:    config.firstByteTimeout(),
+			Late:       errSilent,
+		},
+		refusals:   door.Refusals{Hook: refusedHook(config.Hooks.Refused)},
+		shutdownCh: make(chan struct{}),
 	}
+	n.door.Tasks, n.door.Refusals = &n.tasks, &n.refusals
 	if n.stream != nil {
 		n.logger = n.logger.With(logs.KeyLocal, n.LocalAddr())
 	}
@@ -315,7 +319,20 @@ func (n *NetworkTransport) CloseStreams() {
 	// A connection that its peer has made may still be on its way through
 	// Accept. It is one of those to close, so it gets the time to arrive.
 	tasks.Pause(acceptGrace, n.shutdownCh)
-	closeAll(n.renew(), errStreamsClosed, true)
+	door.CloseAll(n.everything(), errStreamsClosed, tasks.CloseWait)
+}
+
+// everything begins a new generation of the pool. It returns what was open, in both
+// directions.
+func (n *NetworkTransport) everything() (all []door.Closer) {
+	for _, c := range n.renew() {
+		all = append(all, c)
+	}
+	identified, unidentified := n.door.Visits()
+	for _, visit := range append(identified, unidentified...) {
+		all = append(all, visit)
+	}
+	return all
 }
 
 // ClosePeer implements [WithClosePeer]. address is the one that is dialled, which a
@@ -324,7 +341,7 @@ func (n *NetworkTransport) CloseStreams() {
 // (see [StreamLayer]) goes on, and what it brings is closed. ClosePeer returns when the
 // connections are closed, after a second at most; it does not wait for hooks.
 func (n *NetworkTransport) ClosePeer(address ServerAddress) {
-	closeAll(n.takePeer(address, ErrClosePeer), ErrClosePeer, true)
+	door.CloseAll(n.takePeer(address, ErrClosePeer), ErrClosePeer, tasks.CloseWait)
 }
 
 // IsShutdown reports whether the transport is shut down: Close was called, or its
@@ -357,7 +374,8 @@ func (n *NetworkTransport) beginClose() {
 		return // it was refused
 	}
 	dials := n.endDials()
-	closeAll(n.renew(), ErrTransportShutdown, false)
+	n.door.Close(ErrTransportShutdown)
+	door.CloseAll(n.everything(), ErrTransportShutdown, 0)
 	n.tasks.Start(n.closeStream)
 	n.awaitDials(dials)
 }

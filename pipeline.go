@@ -6,7 +6,9 @@ import (
 	"sync"
 	"time"
 
+	"github.com/raftwire/raftwire/internal/conn"
 	"github.com/raftwire/raftwire/internal/dispatch"
+	"github.com/raftwire/raftwire/internal/errno"
 	"github.com/raftwire/raftwire/internal/ring"
 	"github.com/raftwire/raftwire/internal/tasks"
 )
@@ -44,7 +46,7 @@ type answerClock interface {
 	// extendWait is called when the deadline has passed and a read from c failed
 	// with err. It sets a later one if a large request makes progress, or returns
 	// why the wait is over.
-	extendWait(c *conn, err error) error
+	extendWait(c *netConn, err error) error
 }
 
 const (
@@ -87,20 +89,20 @@ type pipeline struct {
 	traffic     *traffic         // of the peer, or nil
 	deliverTask func()           // p.deliver, made once: it is started often
 
-	_ cacheLine
+	_ conn.CacheLine
 
 	// Owned by decodeResponses.
 	arrived time.Time // see arrival
 	outcome CallEvent // what callDone is lent
 
-	_          cacheLine
+	_          conn.CacheLine
 	mu         sync.Mutex                // protects following
 	err        error                     // why the pipeline ended
 	untold     bool                      // no future has told of err: the next request's will
 	futures    ring.Queue[*appendFuture] // settled ones, then those in flight
 	inFlight   int
 	large      int        // how many of those in flight are large
-	clock      largeClock // of the oldest in flight
+	clock      conn.Clock // of the oldest in flight
 	largeDone  time.Time  // when the last large one was answered
 	unanswered int        // requests that were in flight when the pipeline ended; Close awaits their answers
 	tickets    int        // of senders so far: requests travel in the order of futures
@@ -122,7 +124,7 @@ func newPipeline(peer ServerAddress, l link, window int, timeout time.Duration, 
 		window:   window,
 		timeout:  timeout,
 		tasks:    tasks,
-		clock:    largeClock{timeout: timeout},
+		clock:    conn.NewClock(timeout, time.Time{}),
 		consumer: make(chan AppendFuture),
 		sink:     sink,
 		done:     make(chan struct{}),
@@ -179,7 +181,7 @@ func (p *pipeline) send(f *appendFuture) (alone bool, err error) {
 		_ = p.fail(err) // f says so
 		return false, nil
 	}
-	if f.bytes.Load() > largeRequest {
+	if f.bytes.Load() > conn.LargeMessage {
 		p.addLarge(f)
 	}
 	return alone, nil
@@ -210,7 +212,7 @@ func (p *pipeline) addLarge(f *appendFuture) {
 	}
 	f.large = true
 	p.large++
-	p.link.setDeadline(p.clock.nextLook())
+	p.link.setDeadline(p.clock.NextLook())
 }
 
 // enqueue begins the sender's turn and queues a future; lost says that it has
@@ -330,7 +332,7 @@ func (p *pipeline) setWatchdog(d time.Duration) {
 // checkWait runs when the watchdog's time is up.
 func (p *pipeline) checkWait() {
 	if p.waitedTooLong() {
-		_ = p.fail(timeoutError(fmt.Sprintf("no room in the pipeline's window of %d: answers are not consumed, or do not come", p.window)))
+		_ = p.fail(errno.Timeout(fmt.Sprintf("no room in the pipeline's window of %d: answers are not consumed, or do not come", p.window)))
 	}
 }
 
@@ -359,7 +361,7 @@ func (p *pipeline) mayWait() time.Duration {
 	} else if p.largeDone.After(p.waiting) {
 		left = p.timeout - time.Since(p.largeDone)
 	}
-	return min(left, largeTimeouts*p.timeout-waited)
+	return min(left, conn.LargeTimeouts*p.timeout-waited)
 }
 
 // begin starts the reader of answers; false means the transport is closed.
@@ -404,25 +406,25 @@ func (p *pipeline) beginWait() {
 // setDeadline sets the deadline of a wait for the oldest request in flight, which
 // begins now. mu is held.
 func (p *pipeline) setDeadline(now time.Time) {
-	p.clock.restart(now)
+	p.clock.Restart(now)
 	if p.large > 0 {
-		p.link.setDeadline(p.clock.nextLook())
+		p.link.setDeadline(p.clock.NextLook())
 	} else {
-		p.link.setDeadline(p.clock.deadline())
+		p.link.setDeadline(p.clock.Deadline())
 	}
 }
 
 // extendWait implements answerClock. Requests behind a large one wait with it.
-func (p *pipeline) extendWait(c *conn, err error) error {
+func (p *pipeline) extendWait(c *netConn, err error) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.large == 0 || p.err != nil {
 		return err
 	}
-	if late := c.checkAcked(&p.clock); late != nil {
+	if late := c.CheckAcked(&p.clock); late != nil {
 		return late
 	}
-	p.link.setDeadline(p.clock.nextLook())
+	p.link.setDeadline(p.clock.NextLook())
 	return nil
 }
 

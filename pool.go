@@ -13,7 +13,6 @@ import (
 
 	"github.com/raftwire/raftwire/internal/errno"
 	"github.com/raftwire/raftwire/internal/sock"
-	"github.com/raftwire/raftwire/internal/tasks"
 )
 
 // errStreamsClosed is what connections end with that CloseStreams closed.
@@ -26,14 +25,14 @@ var errPeerGone = errors.New("the peer closed the idle connection")
 // ended.
 var ErrClosePeer = errors.New("ended by ClosePeer")
 
-// pool knows every open connection of a transport, and keeps the idle outgoing
+// pool knows every open connection that a transport has dialled, and keeps the idle
 // ones for each peer. It waits for nothing but a look at a connection's state.
 type pool struct {
 	maxPool int
 
 	connPoolLock sync.Mutex // protects following
-	connPool     map[ServerAddress][]*conn
-	open         map[*conn]struct{} // idle and in use, both directions
+	connPool     map[ServerAddress][]*netConn
+	open         map[*netConn]struct{} // idle and in use
 	peers        map[ServerAddress]*peerConns
 	busy         list.List // of peerConns with a connection, a dial or a call that waits
 	unused       list.List // of the others; the one left last is at the back
@@ -47,7 +46,7 @@ type pool struct {
 type peerConns struct {
 	addr    ServerAddress
 	traffic traffic
-	open    map[*conn]struct{}
+	open    map[*netConn]struct{}
 	dials   []*dial       // under way, in the order of their beginning
 	waiting []*connWaiter // calls that wait for a connection, likewise
 	place   *list.Element
@@ -60,24 +59,24 @@ type peerConns struct {
 // used last comes first: it is the most likely to be alive and warm. One whose
 // last call began less than freshFor before now is not checked; with the zero
 // time all are.
-func (p *pool) get(addr ServerAddress, now time.Time) *conn {
+func (p *pool) get(addr ServerAddress, now time.Time) *netConn {
 	for {
 		c := p.pop(addr)
-		if c == nil || c.isFresh(now) || c.isSilent() {
+		if c == nil || c.isFresh(now) || c.IsSilent() {
 			return c
 		}
 		p.discard(c, errPeerGone)
 	}
 }
 
-func (p *pool) pop(addr ServerAddress) *conn {
+func (p *pool) pop(addr ServerAddress) *netConn {
 	p.connPoolLock.Lock()
 	defer p.connPoolLock.Unlock()
 	return p.popIdle(addr)
 }
 
 // popIdle is called with connPoolLock held.
-func (p *pool) popIdle(addr ServerAddress) *conn {
+func (p *pool) popIdle(addr ServerAddress) *netConn {
 	idle := p.connPool[addr]
 	if len(idle) == 0 {
 		delete(p.connPool, addr) // perhaps nobody asks for it again
@@ -94,16 +93,16 @@ func (p *pool) popIdle(addr ServerAddress) *conn {
 // was dialled for a call that has gone. It goes to a call that waits for one; else
 // it is kept, unless it is closed, the pool for its peer is full, or bytes are left
 // over that belong to no request.
-func (p *pool) put(c *conn) {
-	if c.in.Buffered() > 0 {
+func (p *pool) put(c *netConn) {
+	if c.In.Buffered() > 0 {
 		p.discard(c, errors.New("the peer sent more than an answer"))
 		return
 	}
-	if !sock.CanPeek(c.raw) || c.isUnused() && sock.IsTLS(c.raw) {
+	if !sock.CanPeek(c.Raw) || c.isUnused() && sock.IsTLS(c.Raw) {
 		// TLS may have a ticket to read before the first answer comes.
-		c.endWriteDeadline() // the call's
-		c.startWatching()
-	} else if !c.isDrained() {
+		c.EndWriteDeadline() // the call's
+		c.StartWatching()
+	} else if !c.IsDrained() {
 		p.discard(c, errors.New("the peer sent more than an answer, or has gone"))
 		return
 	}
@@ -112,7 +111,7 @@ func (p *pool) put(c *conn) {
 	}
 }
 
-func (p *pool) push(c *conn) bool {
+func (p *pool) push(c *netConn) bool {
 	p.connPoolLock.Lock()
 	defer p.connPoolLock.Unlock()
 	if _, open := p.open[c]; !open || c.retired || p.maxPool == 0 {
@@ -137,24 +136,22 @@ func (p *pool) push(c *conn) bool {
 }
 
 // discard closes a connection that is not in the pool, and forgets it.
-func (p *pool) discard(c *conn, why error) {
+func (p *pool) discard(c *netConn, why error) {
 	defer p.forget(c) // also if a hook panics
-	_ = c.close(why)
+	_ = c.Close(why)
 }
 
-func (p *pool) forget(c *conn) {
+func (p *pool) forget(c *netConn) {
 	p.connPoolLock.Lock()
 	defer p.connPoolLock.Unlock()
 	p.removeConn(c)
 }
 
 // removeConn is called with connPoolLock held.
-func (p *pool) removeConn(c *conn) {
+func (p *pool) removeConn(c *netConn) {
 	delete(p.open, c)
-	if c.home != nil {
-		delete(c.home.open, c)
-		p.sort(c.home)
-	}
+	delete(c.home.open, c)
+	p.sort(c.home)
 }
 
 // drop closes the idle connections to addr.
@@ -193,22 +190,22 @@ const sweepPeers = 8
 // may have gone with them, and then nobody would ask for them again.
 func (p *pool) sweep() {
 	for _, c := range p.takeDead() {
-		c.closeAside(errPeerGone, func() { p.forget(c) }) // the caller is about to call another peer
+		c.CloseAside(errPeerGone, func() { p.forget(c) }) // the caller is about to call another peer
 	}
 }
 
 // takeDead takes the dead out of the pool, of the peers whose turn it is. It waits
 // for nothing: a look at a socket does not, nor does a watch that found the end of
 // its connection.
-func (p *pool) takeDead() (dead []*conn) {
+func (p *pool) takeDead() (dead []*netConn) {
 	p.connPoolLock.Lock()
 	defer p.connPoolLock.Unlock()
 	for range min(sweepPeers, p.busy.Len()) {
 		next := p.busy.Front()
 		p.busy.MoveToBack(next)
 		addr := next.Value.(*peerConns).addr
-		idle := slices.DeleteFunc(p.connPool[addr], func(c *conn) bool {
-			gone := c.isDead()
+		idle := slices.DeleteFunc(p.connPool[addr], func(c *netConn) bool {
+			gone := c.IsDead()
 			if gone {
 				dead = append(dead, c)
 			}
@@ -223,26 +220,13 @@ func (p *pool) takeDead() (dead []*conn) {
 	return dead
 }
 
-// current returns the generation that a connection begun now belongs to.
-func (p *pool) current() int {
-	p.connPoolLock.Lock()
-	defer p.connPoolLock.Unlock()
-	return p.generation
-}
-
-// errStale is returned by add for a connection begun before CloseStreams.
+// errStale is returned by addConn for a connection begun before CloseStreams.
 var errStale = errors.New("connection from before CloseStreams")
 
-// add makes c one of the pool's open connections. It refuses, and the caller
+// addConn makes c one of the pool's open connections. It refuses, and the caller
 // must close c, if the pool is closed or a new generation has begun since.
-func (p *pool) add(c *conn, generation int) error {
-	p.connPoolLock.Lock()
-	defer p.connPoolLock.Unlock()
-	return p.addConn(c, generation)
-}
-
-// addConn is called with connPoolLock held.
-func (p *pool) addConn(c *conn, generation int) error {
+// connPoolLock is held.
+func (p *pool) addConn(c *netConn, generation int) error {
 	if p.closed {
 		return ErrTransportShutdown
 	}
@@ -250,49 +234,24 @@ func (p *pool) addConn(c *conn, generation int) error {
 		return errStale
 	}
 	if p.open == nil {
-		p.open = make(map[*conn]struct{})
-		p.connPool = make(map[ServerAddress][]*conn)
+		p.open = make(map[*netConn]struct{})
+		p.connPool = make(map[ServerAddress][]*netConn)
 	}
 	p.open[c] = struct{}{}
-	if c.home != nil {
-		c.home.open[c] = struct{}{}
-		p.sort(c.home)
-	}
+	c.home.open[c] = struct{}{}
+	p.sort(c.home)
 	return nil
-}
-
-// closeAll closes connections. Each is closed on a goroutine of its own, which tells
-// hooks as well, so that none holds up the others. If wait, closeAll waits until they
-// are closed, for tasks.CloseWait at most, and not for hooks; otherwise the caller waits for
-// all those goroutines.
-func closeAll(conns []*conn, why error, wait bool) {
-	closed := make(chan struct{}, len(conns))
-	for _, c := range conns {
-		c.closeAside(why, func() { closed <- struct{}{} })
-	}
-	if !wait {
-		return
-	}
-	patience := time.NewTimer(tasks.CloseWait)
-	defer patience.Stop()
-	for range conns {
-		select {
-		case <-closed:
-		case <-patience.C:
-			return
-		}
-	}
 }
 
 // renew begins a new generation: it empties the pool and returns what was open. The
 // connections are closed without holding the lock.
-func (p *pool) renew() []*conn {
+func (p *pool) renew() []*netConn {
 	p.connPoolLock.Lock()
 	defer p.connPoolLock.Unlock()
 	open := slices.Collect(maps.Keys(p.open))
 	if p.open != nil {
-		p.open = make(map[*conn]struct{})
-		p.connPool = make(map[ServerAddress][]*conn)
+		p.open = make(map[*netConn]struct{})
+		p.connPool = make(map[ServerAddress][]*netConn)
 	}
 	p.generation++
 	for _, peer := range p.busyPeers() {
@@ -305,7 +264,7 @@ func (p *pool) renew() []*conn {
 
 // takePeer takes everything to an address out of the pool: calls that wait for a
 // connection end with why, and so do dials. The caller closes the connections.
-func (p *pool) takePeer(addr ServerAddress, why error) (conns []*conn) {
+func (p *pool) takePeer(addr ServerAddress, why error) (conns []*netConn) {
 	p.connPoolLock.Lock()
 	defer p.connPoolLock.Unlock()
 	peer := p.peers[addr]
@@ -339,7 +298,7 @@ func (p *pool) peer(addr ServerAddress) (peer *peerConns, isNew bool) {
 	if p.peers == nil {
 		p.peers = make(map[ServerAddress]*peerConns)
 	}
-	peer = &peerConns{addr: addr, open: make(map[*conn]struct{})}
+	peer = &peerConns{addr: addr, open: make(map[*netConn]struct{})}
 	peer.place = p.unused.PushBack(peer)
 	p.peers[addr] = peer
 	return peer, true

@@ -17,13 +17,15 @@ func poolOf(addresses int, looks *int, alive *bool) (p *pool, closers *tasks.Gro
 	p, closers = &pool{maxPool: 3}, new(tasks.Group)
 	for i := range addresses {
 		raw, _ := net.Pipe()
-		c := newConn(raw, ServerAddress(fmt.Sprint("peer-", i)), 0, closers)
-		c.peek = func() bool { *looks++; return *alive }
+		addr := ServerAddress(fmt.Sprint("peer-", i))
 		p.connPoolLock.Lock()
-		c.home, _ = p.peer(c.peer)
+		home, _ := p.peer(addr)
+		c := newConn(raw, addr, 0, closers, new(Hooks), &home.traffic, false)
+		c.home = home
+		c.Peek = func() bool { *looks++; return *alive }
+		err := p.addConn(c, 0)
 		p.connPoolLock.Unlock()
-		c.introduce(new(Hooks), &c.home.traffic, false)
-		if err := p.add(c, 0); err != nil || !p.push(c) {
+		if err != nil || !p.push(c) {
 			panic("the pool refuses a connection")
 		}
 	}

@@ -43,7 +43,7 @@ type Refusals struct {
 func (n *NetworkTransport) Refusals() Refusals { return Refusals(n.refusals.Counts()) }
 
 // logEnd says why an inbound connection ended.
-func (n *NetworkTransport) logEnd(c *conn, err error) {
+func (n *NetworkTransport) logEnd(c *netConn, err error) {
 	gone := err == io.EOF || n.IsShutdown() || errors.Is(err, errStreamsClosed)
 	n.refusals.Report(n.logger, string(c.peer), err, gone)
 }

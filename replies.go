@@ -4,6 +4,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/raftwire/raftwire/internal/conn"
 	"github.com/raftwire/raftwire/internal/ring"
 )
 
@@ -16,16 +17,16 @@ const flushAfter = 4 << 10
 // them. Where they come faster it starts the sender, a goroutine that ends as
 // soon as nothing is owed. While it runs the session sends nothing.
 type replies struct {
-	conn   *conn
+	conn   *netConn
 	meter  *meter
 	limit  int                                 // of those that are owed
 	sender func()                              // sendAll, made once: it is started often
 	wrong  func(peer ServerAddress, err error) // is told of answers of a wrong type
 
-	_      cacheLine
+	_      conn.CacheLine
 	posted int // bytes since the last flush; owned by whoever sends
 
-	_        cacheLine
+	_        conn.CacheLine
 	mu       sync.Mutex       // protects following
 	owed     ring.Queue[owed] // to requests that were taken; nobody collects them yet
 	sending  bool             // the sender runs
@@ -39,7 +40,7 @@ type owed struct {
 	answer PendingAnswer
 }
 
-func (r *replies) init(c *conn, m *meter, limit int) {
+func (r *replies) init(c *netConn, m *meter, limit int) {
 	r.conn, r.meter, r.limit = c, m, limit
 	r.sender = r.sendAll
 	r.progress.L = &r.mu
@@ -72,7 +73,7 @@ func (r *replies) pop() (o owed, ok bool) {
 func (r *replies) popUnsent() (o owed, ok bool, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.failed || isClosed(r.conn.done) {
+	if r.failed || isClosed(r.conn.Done) {
 		return o, false, errEnded
 	}
 	if r.sending {
@@ -135,7 +136,7 @@ func (r *replies) sendAll() {
 	for ended := false; !ended; {
 		err := r.sendOwed()
 		if err != nil {
-			_ = r.conn.close(err)
+			_ = r.conn.Close(err)
 		}
 		ended = r.endSender(err != nil)
 	}
@@ -177,7 +178,7 @@ func (r *replies) sendOwed() error {
 
 // collect waits for an answer, unless it was there together with the one before.
 func (r *replies) collect(o owed, together bool) (RPCResponse, error) {
-	answer, ok := o.answer.Await(r.conn.done)
+	answer, ok := o.answer.Await(r.conn.Done)
 	if !ok {
 		return answer, errEnded
 	}
@@ -199,9 +200,9 @@ func (r *replies) post(kind rpcKind, answer RPCResponse) error {
 		r.wrong(r.conn.peer, answer.Error)
 	}
 	var size int
-	err := r.conn.post(func(b *batch) {
-		b.appendResponse(answer)
-		size = b.added()
+	err := r.conn.Post(func(b *conn.Batch) {
+		appendResponse(b, answer)
+		size = b.Added()
 	})
 	if err == nil {
 		r.posted += size
@@ -213,7 +214,7 @@ func (r *replies) post(kind rpcKind, answer RPCResponse) error {
 func (r *replies) flushSoon() {
 	if r.posted > 0 {
 		r.posted = 0
-		r.conn.flushSoon()
+		r.conn.FlushSoon()
 	}
 }
 
@@ -222,5 +223,5 @@ func (r *replies) flush() error {
 		return nil
 	}
 	r.posted = 0
-	return r.conn.flush(time.Time{})
+	return r.conn.Flush(time.Time{})
 }

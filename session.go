@@ -8,7 +8,9 @@ import (
 	"sync"
 	"time"
 
+	"github.com/raftwire/raftwire/internal/conn"
 	"github.com/raftwire/raftwire/internal/door"
+	"github.com/raftwire/raftwire/internal/errno"
 	"github.com/raftwire/raftwire/internal/sock"
 )
 
@@ -23,8 +25,8 @@ const shrinkAfter = time.Second
 // waits neither for a request still on its way nor for that request's consumer.
 type session struct {
 	transport *NetworkTransport
-	conn      *conn
-	place     *place
+	conn      *netConn
+	visit     *door.Visit
 
 	opened     *openDispatcher // what dispatcher was opened with
 	dispatcher Dispatcher
@@ -32,8 +34,7 @@ type session struct {
 	waiter     waiter           // dispatcher, or nil
 	meter      *meter           // for ServeBegun and ServeDone, or nil
 
-	begun      time.Time     // when the connection was accepted
-	known      bool          // its peer has sent a whole request, or has identified itself
+	identifyBy time.Time     // when the first request has to begin; zero for never
 	waited     bool          // for the request's first byte
 	inMessage  bool          // the next read continues a message
 	body       *snapshotBody // the consumer reads it; or nil
@@ -42,17 +43,17 @@ type session struct {
 	observing  bool          // the observer wants to be told of this request
 	readingFor time.Time     // since when, for the observer
 
-	_       cacheLine
+	_       conn.CacheLine
 	replies replies
-	_       cacheLine
+	_       conn.CacheLine
 	watch   callerWatch
 }
 
 // waiter is a Dispatcher that knows whether its last Dispatch had to wait.
 type waiter interface{ Waited() bool }
 
-func newSession(n *NetworkTransport, c *conn, p *place) *session {
-	s := &session{transport: n, conn: c, place: p, meter: newMeter(&n.hooks, p)}
+func newSession(n *NetworkTransport, c *netConn, v *door.Visit) *session {
+	s := &session{transport: n, conn: c, visit: v, identifyBy: v.StopTimer(), meter: newMeter(&n.hooks, c)}
 	s.replies.init(c, s.meter, n.maxDispatchAhead)
 	s.replies.wrong = n.logWrongAnswer
 	s.watch.conn, s.watch.waiting = c, &n.waiting
@@ -60,13 +61,13 @@ func newSession(n *NetworkTransport, c *conn, p *place) *session {
 }
 
 func (s *session) run() {
-	sock.RaiseUserTimeout(s.conn.raw, s.transport.timeout)
-	s.conn.in.SetBefore(s.beforeRead)
+	sock.RaiseUserTimeout(s.conn.Raw, s.transport.timeout)
+	s.conn.In.SetBefore(s.beforeRead)
 	s.openDispatcher()
 	err := s.serve()
 	s.watch.stop()
-	err = s.conn.close(err)
-	s.transport.letOut(s.place, err) // first: a hook that blocks must not keep the place
+	err = s.conn.Close(err)
+	s.visit.Leave() // first: a hook that blocks must not keep the place
 	s.conn.reportEnd(err)
 	s.replies.awaitSender() // which the end of the connection ends
 	s.meter.abandon(err)
@@ -87,14 +88,14 @@ func (s *session) serve() error {
 			return err
 		}
 		kind, command := s.readRequest()
-		if err := s.conn.in.Err(); err != nil {
-			if !isTimeout(err) {
+		if err := s.conn.In.Err(); err != nil {
+			if !errno.IsTimeout(err) {
 				_ = s.settleUp()
 			}
 			return s.explainStall(err)
 		}
-		s.meter.decode(kind, command, s.conn.in.Consumed(), s.ranOut)
-		s.recognize()
+		s.meter.decode(kind, command, s.conn.In.Consumed(), s.ranOut)
+		s.identify()
 		var err error
 		if snapshot, ok := command.(*InstallSnapshotRequest); ok {
 			err = s.serveSnapshot(snapshot)
@@ -107,12 +108,11 @@ func (s *session) serve() error {
 	}
 }
 
-// recognize notes that the peer is one: it has sent a request, or has identified
-// itself.
-func (s *session) recognize() {
-	if !s.known {
-		s.known = true
-		s.transport.gate.recognize(s.place)
+// identify notes that the peer is one: it has sent a request, or has shown a
+// certificate.
+func (s *session) identify() {
+	if !s.visit.Identified {
+		_ = s.visit.Identify()
 	}
 }
 
@@ -128,7 +128,7 @@ func (s *session) explainStall(err error) error {
 	if door.ReasonOf(err) != door.Stalled {
 		return err
 	}
-	return timeoutError(fmt.Sprintf("a request made no progress within Timeout (%v)", s.transport.timeout))
+	return errno.Timeout(fmt.Sprintf("a request made no progress within Timeout (%v)", s.transport.timeout))
 }
 
 // awaitRequest blocks until a request begins.
@@ -137,20 +137,20 @@ func (s *session) awaitRequest() error {
 	if s.observing = s.observer != nil && s.observer.Observing(); s.observing {
 		s.readingFor = time.Now()
 	}
-	s.waited = s.conn.in.Buffered() == 0
-	err := s.conn.await()
-	for isTimeout(err) && s.conn.grown() {
-		s.conn.shrink()
+	s.waited = s.conn.In.Buffered() == 0
+	err := s.conn.Await()
+	for errno.IsTimeout(err) && s.conn.Grown() {
+		s.conn.Shrink()
 		s.replies.shrink()
-		err = s.conn.await()
+		err = s.conn.Await()
 	}
-	if s.known || !isTimeout(err) {
+	if s.visit.Identified || !errno.IsTimeout(err) {
 		return err
 	}
-	if !isVerified(s.conn.raw) {
+	if !isVerified(s.conn.Raw) {
 		return errSilent
 	}
-	s.recognize()
+	s.identify()
 	return s.awaitRequest()
 }
 
@@ -167,7 +167,7 @@ func isVerified(raw net.Conn) bool {
 func (s *session) openDispatcher() {
 	if open := s.transport.open.Load(); open != s.opened {
 		s.opened = open
-		if s.dispatcher = (*open)(s.conn.done); isNil(s.dispatcher) {
+		if s.dispatcher = (*open)(s.conn.Done); isNil(s.dispatcher) {
 			s.dispatcher = noDispatcher{}
 		}
 		s.observer, _ = s.dispatcher.(DispatchObserver)
@@ -183,7 +183,7 @@ type noDispatcher struct{}
 func (noDispatcher) Dispatch(any, io.Reader, bool) PendingAnswer { return nil }
 
 func (s *session) readRequest() (rpcKind, any) {
-	in := &s.conn.in
+	in := &s.conn.In
 	s.openDispatcher()
 	s.inMessage, s.ranOut = true, false
 	s.meter.begin(s.waited)
@@ -223,29 +223,20 @@ func (s *session) setClock() {
 		limit = s.body.clock.patience()
 	case s.inMessage:
 		limit = s.transport.timeout
-	case !s.known:
-		limit = s.transport.firstByteTimeout
-	case s.conn.grown():
+	case !s.visit.Identified && !s.identifyBy.IsZero():
+		limit = max(1, time.Until(s.identifyBy))
+	case s.conn.Grown():
 		limit = shrinkAfter // awaitRequest goes on
 	}
 	if limit > 0 {
-		_ = s.conn.raw.SetReadDeadline(s.clockStart().Add(limit))
+		_ = s.conn.Raw.SetReadDeadline(time.Now().Add(limit))
 	} else if s.armed {
-		_ = s.conn.raw.SetReadDeadline(time.Time{})
+		_ = s.conn.Raw.SetReadDeadline(time.Time{})
 	}
 	s.armed = limit > 0
 	if s.body != nil {
 		s.body.interrupt() // if it was answered meanwhile
 	}
-}
-
-// clockStart returns when the time of the next read began: that of the first byte
-// began when the connection was accepted.
-func (s *session) clockStart() time.Time {
-	if s.known || s.inMessage {
-		return time.Now()
-	}
-	return s.begun
 }
 
 // errEnded is returned where the connection was closed by somebody else, who
@@ -259,7 +250,7 @@ func (s *session) dispatch(kind rpcKind, command any) error {
 	if err != nil {
 		return err
 	}
-	if s.replies.add(o, s.conn.in.Buffered() > 0) {
+	if s.replies.add(o, s.conn.In.Buffered() > 0) {
 		s.wait(s.replies.awaitRoom)
 	}
 	return nil
@@ -324,7 +315,7 @@ func (s *session) offerBody(command any, body *snapshotBody) PendingAnswer {
 // most likely comes only then. It does not wait inside a message, or after a
 // large one: those are read while the sender works.
 func (s *session) settle() error {
-	if s.inMessage || s.conn.in.Consumed() > gatherUpTo {
+	if s.inMessage || s.conn.In.Consumed() > gatherUpTo {
 		return s.answer()
 	}
 	return s.finish()
@@ -342,7 +333,7 @@ func (s *session) finish() error {
 func (s *session) settleUp() error {
 	err := s.finish()
 	if err == nil {
-		s.wait(s.conn.awaitWriter)
+		s.wait(s.conn.AwaitWriter)
 	}
 	return err
 }
@@ -382,7 +373,7 @@ func (s *session) serveSnapshot(request *InstallSnapshotRequest) error {
 	if err := s.replies.send(rpcInstallSnapshot, answer); err != nil {
 		return err
 	}
-	sock.CloseWrite(s.conn.raw)
+	sock.CloseWrite(s.conn.Raw)
 	if failure != nil {
 		return failure // which the consumer has answered to
 	}
@@ -391,7 +382,7 @@ func (s *session) serveSnapshot(request *InstallSnapshotRequest) error {
 
 func (s *session) newBody(request *InstallSnapshotRequest) *snapshotBody {
 	from := senderOf(s.conn, request)
-	sock.RaiseUserTimeout(s.conn.raw, s.transport.snapshotPatience(request.Size))
+	sock.RaiseUserTimeout(s.conn.Raw, s.transport.snapshotPatience(request.Size))
 	return &snapshotBody{
 		conn:       s.conn,
 		othersWait: func() bool { return s.transport.waiting.others(from) },
@@ -426,11 +417,11 @@ func (s *session) discardRest(unread int64) error {
 	buf := make([]byte, snapshotChunk)
 	surplus := false
 	for {
-		n, err := s.conn.in.Read(buf)
+		n, err := s.conn.In.Read(buf)
 		surplus = surplus || n > 0
 		switch {
 		case err == nil:
-		case unread > 0 && isTimeout(err):
+		case unread > 0 && errno.IsTimeout(err):
 			return fmt.Errorf("%w; then: %w", errBodyUnread, err)
 		case surplus:
 			return errBodyUnread

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/raftwire/raftwire/internal/conn"
 	"github.com/raftwire/raftwire/internal/errno"
 	"github.com/raftwire/raftwire/internal/sock"
 )
@@ -69,9 +70,9 @@ func (l stallLimits) sendUntil(since, answered time.Time) (until time.Time) {
 // errStalled says why a sender has given up.
 func (l stallLimits) errStalled(since time.Time) error {
 	if l.stall > 0 && time.Since(since) >= l.stall {
-		return timeoutError(fmt.Sprintf("sending the snapshot: no progress for SnapshotStallTimeout (%v): the peer reads nothing", l.stall))
+		return errno.Timeout(fmt.Sprintf("sending the snapshot: no progress for SnapshotStallTimeout (%v): the peer reads nothing", l.stall))
 	}
-	return timeoutError(fmt.Sprintf("sending the snapshot: no progress, and the peer answered no other request, for %d Timeouts (%v)", silentTimeouts, silentTimeouts*l.timeout))
+	return errno.Timeout(fmt.Sprintf("sending the snapshot: no progress, and the peer answered no other request, for %d Timeouts (%v)", silentTimeouts, silentTimeouts*l.timeout))
 }
 
 // InstallSnapshot implements [Transport]. It uses a new connection, so that
@@ -113,17 +114,19 @@ func (n *NetworkTransport) sendSnapshot(id ServerID, addr ServerAddress, start t
 	}
 	c.usedAt = start
 	defer n.discard(c, errors.New("snapshot sent"))
-	sock.RaiseUserTimeout(c.raw, n.snapshotPatience(args.Size))
-	sock.LimitWrites(c.raw, n.stallLimits.stall)
+	sock.RaiseUserTimeout(c.Raw, n.snapshotPatience(args.Size))
+	sock.LimitWrites(c.Raw, n.stallLimits.stall)
 	n.snapshotPace.enter()
 	defer n.snapshotPace.leave()
 	s := snapshotSender{conn: c, answered: make(chan struct{}), pacer: &n.snapshotPace, progress: newProgress(c, id, args.Size)}
-	c.large.Store(args.Size > largeRequest)
-	s.clock = writeClock{conn: c, limits: n.stallLimits, resumes: canGather(c.raw)}
+	if args.Size > conn.LargeMessage {
+		c.SetLarge()
+	}
+	s.clock = writeClock{conn: c, limits: n.stallLimits, resumes: conn.CanGather(c.Raw)}
 	if err := c.send(deadline, rpcInstallSnapshot, n.newTime, args); err != nil {
 		return c.last, c.hangUp(err)
 	}
-	_ = c.raw.SetDeadline(time.Time{}) // progress counts from here on
+	_ = c.Raw.SetDeadline(time.Time{}) // progress counts from here on
 	if !n.tasks.Start(s.awaitAnswer) {
 		return c.last, n.down()
 	}
@@ -162,7 +165,7 @@ func (n *NetworkTransport) restoreLimit(size int64) time.Duration {
 // snapshotSender sends one snapshot. The caller's goroutine writes, since it
 // owns the reader; another waits for the answer, which may come early.
 type snapshotSender struct {
-	conn  *conn
+	conn  *netConn
 	pacer *pacer
 	clock writeClock
 
@@ -179,13 +182,13 @@ type snapshotSender struct {
 // awaitAnswer reads the answer, and then wakes the sender from a write that
 // the peer will not read any more.
 func (s *snapshotSender) awaitAnswer() {
-	if s.err = s.conn.await(); s.err != nil {
+	if s.err = s.conn.Await(); s.err != nil {
 		s.err = s.conn.hangUp(s.err)
 	} else {
 		s.err = s.conn.receive(rpcInstallSnapshot, &s.resp)
 	}
 	close(s.answered)
-	_ = s.conn.raw.SetWriteDeadline(longAgo)
+	_ = s.conn.Raw.SetWriteDeadline(conn.LongAgo)
 }
 
 // errSendingOver ends copyBody when the peer has answered.
@@ -195,11 +198,11 @@ func (s *snapshotSender) sendBody(data io.Reader, size int64) {
 	sent, err := copyBody(data, size, s.write)
 	switch {
 	case err == nil && sent < size:
-		sock.CloseWrite(s.conn.raw)
+		sock.CloseWrite(s.conn.Raw)
 	case err != nil && err != errSendingOver:
 		// Without half-closing, and with the last piece unsent: the peer must not
 		// take what it has for the whole.
-		s.failure = s.conn.close(err)
+		s.failure = s.conn.Close(err)
 	}
 	s.progress.end()
 }
@@ -269,7 +272,7 @@ func (s *snapshotSender) writeNow(piece []byte) error {
 	for len(piece) > 0 {
 		n, err := s.writeOnce(piece)
 		if n > 0 {
-			s.conn.traffic.wrote(int64(n))
+			s.conn.traffic.Out.Add(uint64(n))
 			s.progress.add(int64(n))
 		}
 		if n > 0 && (err == nil || s.clock.resumes) {
@@ -291,7 +294,7 @@ func (s *snapshotSender) writeOnce(piece []byte) (int, error) {
 	if s.isAnswered() {
 		return 0, errSendingOver
 	}
-	return s.conn.raw.Write(piece)
+	return s.conn.Raw.Write(piece)
 }
 
 // judge returns why not to go on after a write that ended with err.
@@ -303,7 +306,7 @@ func (s *snapshotSender) judge(err error) error {
 		return errSendingOver
 	case errors.Is(err, errno.TimedOut):
 		return explainUnacknowledged(err)
-	case !isTimeout(err):
+	case !errno.IsTimeout(err):
 		// The peer is gone. It may have answered before: that counts, if it can
 		// still be read.
 		s.peerGone = true
@@ -340,10 +343,10 @@ func (s *snapshotSender) isAnswered() bool { return isClosed(s.answered) }
 // peer restores, and no longer than for anything else if the peer is gone.
 func (s *snapshotSender) finish(limit time.Duration, resp *InstallSnapshotResponse) error {
 	if s.peerGone {
-		limit = s.conn.timeout
+		limit = s.conn.Timeout
 	}
 	if limit > 0 {
-		_ = s.conn.raw.SetReadDeadline(time.Now().Add(limit))
+		_ = s.conn.Raw.SetReadDeadline(time.Now().Add(limit))
 	}
 	<-s.answered
 	if s.failure != nil {
@@ -355,14 +358,14 @@ func (s *snapshotSender) finish(limit time.Duration, resp *InstallSnapshotRespon
 
 // sizes is called after finish.
 func (s *snapshotSender) sizes() sizes {
-	return sizes{request: s.conn.last.request + s.progress.event.Done, response: s.conn.in.Consumed()}
+	return sizes{request: s.conn.last.request + s.progress.event.Done, response: s.conn.In.Consumed()}
 }
 
 // writeClock interrupts a write that makes no progress. How much of one was written
 // shows only when it ends. So one that can go on afterwards is interrupted now and
 // then to see that; one over TLS cannot.
 type writeClock struct {
-	conn    *conn
+	conn    *netConn
 	limits  stallLimits
 	resumes bool // a write goes on where it was interrupted
 
@@ -386,7 +389,7 @@ func (w *writeClock) begin() {
 	w.writing = true
 	if w.interrupted {
 		w.interrupted = false
-		_ = w.conn.raw.SetWriteDeadline(time.Time{})
+		_ = w.conn.Raw.SetWriteDeadline(time.Time{})
 	}
 	w.setTimer()
 }
@@ -426,7 +429,7 @@ func (w *writeClock) look() {
 	case !w.writing:
 	case w.resumes, !time.Now().Before(w.until()):
 		w.interrupted = true
-		_ = w.conn.raw.SetWriteDeadline(longAgo)
+		_ = w.conn.Raw.SetWriteDeadline(conn.LongAgo)
 	default:
 		w.setTimer()
 	}
@@ -503,7 +506,7 @@ type progress struct {
 	told  time.Duration // when tell was called last, since epoch
 }
 
-func newProgress(c *conn, id ServerID, total int64) progress {
+func newProgress(c *netConn, id ServerID, total int64) progress {
 	return progress{
 		tell:  c.hooks.SnapshotProgress,
 		event: SnapshotEvent{ID: id, Peer: c.peer, Inbound: c.inbound, Total: total},

@@ -8,19 +8,21 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/raftwire/raftwire/internal/conn"
 	"github.com/raftwire/raftwire/internal/door"
+	"github.com/raftwire/raftwire/internal/errno"
 )
 
 // snapshotBody is the Reader of an inbound InstallSnapshot: no more than size bytes
 // straight from the connection. It belongs to the consumer until the consumer answers.
 type snapshotBody struct {
-	conn       *conn
-	claim      func()      // takes conn.in from whoever watches the sender
+	conn       *netConn
+	claim      func()      // takes conn.In from whoever watches the sender
 	othersWait func() bool // reports whether another peer's request waits for the core
 
 	answered atomic.Bool // a Read under way is to end
 
-	mu       sync.Mutex // protects following, and conn.in while the body is open
+	mu       sync.Mutex // protects following, and conn.In while the body is open
 	left     int64
 	err      error
 	closed   bool
@@ -65,9 +67,9 @@ func (b *snapshotBody) read(p []byte) (int, error) {
 func (b *snapshotBody) await(p []byte) (int, error) {
 	for {
 		began := time.Now()
-		got, err := b.conn.in.Read(p)
+		got, err := b.conn.In.Read(p)
 		b.clock.count(time.Since(began), got)
-		if !isTimeout(err) || b.answered.Load() || b.clock.isOver(b.othersWait) {
+		if !errno.IsTimeout(err) || b.answered.Load() || b.clock.isOver(b.othersWait) {
 			return got, err
 		}
 	}
@@ -91,7 +93,7 @@ func errEndedEarly(got, size int64) error {
 
 // isInterrupt reports whether err is what interrupt has done to a Read.
 func (b *snapshotBody) isInterrupt(err error) bool {
-	return isTimeout(err) && b.answered.Load() && !b.closed
+	return errno.IsTimeout(err) && b.answered.Load() && !b.closed
 }
 
 // close takes the body back from the consumer, also from a Read under way, and
@@ -110,7 +112,7 @@ func (b *snapshotBody) close() (unread int64, failure error) {
 // when it has set a deadline.
 func (b *snapshotBody) interrupt() {
 	if b.answered.Load() {
-		_ = b.conn.raw.SetReadDeadline(longAgo)
+		_ = b.conn.Raw.SetReadDeadline(conn.LongAgo)
 	}
 }
 
@@ -168,5 +170,5 @@ func (c *bodyClock) errStalled(got, size int64) error {
 	if c.limits.stall > 0 && c.behind >= c.limits.stall {
 		why = fmt.Sprintf("for SnapshotStallTimeout (%v)", c.limits.stall)
 	}
-	return timeoutError(fmt.Sprintf("the snapshot stalled after %d of %d bytes: next to nothing came %s", got, size, why))
+	return errno.Timeout(fmt.Sprintf("the snapshot stalled after %d of %d bytes: next to nothing came %s", got, size, why))
 }

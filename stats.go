@@ -5,6 +5,8 @@ import (
 	"slices"
 	"sync/atomic"
 	"time"
+
+	"github.com/raftwire/raftwire/internal/conn"
 )
 
 // Stats is what a transport has open and under way, for metrics and for
@@ -63,8 +65,8 @@ type PipelineStats struct {
 
 // HostStats is about the inbound connections from a host.
 type HostStats struct {
-	// Host is what stands before the port in their remote addresses; "" if
-	// these have none.
+	// Host is what stands before the port in their remote addresses, or the network
+	// of 64 bits of an IPv6 address; "" if these have none.
 	Host string
 	// Conns is how many there are.
 	Conns int
@@ -85,11 +87,21 @@ func (n *NetworkTransport) Stats() Stats {
 	}
 	return Stats{
 		Peers:           peers,
-		Inbound:         n.gate.stats(),
-		InboundBytesIn:  n.inbound.in.Load(),
-		InboundBytesOut: n.inbound.out.Load(),
+		Inbound:         n.hostStats(),
+		InboundBytesIn:  n.inbound.In.Load(),
+		InboundBytesOut: n.inbound.Out.Load(),
 		Refusals:        n.Refusals(),
 	}
+}
+
+// hostStats returns how many connections come from each host, in order.
+func (n *NetworkTransport) hostStats() []HostStats {
+	hosts := []HostStats{}
+	for host, conns := range n.door.Hosts() {
+		hosts = append(hosts, HostStats{host, conns})
+	}
+	slices.SortFunc(hosts, func(a, b HostStats) int { return cmp.Compare(a.Host, b.Host) })
+	return hosts
 }
 
 // find returns the stats of addr in peers, which are in order, or nil.
@@ -143,7 +155,7 @@ func (p *pool) stats() []PeerStats {
 // traffic counts what goes to and comes from a peer, or all inbound
 // connections.
 type traffic struct {
-	in, out     atomic.Uint64            // bytes
+	conn.Counter
 	lastSuccess atomic.Int64             // Unix time in ns; 0 for never
 	lastDial    atomic.Int64             // likewise
 	id          atomic.Pointer[ServerID] // see PeerStats.ID; nil for inbound connections
@@ -168,9 +180,6 @@ func (t *traffic) serverID() ServerID {
 	}
 	return ""
 }
-
-func (t *traffic) read(n int64)  { t.in.Add(uint64(n)) }
-func (t *traffic) wrote(n int64) { t.out.Add(uint64(n)) }
 
 // answered notes that a request that was made at start was answered without an
 // error. In memory there is no traffic, and t is nil.
@@ -197,7 +206,7 @@ func (t *traffic) stats(addr ServerAddress) PeerStats {
 		Peer:        addr,
 		LastDial:    timeAt(t.lastDial.Load()),
 		LastSuccess: t.lastAnswered(),
-		BytesIn:     t.in.Load(),
-		BytesOut:    t.out.Load(),
+		BytesIn:     t.In.Load(),
+		BytesOut:    t.Out.Load(),
 	}
 }

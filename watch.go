@@ -1,8 +1,6 @@
 package raftwire
 
 import (
-	"crypto/tls"
-	"errors"
 	"io"
 	"sync"
 	"sync/atomic"
@@ -10,105 +8,6 @@ import (
 
 	"github.com/raftwire/raftwire/internal/sock"
 )
-
-// Watching: a goroutine reads from a connection while nobody else does, to
-// learn that the peer has gone. What it reads stays in the buffer for whoever
-// reads next. It is needed where a request must not be sent on a connection
-// that is dead, and where one must not be handed over whose caller has gone.
-
-// startWatching lends c.in to a goroutine until stopWatching.
-func (c *conn) startWatching() {
-	c.watch = make(chan struct{})
-	// A connection without deadlines could not be taken back.
-	if c.raw.SetReadDeadline(time.Time{}) != nil || !c.tasks.Start(c.watchPeer) {
-		close(c.watch)
-	}
-}
-
-func (c *conn) watchPeer() {
-	defer close(c.watch)
-	hook := c.in.SetBefore(nil)
-	var err error
-	for err == nil && c.in.Buffered() < watchLimit {
-		err = c.in.Fill()
-	}
-	c.in.SetBefore(hook)
-	if err != nil && !isTimeout(err) {
-		_ = c.close(err)
-	}
-}
-
-// heedsWithin is how long a read under way may take to end by its deadline.
-const heedsWithin = time.Second
-
-var errHeedless = errors.New("the stream layer's connection does not heed its deadlines")
-
-// stopWatching takes c.in back.
-func (c *conn) stopWatching() {
-	_ = c.raw.SetReadDeadline(longAgo)
-	if !isClosed(c.watch) && pauseFor(heedsWithin, c.watch) {
-		_ = c.close(errHeedless)
-		<-c.watch
-	}
-	c.watch = nil
-	_ = c.raw.SetReadDeadline(time.Time{})
-}
-
-// freshFor is how long after the beginning of its last call a connection is not
-// looked at: calls without a pause would lose 7 % to it (1x128, measured on the
-// machine of docs/measured.md), and what they send is on its way before a second answer
-// could come. If the peer has gone within that time, the request fails without an
-// answer and is tried again.
-const freshFor = 100 * time.Microsecond
-
-func (c *conn) isFresh(now time.Time) bool {
-	return c.watch == nil && !now.IsZero() && now.Sub(c.usedAt) < freshFor
-}
-
-// isSilent reports whether an idle connection from the pool is alive, with
-// nothing to read. Where the system can peek at a socket it is asked now, also for
-// what a watch has not read yet, which other connections have had since they became
-// idle.
-func (c *conn) isSilent() bool {
-	if c.watch != nil {
-		c.stopWatching()
-		if c.failure() != nil || c.in.Buffered() > 0 {
-			return false
-		}
-	}
-	return c.peekSilent()
-}
-
-// peekSilent asks the socket. It makes what it asks with only once: each call on a
-// pooled connection needs it.
-func (c *conn) peekSilent() bool {
-	if c.peek == nil {
-		c.peek = sock.NewPeek(c.raw)
-	}
-	return c.peek()
-}
-
-// isDead reports whether an idle connection in the pool is known to be of no
-// use any more.
-func (c *conn) isDead() bool {
-	if c.watch == nil {
-		return !c.peekSilent()
-	}
-	return c.failure() != nil
-}
-
-// isDrained reports whether everything that was read from the socket has come
-// out of the connection. TLS reads ahead, and what it holds a look at the
-// socket would not find.
-func (c *conn) isDrained() bool {
-	if _, secured := c.raw.(*tls.Conn); !secured {
-		return true
-	}
-	_ = c.raw.SetReadDeadline(longAgo) // the socket is not read
-	err := c.in.Fill()
-	_ = c.raw.SetReadDeadline(time.Time{})
-	return isTimeout(err)
-}
 
 const (
 	// watchAfter is the time between looks at the session: if it has waited for
@@ -125,7 +24,7 @@ const (
 // has not answered. A dead request is then not handed over any more. It also tells
 // which requests have waited for the core.
 type callerWatch struct {
-	conn    *conn
+	conn    *netConn
 	waiting *waitingRequests
 
 	// Owned by the session; the timer's function reads it only during the wait.
@@ -134,9 +33,9 @@ type callerWatch struct {
 
 	waits atomic.Uint64 // odd while the session waits for the core
 	armed atomic.Bool   // timer is set
-	taken atomic.Bool   // the timer's function has, or is about to have, conn.in
+	taken atomic.Bool   // the timer's function has, or is about to have, conn.In
 
-	mu      sync.Mutex // held while conn.in changes hands; protects following
+	mu      sync.Mutex // held while conn.In changes hands; protects following
 	timer   *time.Timer
 	seen    uint64 // waits when the timer fired last
 	stopped bool
@@ -151,7 +50,7 @@ func (w *callerWatch) begin(request any) {
 	}
 }
 
-// end ends it: conn.in is the session's again, or of whoever reads a snapshot,
+// end ends it: conn.In is the session's again, or of whoever reads a snapshot,
 // and nobody watches until the next begin.
 func (w *callerWatch) end() {
 	w.waits.Add(1)
@@ -200,7 +99,7 @@ func (w *callerWatch) check() {
 }
 
 // lend starts the watch unless the wait has ended. One of the two sees what
-// the other wrote: lend the end of the wait, or end that conn.in was taken.
+// the other wrote: lend the end of the wait, or end that conn.In was taken.
 func (w *callerWatch) lend(wait uint64) {
 	taken := w.taken.Swap(true)
 	if w.waits.Load() != wait {
@@ -212,21 +111,21 @@ func (w *callerWatch) lend(wait uint64) {
 	}
 	switch {
 	case time.Now().Before(w.from):
-	case w.conn.watch == nil:
-		w.conn.startWatching()
-	case isClosed(w.conn.watch) && sock.HasHungUp(w.conn.raw):
-		_ = w.conn.close(io.EOF)
+	case !w.conn.IsWatched():
+		w.conn.StartWatching()
+	case w.conn.WatchEnded() && sock.HasHungUp(w.conn.Raw):
+		_ = w.conn.Close(io.EOF)
 	}
 }
 
-func senderOf(c *conn, command any) sender { return sender{hostOf(c.peer), addressIn(command)} }
+func senderOf(c *netConn, command any) sender { return sender{hostOf(c.peer), addressIn(command)} }
 
 func (w *callerWatch) takeBack() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.waiting.remove(w)
-	if w.conn.watch != nil {
-		w.conn.stopWatching()
+	if w.conn.IsWatched() {
+		w.conn.StopWatching()
 	}
 	w.taken.Store(false)
 }

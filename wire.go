@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/raftwire/raftwire/internal/conn"
 	"github.com/raftwire/raftwire/internal/door"
 	"github.com/raftwire/raftwire/internal/msgpack"
 	"github.com/raftwire/raftwire/internal/sniff"
@@ -46,19 +47,19 @@ var rpcKindNames = [rpcKinds]string{
 func (k rpcKind) String() string { return rpcKindNames[k] }
 
 // appendRequest appends a request of the given kind; args has its type.
-func (b *batch) appendRequest(kind rpcKind, args any, newTime bool) {
-	b.bytes = append(b.bytes, byte(kind))
+func appendRequest(b *conn.Batch, kind rpcKind, args any, newTime bool) {
+	b.Bytes = append(b.Bytes, byte(kind))
 	switch m := args.(type) {
 	case *AppendEntriesRequest:
-		b.bytes, b.cuts = appendAppendEntriesRequest(b.bytes, m, newTime, b.cuts)
+		b.Bytes, b.Cuts = appendAppendEntriesRequest(b.Bytes, m, newTime, b.Cuts)
 	case *RequestVoteRequest:
-		b.bytes = appendRequestVoteRequest(b.bytes, m)
+		b.Bytes = appendRequestVoteRequest(b.Bytes, m)
 	case *InstallSnapshotRequest:
-		b.bytes = appendInstallSnapshotRequest(b.bytes, m)
+		b.Bytes = appendInstallSnapshotRequest(b.Bytes, m)
 	case *TimeoutNowRequest:
-		b.bytes = appendTimeoutNowRequest(b.bytes, m)
+		b.Bytes = appendTimeoutNowRequest(b.Bytes, m)
 	case *RequestPreVoteRequest:
-		b.bytes = appendRequestPreVoteRequest(b.bytes, m)
+		b.Bytes = appendRequestPreVoteRequest(b.Bytes, m)
 	}
 }
 
@@ -116,9 +117,9 @@ func entriesIn(command any) int {
 
 // appendResponse appends an answer. A response that is nil, or a nil pointer,
 // travels as nil.
-func (b *batch) appendResponse(answer RPCResponse) {
-	b.bytes = msgpack.AppendString(b.bytes, answerText(answer))
-	b.bytes = appendResponseBody(b.bytes, answer.Response)
+func appendResponse(b *conn.Batch, answer RPCResponse) {
+	b.Bytes = msgpack.AppendString(b.Bytes, answerText(answer))
+	b.Bytes = appendResponseBody(b.Bytes, answer.Response)
 }
 
 // answerText returns the error text of an answer, or "" if it has no error.

@@ -121,7 +121,7 @@ func (r *reception) register(v *visitor) (oldest *visitor, ok bool) {
 	if r.closed {
 		return nil, false
 	}
-	if r.running >= r.limit+maxLeaving {
+	if r.running >= r.limit+1024 {
 		r.refusals.Add(door.TooManyConns)
 		return nil, false
 	}

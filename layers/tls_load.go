@@ -227,7 +227,7 @@ func (l *loader) begunAt() time.Time {
 }
 
 func (l *loader) errSlow(begun time.Time) error {
-	return errno.TimeoutError(fmt.Sprintf("loading them is under way since %s (%v): look at what %s waits for",
+	return errno.Timeout(fmt.Sprintf("loading them is under way since %s (%v): look at what %s waits for",
 		begun.Format(time.RFC3339), time.Since(begun).Round(time.Millisecond), l.config.sourceName()))
 }
 

@@ -17,6 +17,9 @@ type Dialer[A ~string] interface {
 	Dial(address A, timeout time.Duration) (net.Conn, error)
 }
 
+// errTimeout is a timeout like those of the net package.
+const errTimeout = errno.Timeout("i/o timeout")
+
 type contextDialer[A ~string] interface {
 	DialContext(ctx context.Context, address A) (net.Conn, error)
 }
@@ -40,7 +43,7 @@ func dial[A ~string](ctx context.Context, layer Dialer[A], address A) (net.Conn,
 	var timeout time.Duration
 	if deadline, ok := ctx.Deadline(); ok {
 		if timeout = time.Until(deadline); timeout <= 0 {
-			return nil, errno.ErrTimeout
+			return nil, errTimeout
 		}
 	}
 	if ctx.Value(ownGoroutine{}) != nil {
@@ -102,7 +105,7 @@ func Within[A ~string](dial func(context.Context, A) (net.Conn, error), address 
 // Explain returns what err means now that ctx is done.
 func Explain(ctx context.Context, err error) error {
 	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
-		return errno.ErrTimeout
+		return errTimeout
 	}
 	return err
 }

@@ -1,4 +1,4 @@
-package raftwire
+package conn
 
 import (
 	"io"
@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/raftwire/raftwire/internal/errno"
 	"github.com/stretchr/testify/require"
 )
 
@@ -18,23 +19,23 @@ func TestLargeRequest_MakesProgressWhenThePeerAcknowledges(t *testing.T) {
 	for len(written) == 0 { // the peer does not read
 		interruptWrite(c)
 	}
-	require.True(t, isTimeout(<-written))
+	require.True(t, errno.IsTimeout(<-written))
 
-	clock := newLargeClock(c.timeout, time.Time{})
-	require.NoError(t, c.checkAcked(&clock))
+	clock := NewClock(c.Timeout, time.Time{})
+	require.NoError(t, c.CheckAcked(&clock))
 	require.Less(t, clock.acked, c.sent.Load())
 	moved := clock.moved
 	_, err := io.CopyN(io.Discard, peer, c.sent.Load())
 	require.NoError(t, err)
 	for clock.acked < c.sent.Load() { // the last bytes may be acknowledged a little later
-		require.NoError(t, c.checkAcked(&clock))
+		require.NoError(t, c.CheckAcked(&clock))
 		runtime.Gosched()
 	}
 	require.True(t, clock.moved.After(moved))
 	moved = clock.moved
-	require.NoError(t, c.checkAcked(&clock))
+	require.NoError(t, c.CheckAcked(&clock))
 	require.True(t, clock.moved.Equal(moved), "nothing is left to acknowledge")
 
 	clock.timeout = time.Nanosecond
-	require.ErrorContains(t, c.checkAcked(&clock), "Timeout")
+	require.ErrorContains(t, c.CheckAcked(&clock), "Timeout")
 }
