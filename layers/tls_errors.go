@@ -70,6 +70,18 @@ func guessAnswer(first byte) string {
 	return fmt.Sprintf("its answer begins with byte %#x", first)
 }
 
+// unauthorizedError is why a peer with a valid certificate was not let in.
+type unauthorizedError struct {
+	peer *TLSPeer
+	err  error
+}
+
+func (e *unauthorizedError) Error() string {
+	return fmt.Sprintf("the peer with the certificate %s is not authorized: %v", describe(e.peer.Certificate()), e.err)
+}
+
+func (e *unauthorizedError) Unwrap() error { return e.err }
+
 // classOf puts what is wrong with a certificate into one of a few words.
 func classOf(err error) string {
 	var (
