@@ -161,17 +161,20 @@ func hostName(address string) string {
 }
 
 // oldestOfLargest returns the oldest unidentified visit from the host that has most.
-// mu is held.
+// Those that are not located may be from any host. mu is held.
 func (d *Door) oldestOfLargest() (oldest *Visit) {
 	most := 0
-	for _, h := range d.hosts {
+	for name, h := range d.hosts {
 		count := h.unidentified.Len()
-		if count == 0 || count < most {
+		if name == "" || count == 0 || count < most {
 			continue
 		}
 		if first := h.oldest(); count > most || first.arrival < oldest.arrival {
 			most, oldest = count, first
 		}
+	}
+	if h := d.hosts[""]; h != nil && h.unidentified.Len() > 0 && (oldest == nil || h.oldest().arrival < oldest.arrival) {
+		return h.oldest()
 	}
 	return oldest
 }

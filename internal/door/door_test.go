@@ -100,6 +100,20 @@ func TestDoor_EvictsTheOldestOfTheLargestHost(t *testing.T) {
 	}
 }
 
+// Who is not located may be of the host that has most: the older of both is evicted.
+func TestDoor_EvictsWhoIsNotLocatedByAge(t *testing.T) {
+	d := &Door{MaxConns: 4}
+	first, _, _ := come(d, "10.0.0.1:1")
+	second, _, _ := come(d, "")
+	come(d, "")
+	third, _, _ := come(d, "10.0.0.1:1")
+	for i, want := range []*Visit{first, second} {
+		_, evicted, _ := come(d, "10.0.0.1:1")
+		require.Same(t, want, evicted, i)
+	}
+	require.NotNil(t, third.host)
+}
+
 // Visits whose address had to be awaited are evicted in the order in which they came.
 func TestDoor_EvictsInTheOrderOfArrival(t *testing.T) {
 	d := &Door{MaxPerHost: 3}
