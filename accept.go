@@ -2,11 +2,9 @@ package raftwire
 
 import (
 	"net"
-	"time"
 
 	"github.com/raftwire/raftwire/internal/door"
 	"github.com/raftwire/raftwire/internal/logs"
-	"github.com/raftwire/raftwire/internal/sock"
 )
 
 // openDoor begins to take connections. A layer of this module hands them over itself.
@@ -29,121 +27,35 @@ func (n *NetworkTransport) newAcceptor() *door.Acceptor {
 	})
 }
 
-// accept gives an inbound connection a goroutine. An accept loop calls it: nothing in
-// it may block. So the connection is counted here, before it has a goroutine, and
-// is one of the pool's, so that CloseStreams and Close close it wherever it is.
+// accept admits an inbound connection. An accept loop calls it: nothing in it may
+// block.
 func (n *NetworkTransport) accept(handed door.Handover) {
-	in := &arrival{transport: n, handed: handed}
-	in.conn = newConn(handed.Conn, "", n.timeout, &n.tasks, &n.hooks, &n.inbound, true)
-	in.conn.MaxQueued = flushAfter
-	in.conn.In.SetLimit("MaxMessageBytes", n.maxMessageBytes)
-	in.conn.In.SetUnshared(n.noSharedEntries)
-	place, expelled, why := n.gate.admit(in.conn)
-	switch {
-	case place == nil:
-		n.refusals.Add(door.TooManyConns)
-		handed.Close()
-		return
-	case expelled != nil:
-		expelled.CloseAside(why, func() {}) // its goroutine does the rest
-	default:
-		in.refused = why
-	}
-	in.place = place
-	if in.refused == nil {
-		in.refused = n.add(in.conn, n.current())
-	}
-	if !n.tasks.Start(in.run) {
-		handed.Close()
-	}
+	c := newConn(handed.Conn, "", n.timeout, &n.tasks, &n.hooks, &n.inbound, true)
+	c.MaxQueued = flushAfter
+	c.In.SetLimit("MaxMessageBytes", n.maxMessageBytes)
+	c.In.SetUnshared(n.noSharedEntries)
+	visit := &door.Visit{Handover: handed, Closer: c}
+	n.door.Admit(visit, func() { n.serve(visit, c) })
 }
 
-// arrival is an inbound connection until it is served.
-type arrival struct {
-	transport *NetworkTransport
-	handed    door.Handover
-	conn      *netConn
-	place     *place
-	refused   error // why it was refused, or nil
-}
-
-// run is the goroutine of an inbound connection. It asks for the address first,
-// which may block: the connections of some listeners read it from a header.
-func (a *arrival) run() {
-	n, c := a.transport, a.conn
-	defer a.handed.End()
-	defer n.gate.end(a.place)
-	begun := time.Now()
-	if a.refused != nil {
-		_ = c.Close(a.refused) // first: then the address does not wait for the peer
-	}
-	c.peer = a.address()
-	if a.refused == nil {
-		if err := a.handed.VerifyAgain(); err != nil {
-			n.letOut(a.place, err) // the layer has reported it
+// serve is the goroutine of an inbound connection, which may have been refused, or
+// closed meanwhile.
+func (n *NetworkTransport) serve(visit *door.Visit, c *netConn) {
+	c.peer = ServerAddress(visit.Peer)
+	if c.Failure() == nil {
+		if err := visit.VerifyAgain(); err != nil { // the layer has reported it
+			_ = c.Close(err)
+			visit.Leave()
 			return
 		}
 	}
 	c.reportOpening()
-	if err := a.letIn(); err != nil {
-		err = c.Close(err)
-		n.letOut(a.place, err)
+	if err := c.Failure(); err != nil {
+		visit.Leave()
 		c.reportEnd(err)
 		n.logEnd(c, err)
 		return
 	}
 	n.logger.Debug("accepted connection", logs.KeyPeer, c.peer)
-	s := newSession(n, c, a.place)
-	s.begun = begun
-	if a.handed.Identified {
-		s.recognize()
-	}
-	s.run()
-}
-
-// address returns the remote address. The wait for it is part of the time that the
-// connection has until its first request.
-func (a *arrival) address() ServerAddress {
-	if limit := a.transport.firstByteTimeout; limit > 0 {
-		timer := time.AfterFunc(limit, func() { _ = a.conn.Close(errSilent) })
-		defer timer.Stop()
-	}
-	return remoteAddress(a.handed.Conn)
-}
-
-// letIn counts the connection to its host, at the cost of another one if need be.
-func (a *arrival) letIn() error {
-	if a.refused != nil {
-		return a.refused
-	}
-	expelled, why := a.transport.gate.locate(a.place, door.HostOf(string(a.conn.peer)))
-	switch expelled {
-	case nil:
-		return a.conn.Failure() // it may have been closed meanwhile
-	case a.conn:
-		return why
-	}
-	expelled.CloseAside(why, func() {})
-	return a.conn.Failure()
-}
-
-func (n *NetworkTransport) letOut(p *place, why error) {
-	defer n.gate.leave(p)
-	n.discard(p.conn, why)
-}
-
-// remoteAddress is for logs and limits; not every stream layer knows one.
-func remoteAddress(raw net.Conn) ServerAddress {
-	if addr := addressOf(raw.RemoteAddr()); addr != "" {
-		return addr
-	}
-	return "unknown"
-}
-
-// addressOf returns an address of somebody else's, which may be nil: "" then.
-func addressOf(addr net.Addr) ServerAddress {
-	if sock.IsNil(addr) {
-		return ""
-	}
-	return ServerAddress(addr.String())
+	newSession(n, c, visit).run()
 }

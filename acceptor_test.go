@@ -15,6 +15,7 @@ import (
 	"github.com/raftwire/raftwire"
 	"github.com/raftwire/raftwire/faultnet"
 	"github.com/raftwire/raftwire/internal/testca"
+	"github.com/raftwire/raftwire/layers"
 	"github.com/stretchr/testify/require"
 )
 
@@ -38,16 +39,16 @@ var overStaying = map[string]func(t *testing.T, layer raftwire.StreamLayer, log 
 		ca := testca.New()
 		security := secure(ca.Issue(), ca)
 		security.Logger = log
-		secured, err := raftwire.NewTLSStreamLayer(layer, security)
+		secured, err := layers.NewTLS(layer, security)
 		require.NoError(t, err)
 		go func() { _, _ = secured.Accept() }()
 		synctest.Wait()
 		return secured.Close
 	},
 	"a mux": func(t *testing.T, layer raftwire.StreamLayer, log hclog.Logger) func() error {
-		mux, err := raftwire.NewMux(raftwire.MuxConfig{Listener: layer, Logger: log})
+		mux, err := layers.NewMux(layers.MuxConfig{Listener: layer, Logger: log})
 		require.NoError(t, err)
-		layerOf(t, mux, raftwire.FirstByte(7))
+		layerOf(t, mux, layers.FirstByte(7))
 		return mux.Close
 	},
 }

@@ -139,8 +139,8 @@ type NetworkTransportConfig struct {
 	MaxConns int
 
 	// MaxConnsPerHost is the same for the connections that come from one host,
-	// which is what stands before the port in their remote address. Peers
-	// behind one proxy are one host. Connections whose remote address has no
+	// which is what stands before the port in their remote address. An IPv6 network
+	// of 64 bits is one host, and so are peers behind one proxy. Connections whose remote address has no
 	// port (Unix sockets) do not count. 0 means DefaultMaxConnsPerHost,
 	// negative no limit.
 	MaxConnsPerHost int

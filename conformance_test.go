@@ -6,12 +6,10 @@ import (
 	"time"
 
 	"github.com/hashicorp/go-hclog"
-	"github.com/raftwire/raftwire/internal/testca"
-	"github.com/stretchr/testify/require"
-
 	"github.com/raftwire/raftwire"
 	"github.com/raftwire/raftwire/faultnet"
 	"github.com/raftwire/raftwire/transporttest"
+	"github.com/stretchr/testify/require"
 )
 
 func TestInmemTransportConforms(t *testing.T) {
@@ -127,59 +125,6 @@ func slowStreamTransports(change func(*raftwire.NetworkTransportConfig)) func(te
 func requireNothingLeft(t testing.TB, network *faultnet.Network) {
 	require.Zero(t, network.OpenConns(), "connections were left open")
 	require.Zero(t, network.Bytes())
-}
-
-func TestTLSTransportConforms(t *testing.T) {
-	for name, slice := range map[string]int{"as it comes": 0, "in small pieces": 1000} {
-		t.Run(name, func(t *testing.T) {
-			transporttest.Run(t, transporttest.Maker{
-				New: func(t testing.TB, n int, o transporttest.Options) []raftwire.Transport {
-					network := faultnet.New(1)
-					network.Slice(slice)
-					t.Cleanup(func() { requireNothingLeft(t, network) })
-					return newTLSTransports(t, network, n, o)
-				},
-				NewSlow:  slowTLSTransports,
-				FakeTime: true,
-			})
-		})
-	}
-}
-
-func newTLSTransports(t testing.TB, network *faultnet.Network, n int, o transporttest.Options) []raftwire.Transport {
-	ca := testca.New()
-	var all []raftwire.Transport
-	for i := range n {
-		config := newConfig(o)
-		config.Stream = secureLayer(t, network, fmt.Sprintf("host-%d", i), secure(ca.Issue(), ca))
-		all = append(all, raftwire.NewNetworkTransportWithConfig(config))
-	}
-	return all
-}
-
-func slowTLSTransports(t testing.TB, n int, o transporttest.Options, connecting time.Duration) []raftwire.Transport {
-	ca := testca.New()
-	return slowStreamTransports(func(config *raftwire.NetworkTransportConfig) {
-		secured, err := raftwire.NewTLSStreamLayer(config.Stream, secure(ca.Issue(), ca))
-		require.NoError(t, err)
-		config.Stream = secured
-	})(t, n, o, connecting)
-}
-
-func TestTLSOverTCPConforms(t *testing.T) {
-	t.Parallel() // waits for real time
-	transporttest.Run(t, transporttest.Maker{
-		New: func(t testing.TB, n int, o transporttest.Options) []raftwire.Transport {
-			ca := testca.New()
-			var all []raftwire.Transport
-			for range n {
-				transport, err := raftwire.NewTLSTransport("127.0.0.1:0", nil, secure(ca.Issue(), ca), newConfig(o))
-				require.NoError(t, err)
-				all = append(all, transport)
-			}
-			return all
-		},
-	})
 }
 
 func TestTCPTransportConforms(t *testing.T) {

@@ -31,7 +31,7 @@ func TestNobodyTakesTheNextAnswerAfterASenderThatFailed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := idleConn(t)
 		ended := 0
-		m := newMeter(&Hooks{ServeDone: func(*ServeEvent) { ended++ }}, &place{conn: c})
+		m := newMeter(&Hooks{ServeDone: func(*ServeEvent) { ended++ }}, c)
 		var r replies
 		r.init(c, m, 16)
 		add := func(more bool) {

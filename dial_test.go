@@ -18,6 +18,7 @@ import (
 	"github.com/raftwire/raftwire"
 	"github.com/raftwire/raftwire/faultnet"
 	"github.com/raftwire/raftwire/internal/testca"
+	"github.com/raftwire/raftwire/layers"
 	"github.com/stretchr/testify/require"
 )
 
@@ -80,29 +81,29 @@ var putOver = map[string]func(t *testing.T, d *dialer, ca *testca.Authority) raf
 		return overTLS(t, plain{d, d.Dial}, ca)
 	},
 	"Mux": func(t *testing.T, d *dialer, _ *testca.Authority) raftwire.StreamLayer {
-		return overMux(t, d, raftwire.FirstByte(7))
+		return overMux(t, d, layers.FirstByte(7))
 	},
 	"TLS in a Mux": func(t *testing.T, d *dialer, ca *testca.Authority) raftwire.StreamLayer {
 		// With session tickets, which come before the first answer.
-		return muxLayer(t, raftwire.MuxConfig{Listener: d, TLS: mutual(ca, "node")}, raftwire.ALPN("raft"))
+		return muxLayer(t, layers.MuxConfig{Listener: d, TLS: mutual(ca, "node")}, layers.ALPN("raft"))
 	},
 	"Mux over TLS": func(t *testing.T, d *dialer, ca *testca.Authority) raftwire.StreamLayer {
-		return overMux(t, overTLS(t, d, ca), raftwire.ALPN("raft"))
+		return overMux(t, overTLS(t, d, ca), layers.ALPN("raft"))
 	},
 }
 
 func overTLS(t *testing.T, inner raftwire.StreamLayer, ca *testca.Authority) raftwire.StreamLayer {
-	layer, err := raftwire.NewTLSStreamLayer(inner, secure(ca.Issue(), ca))
+	layer, err := layers.NewTLS(inner, secure(ca.Issue(), ca))
 	require.NoError(t, err)
 	return layer
 }
 
-func overMux(t *testing.T, inner raftwire.StreamLayer, key raftwire.MuxKey) raftwire.StreamLayer {
-	return muxLayer(t, raftwire.MuxConfig{Listener: inner}, key)
+func overMux(t *testing.T, inner raftwire.StreamLayer, key layers.Key) raftwire.StreamLayer {
+	return muxLayer(t, layers.MuxConfig{Listener: inner}, key)
 }
 
-func muxLayer(t *testing.T, config raftwire.MuxConfig, key raftwire.MuxKey) raftwire.StreamLayer {
-	mux, err := raftwire.NewMux(config)
+func muxLayer(t *testing.T, config layers.MuxConfig, key layers.Key) raftwire.StreamLayer {
+	mux, err := layers.NewMux(config)
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = mux.Close() })
 	layer, err := mux.Layer(key)
@@ -250,7 +251,7 @@ func TestDial_OnesThatCannotBeEndedAreBounded(t *testing.T) {
 			return overTLS(t, layer, testca.New())
 		},
 		"Mux over Dial": func(t *testing.T, layer raftwire.StreamLayer) raftwire.StreamLayer {
-			return overMux(t, layer, raftwire.FirstByte(7))
+			return overMux(t, layer, layers.FirstByte(7))
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

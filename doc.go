@@ -29,18 +29,18 @@
 //
 // With TLS, peers show each other certificates and verify them; see [TLSConfig]:
 //
-//	security := raftwire.TLSConfig{
+//	security := layers.TLSConfig{
 //		CertFile: "node.pem", KeyFile: "node.key", CAFile: "ca.pem",
 //		ServerName: "server.dc1.consul", // every peer has this name
 //	}
-//	transport, err := raftwire.NewTLSTransport("10.0.0.1:8300", nil, security, config)
+//	transport, err := layers.NewTLSTransport("10.0.0.1:8300", nil, security, config)
 //
 // Other ways to connect:
 //
 //   - [NewTCPStreamLayer] has host names, Unix sockets and a dial hook.
 //   - A [Mux] shares one port between groups, and with other services. Put a
-//     [TLSStreamLayer] under it or over one of its layers.
-//   - A [HandoffLayer] takes connections that a program accepts itself.
+//     layers.TLS under it or over one of its layers.
+//   - A layers.Handoff takes connections that a program accepts itself.
 //
 // Programs built on hashicorp/raft use package hashicorpraft, a module of its
 // own. It gives these transports that library's types.
@@ -107,7 +107,7 @@
 //     next request ends it too; later, nothing in the protocol tells them apart.
 //   - No nil entry and no negative Size reaches a core. A nil request or response
 //     is an error.
-//   - Over a [TLSStreamLayer], nothing is exchanged with a peer before its
+//   - Over a layers.TLS, nothing is exchanged with a peer before its
 //     certificate was verified.
 //   - Once Close has returned, nothing more is delivered to Consumer.
 //
@@ -173,7 +173,7 @@
 // The keys are the same everywhere:
 //
 //	peer            an address: of a server, or where a connection comes from
-//	local           the own address of the transport, [Mux] or [TLSStreamLayer]
+//	local           the own address of the transport, [Mux] or layers.TLS
 //	id              the ID of a server
 //	error           why
 //	before          what was before, where something has changed

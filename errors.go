@@ -2,7 +2,6 @@ package raftwire
 
 import (
 	"errors"
-	"fmt"
 	"os"
 	"time"
 
@@ -83,18 +82,6 @@ func explain(kind rpcKind, peer ServerAddress, err error) error {
 		return err
 	}
 	return &OpError{Op: kind.String(), Peer: peer, Err: err}
-}
-
-// closeWait is how long Close waits for goroutines that run other people's code, and
-// do not return.
-const closeWait = time.Second
-
-// awaitTasks closes g and waits for its goroutines, for closeWait at most.
-func awaitTasks(g *tasks.Group) error {
-	if running := g.Wait(closeWait); running > 0 {
-		return fmt.Errorf("raftwire: closed, but %d goroutines have not ended: a heartbeat handler, a hook, a logger, a ServerAddressProvider, Authorize, or the Close of the StreamLayer or of a connection does not return", running)
-	}
-	return nil
 }
 
 func isNil(v any) bool { return sock.IsNil(v) }

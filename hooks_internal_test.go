@@ -26,7 +26,7 @@ func BenchmarkUnsetHooks(b *testing.B) {
 // serveAll does what a session does for its meter, request by request.
 func serveAll(b *testing.B, hooks *Hooks) {
 	var (
-		m    = newMeter(hooks, &place{conn: &netConn{peer: "10.0.0.1:40000"}, host: "10.0.0.1"})
+		m    = newMeter(hooks, &netConn{peer: "10.0.0.1:40000"})
 		args AppendEntriesRequest
 		r    = replies{meter: m}
 	)

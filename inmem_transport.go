@@ -264,7 +264,7 @@ func (i *InmemTransport) endPipes(peer ServerAddress, err error) {
 // closed transport cannot be used again.
 func (i *InmemTransport) Close() error {
 	i.shut()
-	return awaitTasks(&i.tasks)
+	return i.tasks.AwaitEnd()
 }
 
 // shut ends what is under way. Nothing is added to it any more, and the links are

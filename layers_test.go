@@ -13,6 +13,7 @@ import (
 
 	"github.com/raftwire/raftwire"
 	"github.com/raftwire/raftwire/faultnet"
+	"github.com/raftwire/raftwire/layers"
 	"github.com/stretchr/testify/require"
 )
 
@@ -50,8 +51,10 @@ type timelessConn struct{ net.Conn }
 
 var errNoDeadlines = errors.New("no deadlines")
 
-func (timelessConn) SetDeadline(time.Time) error      { return errNoDeadlines }
-func (timelessConn) SetReadDeadline(time.Time) error  { return errNoDeadlines }
+func (timelessConn) SetDeadline(time.Time) error { return errNoDeadlines }
+
+func (timelessConn) SetReadDeadline(time.Time) error { return errNoDeadlines }
+
 func (timelessConn) SetWriteDeadline(time.Time) error { return errNoDeadlines }
 
 // Connections may say that they have no deadlines. Nothing may depend on them but
@@ -72,8 +75,10 @@ func TestConnectionsWithoutDeadlinesWork(t *testing.T) {
 // ownTimeout is a timeout as multiplexers have it: it matches no sentinel.
 type ownTimeout struct{}
 
-func (ownTimeout) Error() string   { return "deadline reached" }
-func (ownTimeout) Timeout() bool   { return true }
+func (ownTimeout) Error() string { return "deadline reached" }
+
+func (ownTimeout) Timeout() bool { return true }
+
 func (ownTimeout) Temporary() bool { return true }
 
 type ownTimeoutConn struct{ net.Conn }
@@ -120,8 +125,10 @@ func TestADialTimeoutOfAnotherMake(t *testing.T) {
 
 type heedlessConn struct{ net.Conn }
 
-func (heedlessConn) SetDeadline(time.Time) error      { return nil }
-func (heedlessConn) SetReadDeadline(time.Time) error  { return nil }
+func (heedlessConn) SetDeadline(time.Time) error { return nil }
+
+func (heedlessConn) SetReadDeadline(time.Time) error { return nil }
+
 func (heedlessConn) SetWriteDeadline(time.Time) error { return nil }
 
 // Deadlines that do nothing hold up no call for ever: a connection that is to be
@@ -165,7 +172,7 @@ func TestNothingIsDoneWithAConnectionBesideAnError(t *testing.T) {
 		requireTimeout(t, appendOnce(transport(t, withStream(nilConnLayer{layer})), "b"))
 		pause(time.Minute) // Dial returns
 	})
-	layer := raftwire.NewHandoffLayer(faultnet.Addr("a"), func(context.Context, raftwire.ServerAddress) (net.Conn, error) {
+	layer := layers.NewHandoff(faultnet.Addr("a"), func(context.Context, raftwire.ServerAddress) (net.Conn, error) {
 		return (*tls.Conn)(nil), errors.New("refused")
 	})
 	require.ErrorContains(t, appendOnce(transport(t, withStream(layer)), "b"), "refused")
@@ -173,7 +180,7 @@ func TestNothingIsDoneWithAConnectionBesideAnError(t *testing.T) {
 
 // What a constructor returns beside an error is no layer.
 func TestALayerThatIsANilPointerIsNone(t *testing.T) {
-	for _, layer := range []raftwire.StreamLayer{(*raftwire.TCPStreamLayer)(nil), (*raftwire.HandoffLayer)(nil), (*raftwire.TLSStreamLayer)(nil)} {
+	for _, layer := range []raftwire.StreamLayer{(*raftwire.TCPStreamLayer)(nil), (*layers.Handoff)(nil), (*layers.TLS)(nil)} {
 		trans := transport(t, withStream(layer))
 		require.ErrorContains(t, appendOnce(trans, "b"), "look at the error of its constructor")
 	}

@@ -172,6 +172,28 @@ func TestAFullHostLeavesOthersAlone(t *testing.T) {
 	})
 }
 
+// A host that floods the transport evicts its own connections: those of others have
+// the time that they need for a request.
+func TestLimits_AFloodFromOneHostEvictsNoneOfAnother(t *testing.T) {
+	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
+		b := listen(t, net, "b", withLimits(100, -1))
+		serve(t, b, accept)
+		var peers []net_
+		for i := range 20 {
+			peers = append(peers, dialRaw(t, net, fmt.Sprintf("peer-%d", i%2)))
+			for range 100 {
+				dialRaw(t, net, "crowd")
+				synctest.Wait() // until it is counted to its host
+			}
+		}
+		pause(400 * time.Millisecond)
+		for _, peer := range peers {
+			introduce(t, peer)
+		}
+		require.Equal(t, raftwire.Refusals{TooManyConns: 1920}, b.Refusals())
+	})
+}
+
 func TestLimitsCanBeTurnedOffAndHaveDefaults(t *testing.T) {
 	for name, c := range map[string]struct {
 		limits option

@@ -1,24 +1,11 @@
 package raftwire
 
 import (
-	"io"
 	"log/slog"
-	"os"
 
 	"github.com/hashicorp/go-hclog"
 	"github.com/raftwire/raftwire/internal/slogger"
 )
-
-// defaultLogger returns the logger of a transport that was given none.
-func defaultLogger() hclog.Logger { return newLogger(hclog.DefaultOutput) }
-
-// newLogger returns the logger of a transport that was given an output, or nil.
-func newLogger(output io.Writer) hclog.Logger {
-	if output == nil {
-		output = os.Stderr
-	}
-	return hclog.New(&hclog.LoggerOptions{Name: "raft-net", Output: output, Level: hclog.DefaultLevel})
-}
 
 // NewSlogLogger returns an hclog.Logger that writes to logger, for the Logger
 // of a [NetworkTransportConfig], a [MuxConfig] or a [TLSConfig]; nil means

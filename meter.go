@@ -17,7 +17,8 @@ func sinceEpoch() time.Duration { return time.Since(epoch) }
 // request, the clock is not read, and there is no serving.
 type meter struct {
 	begun, done func(*ServeEvent) // hooks, or nil
-	place       *place
+	peer        ServerAddress
+	host        string
 
 	_ conn.CacheLine
 
@@ -42,8 +43,8 @@ type serving struct {
 	observe func(*ServeEvent) // the dispatcher's, or nil
 }
 
-func newMeter(hooks *Hooks, p *place) *meter {
-	return &meter{begun: hooks.ServeBegun, done: hooks.ServeDone, place: p}
+func newMeter(hooks *Hooks, c *netConn) *meter {
+	return &meter{begun: hooks.ServeBegun, done: hooks.ServeDone, peer: c.peer, host: hostOf(c.peer)}
 }
 
 // await is called before a request is awaited.
@@ -67,7 +68,7 @@ func (m *meter) begin(waited bool) {
 		return
 	}
 	m.offered = &serving{since: m.last, observe: m.observe}
-	m.offered.event.Peer, m.offered.event.Host = m.place.conn.peer, m.place.host
+	m.offered.event.Peer, m.offered.event.Host = m.peer, m.host
 	if waited {
 		m.offered.event.Wait = m.lap()
 	}

@@ -77,7 +77,6 @@ type NetworkTransport struct {
 	maxDispatchAhead int
 	maxMessageBytes  int64
 	noSharedEntries  bool
-	firstByteTimeout time.Duration
 	newTime          bool
 	hooks            Hooks
 
@@ -88,7 +87,7 @@ type NetworkTransport struct {
 	noAddressFallback bool
 	fallbacks         logs.Limit // of lines about fallback addresses
 	pool
-	gate     *gate
+	door     door.Door
 	acceptor *door.Acceptor // nil if made by hand, over a layer that hands over, and if the configuration was refused
 	waiting  waitingRequests
 	tasks    tasks.Group
@@ -135,7 +134,7 @@ var (
 // connections for each peer, bounds requests by timeout and logs to logOutput
 // (nil: standard error). For the rest see [NewNetworkTransportWithConfig].
 func NewNetworkTransport(stream StreamLayer, maxPool int, timeout time.Duration, logOutput io.Writer) *NetworkTransport {
-	return NewNetworkTransportWithLogger(stream, maxPool, timeout, newLogger(logOutput))
+	return NewNetworkTransportWithLogger(stream, maxPool, timeout, logs.New(logOutput))
 }
 
 // NewNetworkTransportWithLogger is [NewNetworkTransport] with a logger.
@@ -157,7 +156,7 @@ func NewNetworkTransportWithConfig(config *NetworkTransportConfig) *NetworkTrans
 		config = new(NetworkTransportConfig)
 	}
 	if sock.IsNil(config.Logger) {
-		config.Logger = defaultLogger()
+		config.Logger = logs.Default()
 	}
 	n := newNetworkTransport(config)
 	if err := config.check(); err != nil {
@@ -182,16 +181,21 @@ func newNetworkTransport(config *NetworkTransportConfig) *NetworkTransport {
 		maxDispatchAhead:  config.maxDispatchAhead(),
 		maxMessageBytes:   config.MaxMessageBytes,
 		noSharedEntries:   config.NoSharedEntries,
-		firstByteTimeout:  config.firstByteTimeout(),
 		newTime:           config.MsgpackUseNewTimeFormat,
 		hooks:             config.Hooks,
 		noAddressFallback: config.NoAddressFallback,
 		desk:              dispatch.NewDesk(consumer, newRPC),
 		pool:              pool{maxPool: config.MaxPool, canCancel: dialing.CanCancel(config.stream())},
-		gate:              newGate(config.maxConns(), config.maxConnsPerHost()),
-		refusals:          door.Refusals{Hook: refusedHook(config.Hooks.Refused)},
-		shutdownCh:        make(chan struct{}),
+		door: door.Door{
+			MaxConns:   config.maxConns(),
+			MaxPerHost: config.maxConnsPerHost(),
+			Timeout:    config.firstByteTimeout(),
+			Late:       errSilent,
+		},
+		refusals:   door.Refusals{Hook: refusedHook(config.Hooks.Refused)},
+		shutdownCh: make(chan struct{}),
 	}
+	n.door.Tasks, n.door.Refusals = &n.tasks, &n.refusals
 	if n.stream != nil {
 		n.logger = n.logger.With(logs.KeyLocal, n.LocalAddr())
 	}
@@ -231,7 +235,7 @@ func (n *NetworkTransport) LocalAddr() ServerAddress {
 	if n.stream == nil {
 		return ""
 	}
-	return addressOf(n.stream.Addr())
+	return ServerAddress(sock.AddressOf(n.stream.Addr()))
 }
 
 // SetHeartbeatHandler implements [Transport].
@@ -313,7 +317,20 @@ func (n *NetworkTransport) CloseStreams() {
 	// A connection that its peer has made may still be on its way through
 	// Accept. It is one of those to close, so it gets the time to arrive.
 	tasks.Pause(acceptGrace, n.shutdownCh)
-	closeAll(n.renew(), errStreamsClosed, true)
+	door.CloseAll(n.everything(), errStreamsClosed, tasks.CloseWait)
+}
+
+// everything begins a new generation of the pool. It returns what was open, in both
+// directions.
+func (n *NetworkTransport) everything() (all []door.Closer) {
+	for _, c := range n.renew() {
+		all = append(all, c)
+	}
+	identified, unidentified := n.door.Visits()
+	for _, visit := range append(identified, unidentified...) {
+		all = append(all, visit)
+	}
+	return all
 }
 
 // ClosePeer implements [WithClosePeer]. address is the one that is dialled, which a
@@ -322,7 +339,7 @@ func (n *NetworkTransport) CloseStreams() {
 // (see [StreamLayer]) goes on, and what it brings is closed. ClosePeer returns when the
 // connections are closed, after a second at most; it does not wait for hooks.
 func (n *NetworkTransport) ClosePeer(address ServerAddress) {
-	closeAll(n.takePeer(address, ErrClosePeer), ErrClosePeer, true)
+	door.CloseAll(n.takePeer(address, ErrClosePeer), ErrClosePeer, tasks.CloseWait)
 }
 
 // IsShutdown reports whether the transport is shut down: Close was called, or its
@@ -345,7 +362,7 @@ func (n *NetworkTransport) down() error {
 // transport and closes the connection that it still gets, and the log says so.
 func (n *NetworkTransport) Close() error {
 	n.closing.Do(n.beginClose)
-	return awaitTasks(&n.tasks)
+	return n.tasks.AwaitEnd()
 }
 
 // beginClose has all that may block done on other goroutines. First comes what the
@@ -355,7 +372,8 @@ func (n *NetworkTransport) beginClose() {
 		return // it was refused
 	}
 	dials := n.endDials()
-	closeAll(n.renew(), ErrTransportShutdown, false)
+	n.door.Close(ErrTransportShutdown)
+	door.CloseAll(n.everything(), ErrTransportShutdown, 0)
 	n.tasks.Start(n.closeStream)
 	n.awaitDials(dials)
 }

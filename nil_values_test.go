@@ -2,9 +2,7 @@ package raftwire_test
 
 import (
 	"context"
-	"crypto/rsa"
 	"crypto/tls"
-	"crypto/x509"
 	"net"
 	"testing"
 	"testing/synctest"
@@ -13,6 +11,7 @@ import (
 	"github.com/raftwire/raftwire"
 	"github.com/raftwire/raftwire/faultnet"
 	"github.com/raftwire/raftwire/internal/testca"
+	"github.com/raftwire/raftwire/layers"
 	"github.com/stretchr/testify/require"
 )
 
@@ -35,8 +34,8 @@ func TestDial_TakesNoConnectionForAnError(t *testing.T) {
 	ca := testca.New()
 	for name, none := range noConns {
 		dial := func(context.Context, raftwire.ServerAddress) (net.Conn, error) { return none, nil }
-		mux := func(t *testing.T, tls *tls.Config, key raftwire.MuxKey) raftwire.StreamLayer {
-			mux, err := raftwire.NewMux(raftwire.MuxConfig{Listener: listenLocal(t), Dial: dial, TLS: tls, Logger: hclog.NewNullLogger()})
+		mux := func(t *testing.T, tls *tls.Config, key layers.Key) raftwire.StreamLayer {
+			mux, err := layers.NewMux(layers.MuxConfig{Listener: listenLocal(t), Dial: dial, TLS: tls, Logger: hclog.NewNullLogger()})
 			require.NoError(t, err)
 			t.Cleanup(func() { require.NoError(t, mux.Close()) })
 			return layerOf(t, mux, key)
@@ -50,16 +49,16 @@ func TestDial_TakesNoConnectionForAnError(t *testing.T) {
 				return newLayer(t, raftwire.TCPConfig{Bind: "127.0.0.1:0", Dial: func(context.Context, string, string) (net.Conn, error) { return none, nil }})
 			},
 			"a handoff": func(*testing.T) raftwire.StreamLayer {
-				return raftwire.NewHandoffLayer(&net.TCPAddr{}, dial)
+				return layers.NewHandoff(&net.TCPAddr{}, dial)
 			},
 			"TLS": func(t *testing.T) raftwire.StreamLayer {
-				secured, err := raftwire.NewTLSStreamLayer(nilDialLayer{&plainLayer{}, none}, secure(ca.Issue(), ca))
+				secured, err := layers.NewTLS(nilDialLayer{&plainLayer{}, none}, secure(ca.Issue(), ca))
 				require.NoError(t, err)
 				return secured
 			},
-			"a mux by byte":     func(t *testing.T) raftwire.StreamLayer { return mux(t, nil, raftwire.FirstByte(7)) },
-			"a mux, unprefixed": func(t *testing.T) raftwire.StreamLayer { return mux(t, nil, raftwire.Unprefixed()) },
-			"a mux by ALPN":     func(t *testing.T) raftwire.StreamLayer { return mux(t, mutual(ca, "node"), raftwire.ALPN("x")) },
+			"a mux by byte":     func(t *testing.T) raftwire.StreamLayer { return mux(t, nil, layers.FirstByte(7)) },
+			"a mux, unprefixed": func(t *testing.T) raftwire.StreamLayer { return mux(t, nil, layers.Unprefixed()) },
+			"a mux by ALPN":     func(t *testing.T) raftwire.StreamLayer { return mux(t, mutual(ca, "node"), layers.ALPN("x")) },
 		} {
 			t.Run(name+" of "+of, func(t *testing.T) {
 				c := config(withStream(layer(t)))
@@ -101,14 +100,14 @@ func TestAddr_MayBeNil(t *testing.T) {
 		for of, over := range map[string]func(t *testing.T, layer raftwire.StreamLayer) raftwire.StreamLayer{
 			"the layer": func(_ *testing.T, layer raftwire.StreamLayer) raftwire.StreamLayer { return layer },
 			"a mux's": func(t *testing.T, layer raftwire.StreamLayer) raftwire.StreamLayer {
-				mux, err := raftwire.NewMux(raftwire.MuxConfig{Listener: layer, Logger: hclog.NewNullLogger()})
+				mux, err := layers.NewMux(layers.MuxConfig{Listener: layer, Logger: hclog.NewNullLogger()})
 				require.NoError(t, err)
 				t.Cleanup(func() { require.NoError(t, mux.Close()) })
-				return layerOf(t, mux, raftwire.Unprefixed())
+				return layerOf(t, mux, layers.Unprefixed())
 			},
 			"TLS's": func(t *testing.T, layer raftwire.StreamLayer) raftwire.StreamLayer {
 				ca := testca.New()
-				secured, err := raftwire.NewTLSStreamLayer(layer, secure(ca.Issue(), ca))
+				secured, err := layers.NewTLS(layer, secure(ca.Issue(), ca))
 				require.NoError(t, err)
 				return secured
 			},
@@ -131,12 +130,12 @@ func TestAddr_MayBeNil(t *testing.T) {
 }
 
 func TestConstructors_TakeANilPointerForNil(t *testing.T) {
-	_, err := raftwire.NewTLSStreamLayer((*raftwire.TCPStreamLayer)(nil), raftwire.TLSConfig{})
+	_, err := layers.NewTLS((*raftwire.TCPStreamLayer)(nil), layers.TLSConfig{})
 	require.ErrorContains(t, err, "is nil")
-	_, err = raftwire.NewMux(raftwire.MuxConfig{Listener: (*net.TCPListener)(nil)})
+	_, err = layers.NewMux(layers.MuxConfig{Listener: (*net.TCPListener)(nil)})
 	require.ErrorContains(t, err, "Listener is nil")
-	require.Panics(t, func() { raftwire.NewHandoffLayer((*net.TCPAddr)(nil), nil) })
-	layer := raftwire.NewHandoffLayer(&net.TCPAddr{}, nil)
+	require.Panics(t, func() { layers.NewHandoff((*net.TCPAddr)(nil), nil) })
+	layer := layers.NewHandoff(&net.TCPAddr{}, nil)
 	require.ErrorContains(t, layer.Handoff((*net.TCPConn)(nil)), "the connection is nil")
 	require.NoError(t, layer.Close())
 
@@ -145,18 +144,6 @@ func TestConstructors_TakeANilPointerForNil(t *testing.T) {
 	trans := raftwire.NewNetworkTransportWithConfig(c)
 	require.ErrorIs(t, appendOnce(trans, "b"), net.ErrClosed)
 	require.NoError(t, trans.Close())
-}
-
-func TestTLS_TakesNilMaterialForAnError(t *testing.T) {
-	ca := testca.New()
-	own := *ca.Issue()
-	own.PrivateKey = (*rsa.PrivateKey)(nil)
-	for text, certificate := range map[string]*tls.Certificate{"no certificate": nil, "no private key": &own} {
-		security := secure(nil, ca)
-		security.Load = func() (*tls.Certificate, *x509.CertPool, error) { return certificate, testca.Pool(ca), nil }
-		_, err := raftwire.NewTLSStreamLayer(&plainLayer{}, security)
-		require.ErrorContains(t, err, text)
-	}
 }
 
 func TestSetDispatcher_TakesNoDispatcherForAnError(t *testing.T) {

@@ -25,7 +25,7 @@ var errPeerGone = errors.New("the peer closed the idle connection")
 // ended.
 var ErrClosePeer = errors.New("ended by ClosePeer")
 
-// pool knows every open connection of a transport, and keeps the idle outgoing
+// pool knows every open connection that a transport has dialled, and keeps the idle
 // ones for each peer. It waits for nothing but a look at a connection's state.
 type pool struct {
 	maxPool   int
@@ -33,7 +33,7 @@ type pool struct {
 
 	connPoolLock sync.Mutex // protects following
 	connPool     map[ServerAddress][]*netConn
-	open         map[*netConn]struct{} // idle and in use, both directions
+	open         map[*netConn]struct{} // idle and in use
 	peers        map[ServerAddress]*peerConns
 	busy         list.List // of peerConns with a connection, a dial or a call that waits
 	unused       list.List // of the others; the one left last is at the back
@@ -154,10 +154,8 @@ func (p *pool) forget(c *netConn) {
 // removeConn is called with connPoolLock held.
 func (p *pool) removeConn(c *netConn) {
 	delete(p.open, c)
-	if c.home != nil {
-		delete(c.home.open, c)
-		p.sort(c.home)
-	}
+	delete(c.home.open, c)
+	p.sort(c.home)
 }
 
 // drop closes the idle connections to addr.
@@ -226,25 +224,12 @@ func (p *pool) takeDead() (dead []*netConn) {
 	return dead
 }
 
-// current returns the generation that a connection begun now belongs to.
-func (p *pool) current() int {
-	p.connPoolLock.Lock()
-	defer p.connPoolLock.Unlock()
-	return p.generation
-}
-
-// errStale is returned by add for a connection begun before CloseStreams.
+// errStale is returned by addConn for a connection begun before CloseStreams.
 var errStale = errors.New("connection from before CloseStreams")
 
-// add makes c one of the pool's open connections. It refuses, and the caller
+// addConn makes c one of the pool's open connections. It refuses, and the caller
 // must close c, if the pool is closed or a new generation has begun since.
-func (p *pool) add(c *netConn, generation int) error {
-	p.connPoolLock.Lock()
-	defer p.connPoolLock.Unlock()
-	return p.addConn(c, generation)
-}
-
-// addConn is called with connPoolLock held.
+// connPoolLock is held.
 func (p *pool) addConn(c *netConn, generation int) error {
 	if p.closed {
 		return ErrTransportShutdown
@@ -257,34 +242,9 @@ func (p *pool) addConn(c *netConn, generation int) error {
 		p.connPool = make(map[ServerAddress][]*netConn)
 	}
 	p.open[c] = struct{}{}
-	if c.home != nil {
-		c.home.open[c] = struct{}{}
-		p.sort(c.home)
-	}
+	c.home.open[c] = struct{}{}
+	p.sort(c.home)
 	return nil
-}
-
-// closeAll closes connections. Each is closed on a goroutine of its own, which tells
-// hooks as well, so that none holds up the others. If wait, closeAll waits until they
-// are closed, for closeWait at most, and not for hooks; otherwise the caller waits for
-// all those goroutines.
-func closeAll(conns []*netConn, why error, wait bool) {
-	closed := make(chan struct{}, len(conns))
-	for _, c := range conns {
-		c.CloseAside(why, func() { closed <- struct{}{} })
-	}
-	if !wait {
-		return
-	}
-	patience := time.NewTimer(closeWait)
-	defer patience.Stop()
-	for range conns {
-		select {
-		case <-closed:
-		case <-patience.C:
-			return
-		}
-	}
 }
 
 // renew begins a new generation: it empties the pool and returns what was open. The

@@ -18,11 +18,12 @@ func poolOf(addresses int, looks *int, alive *bool) (p *pool, closers *tasks.Gro
 		addr := ServerAddress(fmt.Sprint("peer-", i))
 		p.connPoolLock.Lock()
 		home, _ := p.peer(addr)
-		p.connPoolLock.Unlock()
 		c := newConn(raw, addr, 0, closers, new(Hooks), &home.traffic, false)
 		c.home = home
 		c.Peek = func() bool { *looks++; return *alive }
-		if err := p.add(c, 0); err != nil || !p.push(c) {
+		err := p.addConn(c, 0)
+		p.connPoolLock.Unlock()
+		if err != nil || !p.push(c) {
 			panic("the pool refuses a connection")
 		}
 	}
@@ -41,7 +42,7 @@ func TestPool_LooksAtFewConnectionsForANewAddress(t *testing.T) {
 		require.LessOrEqual(t, looks, sweepPeers)
 	}
 	alive = false
-	require.NoError(t, awaitTasks(closers)) // from now on connections end within sweep, in order
+	require.NoError(t, closers.AwaitEnd()) // from now on connections end within sweep, in order
 	for range peers / sweepPeers {
 		p.sweep()
 	}

@@ -31,7 +31,7 @@ type Refusals struct {
 	Foreign uint64
 	// Untrusted failed in their TLS handshake: a certificate that was missing,
 	// expired, of another CA or not authorized, or a version or protocol that is
-	// not spoken. Only a [TLSStreamLayer] counts them.
+	// not spoken. Only a layers.TLS counts them.
 	Untrusted uint64
 	// Malformed sent a request that cannot be decoded, or that would trip a
 	// Raft core up.

@@ -25,18 +25,17 @@ const shrinkAfter = time.Second
 type session struct {
 	transport *NetworkTransport
 	conn      *netConn
-	place     *place
+	visit     *door.Visit
 
 	opened     *openDispatcher // what dispatcher was opened with
 	dispatcher Dispatcher
 	meter      *meter
 
-	begun     time.Time // when the connection was accepted
-	known     bool      // its peer has sent a whole request, or has identified itself
-	waited    bool      // for the request's first byte
-	inMessage bool      // the next read continues a message
-	ranOut    bool      // of bytes, since the message began
-	armed     bool      // a read deadline is set
+	identifyBy time.Time // when the first request has to begin; zero for never
+	waited     bool      // for the request's first byte
+	inMessage  bool      // the next read continues a message
+	ranOut     bool      // of bytes, since the message began
+	armed      bool      // a read deadline is set
 
 	_       conn.CacheLine
 	replies replies
@@ -44,8 +43,8 @@ type session struct {
 	watch   callerWatch
 }
 
-func newSession(n *NetworkTransport, c *netConn, p *place) *session {
-	s := &session{transport: n, conn: c, place: p, meter: newMeter(&n.hooks, p)}
+func newSession(n *NetworkTransport, c *netConn, v *door.Visit) *session {
+	s := &session{transport: n, conn: c, visit: v, identifyBy: v.StopTimer(), meter: newMeter(&n.hooks, c)}
 	s.replies.init(c, s.meter, n.maxDispatchAhead)
 	s.replies.wrong = n.logWrongAnswer
 	s.watch.conn, s.watch.waiting = c, &n.waiting
@@ -59,7 +58,7 @@ func (s *session) run() {
 	err := s.serve()
 	s.watch.stop()
 	err = s.conn.Close(err)
-	s.transport.letOut(s.place, err) // first: a hook that blocks must not keep the place
+	s.visit.Leave() // first: a hook that blocks must not keep the place
 	s.conn.reportEnd(err)
 	s.replies.awaitSender() // which the end of the connection ends
 	s.replies.abandon(err)
@@ -88,7 +87,7 @@ func (s *session) serve() error {
 			return s.explainStall(err)
 		}
 		s.meter.decode(kind, command, s.conn.In.Consumed(), s.ranOut)
-		s.recognize()
+		s.identify()
 		var err error
 		if snapshot, ok := command.(*InstallSnapshotRequest); ok {
 			err = s.serveSnapshot(snapshot)
@@ -101,12 +100,11 @@ func (s *session) serve() error {
 	}
 }
 
-// recognize notes that the peer is one: it has sent a request, or has identified
-// itself.
-func (s *session) recognize() {
-	if !s.known {
-		s.known = true
-		s.transport.gate.recognize(s.place)
+// identify notes that the peer is one: it has sent a request, or has shown a
+// certificate.
+func (s *session) identify() {
+	if !s.visit.Identified {
+		_ = s.visit.Identify()
 	}
 }
 
@@ -136,13 +134,13 @@ func (s *session) awaitRequest() error {
 		s.replies.shrink()
 		err = s.conn.Await()
 	}
-	if s.known || !errno.IsTimeout(err) {
+	if s.visit.Identified || !errno.IsTimeout(err) {
 		return err
 	}
 	if !isVerified(s.conn.Raw) {
 		return errSilent
 	}
-	s.recognize()
+	s.identify()
 	return s.awaitRequest()
 }
 
@@ -201,26 +199,17 @@ func (s *session) setClock() {
 	switch {
 	case s.inMessage:
 		limit = s.transport.timeout
-	case !s.known:
-		limit = s.transport.firstByteTimeout
+	case !s.visit.Identified && !s.identifyBy.IsZero():
+		limit = max(1, time.Until(s.identifyBy))
 	case s.conn.Grown():
 		limit = shrinkAfter // awaitRequest goes on
 	}
 	if limit > 0 {
-		_ = s.conn.Raw.SetReadDeadline(s.clockStart().Add(limit))
+		_ = s.conn.Raw.SetReadDeadline(time.Now().Add(limit))
 	} else if s.armed {
 		_ = s.conn.Raw.SetReadDeadline(time.Time{})
 	}
 	s.armed = limit > 0
-}
-
-// clockStart returns when the time of the next read began: that of the first byte
-// began when the connection was accepted.
-func (s *session) clockStart() time.Time {
-	if s.known || s.inMessage {
-		return time.Now()
-	}
-	return s.begun
 }
 
 // errEnded is returned where the connection was closed by somebody else, who

@@ -3,11 +3,9 @@ package raftwire_test
 import (
 	"bytes"
 	"compress/flate"
-	"context"
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"strings"
 	"testing"
 	"testing/iotest"
@@ -17,7 +15,6 @@ import (
 	"github.com/raftwire/raftwire"
 	"github.com/raftwire/raftwire/faultnet"
 	"github.com/raftwire/raftwire/internal/errno"
-	"github.com/raftwire/raftwire/internal/testca"
 	"github.com/stretchr/testify/require"
 )
 
@@ -736,43 +733,3 @@ func TestASnapshotsReaderMustYieldSomething(t *testing.T) {
 type idleReader struct{}
 
 func (idleReader) Read([]byte) (int, error) { return 0, nil }
-
-// hidden is a layer of another make over TLS: its connections do not show that.
-type hidden struct{ *raftwire.TLSStreamLayer }
-
-func (h hidden) Accept() (net.Conn, error) {
-	conn, err := h.TLSStreamLayer.Accept()
-	if err != nil {
-		return nil, err
-	}
-	return struct{ net.Conn }{conn}, nil
-}
-
-func (h hidden) DialContext(ctx context.Context, addr raftwire.ServerAddress) (net.Conn, error) {
-	conn, err := h.TLSStreamLayer.DialContext(ctx, addr)
-	if err != nil {
-		return nil, err
-	}
-	return struct{ net.Conn }{conn}, nil
-}
-
-// TLS does not go on where a deadline has interrupted a write.
-func TestInstallSnapshot_OutlastsAStallOverTLSOfAnotherMake(t *testing.T) {
-	onFakeTime(t, func(t *testing.T, network *faultnet.Network) {
-		ca := testca.New()
-		over := func(host string) raftwire.StreamLayer {
-			return hidden{overTLS(t, newDialer(t, network, host), ca).(*raftwire.TLSStreamLayer)}
-		}
-		a, b := transport(t, withStream(over("a"))), transport(t, withStream(over("b")))
-		b.SetHeartbeatHandler(accept)
-		defer heartbeats(t, a, testTimeout/2)()
-		serve(t, b, func(rpc raftwire.RPC) {
-			pause(testTimeout * 7 / 2)
-			accept(rpc)
-		})
-		const size = 4 << 20
-		resp, err := install(a, size, io.LimitReader(zeros{}, size))
-		require.NoError(t, err)
-		require.True(t, resp.Success)
-	})
-}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/raftwire/raftwire"
 	"github.com/raftwire/raftwire/internal/testca"
+	"github.com/raftwire/raftwire/layers"
 	"github.com/stretchr/testify/require"
 )
 
@@ -55,10 +56,10 @@ func TestACallerIsMissedWhoHadSentMuchBefore(t *testing.T) {
 	for name, layerOver := range map[string]func(t *testing.T, tcp raftwire.StreamLayer) raftwire.StreamLayer{
 		"on a port of its own": func(_ *testing.T, tcp raftwire.StreamLayer) raftwire.StreamLayer { return tcp },
 		"on a shared port": func(t *testing.T, tcp raftwire.StreamLayer) raftwire.StreamLayer {
-			mux, err := raftwire.NewMux(raftwire.MuxConfig{Listener: tcp})
+			mux, err := layers.NewMux(layers.MuxConfig{Listener: tcp})
 			require.NoError(t, err)
 			t.Cleanup(func() { require.NoError(t, mux.Close()) })
-			return layerOf(t, mux, raftwire.Unprefixed())
+			return layerOf(t, mux, layers.Unprefixed())
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -116,15 +117,15 @@ func TestTCPUserTimeout_IsNeverShorterThanTimeouts(t *testing.T) {
 			"TCP": func(_ *testing.T, tcp raftwire.StreamLayer) raftwire.StreamLayer { return tcp },
 			"TLS": func(t *testing.T, tcp raftwire.StreamLayer) raftwire.StreamLayer {
 				ca := testca.New()
-				layer, err := raftwire.NewTLSStreamLayer(tcp, secure(ca.Issue(), ca))
+				layer, err := layers.NewTLS(tcp, secure(ca.Issue(), ca))
 				require.NoError(t, err)
 				return layer
 			},
 			"Mux": func(t *testing.T, tcp raftwire.StreamLayer) raftwire.StreamLayer {
-				mux, err := raftwire.NewMux(raftwire.MuxConfig{Listener: tcp})
+				mux, err := layers.NewMux(layers.MuxConfig{Listener: tcp})
 				require.NoError(t, err)
 				t.Cleanup(func() { require.NoError(t, mux.Close()) })
-				return layerOf(t, mux, raftwire.Unprefixed())
+				return layerOf(t, mux, layers.Unprefixed())
 			},
 		} {
 			t.Run(name+" over "+via, func(t *testing.T) {

@@ -65,8 +65,8 @@ type PipelineStats struct {
 
 // HostStats is about the inbound connections from a host.
 type HostStats struct {
-	// Host is what stands before the port in their remote addresses; "" if
-	// these have none.
+	// Host is what stands before the port in their remote addresses, or the network
+	// of 64 bits of an IPv6 address; "" if these have none.
 	Host string
 	// Conns is how many there are.
 	Conns int
@@ -87,11 +87,21 @@ func (n *NetworkTransport) Stats() Stats {
 	}
 	return Stats{
 		Peers:           peers,
-		Inbound:         n.gate.stats(),
+		Inbound:         n.hostStats(),
 		InboundBytesIn:  n.inbound.In.Load(),
 		InboundBytesOut: n.inbound.Out.Load(),
 		Refusals:        n.Refusals(),
 	}
+}
+
+// hostStats returns how many connections come from each host, in order.
+func (n *NetworkTransport) hostStats() []HostStats {
+	hosts := []HostStats{}
+	for host, conns := range n.door.Hosts() {
+		hosts = append(hosts, HostStats{host, conns})
+	}
+	slices.SortFunc(hosts, func(a, b HostStats) int { return cmp.Compare(a.Host, b.Host) })
+	return hosts
 }
 
 // find returns the stats of addr in peers, which are in order, or nil.

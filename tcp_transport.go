@@ -16,6 +16,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 	"github.com/raftwire/raftwire/internal/dialing"
 	"github.com/raftwire/raftwire/internal/errno"
+	"github.com/raftwire/raftwire/internal/logs"
 	"github.com/raftwire/raftwire/internal/sock"
 )
 
@@ -123,7 +124,7 @@ func NewTCPStreamLayer(config TCPConfig) (*TCPStreamLayer, error) {
 // nil means the one bound, and port 0 in it the port that was bound; it must be
 // a *net.TCPAddr with a specific IP. For the other parameters see [NewNetworkTransport].
 func NewTCPTransport(bindAddr string, advertise net.Addr, maxPool int, timeout time.Duration, logOutput io.Writer) (*NetworkTransport, error) {
-	return NewTCPTransportWithLogger(bindAddr, advertise, maxPool, timeout, newLogger(logOutput))
+	return NewTCPTransportWithLogger(bindAddr, advertise, maxPool, timeout, logs.New(logOutput))
 }
 
 // NewTCPTransportWithLogger is [NewTCPTransport] with a logger.
@@ -139,7 +140,7 @@ func NewTCPTransportWithConfig(bindAddr string, advertise net.Addr, config *Netw
 	if config == nil {
 		config = new(NetworkTransportConfig)
 	}
-	stream, err := listenFor(config, bindAddr, advertise)
+	stream, err := config.Listen(bindAddr, advertise)
 	if err != nil {
 		return nil, err
 	}
@@ -147,10 +148,11 @@ func NewTCPTransportWithConfig(bindAddr string, advertise net.Addr, config *Netw
 	return NewNetworkTransportWithConfig(config), nil
 }
 
-// listenFor makes the layer of a transport with this configuration.
-func listenFor(config *NetworkTransportConfig, bindAddr string, advertise net.Addr) (*TCPStreamLayer, error) {
+// Listen checks the configuration and listens as [NewTCPTransportWithConfig] does, for
+// a layer that is put over TCP. It ignores c.Stream.
+func (c *NetworkTransportConfig) Listen(bindAddr string, advertise net.Addr) (*TCPStreamLayer, error) {
 	stream := new(TCPStreamLayer)
-	checked := *config
+	checked := *c
 	checked.Stream = stream
 	if err := checked.check(); err != nil {
 		return nil, err

@@ -1,9 +1,7 @@
 package raftwire_test
 
 import (
-	"crypto/tls"
 	"io"
-	"strings"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -12,7 +10,6 @@ import (
 	"github.com/hashicorp/go-hclog"
 	"github.com/raftwire/raftwire"
 	"github.com/raftwire/raftwire/faultnet"
-	"github.com/raftwire/raftwire/internal/testca"
 	"github.com/stretchr/testify/require"
 )
 
@@ -288,92 +285,6 @@ func TestHooks_ThatPanicInAPipelineEndIt(t *testing.T) {
 		require.ErrorContains(t, appendTo(p), "panic")
 		require.NoError(t, p.Close())
 		require.NoError(t, appendTo(openPipeline(t, a, "b")))
-	})
-}
-
-// A function of TLSConfig or MuxConfig.TLS that panics is the panic of whoever dials.
-// If that recovers, nothing is left open.
-func TestAuthorize_ThatPanicsLeavesNoConnectionOpen(t *testing.T) {
-	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
-		ca := testca.New()
-		serve(t, group(t, share(t, net, "b", withTLS(mutual(ca, role))), raftwire.ALPN("raft")), accept)
-		security := secure(ca.Issue(), ca)
-		security.NextProtos = []string{"raft"}
-		security.Authorize = func(*raftwire.TLSPeer) error { panic("boom") }
-		secured := secureLayer(t, net, "a", security)
-		defer func() { require.NoError(t, secured.Close()) }()
-		config := mutual(ca, role)
-		config.VerifyConnection = func(tls.ConnectionState) error { panic("boom") }
-		for _, layer := range []raftwire.StreamLayer{secured, layerOf(t, share(t, net, "c", withTLS(config)), raftwire.ALPN("raft"))} {
-			require.PanicsWithValue(t, "boom", func() { _, _ = layer.Dial("b", testTimeout) })
-			synctest.Wait()
-			require.Zero(t, net.OpenConns())
-		}
-	})
-}
-
-// Authorize holds up the connection that it decides about, and no other, on either
-// side.
-func TestAuthorize_ThatBlocksHoldsUpNobodyElse(t *testing.T) {
-	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
-		ca := testca.New()
-		release := make(chan struct{})
-		security := secure(ca.Issue(), ca)
-		security.MaxHandshakes = 3
-		security.Authorize = func(p *raftwire.TLSPeer) error {
-			if strings.HasPrefix(string(p.Address), "stuck") {
-				<-release
-			}
-			return nil
-		}
-		layer := secureLayer(t, net, "b", security)
-		b := raftwire.NewNetworkTransportWithConfig(config(withStream(layer)))
-		serve(t, b, accept)
-		for range 5 {
-			client := tls.Client(dialRaw(t, net, "stuck"), mutual(ca, role))
-			require.NoError(t, client.Handshake())
-		}
-		stuck, _ := listenTLS(t, net, "stuck", secure(ca.Issue(), ca))
-		a, _ := listenTLS(t, net, "a", secure(ca.Issue(), ca))
-		for _, trans := range []*raftwire.NetworkTransport{stuck, a} {
-			serve(t, trans, accept)
-		}
-		require.Zero(t, elapsed(func() { require.NoError(t, appendOnce(a, "b")) }))
-		require.Equal(t, testTimeout, elapsed(func() { requireTimeout(t, appendOnce(b, "stuck")) }))
-		require.Zero(t, elapsed(func() { require.NoError(t, appendOnce(b, "a")) }))
-		require.Zero(t, elapsed(func() { require.NoError(t, appendOnce(a, "b")) }))
-		require.LessOrEqual(t, elapsed(func() { _ = b.Close() }), time.Second)
-		close(release)
-		synctest.Wait()
-		require.NoError(t, b.Close())
-	})
-}
-
-// So does Refused of a Mux.
-func TestMuxRefused_ThatBlocksHoldsUpNobodyElse(t *testing.T) {
-	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
-		release := make(chan struct{})
-		refused := 0
-		layer, err := net.Host("b").Listen()
-		require.NoError(t, err)
-		mux, err := raftwire.NewMux(raftwire.MuxConfig{
-			Listener: layer, Logger: hclog.NewNullLogger(), MaxUnsorted: 3,
-			Refused: func(raftwire.RefusalEvent) { refused++; <-release },
-		})
-		require.NoError(t, err)
-		serve(t, group(t, mux, raftwire.FirstByte(7)), accept)
-		for range 5 {
-			say(t, dialRaw(t, net, "stranger"), "GET /")
-			synctest.Wait()
-		}
-		require.Equal(t, 5, refused)
-		peer := dialRaw(t, net, "peer")
-		say(t, peer, "\x07")
-		require.Zero(t, elapsed(func() { introduce(t, peer) }))
-		require.LessOrEqual(t, elapsed(func() { require.ErrorContains(t, mux.Close(), "a hook") }), time.Second)
-		close(release)
-		synctest.Wait()
-		require.NoError(t, mux.Close())
 	})
 }
 

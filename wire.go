@@ -33,6 +33,9 @@ const (
 	rpcKinds // how many there are
 )
 
+// sniff knows a Raft peer by its first byte.
+var _ = [1]struct{}{}[rpcKinds-sniff.RaftKinds]
+
 var rpcKindNames = [rpcKinds]string{
 	rpcAppendEntries:   "AppendEntries",
 	rpcRequestVote:     "RequestVote",

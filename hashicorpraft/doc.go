@@ -29,7 +29,7 @@
 // # Stream layers
 //
 // [NewTLSTransport] runs over TLS. [RaftStream] makes any layer of raftwire (TLS,
-// a layer of a Mux, a HandoffLayer) one that hashicorp/raft's transport can run
+// a layer of a Mux, a Handoff) one that hashicorp/raft's transport can run
 // over as well, [WireStream] the other way round.
 //
 // # Clusters in memory

@@ -11,6 +11,7 @@ import (
 	"github.com/raftwire/raftwire"
 	"github.com/raftwire/raftwire/hashicorpraft"
 	"github.com/raftwire/raftwire/internal/testca"
+	"github.com/raftwire/raftwire/layers"
 )
 
 // The switch, as a diff of the program below:
@@ -71,7 +72,7 @@ func ExampleWrapNetwork() {
 func ExampleNewTLSTransport() {
 	files := certificates() // of this node, by whoever issues yours
 	defer os.RemoveAll(files.Dir)
-	transport, err := hashicorpraft.NewTLSTransport("127.0.0.1:0", nil, raftwire.TLSConfig{
+	transport, err := hashicorpraft.NewTLSTransport("127.0.0.1:0", nil, layers.TLSConfig{
 		CertFile:   files.Cert(),
 		KeyFile:    files.Key(),
 		CAFile:     files.CA(),
@@ -95,7 +96,7 @@ func ExampleWireStream() {
 		return
 	}
 	own := myStream{listener} // a raft.StreamLayer
-	secured, err := raftwire.NewTLSStreamLayer(hashicorpraft.WireStream(own), raftwire.TLSConfig{
+	secured, err := layers.NewTLS(hashicorpraft.WireStream(own), layers.TLSConfig{
 		CertFile:   files.Cert(),
 		KeyFile:    files.Key(),
 		CAFile:     files.CA(),
@@ -118,13 +119,13 @@ func ExampleRaftStream() {
 		fmt.Println(err)
 		return
 	}
-	mux, err := raftwire.NewMux(raftwire.MuxConfig{Listener: tcp})
+	mux, err := layers.NewMux(layers.MuxConfig{Listener: tcp})
 	if err != nil {
 		fmt.Println(err)
 		return
 	}
 	defer mux.Close()
-	layer, err := mux.Layer(raftwire.FirstByte(11))
+	layer, err := mux.Layer(layers.FirstByte(11))
 	if err != nil {
 		fmt.Println(err)
 		return

@@ -11,6 +11,7 @@ import (
 	"github.com/hashicorp/raft"
 	"github.com/raftwire/raftwire"
 	"github.com/raftwire/raftwire/internal/testca"
+	"github.com/raftwire/raftwire/layers"
 )
 
 // What docs/moving.md says of stream layers that applications have written
@@ -37,7 +38,7 @@ var shapes = map[string]shape{
 	"one TCP port, to be shared": {
 		own: func(t *testing.T, _ *testca.Authority) raft.StreamLayer { return listen(t) },
 		replacement: func(t *testing.T, _ *testca.Authority) raft.StreamLayer {
-			return RaftStream(muxed(t, tcpLayer(t), raftwire.Unprefixed()))
+			return RaftStream(muxed(t, tcpLayer(t), layers.Unprefixed()))
 		},
 	},
 	"connections handed over, as in Consul": {
@@ -49,13 +50,13 @@ var shapes = map[string]shape{
 	"ALPN, as in Vault": {
 		own: ownByALPN,
 		replacement: func(t *testing.T, ca *testca.Authority) raft.StreamLayer {
-			return RaftStream(muxed(t, secured(t, tcpLayer(t), ca), raftwire.ALPN(raftProtocol)))
+			return RaftStream(muxed(t, secured(t, tcpLayer(t), ca), layers.ALPN(raftProtocol)))
 		},
 	},
 	"a byte mux, as in rqlite": {
 		own: ownByByte,
 		replacement: func(t *testing.T, _ *testca.Authority) raft.StreamLayer {
-			return RaftStream(muxed(t, tcpLayer(t), raftwire.FirstByte(rpcRaft)))
+			return RaftStream(muxed(t, tcpLayer(t), layers.FirstByte(rpcRaft)))
 		},
 	},
 	"TLS": {
@@ -125,11 +126,11 @@ func overTLS(t *testing.T, ca *testca.Authority, protocols ...string) raft.Strea
 	}
 }
 
-// handedOver is a HandoffLayer for a listener that reads the byte itself.
+// handedOver is a Handoff for a listener that reads the byte itself.
 func handedOver(t *testing.T) raftwire.StreamLayer {
 	listener := listen(t)
 	t.Cleanup(func() { _ = listener.Close() })
-	layer := raftwire.NewHandoffLayer(listener.Addr(), func(ctx context.Context, address raftwire.ServerAddress) (net.Conn, error) {
+	layer := layers.NewHandoff(listener.Addr(), func(ctx context.Context, address raftwire.ServerAddress) (net.Conn, error) {
 		conn, err := new(net.Dialer).DialContext(ctx, "tcp", string(address))
 		if err == nil {
 			_, err = conn.Write([]byte{rpcRaft})
@@ -188,7 +189,7 @@ func TestANodeOfAnyStepOfAMoveTalksToAnyOther(t *testing.T) {
 func TestLayersOfRaftwireGoOverAnApplicationsOwn(t *testing.T) {
 	ca := testca.New()
 	over := func() closer {
-		layer := muxed(t, secured(t, WireStream(ownByByte(t, ca)), ca), raftwire.FirstByte(7))
+		layer := muxed(t, secured(t, WireStream(ownByByte(t, ca)), ca), layers.FirstByte(7))
 		return NewNetworkTransportWithConfig(withStream(RaftStream(layer)))
 	}
 	a, b := over(), over()

@@ -9,6 +9,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/raft"
 	"github.com/raftwire/raftwire"
+	"github.com/raftwire/raftwire/layers"
 )
 
 // NetworkTransport is raftwire's transport over connections, with the types of
@@ -51,13 +52,13 @@ func NewTCPTransportWithConfig(bindAddr string, advertise net.Addr, config *raft
 }
 
 // NewTLSTransport is [NewTCPTransportWithConfig] over TLS: see
-// [raftwire.NewTLSTransport]. What it stores in config.Stream, a
+// [layers.NewTLSTransport]. What it stores in config.Stream, a
 // *raft.NetworkTransport can run over as well; [WireStream] gives the
-// [raftwire.TLSStreamLayer] in it, for Reload.
-func NewTLSTransport(bindAddr string, advertise net.Addr, security raftwire.TLSConfig, config *raft.NetworkTransportConfig) (*NetworkTransport, error) {
+// [layers.TLS] in it, for Reload.
+func NewTLSTransport(bindAddr string, advertise net.Addr, security layers.TLSConfig, config *raft.NetworkTransportConfig) (*NetworkTransport, error) {
 	wire := WireConfig(config)
 	wire.Stream = nil
-	network, err := raftwire.NewTLSTransport(bindAddr, advertise, security, wire)
+	network, err := layers.NewTLSTransport(bindAddr, advertise, security, wire)
 	if err != nil {
 		return nil, err
 	}

@@ -11,8 +11,8 @@ import (
 )
 
 // RaftStream returns a stream layer of raftwire with hashicorp/raft's type: a
-// [raftwire.TLSStreamLayer], a layer of a [raftwire.Mux], a
-// [raftwire.HandoffLayer], or whatever implements the interface. Either kind of
+// [layers.TLS], a layer of a [layers.Mux], a
+// [layers.Handoff], or whatever implements the interface. Either kind of
 // transport can run over it, [raft.NetworkTransport] too, so that nodes of a
 // cluster whose transports differ have all else in common. nil stays nil.
 func RaftStream(stream raftwire.StreamLayer) raft.StreamLayer {
@@ -31,7 +31,7 @@ func RaftStream(stream raftwire.StreamLayer) raft.StreamLayer {
 }
 
 // WireStream returns a stream layer of hashicorp/raft's type with raftwire's, to
-// put a [raftwire.TLSStreamLayer] or a [raftwire.Mux] over an application's own
+// put a [layers.TLS] or a [layers.Mux] over an application's own
 // layer, for example. If the layer has a method
 //
 //	DialContext(ctx context.Context, address raft.ServerAddress) (net.Conn, error)

@@ -12,6 +12,7 @@ import (
 	"github.com/hashicorp/raft"
 	"github.com/raftwire/raftwire"
 	"github.com/raftwire/raftwire/internal/testca"
+	"github.com/raftwire/raftwire/layers"
 	"github.com/stretchr/testify/require"
 )
 
@@ -56,21 +57,21 @@ func TestDial_TakesNoConnectionForAnError(t *testing.T) {
 	require.NoError(t, transport.Close())
 }
 
-// layers are stream layers of raftwire, in all the ways in which they combine.
-var layers = map[string]func(t *testing.T, ca *testca.Authority) raftwire.StreamLayer{
+// streams are layers of raftwire, in all the ways in which they combine.
+var streams = map[string]func(t *testing.T, ca *testca.Authority) raftwire.StreamLayer{
 	"TCP": func(t *testing.T, _ *testca.Authority) raftwire.StreamLayer { return tcpLayer(t) },
 	"TLS": func(t *testing.T, ca *testca.Authority) raftwire.StreamLayer { return secured(t, tcpLayer(t), ca) },
 	"a mux's, by byte": func(t *testing.T, _ *testca.Authority) raftwire.StreamLayer {
-		return muxed(t, tcpLayer(t), raftwire.FirstByte(7))
+		return muxed(t, tcpLayer(t), layers.FirstByte(7))
 	},
 	"a mux's, unprefixed": func(t *testing.T, _ *testca.Authority) raftwire.StreamLayer {
-		return muxed(t, tcpLayer(t), raftwire.Unprefixed())
+		return muxed(t, tcpLayer(t), layers.Unprefixed())
 	},
 	"a mux's over TLS": func(t *testing.T, ca *testca.Authority) raftwire.StreamLayer {
-		return muxed(t, secured(t, tcpLayer(t), ca), raftwire.ALPN("raft"))
+		return muxed(t, secured(t, tcpLayer(t), ca), layers.ALPN("raft"))
 	},
 	"TLS over a mux's": func(t *testing.T, ca *testca.Authority) raftwire.StreamLayer {
-		return secured(t, muxed(t, tcpLayer(t), raftwire.FirstByte(7)), ca)
+		return secured(t, muxed(t, tcpLayer(t), layers.FirstByte(7)), ca)
 	},
 	"connections handed in": func(t *testing.T, _ *testca.Authority) raftwire.StreamLayer { return handedOver(t) },
 }
@@ -82,21 +83,21 @@ func tcpLayer(t *testing.T) raftwire.StreamLayer {
 }
 
 func secured(t *testing.T, inner raftwire.StreamLayer, ca *testca.Authority) raftwire.StreamLayer {
-	layer, err := raftwire.NewTLSStreamLayer(inner, security(t, ca))
+	layer, err := layers.NewTLS(inner, security(t, ca))
 	require.NoError(t, err)
 	return layer
 }
 
-func security(t *testing.T, ca *testca.Authority) raftwire.TLSConfig {
+func security(t *testing.T, ca *testca.Authority) layers.TLSConfig {
 	files := testca.WriteFiles(t.TempDir(), ca.Issue(), ca)
-	return raftwire.TLSConfig{
+	return layers.TLSConfig{
 		CertFile: files.Cert(), KeyFile: files.Key(), CAFile: files.CA(),
 		ServerName: testca.Name, Logger: hclog.NewNullLogger(),
 	}
 }
 
-func muxed(t *testing.T, inner raftwire.StreamLayer, key raftwire.MuxKey) raftwire.StreamLayer {
-	mux, err := raftwire.NewMux(raftwire.MuxConfig{Listener: inner, Logger: hclog.NewNullLogger()})
+func muxed(t *testing.T, inner raftwire.StreamLayer, key layers.Key) raftwire.StreamLayer {
+	mux, err := layers.NewMux(layers.MuxConfig{Listener: inner, Logger: hclog.NewNullLogger()})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, mux.Close()) })
 	layer, err := mux.Layer(key)
@@ -111,7 +112,7 @@ func TestEitherTransportRunsOverEveryLayer(t *testing.T) {
 		"ours":   func(s raft.StreamLayer) closer { return NewNetworkTransportWithConfig(withStream(s)) },
 		"theirs": func(s raft.StreamLayer) closer { return raft.NewNetworkTransportWithConfig(withStream(s)) },
 	}
-	for name, layer := range layers {
+	for name, layer := range streams {
 		for from, makeFrom := range kinds {
 			for to, makeTo := range kinds {
 				t.Run(fmt.Sprintf("%s, %s to %s", name, from, to), func(t *testing.T) {
@@ -149,7 +150,7 @@ func TestTLSTransport(t *testing.T) {
 	require.NoError(t, err)
 	require.NotNil(t, config.Logger)
 	require.Equal(t, string(a.LocalAddr()), config.Stream.Addr().String())
-	require.NoError(t, WireStream(config.Stream).(*raftwire.TLSStreamLayer).Reload())
+	require.NoError(t, WireStream(config.Stream).(*layers.TLS).Reload())
 
 	peer := networkConfig()
 	peer.Stream = RaftStream(secured(t, tcpLayer(t), ca))
@@ -161,7 +162,7 @@ func TestTLSTransport(t *testing.T) {
 	require.Error(t, plain.AppendEntries("id", a.LocalAddr(), heartbeat(), new(raft.AppendEntriesResponse)))
 	closeAll(t, a, b, plain)
 
-	_, err = NewTLSTransport("127.0.0.1:0", nil, raftwire.TLSConfig{}, networkConfig())
+	_, err = NewTLSTransport("127.0.0.1:0", nil, layers.TLSConfig{}, networkConfig())
 	require.ErrorContains(t, err, "TLSConfig.CAFile is empty")
 }
 

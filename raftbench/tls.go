@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/raftwire/raftwire"
+	"github.com/raftwire/raftwire/layers"
 )
 
 // credentials are what both ends show to each other, and trust. They are made
@@ -60,7 +61,7 @@ func newCredentials(secret string) (*credentials, error) {
 }
 
 // layer listens for a transport, which dials through it as well.
-func (c *credentials) layer(listen string) (*raftwire.TLSStreamLayer, error) {
+func (c *credentials) layer(listen string) (*layers.TLS, error) {
 	config := raftwire.TCPConfig{Bind: listen}
 	if address := advertised(listen); address != nil {
 		config.Advertise = address.String()
@@ -69,7 +70,7 @@ func (c *credentials) layer(listen string) (*raftwire.TLSStreamLayer, error) {
 	if err != nil {
 		return nil, err
 	}
-	layer, err := raftwire.NewTLSStreamLayer(tcp, raftwire.TLSConfig{
+	layer, err := layers.NewTLS(tcp, layers.TLSConfig{
 		Load:           func() (*tls.Certificate, *x509.CertPool, error) { return c.certificate, c.trusted, nil },
 		ReloadInterval: -1,
 		ServerName:     credentialName,

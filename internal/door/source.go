@@ -25,6 +25,7 @@ func HandTo(listener net.Listener, take func(Handover)) bool {
 // Handover is a connection that has passed a door.
 type Handover struct {
 	Conn net.Conn
+	Peer string // its remote address; "" if that is to be asked for
 
 	// Identified says that the peer has shown a certificate or the key of a layer.
 	Identified bool

@@ -3,7 +3,9 @@
 package logs
 
 import (
+	"io"
 	"maps"
+	"os"
 	"slices"
 	"sync"
 	"time"
@@ -30,7 +32,7 @@ const (
 // The keys of log lines, everywhere the same; the package doc explains them.
 const (
 	KeyPeer    = "peer"           // an address: what was dialled, or where a connection comes from
-	KeyLocal   = "local"          // the own address of the transport, Mux or TLSStreamLayer
+	KeyLocal   = "local"          // the own address of the transport, Mux or layers.TLS
 	KeyID      = "id"             // a ServerID
 	KeyError   = "error"          // why
 	KeyBefore  = "before"         // what was, where something has changed
@@ -38,6 +40,17 @@ const (
 	KeyExpires = "expires"        // when it does
 	KeySimilar = "similar-before" // how many similar lines were left out since the last one
 )
+
+// Default returns the logger of a transport or layer that was given none.
+func Default() hclog.Logger { return New(hclog.DefaultOutput) }
+
+// New returns the logger of a transport that was given an output, or nil.
+func New(output io.Writer) hclog.Logger {
+	if output == nil {
+		output = os.Stderr
+	}
+	return hclog.New(&hclog.LoggerOptions{Name: "raft-net", Output: output, Level: hclog.DefaultLevel})
+}
 
 // Topic is what log lines have in common, and whom one of them is about.
 type Topic struct {

@@ -7,6 +7,10 @@ const (
 	TLSAlert     = 0x15
 )
 
+// RaftKinds is how many kinds of request there are: a Raft peer that sends no prefix
+// begins with a byte below that.
+const RaftKinds = 5
+
 // Answer names what the first byte looks like that comes back on a
 // connection that was dialled, or "".
 func Answer(first byte) string {

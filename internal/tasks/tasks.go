@@ -2,6 +2,7 @@
 package tasks
 
 import (
+	"fmt"
 	"sync"
 	"time"
 )
@@ -105,6 +106,18 @@ func (g *Group) Wait(limit time.Duration) (running int) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	return g.running
+}
+
+// CloseWait is how long Close of a transport or layer waits for goroutines that run
+// other people's code, and do not return.
+const CloseWait = time.Second
+
+// AwaitEnd closes the group and waits for its goroutines, for CloseWait at most.
+func (g *Group) AwaitEnd() error {
+	if running := g.Wait(CloseWait); running > 0 {
+		return fmt.Errorf("raftwire: closed, but %d goroutines have not ended: a heartbeat handler, a hook, a logger, a ServerAddressProvider, Authorize, or the Close of the StreamLayer or of a connection does not return", running)
+	}
+	return nil
 }
 
 // close returns what was attached, the first time.

@@ -10,6 +10,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/raftwire/raftwire"
 	"github.com/raftwire/raftwire/hashicorpraft"
+	"github.com/raftwire/raftwire/layers"
 	raftwireprom "github.com/raftwire/raftwire/metrics/prometheus"
 )
 
@@ -59,7 +60,7 @@ func newRaftwireTransport(o options, advertised net.Addr, config *raft.NetworkTr
 
 func (o options) listen(advertised net.Addr, config *raftwire.NetworkTransportConfig) (*raftwire.NetworkTransport, error) {
 	if o.tls != "" {
-		return raftwire.NewTLSTransport(o.raftBind, advertised, o.security(config.Logger), config)
+		return layers.NewTLSTransport(o.raftBind, advertised, o.security(config.Logger), config)
 	}
 	return raftwire.NewTCPTransportWithConfig(o.raftBind, advertised, config)
 }
@@ -74,7 +75,7 @@ func newHashicorpTransport(o options, advertised *net.TCPAddr, config *raft.Netw
 	if err != nil {
 		return nil, err
 	}
-	secured, err := raftwire.NewTLSStreamLayer(tcp, o.security(config.Logger))
+	secured, err := layers.NewTLS(tcp, o.security(config.Logger))
 	if err != nil {
 		_ = tcp.Close()
 		return nil, err
@@ -85,8 +86,8 @@ func newHashicorpTransport(o options, advertised *net.TCPAddr, config *raft.Netw
 
 // security says who is a peer. Files that change are used by the next
 // handshake; nothing has to be restarted.
-func (o options) security(logger hclog.Logger) raftwire.TLSConfig {
-	return raftwire.TLSConfig{
+func (o options) security(logger hclog.Logger) layers.TLSConfig {
+	return layers.TLSConfig{
 		CertFile:   filepath.Join(o.tls, "cert.pem"),
 		KeyFile:    filepath.Join(o.tls, "key.pem"),
 		CAFile:     filepath.Join(o.tls, "ca.pem"),

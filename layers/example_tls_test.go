@@ -1,4 +1,4 @@
-package raftwire_test
+package layers_test
 
 import (
 	"crypto/tls"
@@ -13,6 +13,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 	"github.com/raftwire/raftwire"
 	"github.com/raftwire/raftwire/internal/testca"
+	"github.com/raftwire/raftwire/layers"
 )
 
 // A node of a cluster whose nodes all have the name "node" in their
@@ -20,7 +21,7 @@ import (
 func ExampleNewTLSTransport() {
 	dir := clusterFiles()
 	defer os.RemoveAll(dir)
-	transport, err := raftwire.NewTLSTransport("127.0.0.1:0", nil, nodeFiles(dir), &raftwire.NetworkTransportConfig{
+	transport, err := layers.NewTLSTransport("127.0.0.1:0", nil, nodeFiles(dir), &raftwire.NetworkTransportConfig{
 		MaxPool: 3,
 		Timeout: 10 * time.Second,
 		Logger:  hclog.NewNullLogger(),
@@ -46,19 +47,19 @@ func ExampleNewTLSTransport() {
 // Certificates from memory, over a layer of one's own choice; the certificates
 // of some peers were revoked. When that list changes, Reload the layer, and then
 // call CloseStreams on the transport: everybody has to authenticate again.
-func ExampleNewTLSStreamLayer() {
+func ExampleNewTLS() {
 	tcp, err := raftwire.NewTCPStreamLayer(raftwire.TCPConfig{Bind: "localhost:0"})
 	if err != nil {
 		log.Fatal(err)
 	}
 	identity := newTLS()                     // from wherever certificates are kept
 	revoked := map[string]bool{"4711": true} // by serial number
-	secured, err := raftwire.NewTLSStreamLayer(tcp, raftwire.TLSConfig{
+	secured, err := layers.NewTLS(tcp, layers.TLSConfig{
 		Load: func() (*tls.Certificate, *x509.CertPool, error) {
 			return &identity.Certificates[0], identity.RootCAs, nil
 		},
 		ServerName: "node",
-		Authorize: func(peer *raftwire.TLSPeer) error {
+		Authorize: func(peer *layers.TLSPeer) error {
 			if serial := peer.Certificate().SerialNumber.String(); revoked[serial] {
 				return fmt.Errorf("its certificate %s was revoked", serial)
 			}
@@ -85,18 +86,18 @@ func ExampleMux_overTLS() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	secured, err := raftwire.NewTLSStreamLayer(tcp, nodeFiles(dir))
+	secured, err := layers.NewTLS(tcp, nodeFiles(dir))
 	if err != nil {
 		log.Fatal(err)
 	}
-	mux, err := raftwire.NewMux(raftwire.MuxConfig{Listener: secured})
+	mux, err := layers.NewMux(layers.MuxConfig{Listener: secured})
 	if err != nil {
 		log.Fatal(err)
 	}
 	defer mux.Close()
 
 	for _, name := range []string{"orders", "invoices"} {
-		layer, err := mux.Layer(raftwire.ALPN("raft/" + name)) // or FirstByte: it comes inside TLS
+		layer, err := mux.Layer(layers.ALPN("raft/" + name)) // or FirstByte: it comes inside TLS
 		if err != nil {
 			log.Fatal(err)
 		}
@@ -119,21 +120,21 @@ func ExampleMux_underTLS() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	mux, err := raftwire.NewMux(raftwire.MuxConfig{Listener: tcp})
+	mux, err := layers.NewMux(layers.MuxConfig{Listener: tcp})
 	if err != nil {
 		log.Fatal(err)
 	}
 	defer mux.Close()
 
-	orders, err := mux.Layer(raftwire.FirstByte(11))
+	orders, err := mux.Layer(layers.FirstByte(11))
 	if err != nil {
 		log.Fatal(err)
 	}
-	secured, err := raftwire.NewTLSStreamLayer(orders, nodeFiles(dir))
+	secured, err := layers.NewTLS(orders, nodeFiles(dir))
 	if err != nil {
 		log.Fatal(err)
 	}
-	cache, err := mux.Layer(raftwire.FirstByte(12))
+	cache, err := mux.Layer(layers.FirstByte(12))
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -149,8 +150,8 @@ func ExampleMux_underTLS() {
 }
 
 // nodeFiles is the configuration of a node of such a cluster.
-func nodeFiles(dir string) raftwire.TLSConfig {
-	return raftwire.TLSConfig{
+func nodeFiles(dir string) layers.TLSConfig {
+	return layers.TLSConfig{
 		CertFile:   filepath.Join(dir, "cert.pem"),
 		KeyFile:    filepath.Join(dir, "key.pem"),
 		CAFile:     filepath.Join(dir, "ca.pem"),

@@ -1,4 +1,4 @@
-package raftwire
+package layers
 
 import (
 	"context"
@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/raftwire/raftwire"
 	"github.com/raftwire/raftwire/internal/dialing"
 	"github.com/raftwire/raftwire/internal/door"
 	"github.com/raftwire/raftwire/internal/sock"
@@ -15,21 +16,21 @@ import (
 
 // DialFunc connects to a peer. It gives up when ctx is done, which has no effect
 // on the connection afterwards.
-type DialFunc func(ctx context.Context, address ServerAddress) (net.Conn, error)
+type DialFunc func(ctx context.Context, address raftwire.ServerAddress) (net.Conn, error)
 
 // maxHandedOff is how many connections wait for Accept before more are
 // refused. A transport takes each at once; what gathers here is not wanted.
 const maxHandedOff = 1024
 
-// HandoffLayer is a [StreamLayer] whose connections are accepted by somebody
+// Handoff is a [raftwire.StreamLayer] whose connections are accepted by somebody
 // else, who hands over those that are meant for it: a [Mux], or a program's own
 // listener for several protocols. All methods may be called by several
 // goroutines.
-type HandoffLayer struct {
+type Handoff struct {
 	addr    net.Addr
 	dial    DialFunc
-	under   StreamLayer // what dial dials with, if that is known
-	release func()      // called by Close, once; may be nil
+	under   raftwire.StreamLayer // what dial dials with, if that is known
+	release func()               // called by Close, once; may be nil
 
 	verified bool // takes only connections whose peers the layer under it has verified
 
@@ -41,25 +42,25 @@ type HandoffLayer struct {
 	closed bool
 }
 
-var _ StreamLayer = (*HandoffLayer)(nil)
+var _ raftwire.StreamLayer = (*Handoff)(nil)
 
-// NewHandoffLayer returns a layer that advertises addr and dials with dial. On
+// NewHandoff returns a layer that advertises addr and dials with dial. On
 // each new connection dial must first send whatever the peer's listener tells the
 // layer by, a first byte for example; a connection that it returns beside an error
 // is closed. Close closes the layer; so does a transport over it. Without a dial
-// the layer only accepts; without an addr NewHandoffLayer panics.
-func NewHandoffLayer(addr net.Addr, dial DialFunc) *HandoffLayer {
+// the layer only accepts; without an addr NewHandoff panics.
+func NewHandoff(addr net.Addr, dial DialFunc) *Handoff {
 	if sock.IsNil(addr) {
-		panic("raftwire: NewHandoffLayer has no addr: give it the address that peers are told")
+		panic("raftwire: NewHandoff has no addr: give it the address that peers are told")
 	}
 	if dial == nil {
 		dial = cannotDial
 	}
-	return newHandoffLayer(addr, dial)
+	return newHandoff(addr, dial)
 }
 
-func newHandoffLayer(addr net.Addr, dial DialFunc) *HandoffLayer {
-	return &HandoffLayer{
+func newHandoff(addr net.Addr, dial DialFunc) *Handoff {
+	return &Handoff{
 		addr:  addr,
 		dial:  dial,
 		conns: make(chan door.Handover, maxHandedOff),
@@ -67,10 +68,10 @@ func newHandoffLayer(addr net.Addr, dial DialFunc) *HandoffLayer {
 	}
 }
 
-func cannotDial(context.Context, ServerAddress) (net.Conn, error) { return nil, errCannotDial }
+func cannotDial(context.Context, raftwire.ServerAddress) (net.Conn, error) { return nil, errCannotDial }
 
 var (
-	errCannotDial  = errors.New("raftwire: handoff: this layer cannot dial: give NewHandoffLayer a DialFunc")
+	errCannotDial  = errors.New("raftwire: handoff: this layer cannot dial: give NewHandoff a DialFunc")
 	errNoConn      = errors.New("raftwire: handoff: the connection is nil: look at the error that came with it")
 	errUnverified  = errors.New("raftwire: handoff: this layer is of a Mux over TLS, and takes only connections whose peers that has verified")
 	errNotAccepted = fmt.Errorf("raftwire: handoff: %d connections wait for Accept, which nobody calls", maxHandedOff)
@@ -81,7 +82,7 @@ var (
 // layer's from then on; if there is an error it has been closed: net.ErrClosed,
 // or that too many wait for Accept, or that the layer is of a Mux over TLS, which
 // verifies all that come. A nil conn is an error. Handoff does not block.
-func (l *HandoffLayer) Handoff(conn net.Conn) error {
+func (l *Handoff) Handoff(conn net.Conn) error {
 	if sock.IsNil(conn) {
 		return errNoConn
 	}
@@ -93,7 +94,7 @@ func (l *HandoffLayer) Handoff(conn net.Conn) error {
 }
 
 // deliver closes the connection if nobody takes it.
-func (l *HandoffLayer) deliver(h door.Handover) error {
+func (l *Handoff) deliver(h door.Handover) error {
 	take, err := l.enqueue(h)
 	switch {
 	case err != nil:
@@ -105,7 +106,7 @@ func (l *HandoffLayer) deliver(h door.Handover) error {
 }
 
 // enqueue returns what takes the connection if Accept does not.
-func (l *HandoffLayer) enqueue(h door.Handover) (take func(door.Handover), err error) {
+func (l *Handoff) enqueue(h door.Handover) (take func(door.Handover), err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	switch {
@@ -123,7 +124,7 @@ func (l *HandoffLayer) enqueue(h door.Handover) (take func(door.Handover), err e
 }
 
 // HandTo is for this module only: see door.Source.
-func (l *HandoffLayer) HandTo(listener net.Listener, take func(door.Handover)) bool {
+func (l *Handoff) HandTo(listener net.Listener, take func(door.Handover)) bool {
 	if listener != net.Listener(l) {
 		return false
 	}
@@ -138,7 +139,7 @@ func (l *HandoffLayer) HandTo(listener net.Listener, take func(door.Handover)) b
 	}
 }
 
-func (l *HandoffLayer) setTake(take func(door.Handover)) {
+func (l *Handoff) setTake(take func(door.Handover)) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if !l.closed {
@@ -148,7 +149,7 @@ func (l *HandoffLayer) setTake(take func(door.Handover)) {
 
 // Accept returns the next connection. It blocks until there is one or until
 // the layer is closed, and then returns net.ErrClosed in a *net.OpError.
-func (l *HandoffLayer) Accept() (net.Conn, error) {
+func (l *Handoff) Accept() (net.Conn, error) {
 	for {
 		select {
 		case h := <-l.conns:
@@ -165,7 +166,7 @@ func (l *HandoffLayer) Accept() (net.Conn, error) {
 // Close closes the layer and the connections that wait for Accept. It leaves
 // alone the listener that they came from and the connections that were
 // accepted; Dial goes on to work. A second Close returns net.ErrClosed.
-func (l *HandoffLayer) Close() error {
+func (l *Handoff) Close() error {
 	if !l.shut() {
 		return l.errClosed("close")
 	}
@@ -182,7 +183,7 @@ func (l *HandoffLayer) Close() error {
 	}
 }
 
-func (l *HandoffLayer) shut() (first bool) {
+func (l *Handoff) shut() (first bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.closed {
@@ -193,7 +194,7 @@ func (l *HandoffLayer) shut() (first bool) {
 	return true
 }
 
-func (l *HandoffLayer) errClosed(op string) error {
+func (l *Handoff) errClosed(op string) error {
 	closed := &net.OpError{Op: op, Err: net.ErrClosed}
 	if !sock.IsNil(l.addr) { // the listener under a Mux may have none
 		closed.Net, closed.Addr = l.addr.Network(), l.addr
@@ -202,15 +203,15 @@ func (l *HandoffLayer) errClosed(op string) error {
 }
 
 // Addr returns the address that peers are told.
-func (l *HandoffLayer) Addr() net.Addr { return l.addr }
+func (l *Handoff) Addr() net.Addr { return l.addr }
 
-// Dial is [HandoffLayer.DialContext] with a limit of its own; 0 means no limit.
-func (l *HandoffLayer) Dial(address ServerAddress, timeout time.Duration) (net.Conn, error) {
+// Dial is [Handoff.DialContext] with a limit of its own; 0 means no limit.
+func (l *Handoff) Dial(address raftwire.ServerAddress, timeout time.Duration) (net.Conn, error) {
 	return dialing.Within(l.DialContext, address, timeout)
 }
 
 // DialContext connects to the same layer of the peer at address.
-func (l *HandoffLayer) DialContext(ctx context.Context, address ServerAddress) (net.Conn, error) {
+func (l *Handoff) DialContext(ctx context.Context, address raftwire.ServerAddress) (net.Conn, error) {
 	conn, err := sock.CheckConn(l.dial(ctx, address))
 	if err != nil && conn != nil {
 		sock.Close(conn)
@@ -220,6 +221,6 @@ func (l *HandoffLayer) DialContext(ctx context.Context, address ServerAddress) (
 }
 
 // CanCancelDials is for this module only: see dialing.CanCancel.
-func (l *HandoffLayer) CanCancelDials() dialing.Cancels {
+func (l *Handoff) CanCancelDials() dialing.Cancels {
 	return dialing.Cancels(l.under == nil || dialing.CanCancel(l.under))
 }

@@ -1,4 +1,4 @@
-package raftwire_test
+package layers_test
 
 import (
 	"bytes"
@@ -9,7 +9,9 @@ import (
 	"crypto/tls"
 	"encoding/binary"
 	"encoding/hex"
+	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"strings"
 	"testing"
@@ -17,12 +19,87 @@ import (
 	"time"
 
 	"github.com/hashicorp/go-hclog"
+	"github.com/hashicorp/go-msgpack/v2/codec"
 	"github.com/raftwire/raftwire"
 	"github.com/raftwire/raftwire/faultnet"
 	"github.com/raftwire/raftwire/internal/testca"
+	"github.com/raftwire/raftwire/layers"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
+
+// Benchmarks of AppendEntries over each transport, for each workload:
+//
+//	Sync        a call at a time
+//	Parallel    calls by several goroutines
+//	Heartbeat   a call without entries, answered by the heartbeat handler
+//	Pipeline    windows of requests in flight
+//	PingPong    the floor: the same bytes over TCP, without a transport
+//
+// Both ends live in this process. One goroutine reads the receiver's requests
+// and answers each at once; it and the sender check what they get. Bytes are
+// what a request has on the wire. Command raftbench measures the same beside
+// other transports.
+
+// workload is what a request holds.
+type workload struct {
+	name          string
+	entries, size int
+}
+
+// What requests and answers say about their senders.
+var (
+	senderID     = []byte("node-1")
+	senderAddr   = []byte("10.0.0.1:8300")
+	receiverID   = []byte("node-2")
+	receiverAddr = []byte("10.0.0.2:8300")
+)
+
+// benchRequest returns a request as a leader sends it in the middle of its
+// term, and a heartbeat for the workload without entries.
+func benchRequest(w workload) *raftwire.AppendEntriesRequest {
+	request := &raftwire.AppendEntriesRequest{
+		RPCHeader: raftwire.RPCHeader{ProtocolVersion: 3, ID: senderID, Addr: senderAddr},
+		Term:      7,
+		Leader:    senderAddr,
+	}
+	if w.entries == 0 {
+		return request
+	}
+	const lastIndex = 1_000_000
+	request.PrevLogEntry, request.PrevLogTerm, request.LeaderCommitIndex = lastIndex, 7, lastIndex
+	random := rand.NewChaCha8([32]byte{})
+	for i := range w.entries {
+		entry := &raftwire.Log{
+			Index:      lastIndex + 1 + uint64(i),
+			Term:       7,
+			Data:       make([]byte, w.size),
+			AppendedAt: time.Unix(1_700_000_000, 123_456_789).UTC(),
+		}
+		_, _ = random.Read(entry.Data) // never fails
+		request.Entries = append(request.Entries, entry)
+	}
+	return request
+}
+
+// requestFrame returns the bytes in which a request travels.
+func requestFrame(request *raftwire.AppendEntriesRequest) []byte {
+	const kindAppendEntries = 0
+	return appendMsgpack([]byte{kindAppendEntries}, request)
+}
+
+func appendMsgpack(frame []byte, value any) []byte {
+	handle := new(codec.MsgpackHandle)
+	handle.TimeNotBuiltin = true
+	buffer := bytes.NewBuffer(frame)
+	if err := codec.NewEncoder(buffer, handle).Encode(value); err != nil {
+		panic(fmt.Sprintf("encoding a %T: %v", value, err)) // values of this file
+	}
+	return buffer.Bytes()
+}
+
+// smallRequest is a request on the wire, with its kind.
+func smallRequest() []byte { return requestFrame(benchRequest(workload{entries: 1, size: 100})) }
 
 // rekeyingConn is a TLS 1.3 peer that can update its keys, which crypto/tls cannot
 // ask for. It reads as a tls.Conn, and writes records of its own.
@@ -109,11 +186,11 @@ var rekeyedLayers = map[string]struct {
 		return secureLayer(t, network, host, secure(ca.Issue(), ca))
 	}},
 	"Mux over TLS": {"raft", func(t *testing.T, network *faultnet.Network, host string, ca *testca.Authority) raftwire.StreamLayer {
-		return layerOf(t, secureMux(t, network, host, secure(ca.Issue(), ca)), raftwire.ALPN("raft"))
+		return layerOf(t, secureMux(t, network, host, secure(ca.Issue(), ca)), layers.ALPN("raft"))
 	}},
 	"TLS in a Mux": {"raft", func(t *testing.T, network *faultnet.Network, host string, ca *testca.Authority) raftwire.StreamLayer {
-		mux := share(t, network, host, func(c *raftwire.MuxConfig) { c.TLS, c.Logger = mutual(ca, role), hclog.NewNullLogger() })
-		return layerOf(t, mux, raftwire.ALPN("raft"))
+		mux := share(t, network, host, func(c *layers.MuxConfig) { c.TLS, c.Logger = mutual(ca, role), hclog.NewNullLogger() })
+		return layerOf(t, mux, layers.ALPN("raft"))
 	}},
 	"the layer's own TLS": {"", func(t *testing.T, network *faultnet.Network, host string, ca *testca.Authority) raftwire.StreamLayer {
 		layer, err := network.Host(host).Listen()
@@ -243,15 +320,16 @@ func TestKeyUpdate_DoesNotEndASnapshotThatIsRestored(t *testing.T) {
 		go func() {
 			raw, _ := listener.Accept()
 			peer := rekeying(t, raw, tls.Server, "SERVER_TRAFFIC_SECRET_0", rekeyingConfig(ca, ""))
-			request := requestBytes(&raftwire.InstallSnapshotRequest{Term: 7, Size: size})
-			_, _ = io.ReadFull(peer, make([]byte, len(request)+size))
+			_, _ = io.ReadFull(peer, make([]byte, size))
+			_ = peer.SetReadDeadline(time.Now().Add(time.Second))
+			_, _ = io.Copy(io.Discard, peer) // as many bytes as the request has
 			pause(restore / 2)
 			assert.NoError(t, peer.updateKeys())
 			synctest.Wait()
 			_, _ = io.WriteString(peer, "\xa0\xc0") // no error, the zero response
 			_ = peer.Close()
 		}()
-		a := transport(t, withStream(rekeyedLayers["TLS"].listen(t, net, "a", ca)), withRestore(restore))
+		a := transport(t, withStream(rekeyedLayers["TLS"].listen(t, net, "a", ca)), func(c *raftwire.NetworkTransportConfig) { c.RestoreTimeout = restore })
 		_, err = install(a, size, io.LimitReader(zeros{}, size))
 		require.NoError(t, err)
 	})

@@ -1,4 +1,4 @@
-package raftwire
+package layers
 
 import (
 	"crypto/tls"
@@ -17,9 +17,9 @@ import (
 
 // explainAccepted tells what the end of a handshake with a peer at address
 // means, which the peer began.
-func explainAccepted(address ServerAddress, err error) error {
+func explainAccepted(address string, err error) error {
 	refused := func(class, format string, args ...any) error {
-		return &door.Refusal{Reason: door.Untrusted, Detail: class, Member: door.HostOf(string(address)), Err: fmt.Errorf(format, args...)}
+		return &door.Refusal{Reason: door.Untrusted, Detail: class, Member: door.HostOf(address), Err: fmt.Errorf(format, args...)}
 	}
 	var (
 		header     tls.RecordHeaderError
@@ -53,7 +53,7 @@ func isGone(err error) bool {
 // in a sentence. The guess is "" if it looks like nothing known.
 func guessForeign(first byte) (guess, text string) {
 	guess = sniff.Request(first)
-	if first < byte(rpcKinds) {
+	if first < sniff.RaftKinds {
 		guess = "a Raft peer without TLS"
 	}
 	if guess == "" {
@@ -69,6 +69,18 @@ func guessAnswer(first byte) string {
 	}
 	return fmt.Sprintf("its answer begins with byte %#x", first)
 }
+
+// unauthorizedError is why a peer with a valid certificate was not let in.
+type unauthorizedError struct {
+	peer *TLSPeer
+	err  error
+}
+
+func (e *unauthorizedError) Error() string {
+	return fmt.Sprintf("the peer with the certificate %s is not authorized: %v", describe(e.peer.Certificate()), e.err)
+}
+
+func (e *unauthorizedError) Unwrap() error { return e.err }
 
 // classOf puts what is wrong with a certificate into one of a few words.
 func classOf(err error) string {

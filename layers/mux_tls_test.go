@@ -1,4 +1,4 @@
-package raftwire_test
+package layers_test
 
 import (
 	"crypto/tls"
@@ -8,43 +8,27 @@ import (
 	"strings"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/hashicorp/go-hclog"
 	"github.com/raftwire/raftwire"
 	"github.com/raftwire/raftwire/faultnet"
 	"github.com/raftwire/raftwire/internal/testca"
+	"github.com/raftwire/raftwire/layers"
 	"github.com/stretchr/testify/require"
 )
 
-// One port and TLS, in either order: a Mux over a TLSStreamLayer, whose layers
-// are all as secure as that one, and a TLSStreamLayer over one layer of a Mux.
-
-// muxOver starts a mux over a layer; it is closed when the test ends.
-func muxOver(t testing.TB, layer raftwire.StreamLayer) *raftwire.Mux {
-	t.Helper()
-	mux, err := raftwire.NewMux(raftwire.MuxConfig{Listener: layer, Logger: hclog.NewNullLogger()})
-	require.NoError(t, err)
-	t.Cleanup(func() { require.NoError(t, mux.Close()) })
-	return mux
-}
-
-// secureMux starts a mux over TLS on a host of net.
-func secureMux(t testing.TB, net *faultnet.Network, host string, security raftwire.TLSConfig) *raftwire.Mux {
-	t.Helper()
-	return muxOver(t, secureLayer(t, net, host, security))
-}
-
 // Every kind of key works inside TLS, with peers verified as they are without a
 // mux, and requests reach the group that they are for.
-func TestMuxOverATLSStreamLayer(t *testing.T) {
-	keys := []raftwire.MuxKey{raftwire.ALPN("a"), raftwire.ALPN("b"), raftwire.FirstByte(7), raftwire.FirstByte(8), raftwire.Unprefixed()}
+func TestMuxOverATLSLayer(t *testing.T) {
+	keys := []layers.Key{layers.ALPN("a"), layers.ALPN("b"), layers.FirstByte(7), layers.FirstByte(8), layers.Unprefixed()}
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		ca := testca.New()
 		own := secure(ca.Issue(), ca)
 		own.NextProtos = []string{"of no layer"} // and so of no consequence
 		here, there := secureMux(t, net, "here", own), secureMux(t, net, "there", own)
 		wrongRole := secureMux(t, net, "client", secure(ca.Issue(named("client.dc1.consul")), ca))
-		delivered := make(chan raftwire.MuxKey, 1)
+		delivered := make(chan layers.Key, 1)
 		for _, key := range keys {
 			serve(t, group(t, there, key), func(rpc raftwire.RPC) { delivered <- key; accept(rpc) })
 		}
@@ -66,12 +50,12 @@ func TestAProtocolGoesWithItsLayer(t *testing.T) {
 		ca := testca.New()
 		here := secureMux(t, net, "here", secure(ca.Issue(), ca))
 		there := secureMux(t, net, "there", secure(ca.Issue(), ca))
-		trans := group(t, here, raftwire.ALPN("a"))
-		layerOf(t, there, raftwire.FirstByte(7))
+		trans := group(t, here, layers.ALPN("a"))
+		layerOf(t, there, layers.FirstByte(7))
 		require.ErrorContains(t, appendOnce(trans, "there"), `negotiated the protocol "" instead of "a": it has no such layer`)
-		layerOf(t, there, raftwire.ALPN("b"))
+		layerOf(t, there, layers.ALPN("b"))
 		require.ErrorContains(t, appendOnce(trans, "there"), "no application protocol")
-		server := group(t, there, raftwire.ALPN("a"))
+		server := group(t, there, layers.ALPN("a"))
 		serve(t, server, accept)
 		require.NoError(t, appendOnce(trans, "there"))
 		require.NoError(t, server.Close())
@@ -84,20 +68,20 @@ func TestTLSOverALayerOfAMux(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		here, there := share(t, net, "here"), share(t, net, "there")
 		cas := map[byte]*testca.Authority{7: testca.New(), 8: testca.New()}
-		securedGroup := func(mux *raftwire.Mux, key byte, ca *testca.Authority) *raftwire.NetworkTransport {
-			layer, err := raftwire.NewTLSStreamLayer(layerOf(t, mux, raftwire.FirstByte(key)), secure(ca.Issue(), ca))
+		securedGroup := func(mux *layers.Mux, key byte, ca *testca.Authority) *raftwire.NetworkTransport {
+			layer, err := layers.NewTLS(layerOf(t, mux, layers.FirstByte(key)), secure(ca.Issue(), ca))
 			require.NoError(t, err)
 			return transport(t, withStream(layer))
 		}
 		for key, ca := range cas {
 			serve(t, securedGroup(there, key, ca), accept)
 		}
-		serve(t, group(t, there, raftwire.Unprefixed()), accept)
+		serve(t, group(t, there, layers.Unprefixed()), accept)
 
 		of7 := securedGroup(here, 7, cas[7])
 		for kind, call := range calls {
 			require.NoError(t, call(of7, "there"), kind)
-			require.NoError(t, call(group(t, share(t, net, "x"+kind), raftwire.Unprefixed()), "there"), kind)
+			require.NoError(t, call(group(t, share(t, net, "x"+kind), layers.Unprefixed()), "there"), kind)
 		}
 		require.ErrorContains(t, appendOnce(securedGroup(here, 8, cas[7]), "there"), "unknown authority")
 		require.NoError(t, of7.Close()) // and frees the key
@@ -109,22 +93,22 @@ func TestTLSOverALayerOfAMux(t *testing.T) {
 // layer to be accepted from, does not slip past a revocation.
 func TestWaitingForALayerDoesNotOutlastARevocation(t *testing.T) {
 	const request = "\x03\x80" // TimeoutNow
-	nested := func(t *testing.T, mux *raftwire.Mux) *raftwire.Mux {
-		return muxOver(t, layerOf(t, mux, raftwire.FirstByte(1)))
+	nested := func(t *testing.T, mux *layers.Mux) *layers.Mux {
+		return muxOver(t, layerOf(t, mux, layers.FirstByte(1)))
 	}
-	itself := func(_ *testing.T, mux *raftwire.Mux) *raftwire.Mux { return mux }
+	itself := func(_ *testing.T, mux *layers.Mux) *layers.Mux { return mux }
 	for name, c := range map[string]struct {
-		key    raftwire.MuxKey
-		mux    func(*testing.T, *raftwire.Mux) *raftwire.Mux
+		key    layers.Key
+		mux    func(*testing.T, *layers.Mux) *layers.Mux
 		before string // what is sent before the revocation
 		after  string
 	}{
-		"before its first byte":      {raftwire.FirstByte(7), itself, "", "\x07" + request},
-		"after its first byte":       {raftwire.FirstByte(7), itself, "\x07", request},
-		"before any byte":            {raftwire.Unprefixed(), itself, "", request},
-		"after a byte of a request":  {raftwire.Unprefixed(), itself, request[:1], request[1:]},
-		"after its handshake":        {raftwire.ALPN("a"), itself, "", request},
-		"between two bytes of a key": {raftwire.FirstByte(7), nested, "\x01", "\x07" + request},
+		"before its first byte":      {layers.FirstByte(7), itself, "", "\x07" + request},
+		"after its first byte":       {layers.FirstByte(7), itself, "\x07", request},
+		"before any byte":            {layers.Unprefixed(), itself, "", request},
+		"after a byte of a request":  {layers.Unprefixed(), itself, request[:1], request[1:]},
+		"after its handshake":        {layers.ALPN("a"), itself, "", request},
+		"between two bytes of a key": {layers.FirstByte(7), nested, "\x01", "\x07" + request},
 	} {
 		t.Run(name, func(t *testing.T) {
 			onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
@@ -167,7 +151,7 @@ func TestTLSPeersOfAMuxThatDoNotReadDoNotDelayTheEnd(t *testing.T) {
 	const buffer = 1000
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		ca := testca.New()
-		trans := group(t, secureMux(t, net, "b", secure(ca.Issue(), ca)), raftwire.Unprefixed())
+		trans := group(t, secureMux(t, net, "b", secure(ca.Issue(), ca)), layers.Unprefixed())
 		serve(t, trans, func(rpc raftwire.RPC) { rpc.Respond(nil, errors.New(strings.Repeat("x", buffer-40))) })
 		net.SetBuffer(buffer)
 		for range 10 {
@@ -187,8 +171,8 @@ func TestAMuxOverTLSNeedsNoOtherTLS(t *testing.T) {
 		ca := testca.New()
 		layer := secureLayer(t, net, "a", secure(ca.Issue(), ca))
 		defer func() { require.NoError(t, layer.Close()) }()
-		_, err := raftwire.NewMux(raftwire.MuxConfig{Listener: layer, TLS: newTLS()})
-		require.ErrorContains(t, err, "MuxConfig.TLS is set, and Listener is a TLSStreamLayer, which has a configuration of its own: use one or the other")
+		_, err := layers.NewMux(layers.MuxConfig{Listener: layer, TLS: newTLS()})
+		require.ErrorContains(t, err, "MuxConfig.TLS is set, and Listener is a TLS layer, which has a configuration of its own: use one or the other")
 	})
 }
 
@@ -198,23 +182,23 @@ func TestAMuxOverTLSNeedsNoOtherTLS(t *testing.T) {
 func TestAClusterCanBeMovedFromPlainToTLS(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		ca := testca.New()
-		accepting := func(dialling func(raftwire.StreamLayer) raftwire.DialFunc) func(c *raftwire.MuxConfig) {
-			return func(c *raftwire.MuxConfig) {
+		accepting := func(dialling func(raftwire.StreamLayer) layers.DialFunc) func(c *layers.MuxConfig) {
+			return func(c *layers.MuxConfig) {
 				c.TLS = mutual(ca, role)
 				c.Dial = dialling(c.Listener.(raftwire.StreamLayer))
 			}
 		}
-		inPlain := func(raftwire.StreamLayer) raftwire.DialFunc { return nil }
-		withTLS := func(layer raftwire.StreamLayer) raftwire.DialFunc {
-			secured, err := raftwire.NewTLSStreamLayer(layer, secure(ca.Issue(), ca))
+		inPlain := func(raftwire.StreamLayer) layers.DialFunc { return nil }
+		withTLS := func(layer raftwire.StreamLayer) layers.DialFunc {
+			secured, err := layers.NewTLS(layer, secure(ca.Issue(), ca))
 			require.NoError(t, err)
 			return secured.DialContext
 		}
 		over, _ := listenTLS(t, net, "3", secure(ca.Issue(), ca))
 		steps := []*raftwire.NetworkTransport{
 			listen(t, net, "0"),
-			group(t, share(t, net, "1", accepting(inPlain)), raftwire.Unprefixed()),
-			group(t, share(t, net, "2", accepting(withTLS)), raftwire.Unprefixed()),
+			group(t, share(t, net, "1", accepting(inPlain)), layers.Unprefixed()),
+			group(t, share(t, net, "2", accepting(withTLS)), layers.Unprefixed()),
 			over,
 		}
 		for _, node := range steps {
@@ -245,12 +229,12 @@ func TestRefusalsUnderATransportAreReported(t *testing.T) {
 		}
 		security := secure(ca.Issue(), ca)
 		security.Refused = note
-		mux, err := raftwire.NewMux(raftwire.MuxConfig{
+		mux, err := layers.NewMux(layers.MuxConfig{
 			Listener: secureLayer(t, net, "b", security), Refused: note, Logger: hclog.NewNullLogger(),
 		})
 		require.NoError(t, err)
 		defer func() { require.NoError(t, mux.Close()) }()
-		layerOf(t, mux, raftwire.FirstByte(7))
+		layerOf(t, mux, layers.FirstByte(7))
 
 		stranger, _ := listenTLS(t, net, "stranger", secure(testca.New().Issue(), ca))
 		require.Error(t, appendOnce(stranger, "b"))
@@ -265,7 +249,7 @@ func TestRefusalsUnderATransportAreReported(t *testing.T) {
 func TestATLSTransportReportsRefusalsToItsHooks(t *testing.T) {
 	ca := testca.New()
 	refused := make(chan raftwire.RefusalEvent, 1)
-	trans, err := raftwire.NewTLSTransport("127.0.0.1:0", nil, secure(ca.Issue(), ca), config(func(c *raftwire.NetworkTransportConfig) {
+	trans, err := layers.NewTLSTransport("127.0.0.1:0", nil, secure(ca.Issue(), ca), config(func(c *raftwire.NetworkTransportConfig) {
 		c.Hooks.Refused = func(e raftwire.RefusalEvent) { refused <- e }
 	}))
 	require.NoError(t, err)
@@ -279,10 +263,18 @@ func TestATLSTransportReportsRefusalsToItsHooks(t *testing.T) {
 func TestALayerOverTLSTakesNoHandoff(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, network *faultnet.Network) {
 		ca := testca.New()
-		layer := layerOf(t, secureMux(t, network, "b", secure(ca.Issue(), ca)), raftwire.FirstByte(7))
+		layer := layerOf(t, secureMux(t, network, "b", secure(ca.Issue(), ca)), layers.FirstByte(7))
 		here, there := net.Pipe()
 		require.ErrorContains(t, layer.Handoff(here), "takes only connections whose peers that has verified")
 		_, err := there.Read(make([]byte, 1))
 		require.ErrorIs(t, err, io.EOF)
 	})
+}
+
+func listenTCP(t *testing.T, addr string, options ...option) *raftwire.NetworkTransport {
+	t.Helper()
+	trans, err := raftwire.NewTCPTransportWithConfig(addr, nil, config(append([]option{withTimeout(10 * time.Second)}, options...)...))
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = trans.Close() })
+	return trans
 }

@@ -1,4 +1,4 @@
-package raftwire_test
+package layers_test
 
 import (
 	"context"
@@ -12,6 +12,7 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 	"github.com/raftwire/raftwire"
+	"github.com/raftwire/raftwire/layers"
 )
 
 // Raft and another service on one port, told apart by the first byte, as in
@@ -21,16 +22,16 @@ func ExampleMux() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	mux, err := raftwire.NewMux(raftwire.MuxConfig{Listener: listener})
+	mux, err := layers.NewMux(layers.MuxConfig{Listener: listener})
 	if err != nil {
 		log.Fatal(err)
 	}
 	defer mux.Close()
-	raft, err := mux.Layer(raftwire.FirstByte(11))
+	raft, err := mux.Layer(layers.FirstByte(11))
 	if err != nil {
 		log.Fatal(err)
 	}
-	cluster, err := mux.Layer(raftwire.FirstByte(12)) // a net.Listener, for gRPC say
+	cluster, err := mux.Layer(layers.FirstByte(12)) // a net.Listener, for gRPC say
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -67,7 +68,7 @@ func ExampleALPN() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	mux, err := raftwire.NewMux(raftwire.MuxConfig{
+	mux, err := layers.NewMux(layers.MuxConfig{
 		Listener: listener,
 		TLS:      newTLS(), // certificates; mutual
 	})
@@ -77,7 +78,7 @@ func ExampleALPN() {
 	defer mux.Close()
 
 	for _, name := range []string{"orders", "invoices"} {
-		layer, err := mux.Layer(raftwire.ALPN("raft/" + name))
+		layer, err := mux.Layer(layers.ALPN("raft/" + name))
 		if err != nil {
 			log.Fatal(err)
 		}
@@ -100,16 +101,16 @@ func ExampleMux_grpcBesideHTTP() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	mux, err := raftwire.NewMux(raftwire.MuxConfig{Listener: listener, TLS: security})
+	mux, err := layers.NewMux(layers.MuxConfig{Listener: listener, TLS: security})
 	if err != nil {
 		log.Fatal(err)
 	}
 	defer mux.Close()
-	raft, err := mux.Layer(raftwire.ALPN("raft"))
+	raft, err := mux.Layer(layers.ALPN("raft"))
 	if err != nil {
 		log.Fatal(err)
 	}
-	web, err := mux.Layer(raftwire.ALPN("h2"), raftwire.ALPN("http/1.1"))
+	web, err := mux.Layer(layers.ALPN("h2"), layers.ALPN("http/1.1"))
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -162,14 +163,14 @@ func post(client *http.Transport, to net.Addr, contentType string) string {
 
 // A program that has a listener of its own, and reads the first byte itself,
 // hands the connections over that are for Raft, as Consul and Nomad do.
-func ExampleHandoffLayer() {
+func ExampleHandoff() {
 	const rpcRaft = 1 // of the program's own protocol
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		log.Fatal(err)
 	}
 	defer listener.Close()
-	layer := raftwire.NewHandoffLayer(listener.Addr(), func(ctx context.Context, address raftwire.ServerAddress) (net.Conn, error) {
+	layer := layers.NewHandoff(listener.Addr(), func(ctx context.Context, address raftwire.ServerAddress) (net.Conn, error) {
 		conn, err := new(net.Dialer).DialContext(ctx, "tcp", string(address))
 		if err == nil {
 			_, err = conn.Write([]byte{rpcRaft})
@@ -212,15 +213,15 @@ func ExampleUnprefixed() {
 		log.Fatal(err)
 	}
 	defer old.Close()
-	for _, keys := range [][]raftwire.MuxKey{
-		{raftwire.Unprefixed(), raftwire.FirstByte(11)},
-		{raftwire.FirstByte(11), raftwire.Unprefixed()},
+	for _, keys := range [][]layers.Key{
+		{layers.Unprefixed(), layers.FirstByte(11)},
+		{layers.FirstByte(11), layers.Unprefixed()},
 	} {
 		listener, err := net.Listen("tcp", "127.0.0.1:0")
 		if err != nil {
 			log.Fatal(err)
 		}
-		mux, err := raftwire.NewMux(raftwire.MuxConfig{Listener: listener, Logger: hclog.NewNullLogger()})
+		mux, err := layers.NewMux(layers.MuxConfig{Listener: listener, Logger: hclog.NewNullLogger()})
 		if err != nil {
 			log.Fatal(err)
 		}
@@ -238,24 +239,4 @@ func ExampleUnprefixed() {
 	// Output:
 	// dials with no prefix: itself granted, an old node granted
 	// dials with first byte 11: itself granted, an old node granted
-}
-
-// grantVotes is what a Raft core would do, as often as it is asked here.
-func grantVotes(transport raftwire.Transport, votes int) {
-	for range votes {
-		rpc := <-transport.Consumer()
-		rpc.Respond(&raftwire.RequestVoteResponse{Granted: true}, nil)
-	}
-}
-
-func askForVote(transport *raftwire.NetworkTransport, address raftwire.ServerAddress) string {
-	var response raftwire.RequestVoteResponse
-	err := transport.RequestVote("node", address, &raftwire.RequestVoteRequest{Term: 8}, &response)
-	if err != nil {
-		return err.Error()
-	}
-	if response.Granted {
-		return "granted"
-	}
-	return "refused"
 }

@@ -1,4 +1,4 @@
-package raftwire_test
+package layers_test
 
 import (
 	"bytes"
@@ -19,6 +19,7 @@ import (
 	"github.com/raftwire/raftwire"
 	"github.com/raftwire/raftwire/faultnet"
 	"github.com/raftwire/raftwire/internal/testca"
+	"github.com/raftwire/raftwire/layers"
 	"github.com/stretchr/testify/require"
 )
 
@@ -43,7 +44,7 @@ func (l *slowLoad) load() (*tls.Certificate, *x509.CertPool, error) {
 	return certificate, testca.Pool(l.ca), nil
 }
 
-func (l *slowLoad) secure(log io.Writer) raftwire.TLSConfig {
+func (l *slowLoad) secure(log io.Writer) layers.TLSConfig {
 	security := secure(nil)
 	security.Load, security.Logger = l.load, logTo(log)
 	return security
@@ -151,11 +152,11 @@ func TestTLSLoad_HoldsNothingOfAClosedLayer(t *testing.T) {
 }
 
 // layerThatKeeps returns a layer with what it keeps alive.
-func layerThatKeeps(t *testing.T, slow *slowLoad) (*raftwire.TLSStreamLayer, weak.Pointer[[1 << 20]byte]) {
+func layerThatKeeps(t *testing.T, slow *slowLoad) (*layers.TLS, weak.Pointer[[1 << 20]byte]) {
 	kept := new([1 << 20]byte)
 	security := slow.secure(io.Discard)
 	security.ReloadInterval, security.LoadTimeout = -1, time.Millisecond
-	security.Authorize = func(*raftwire.TLSPeer) error {
+	security.Authorize = func(*layers.TLSPeer) error {
 		kept[0]++
 		return nil
 	}
@@ -230,21 +231,21 @@ func TestTLSLoad_PanicsInTheConstructor(t *testing.T) {
 	security.Load = func() (*tls.Certificate, *x509.CertPool, error) { panic("no vault") }
 	inner, err := faultnet.New(1).Host("b").Listen()
 	require.NoError(t, err)
-	require.PanicsWithValue(t, "no vault", func() { _, _ = raftwire.NewTLSStreamLayer(inner, security) })
+	require.PanicsWithValue(t, "no vault", func() { _, _ = layers.NewTLS(inner, security) })
 }
 
 // Many CAs issue a certificate for servers and another one for clients. A node
 // shows each where it is meant to be shown.
 func TestTLSConfig_TakesACertificateForEachSide(t *testing.T) {
 	forServers, forClients := usedFor(x509.ExtKeyUsageServerAuth), usedFor(x509.ExtKeyUsageClientAuth)
-	for name, secured := range map[string]func(t *testing.T, ca *testca.Authority) (_ raftwire.TLSConfig, renew func()){
-		"files": func(t *testing.T, ca *testca.Authority) (raftwire.TLSConfig, func()) {
+	for name, secured := range map[string]func(t *testing.T, ca *testca.Authority) (_ layers.TLSConfig, renew func()){
+		"files": func(t *testing.T, ca *testca.Authority) (layers.TLSConfig, func()) {
 			server, client := newFiles(t, ca.Issue(forServers, serial(1)), ca), newFiles(t, ca.Issue(forClients, serial(2)), ca)
 			security := server.secure()
 			security.ClientCertFile, security.ClientKeyFile = client.Cert(), client.Key()
 			return security, func() { client.Certify(ca.Issue(forClients, serial(3))) }
 		},
-		"functions": func(_ *testing.T, ca *testca.Authority) (raftwire.TLSConfig, func()) {
+		"functions": func(_ *testing.T, ca *testca.Authority) (layers.TLSConfig, func()) {
 			var number atomic.Int64
 			number.Store(2)
 			security := secure(ca.Issue(forServers, serial(1)), ca)
@@ -262,7 +263,7 @@ func TestTLSConfig_TakesACertificateForEachSide(t *testing.T) {
 				serve(t, a, accept)
 				var seen int64
 				watching := secure(ca.Issue(), ca)
-				watching.Authorize = func(p *raftwire.TLSPeer) error {
+				watching.Authorize = func(p *layers.TLSPeer) error {
 					seen = p.Certificate().SerialNumber.Int64()
 					return nil
 				}
@@ -289,38 +290,38 @@ func TestTLSConfig_TakesACertificateForEachSide(t *testing.T) {
 func TestTLSConfig_SaysWhichCertificateIsWrong(t *testing.T) {
 	ca := testca.New()
 	forServers, forClients := usedFor(x509.ExtKeyUsageServerAuth), usedFor(x509.ExtKeyUsageClientAuth)
-	files := func(server, client func(*x509.Certificate)) raftwire.TLSConfig {
+	files := func(server, client func(*x509.Certificate)) layers.TLSConfig {
 		s, c := newFiles(t, ca.Issue(server), ca), newFiles(t, ca.Issue(client), ca)
 		security := s.secure()
 		security.ClientCertFile, security.ClientKeyFile = c.Cert(), c.Key()
 		return security
 	}
-	loading := func(client *tls.Certificate, err error) raftwire.TLSConfig {
+	loading := func(client *tls.Certificate, err error) layers.TLSConfig {
 		security := secure(ca.Issue(forServers), ca)
 		security.LoadClient = func() (*tls.Certificate, error) { return client, err }
 		return security
 	}
-	with := func(c raftwire.TLSConfig, change func(*raftwire.TLSConfig)) raftwire.TLSConfig {
+	with := func(c layers.TLSConfig, change func(*layers.TLSConfig)) layers.TLSConfig {
 		change(&c)
 		return c
 	}
 	good := files(forServers, forClients)
-	for text, c := range map[string]raftwire.TLSConfig{
+	for text, c := range map[string]layers.TLSConfig{
 		"lacks the extended key usage serverAuth: it is shown to peers that dial this node":   files(forClients, forClients),
 		"lacks the extended key usage clientAuth: it is shown to peers that this node dials":  files(forServers, forServers),
 		"so have it issued for both, or have a second certificate for TLSConfig.ClientCertFi": newFiles(t, ca.Issue(forServers), ca).secure(),
 		"TLSConfig.ClientCertFile": files(forServers, expiringIn(-time.Minute)),
-		"\" with ClientKeyFile \"": with(good, func(c *raftwire.TLSConfig) { c.ClientKeyFile = c.KeyFile }),
-		"of TLSConfig.ClientCertFile and ClientKeyFile only one is set: set both":                 with(good, func(c *raftwire.TLSConfig) { c.ClientKeyFile = "" }),
-		"Load is set, and so are files: use one or the other":                                     with(loading(nil, nil), func(c *raftwire.TLSConfig) { c.ClientCertFile, c.ClientKeyFile = "a", "b" }),
-		"TLSConfig.LoadClient is set, and Load is not":                                            with(good, func(c *raftwire.TLSConfig) { c.LoadClient = loading(nil, nil).LoadClient }),
-		"TLSConfig.LoadTimeout is -1s: use 0 for the default":                                     with(good, func(c *raftwire.TLSConfig) { c.LoadTimeout = -time.Second }),
+		"\" with ClientKeyFile \"": with(good, func(c *layers.TLSConfig) { c.ClientKeyFile = c.KeyFile }),
+		"of TLSConfig.ClientCertFile and ClientKeyFile only one is set: set both":                 with(good, func(c *layers.TLSConfig) { c.ClientKeyFile = "" }),
+		"Load is set, and so are files: use one or the other":                                     with(loading(nil, nil), func(c *layers.TLSConfig) { c.ClientCertFile, c.ClientKeyFile = "a", "b" }),
+		"TLSConfig.LoadClient is set, and Load is not":                                            with(good, func(c *layers.TLSConfig) { c.LoadClient = loading(nil, nil).LoadClient }),
+		"TLSConfig.LoadTimeout is -1s: use 0 for the default":                                     with(good, func(c *layers.TLSConfig) { c.LoadTimeout = -time.Second }),
 		"what TLSConfig.LoadClient returned: no certificate: peers verify each other":             loading(nil, nil),
 		"what TLSConfig.LoadClient returned: the certificate \"server.dc1.consul\" lacks the ext": loading(ca.Issue(forServers), nil),
 		"TLSConfig.LoadClient: no vault":                                                          loading(nil, errors.New("no vault")),
 	} {
 		t.Run(text, func(t *testing.T) {
-			_, err := raftwire.NewTLSTransport("127.0.0.1:0", nil, c, config())
+			_, err := layers.NewTLSTransport("127.0.0.1:0", nil, c, config())
 			require.ErrorContains(t, err, "raftwire: ")
 			require.ErrorContains(t, err, text)
 		})
@@ -346,7 +347,7 @@ func TestTLSLoad_RefusesATypedNilKey(t *testing.T) {
 	ca := testca.New()
 	certificate := ca.Issue()
 	certificate.PrivateKey = (*nilKey)(nil)
-	_, err := raftwire.NewTLSTransport("127.0.0.1:0", nil, secure(certificate, ca), config())
+	_, err := layers.NewTLSTransport("127.0.0.1:0", nil, secure(certificate, ca), config())
 	require.ErrorContains(t, err, "no private key for the certificate")
 }
 

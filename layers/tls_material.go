@@ -1,4 +1,4 @@
-package raftwire
+package layers
 
 import (
 	"bytes"
@@ -8,245 +8,18 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"slices"
-	"sync"
-	"sync/atomic"
 	"time"
 
-	"github.com/raftwire/raftwire/internal/errno"
-	"github.com/raftwire/raftwire/internal/logs"
 	"github.com/raftwire/raftwire/internal/sock"
 )
 
-// tlsMaterial is what a node shows to its peers, and verifies them by.
-type tlsMaterial struct {
+// material is what a node shows to its peers, and verifies them by.
+type material struct {
 	server *tls.Certificate // is shown to peers that dial; has its Leaf
 	client *tls.Certificate // is shown to peers that are dialled; may be the same
 	cas    *x509.CertPool
-}
-
-// tlsLoader loads material, once and then again and again. Files may be on a
-// network mount, and Load may ask a remote store: so each load but the first has
-// a goroutine of its own, and nothing but Reload waits for one.
-type tlsLoader struct {
-	config   *TLSConfig
-	material atomic.Pointer[tlsMaterial] // in use
-	done     chan struct{}               // closed by close
-
-	slow logs.Limit // of lines about loads that take long
-
-	failed *logs.Limit // of lines about loads that fail; owned by the load under way
-
-	mu        sync.Mutex // protects following
-	underWay  *tlsLoad   // or nil
-	next      *tlsLoad   // begins when that under way is over; or nil
-	nextLook  *time.Timer
-	nextAlarm *time.Timer // of the load under way
-	closed    bool
-}
-
-// tlsLoad is a load of material. One that never returns refers to nothing else
-// of its layer once that is closed.
-type tlsLoad struct {
-	loader atomic.Pointer[tlsLoader] // nil once that is closed
-	anew   bool                      // what is loaded is used even if it is the same
-	begun  time.Time                 // set before it is run
-	over   chan struct{}             // closed when it is over
-	err    error                     // set before that
-}
-
-// start loads for the first time, and looks for something new each
-// ReloadInterval from then on.
-func (l *tlsLoader) start(config *TLSConfig) error {
-	l.config, l.done, l.failed = config, make(chan struct{}), new(logs.Limit)
-	material, err := config.load()
-	if err != nil {
-		return err
-	}
-	l.use(material)
-	if config.ReloadInterval > 0 {
-		l.mu.Lock()
-		defer l.mu.Unlock()
-		l.nextLook = time.AfterFunc(config.ReloadInterval, l.look)
-	}
-	return nil
-}
-
-// current returns the material for a handshake. It does not block.
-func (l *tlsLoader) current() *tlsMaterial { return l.material.Load() }
-
-// look begins a load unless one is under way.
-func (l *tlsLoader) look() {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.closed {
-		return
-	}
-	if l.underWay == nil {
-		l.begin(l.newLoad(false))
-	}
-	l.nextLook.Reset(l.config.ReloadInterval)
-}
-
-// reload loads the material and uses it, even if it is the same: whoever was
-// verified by the old one and is not accepted yet is verified again.
-func (l *tlsLoader) reload() error {
-	load, err := l.request()
-	if err != nil {
-		return err
-	}
-	patience := time.NewTimer(l.config.LoadTimeout)
-	defer patience.Stop()
-	select {
-	case <-load.over:
-		return load.err
-	case <-l.done:
-		return net.ErrClosed
-	case <-patience.C:
-		return l.errSlow(l.begunAt())
-	}
-}
-
-// request returns a load that has not begun before the call.
-func (l *tlsLoader) request() (*tlsLoad, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.closed {
-		return nil, net.ErrClosed
-	}
-	if l.next == nil {
-		l.next = l.newLoad(true)
-	}
-	load := l.next
-	l.beginNext()
-	return load, nil
-}
-
-func (l *tlsLoader) newLoad(anew bool) *tlsLoad {
-	load := &tlsLoad{anew: anew, over: make(chan struct{})}
-	load.loader.Store(l)
-	return load
-}
-
-// beginNext begins the load that was requested, if there is one and none is
-// under way. mu is held.
-func (l *tlsLoader) beginNext() {
-	if next := l.next; next != nil && l.underWay == nil {
-		l.next = nil
-		l.begin(next)
-	}
-}
-
-// begin is called with mu held.
-func (l *tlsLoader) begin(load *tlsLoad) {
-	load.begun = time.Now()
-	l.underWay = load
-	l.nextAlarm = time.AfterFunc(l.config.LoadTimeout, func() { l.alarm(load) })
-	go load.run(l.config.source())
-}
-
-func (l *tlsLoad) run(source *TLSConfig) {
-	material, err := source.load()
-	if loader := l.loader.Load(); loader != nil {
-		loader.end(l, material, err)
-	}
-}
-
-// end uses what was loaded, if it is to be used, and tells those who wait.
-func (l *tlsLoader) end(load *tlsLoad, material *tlsMaterial, err error) {
-	switch {
-	case err != nil:
-		l.tellFailure(err)
-	case load.anew || !material.equal(l.current()):
-		l.use(material)
-	}
-	if err == nil {
-		l.failed = new(logs.Limit) // the next failure is news
-	}
-	load.err = err
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.underWay = nil
-	l.nextAlarm.Stop()
-	close(load.over)
-	if !l.closed {
-		l.beginNext()
-	}
-}
-
-// tellFailure tells of a failure at once, and now and then while it lasts.
-func (l *tlsLoader) tellFailure(err error) {
-	if skipped, due := l.failed.Due(logs.Topic{}, time.Now()); due {
-		l.config.Logger.Error("cannot reload TLS certificates, going on with those in use", logs.WithSimilar(skipped, logs.KeyError, err)...)
-	}
-}
-
-func (l *tlsLoader) use(material *tlsMaterial) {
-	if l.material.Swap(material) != nil {
-		l.config.Logger.Info("TLS certificates reloaded", logs.KeyCert, material.describe(), logs.KeyExpires, material.expires())
-	}
-	name := l.config.ServerName
-	for _, certificate := range material.certificates() {
-		if leaf := certificate.Leaf; name != "" && leaf.VerifyHostname(name) != nil {
-			l.config.Logger.Warn(fmt.Sprintf("this node's own certificate does not have the name %q: peers that ask for it will refuse this node", name), logs.KeyCert, describe(leaf))
-		}
-	}
-}
-
-// alarm tells of a load that takes long, for as long as it does.
-func (l *tlsLoader) alarm(load *tlsLoad) {
-	if !l.isUnderWay(load) {
-		return
-	}
-	if skipped, due := l.slow.Due(logs.Topic{}, time.Now()); due {
-		l.config.Logger.Warn("cannot look for new TLS certificates, going on with those in use", logs.WithSimilar(skipped, logs.KeyError, l.errSlow(load.begun))...)
-	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.underWay == load && !l.closed {
-		l.nextAlarm.Reset(time.Minute)
-	}
-}
-
-func (l *tlsLoader) isUnderWay(load *tlsLoad) bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.underWay == load && !l.closed
-}
-
-// begunAt returns when the load under way has begun.
-func (l *tlsLoader) begunAt() time.Time {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.underWay == nil {
-		return time.Now()
-	}
-	return l.underWay.begun
-}
-
-func (l *tlsLoader) errSlow(begun time.Time) error {
-	return errno.Timeout(fmt.Sprintf("loading them is under way since %s (%v): look at what %s waits for",
-		begun.Format(time.RFC3339), time.Since(begun).Round(time.Millisecond), l.config.sourceName()))
-}
-
-// close ends the looks. It does not wait for a load under way.
-func (l *tlsLoader) close() {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.closed {
-		return
-	}
-	l.closed = true
-	close(l.done)
-	if l.nextLook != nil {
-		l.nextLook.Stop()
-	}
-	if l.underWay != nil {
-		l.underWay.loader.Store(nil)
-		l.nextAlarm.Stop()
-	}
 }
 
 // source returns what of the configuration a load needs.
@@ -268,14 +41,14 @@ func (c *TLSConfig) sourceName() string {
 }
 
 // load loads the material of a source.
-func (c *TLSConfig) load() (*tlsMaterial, error) {
+func (c *TLSConfig) load() (*material, error) {
 	if c.Load == nil {
 		return c.loadFiles()
 	}
 	return c.callLoad()
 }
 
-func (c *TLSConfig) loadFiles() (*tlsMaterial, error) {
+func (c *TLSConfig) loadFiles() (*material, error) {
 	cas, err := readCAs(c.CAFile)
 	if err != nil {
 		return nil, fmt.Errorf("TLSConfig.CAFile: %w", err)
@@ -283,13 +56,13 @@ func (c *TLSConfig) loadFiles() (*tlsMaterial, error) {
 	split := c.ClientCertFile != ""
 	server, err := readCertificate("", c.CertFile, c.KeyFile, usesOf(split))
 	if err != nil || !split {
-		return &tlsMaterial{server, server, cas}, err
+		return &material{server, server, cas}, err
 	}
 	client, err := readCertificate("Client", c.ClientCertFile, c.ClientKeyFile, toDial)
-	return &tlsMaterial{server, client, cas}, err
+	return &material{server, client, cas}, err
 }
 
-func (c *TLSConfig) callLoad() (*tlsMaterial, error) {
+func (c *TLSConfig) callLoad() (*material, error) {
 	certificate, cas, err := c.Load()
 	if err != nil {
 		return nil, fmt.Errorf("TLSConfig.Load: %w", err)
@@ -303,7 +76,7 @@ func (c *TLSConfig) callLoad() (*tlsMaterial, error) {
 		return nil, fmt.Errorf("what TLSConfig.Load returned: %w", err)
 	}
 	if !split {
-		return &tlsMaterial{server, server, cas}, nil
+		return &material{server, server, cas}, nil
 	}
 	certificate, err = c.LoadClient()
 	if err != nil {
@@ -313,7 +86,7 @@ func (c *TLSConfig) callLoad() (*tlsMaterial, error) {
 	if err != nil {
 		return nil, fmt.Errorf("what TLSConfig.LoadClient returned: %w", err)
 	}
-	return &tlsMaterial{server, client, cas}, nil
+	return &material{server, client, cas}, nil
 }
 
 // readCAs reads the certificates in a file. Unlike AppendCertsFromPEM it takes
@@ -451,21 +224,21 @@ func allowsUsage(leaf *x509.Certificate, usage x509.ExtKeyUsage) bool {
 }
 
 // certificates returns the one or the two that there are.
-func (m *tlsMaterial) certificates() []*tls.Certificate {
+func (m *material) certificates() []*tls.Certificate {
 	if m.client == m.server {
 		return []*tls.Certificate{m.server}
 	}
 	return []*tls.Certificate{m.server, m.client}
 }
 
-func (m *tlsMaterial) equal(other *tlsMaterial) bool {
+func (m *material) equal(other *material) bool {
 	return m.cas.Equal(other.cas) && slices.EqualFunc(m.certificates(), other.certificates(), func(a, b *tls.Certificate) bool {
 		return slices.EqualFunc(a.Certificate, b.Certificate, bytes.Equal)
 	})
 }
 
 // describe names the certificates.
-func (m *tlsMaterial) describe() string {
+func (m *material) describe() string {
 	names := describe(m.server.Leaf)
 	if m.client != m.server {
 		names += ", to dial " + describe(m.client.Leaf)
@@ -474,7 +247,7 @@ func (m *tlsMaterial) describe() string {
 }
 
 // expires returns when the first of the certificates does.
-func (m *tlsMaterial) expires() time.Time {
+func (m *material) expires() time.Time {
 	if m.client.Leaf.NotAfter.Before(m.server.Leaf.NotAfter) {
 		return m.client.Leaf.NotAfter
 	}

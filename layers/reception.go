@@ -1,4 +1,4 @@
-package raftwire
+package layers
 
 import (
 	"container/list"
@@ -9,7 +9,9 @@ import (
 	"time"
 
 	"github.com/hashicorp/go-hclog"
+	"github.com/raftwire/raftwire"
 	"github.com/raftwire/raftwire/internal/door"
+	"github.com/raftwire/raftwire/internal/logs"
 	"github.com/raftwire/raftwire/internal/sock"
 	"github.com/raftwire/raftwire/internal/tasks"
 )
@@ -28,7 +30,7 @@ type reception struct {
 
 	// sort finds the layer for a connection, and may wrap the connection. It
 	// ends as soon as the connection is closed.
-	sort func(door.Handover) (door.Handover, *HandoffLayer, error)
+	sort func(door.Handover) (door.Handover, *Handoff, error)
 
 	crowded, slow error // what connections end with that were sent away
 
@@ -55,6 +57,9 @@ type visitor struct {
 	why   error         // why it was sent away
 }
 
+// maxLeaving is how many connections that were sent away may have a goroutine still.
+const maxLeaving = 1024
+
 var (
 	errCrowded = door.Refuse(door.TooManyConns, "too many others came before it said for which layer it is: raise MaxUnsorted if that is what you want")
 	errSlow    = door.Refuse(door.Silent, "it did not say in time for which layer it is")
@@ -68,7 +73,7 @@ func (r *reception) setDefaults() {
 		r.limit = defaultMaxUnsorted
 	}
 	if r.logger == nil {
-		r.logger = defaultLogger()
+		r.logger = logs.Default()
 	}
 	if r.crowded == nil {
 		r.crowded, r.slow = errCrowded, errSlow
@@ -116,7 +121,7 @@ func (r *reception) register(v *visitor) (oldest *visitor, ok bool) {
 	if r.closed {
 		return nil, false
 	}
-	if r.running >= r.limit+maxLeaving {
+	if r.running >= r.limit+1024 {
 		r.refusals.Add(door.TooManyConns)
 		return nil, false
 	}
@@ -156,7 +161,7 @@ func (r *reception) end() {
 // report says why a connection was not handed over.
 func (r *reception) report(conn net.Conn, err error) {
 	gone := errors.Is(err, io.EOF) || errors.Is(err, net.ErrClosed)
-	r.refusals.Report(r.logger, string(remoteAddress(conn)), err, gone)
+	r.refusals.Report(r.logger, sock.RemoteAddress(conn), err, gone)
 }
 
 // leave makes v's connection its layer's, or returns why it was sent away.
@@ -197,7 +202,7 @@ func (r *reception) remove(v *visitor) {
 // Close of a transport does.
 func (r *reception) close() error {
 	r.closing.Do(r.beginClose)
-	if err := awaitTasks(&r.tasks); err != nil {
+	if err := r.tasks.AwaitEnd(); err != nil {
 		return err
 	}
 	return r.closeErr
@@ -234,4 +239,14 @@ func (r *reception) present() (all []*visitor) {
 		all = append(all, e.Value.(*visitor))
 	}
 	return all
+}
+
+// refusedHook returns what tells hook of refusals, or nil.
+func refusedHook(hook func(raftwire.RefusalEvent)) func(reason door.Reason, peer, host string, err error) {
+	if hook == nil {
+		return nil
+	}
+	return func(reason door.Reason, peer, host string, err error) {
+		hook(raftwire.RefusalEvent{Reason: reason.String(), Peer: raftwire.ServerAddress(peer), Host: host, Err: err})
+	}
 }

@@ -1,6 +1,6 @@
 //go:build darwin || dragonfly || freebsd || linux || netbsd || openbsd
 
-package raftwire_test
+package layers_test
 
 import (
 	"io"

@@ -1,4 +1,4 @@
-package raftwire
+package layers
 
 import (
 	"context"
@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/hashicorp/go-hclog"
+	"github.com/raftwire/raftwire"
 	"github.com/raftwire/raftwire/internal/dialing"
 	"github.com/raftwire/raftwire/internal/door"
 	"github.com/raftwire/raftwire/internal/logs"
@@ -33,7 +34,7 @@ type MuxConfig struct {
 	// Listener accepts the connections. Required. It belongs to the Mux, whose
 	// Close closes it. It may yield connections of any kind, *tls.Conn too; a
 	// layer of another Mux will do, for keys of two bytes. Over a
-	// *TLSStreamLayer every layer is as secure as that one: it verifies each
+	// *TLS every layer is as secure as that one: it verifies each
 	// peer, and the Mux adds the protocols of layers with an ALPN key to its
 	// NextProtos.
 	Listener net.Listener
@@ -55,7 +56,7 @@ type MuxConfig struct {
 	// by the Mux. A connection that comes in is taken for TLS if it begins like
 	// it, so that layers with other keys stay reachable without. For a port where
 	// nothing is spoken without TLS, and for what [TLSConfig] does, have a
-	// TLSStreamLayer for Listener instead. Without ClientAuth anybody may speak
+	// TLS for Listener instead. Without ClientAuth anybody may speak
 	// whatever layer's protocol: GetConfigForClient can ask a certificate of those
 	// who offer one protocol, and not of others.
 	TLS *tls.Config
@@ -72,18 +73,18 @@ type MuxConfig struct {
 	// standard error, level info.
 	Logger hclog.Logger
 
-	// Refused is called for each connection that is refused, as [Hooks].Refused
+	// Refused is called for each connection that is refused, as [raftwire.Hooks].Refused
 	// is by a transport: metrics take both. It may be nil. It must not block: it would
 	// hold up Close for up to a second, but no other connection.
-	Refused func(RefusalEvent)
+	Refused func(raftwire.RefusalEvent)
 }
 
 func (c *MuxConfig) check() error {
 	switch {
 	case sock.IsNil(c.Listener):
-		return errors.New("raftwire: MuxConfig.Listener is nil: set it, or use NewHandoffLayer for connections that are accepted elsewhere")
+		return errors.New("raftwire: MuxConfig.Listener is nil: set it, or use NewHandoff for connections that are accepted elsewhere")
 	case c.TLS != nil && isSecured(c.Listener):
-		return errors.New("raftwire: MuxConfig.TLS is set, and Listener is a TLSStreamLayer, which has a configuration of its own: use one or the other")
+		return errors.New("raftwire: MuxConfig.TLS is set, and Listener is a TLS layer, which has a configuration of its own: use one or the other")
 	case c.Timeout < 0:
 		return fmt.Errorf("raftwire: MuxConfig.Timeout is %v: use 0 for the default, or a positive duration", c.Timeout)
 	case c.MaxUnsorted < 0:
@@ -93,7 +94,7 @@ func (c *MuxConfig) check() error {
 }
 
 func isSecured(listener net.Listener) bool {
-	_, ok := listener.(*TLSStreamLayer)
+	_, ok := listener.(*TLS)
 	return ok
 }
 
@@ -103,11 +104,9 @@ func (c *MuxConfig) isPlain() bool {
 	if c.TLS != nil || c.Dial != nil {
 		return false
 	}
-	switch l := c.Listener.(type) {
-	case *net.TCPListener:
+	switch c.Listener.(type) {
+	case *net.TCPListener, *raftwire.TCPStreamLayer:
 		return true
-	case *TCPStreamLayer:
-		return l.config.Dial == nil
 	}
 	return false
 }
@@ -118,20 +117,20 @@ func (c *MuxConfig) dialFunc() (DialFunc, error) {
 		return c.Dial, nil
 	}
 	switch l := c.Listener.(type) {
-	case StreamLayer:
-		return func(ctx context.Context, address ServerAddress) (net.Conn, error) {
+	case raftwire.StreamLayer:
+		return func(ctx context.Context, address raftwire.ServerAddress) (net.Conn, error) {
 			return dialing.Stream(ctx, l, address)
 		}, nil
 	case *net.TCPListener:
-		return new(TCPStreamLayer).DialContext, nil
+		return new(raftwire.TCPStreamLayer).DialContext, nil
 	}
 	return nil, fmt.Errorf("raftwire: MuxConfig.Dial is nil: set it to what reaches the port of a peer, since a %T cannot dial", c.Listener)
 }
 
-// MuxKey is how a connection says for which layer it is. Keys are compared
+// Key is how a connection says for which layer it is. Keys are compared
 // with ==. The zero value is no key: [FirstByte], [ALPN] and [Unprefixed] make
 // them.
-type MuxKey struct {
+type Key struct {
 	kind     keyKind
 	first    byte
 	protocol string
@@ -147,18 +146,18 @@ const (
 
 // FirstByte is the key of connections that begin with a byte of its own, which
 // is taken off before the connection is handed over.
-func FirstByte(b byte) MuxKey { return MuxKey{kind: keyFirstByte, first: b} }
+func FirstByte(b byte) Key { return Key{kind: keyFirstByte, first: b} }
 
 // ALPN is the key of TLS connections that have negotiated a protocol (RFC 7301).
-func ALPN(protocol string) MuxKey { return MuxKey{kind: keyALPN, protocol: protocol} }
+func ALPN(protocol string) Key { return Key{kind: keyALPN, protocol: protocol} }
 
 // Unprefixed is the key of peers that know of no keys, such as every
 // hashicorp/raft: their connections begin with the kind of a request, a byte of
 // 0 to 4.
-func Unprefixed() MuxKey { return MuxKey{kind: keyUnprefixed} }
+func Unprefixed() Key { return Key{kind: keyUnprefixed} }
 
 // String returns the key in words.
-func (k MuxKey) String() string {
+func (k Key) String() string {
 	switch k.kind {
 	case keyALPN:
 		return fmt.Sprintf("ALPN %q", k.protocol)
@@ -179,9 +178,9 @@ func (k MuxKey) String() string {
 // like; a service that speaks first cannot share the port.
 type Mux struct {
 	dial     DialFunc
-	under    StreamLayer     // what dial dials with, if that is known
-	secured  *TLSStreamLayer // under, if it is one
-	verified bool            // every connection comes with its peer verified
+	under    raftwire.StreamLayer // what dial dials with, if that is known
+	secured  *TLS                 // under, if it is one
+	verified bool                 // every connection comes with its peer verified
 	addr     net.Addr
 	tls      *tls.Config
 	plain    bool // no connection can have TLS
@@ -190,7 +189,7 @@ type Mux struct {
 	start     sync.Once
 
 	mu     sync.Mutex // protects following
-	layers map[MuxKey]*HandoffLayer
+	layers map[Key]*Handoff
 	closed bool
 }
 
@@ -203,18 +202,18 @@ func NewMux(config MuxConfig) (*Mux, error) {
 	if err != nil {
 		return nil, err
 	}
-	checked := func(ctx context.Context, address ServerAddress) (net.Conn, error) {
+	checked := func(ctx context.Context, address raftwire.ServerAddress) (net.Conn, error) {
 		return sock.CheckConn(dial(ctx, address))
 	}
-	m := &Mux{dial: checked, addr: config.Advertise, tls: config.TLS, plain: config.isPlain(), layers: make(map[MuxKey]*HandoffLayer)}
+	m := &Mux{dial: checked, addr: config.Advertise, tls: config.TLS, plain: config.isPlain(), layers: make(map[Key]*Handoff)}
 	if config.Dial == nil {
-		m.under, _ = config.Listener.(StreamLayer)
-		m.secured, _ = config.Listener.(*TLSStreamLayer)
+		m.under, _ = config.Listener.(raftwire.StreamLayer)
+		m.secured, _ = config.Listener.(*TLS)
 	}
 	switch l := config.Listener.(type) {
-	case *TLSStreamLayer:
+	case *TLS:
 		l.layers, m.verified = m.protocols, true
-	case *HandoffLayer:
+	case *Handoff:
 		m.verified = l.verified
 	}
 	if sock.IsNil(m.addr) {
@@ -239,7 +238,7 @@ func NewMux(config MuxConfig) (*Mux, error) {
 //
 // Closing the layer, which a transport over it does, leaves the other layers
 // alone and frees its keys.
-func (m *Mux) Layer(keys ...MuxKey) (*HandoffLayer, error) {
+func (m *Mux) Layer(keys ...Key) (*Handoff, error) {
 	layer, err := m.register(keys)
 	if err != nil {
 		return nil, fmt.Errorf("raftwire: mux: %w", err)
@@ -248,7 +247,7 @@ func (m *Mux) Layer(keys ...MuxKey) (*HandoffLayer, error) {
 	return layer, nil
 }
 
-func (m *Mux) register(keys []MuxKey) (*HandoffLayer, error) {
+func (m *Mux) register(keys []Key) (*Handoff, error) {
 	if len(keys) == 0 {
 		return nil, errors.New("a layer needs a key")
 	}
@@ -263,7 +262,7 @@ func (m *Mux) register(keys []MuxKey) (*HandoffLayer, error) {
 			return nil, err
 		}
 	}
-	layer := newHandoffLayer(m.addr, m.dialer(keys[0]))
+	layer := newHandoff(m.addr, m.dialer(keys[0]))
 	layer.under = m.under
 	layer.release = func() { m.unregister(keys) }
 	layer.verified = m.verified
@@ -275,32 +274,32 @@ func (m *Mux) register(keys []MuxKey) (*HandoffLayer, error) {
 
 // clash returns what speaks against a key beside those of the layers and
 // others.
-func (m *Mux) clash(key MuxKey, others []MuxKey) error {
-	taken := func(k MuxKey) bool { return m.layers[k] != nil || slices.Contains(others, k) }
+func (m *Mux) clash(key Key, others []Key) error {
+	taken := func(k Key) bool { return m.layers[k] != nil || slices.Contains(others, k) }
 	switch {
-	case key == MuxKey{}:
+	case key == Key{}:
 		return errors.New("a key is empty: make it with FirstByte, ALPN or Unprefixed")
 	case key == ALPN("") || len(key.protocol) > maxProtocol:
 		return fmt.Errorf("%v is no protocol: a name has 1 to %d bytes", key, maxProtocol)
 	case key.kind == keyALPN && m.plain:
-		return fmt.Errorf("%v needs TLS: set MuxConfig.TLS, have a TLSStreamLayer for MuxConfig.Listener, or use FirstByte", key)
+		return fmt.Errorf("%v needs TLS: set MuxConfig.TLS, have a TLS layer for MuxConfig.Listener, or use FirstByte", key)
 	case taken(key):
 		return fmt.Errorf("%v is taken", key)
 	case key == Unprefixed():
-		for kind := range rpcKinds {
+		for kind := range sniff.RaftKinds {
 			if k := FirstByte(byte(kind)); taken(k) {
-				return fmt.Errorf("%v is taken, so that %v could not be told from it: use bytes from %d on", k, key, rpcKinds)
+				return fmt.Errorf("%v is taken, so that %v could not be told from it: use bytes from %d on", k, key, sniff.RaftKinds)
 			}
 		}
-	case key.kind == keyFirstByte && key.first < byte(rpcKinds) && taken(Unprefixed()):
-		return fmt.Errorf("%v could not be told from %v, which is taken: use bytes from %d on", key, Unprefixed(), rpcKinds)
+	case key.kind == keyFirstByte && key.first < sniff.RaftKinds && taken(Unprefixed()):
+		return fmt.Errorf("%v could not be told from %v, which is taken: use bytes from %d on", key, Unprefixed(), sniff.RaftKinds)
 	case key == FirstByte(sniff.TLSHandshake) && m.tls != nil:
 		return fmt.Errorf("%v could not be told from TLS: use another", key)
 	}
 	return nil
 }
 
-func (m *Mux) unregister(keys []MuxKey) {
+func (m *Mux) unregister(keys []Key) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for _, key := range keys {
@@ -319,7 +318,7 @@ func (m *Mux) Close() error {
 	return err
 }
 
-func (m *Mux) shut() map[MuxKey]*HandoffLayer {
+func (m *Mux) shut() map[Key]*Handoff {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.closed = true
@@ -331,10 +330,10 @@ func (m *Mux) shut() map[MuxKey]*HandoffLayer {
 // Refusals returns which connections were refused since the Mux was made: those
 // that others replaced (TooManyConns), that said nothing in time (Silent), or
 // showed the key of no layer (Foreign). It does not block.
-func (m *Mux) Refusals() Refusals { return Refusals(m.reception.refusals.Counts()) }
+func (m *Mux) Refusals() raftwire.Refusals { return raftwire.Refusals(m.reception.refusals.Counts()) }
 
 // layer returns the layer of a key, or nil.
-func (m *Mux) layer(key MuxKey) *HandoffLayer {
+func (m *Mux) layer(key Key) *Handoff {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.layers[key]
@@ -342,7 +341,7 @@ func (m *Mux) layer(key MuxKey) *HandoffLayer {
 
 // sort finds the layer for an inbound connection. TLS comes first, if it is
 // TLS: its protocol decides, or else the first byte inside.
-func (m *Mux) sort(in door.Handover) (out door.Handover, layer *HandoffLayer, err error) {
+func (m *Mux) sort(in door.Handover) (out door.Handover, layer *Handoff, err error) {
 	out = in
 	if conn, ok := in.Conn.(*tls.Conn); ok {
 		layer, err = m.sortTLS(&out, conn)
@@ -360,7 +359,7 @@ func (m *Mux) sort(in door.Handover) (out door.Handover, layer *HandoffLayer, er
 	return out, layer, err
 }
 
-func (m *Mux) sortTLS(out *door.Handover, conn *tls.Conn) (*HandoffLayer, error) {
+func (m *Mux) sortTLS(out *door.Handover, conn *tls.Conn) (*Handoff, error) {
 	if err := conn.Handshake(); err != nil {
 		return nil, fmt.Errorf("TLS handshake: %w", err)
 	}
@@ -394,12 +393,12 @@ func (m *Mux) explainUnnegotiated(err error) error {
 
 // sortFirst finds the layer for a connection that began with first. A byte of 0 to 4
 // identifies nobody: hashicorp/raft and port scans begin with it.
-func (m *Mux) sortFirst(out *door.Handover, first byte) (*HandoffLayer, error) {
+func (m *Mux) sortFirst(out *door.Handover, first byte) (*Handoff, error) {
 	if layer := m.layer(FirstByte(first)); layer != nil {
 		out.Identified = true
 		return layer, nil
 	}
-	if layer := m.layer(Unprefixed()); layer != nil && first < byte(rpcKinds) {
+	if layer := m.layer(Unprefixed()); layer != nil && first < sniff.RaftKinds {
 		out.Conn = sock.Unread(out.Conn, first)
 		return layer, nil
 	}
@@ -410,7 +409,7 @@ func (m *Mux) sortFirst(out *door.Handover, first byte) (*HandoffLayer, error) {
 // layer.
 func strangeByte(first byte) error {
 	guess := sniff.Request(first)
-	if first < byte(rpcKinds) {
+	if first < sniff.RaftKinds {
 		guess = "a Raft peer that sends no prefix (Unprefixed would accept it)"
 	}
 	looks := ""
@@ -462,23 +461,23 @@ func (m *Mux) protocols() (all []string) {
 	return all
 }
 
-// dialer returns how to dial a layer with this key. A HandoffLayer closes what
+// dialer returns how to dial a layer with this key. A Handoff closes what
 // is returned beside an error.
-func (m *Mux) dialer(key MuxKey) DialFunc {
+func (m *Mux) dialer(key Key) DialFunc {
 	switch key.kind {
 	case keyALPN:
-		return func(ctx context.Context, address ServerAddress) (net.Conn, error) {
+		return func(ctx context.Context, address raftwire.ServerAddress) (net.Conn, error) {
 			return m.dialALPN(ctx, address, key.protocol)
 		}
 	case keyFirstByte:
-		return func(ctx context.Context, address ServerAddress) (net.Conn, error) {
+		return func(ctx context.Context, address raftwire.ServerAddress) (net.Conn, error) {
 			return m.dialFirst(ctx, address, key.first)
 		}
 	}
 	return m.dial
 }
 
-func (m *Mux) dialFirst(ctx context.Context, address ServerAddress, first byte) (net.Conn, error) {
+func (m *Mux) dialFirst(ctx context.Context, address raftwire.ServerAddress, first byte) (net.Conn, error) {
 	conn, err := m.dial(ctx, address)
 	if err == nil {
 		err = writeByte(ctx, conn, first)
@@ -498,7 +497,7 @@ func writeByte(ctx context.Context, conn net.Conn, b byte) error {
 	return err
 }
 
-func (m *Mux) dialALPN(ctx context.Context, address ServerAddress, protocol string) (net.Conn, error) {
+func (m *Mux) dialALPN(ctx context.Context, address raftwire.ServerAddress, protocol string) (net.Conn, error) {
 	raw, err := m.dialFor(ctx, address, protocol)
 	if err != nil {
 		return raw, err
@@ -513,7 +512,7 @@ func (m *Mux) dialALPN(ctx context.Context, address ServerAddress, protocol stri
 	return conn, negotiate(ctx, conn, protocol)
 }
 
-func (m *Mux) dialFor(ctx context.Context, address ServerAddress, protocol string) (net.Conn, error) {
+func (m *Mux) dialFor(ctx context.Context, address raftwire.ServerAddress, protocol string) (net.Conn, error) {
 	if m.secured != nil {
 		return m.secured.dial(ctx, address, []string{protocol})
 	}
@@ -543,7 +542,7 @@ func handshakeFor(ctx context.Context, conn *tls.Conn, protocol string) error {
 	return nil
 }
 
-func (m *Mux) clientTLS(address ServerAddress, protocol string) *tls.Config {
+func (m *Mux) clientTLS(address raftwire.ServerAddress, protocol string) *tls.Config {
 	config := withProtocols(m.tls, []string{protocol})
 	if host, _, err := net.SplitHostPort(string(address)); err == nil && config.ServerName == "" {
 		config.ServerName = host

@@ -1,0 +1,234 @@
+package layers_test
+
+import (
+	"bytes"
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
+	"os"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/raftwire/raftwire"
+	"github.com/raftwire/raftwire/faultnet"
+	"github.com/raftwire/raftwire/internal/testca"
+	"github.com/stretchr/testify/require"
+)
+
+// send sends count requests and returns the futures; none of them may fail.
+func send(t *testing.T, p raftwire.AppendPipeline, count int) []raftwire.AppendFuture {
+	t.Helper()
+	futures := make([]raftwire.AppendFuture, count)
+	for i := range futures {
+		f, err := p.AppendEntries(appendRequest(uint64(i)), new(raftwire.AppendEntriesResponse))
+		require.NoError(t, err)
+		futures[i] = f
+	}
+	return futures
+}
+
+// A new certificate is used by the first handshake after ReloadInterval,
+// without a call. Nothing happens to connections that stand.
+func TestCertificateFilesAreReloaded(t *testing.T) {
+	for interval, expected := range map[time.Duration]time.Duration{0: time.Second, time.Minute: time.Minute, -1: 0} {
+		t.Run(fmt.Sprint(interval), func(t *testing.T) {
+			var log bytes.Buffer
+			onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
+				ca := testca.New()
+				f := newFiles(t, ca.Issue(serial(1)), ca)
+				security := f.secure()
+				security.ReloadInterval, security.Logger = interval, logTo(&log)
+				_, b := listenTLS(t, net, "b", security)
+				sees := func() int64 { return serialOf(t, net, ca, "b") }
+
+				require.EqualValues(t, 1, sees())
+				f.Certify(ca.Issue(serial(2)))
+				pause(expected - 1)
+				require.EqualValues(t, 1, sees())
+				if interval < 0 {
+					pause(24 * time.Hour)
+					require.EqualValues(t, 1, sees())
+					require.NoError(t, b.Reload())
+				} else {
+					pause(1)
+					synctest.Wait() // the files are read
+				}
+				require.EqualValues(t, 2, sees())
+				pause(time.Hour)
+				require.EqualValues(t, 2, sees())
+			})
+			require.Equal(t, 1, strings.Count(log.String(), "TLS certificates reloaded: local=b"), log.String())
+		})
+	}
+}
+
+// What Load returns is used in the same way.
+func TestLoadIsAskedAgain(t *testing.T) {
+	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
+		ca := testca.New()
+		var number, loads atomic.Int64 // Load runs on a goroutine of the layer
+		number.Store(1)
+		security := secure(nil)
+		security.Load = func() (*tls.Certificate, *x509.CertPool, error) {
+			loads.Add(1)
+			return ca.Issue(serial(number.Load())), testca.Pool(ca), nil
+		}
+		listenTLS(t, net, "b", security)
+		require.EqualValues(t, 1, loads.Load())
+		number.Store(2)
+		require.EqualValues(t, 1, serialOf(t, net, ca, "b"))
+		pause(time.Second)
+		synctest.Wait()
+		require.EqualValues(t, 2, serialOf(t, net, ca, "b"))
+		require.EqualValues(t, 2, loads.Load())
+	})
+}
+
+// What cannot be used leaves what is in use alone, and is in the log once. When
+// it is mended it is used.
+func TestBrokenFilesChangeNothing(t *testing.T) {
+	for name, c := range map[string]struct {
+		spoil func(t *testing.T, f files, ca *testca.Authority)
+		text  string
+	}{
+		"a key of another certificate": {func(t *testing.T, f files, ca *testca.Authority) {
+			spoil(t, f.Cert(), testca.PEM("CERTIFICATE", ca.Issue().Certificate...))
+		}, "private key does not match public key"},
+		"a certificate that has expired": {func(t *testing.T, f files, ca *testca.Authority) {
+			f.Certify(ca.Issue(expiringIn(-time.Minute)))
+		}, "expired at"},
+		"half a list of CAs": {func(t *testing.T, f files, ca *testca.Authority) {
+			all := testca.PEM("CERTIFICATE", ca.Certificate.Raw, testca.New().Certificate.Raw)
+			spoil(t, f.CA(), all[:len(all)-100])
+		}, "damaged or cut off after 1 certificates"},
+		"no CA": {func(t *testing.T, f files, ca *testca.Authority) {
+			spoil(t, f.CA(), nil)
+		}, "holds no certificate"},
+		"no file": {func(t *testing.T, f files, ca *testca.Authority) {
+			require.NoError(t, os.Remove(f.Cert()))
+		}, "no such file"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var log bytes.Buffer
+			onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
+				ca := testca.New()
+				f := newFiles(t, ca.Issue(serial(1)), ca)
+				security := f.secure()
+				security.Logger = logTo(&log)
+				b, layer := listenTLS(t, net, "b", security)
+				serve(t, b, accept)
+				c.spoil(t, f, ca)
+				for range 10 {
+					pause(time.Second)
+					require.EqualValues(t, 1, serialOf(t, net, ca, "b"))
+				}
+				require.ErrorContains(t, layer.Reload(), c.text)
+				require.EqualValues(t, 1, serialOf(t, net, ca, "b"))
+				f.Certify(ca.Issue(serial(2)))
+				f.Trust(ca)
+				pause(time.Second)
+				synctest.Wait()
+				require.EqualValues(t, 2, serialOf(t, net, ca, "b"))
+			})
+			require.Equal(t, 1, strings.Count(log.String(), "cannot reload TLS certificates, going on with those in use: local=b"), log.String())
+			require.Contains(t, log.String(), c.text)
+		})
+	}
+}
+
+// The cluster moves to another CA, and each node to a certificate of it, while
+// requests are under way on connections old and new: none fails, and no
+// connection is dropped.
+func TestRotationOfTheCAFailsNoRequest(t *testing.T) {
+	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
+		before, after := testca.New(), testca.New()
+		hosts := []string{"a", "b", "c"}
+		var nodes []*raftwire.NetworkTransport
+		var disks []files
+		for _, host := range hosts {
+			f := newFiles(t, before.Issue(), before)
+			disks = append(disks, f)
+			node, _ := listenTLS(t, net, host, f.secure(), withPool(1))
+			serve(t, node, accept)
+			nodes = append(nodes, node)
+			for _, other := range hosts {
+				net.Link(host, other).SetLatency(10 * time.Millisecond)
+			}
+		}
+		p := openPipeline(t, nodes[0], "b")
+		load := startLoad(nodes, hosts)
+
+		steps := []func(f files){
+			func(f files) { f.Trust(before, after) },
+			func(f files) { f.Certify(after.Issue()) },
+			func(f files) { f.Trust(after) },
+		}
+		for _, step := range steps {
+			for _, f := range disks {
+				step(f)
+				pause(1500 * time.Millisecond) // beyond ReloadInterval
+			}
+		}
+		load.stop(t)
+		send(t, p, 1)
+		require.NoError(t, (<-p.Consumer()).Error())
+		stranger, _ := listenTLS(t, net, "d", secure(before.Issue(), before, after))
+		require.Error(t, appendOnce(stranger, "b"), "the old CA is still trusted")
+	})
+}
+
+// load is requests from each node to each other, two at a time where one
+// connection is kept: so some are reused, and some are made for each request.
+type load struct {
+	done    chan struct{}
+	workers sync.WaitGroup
+	mu      sync.Mutex // protects following
+	count   int
+	errs    []error
+}
+
+func startLoad(nodes []*raftwire.NetworkTransport, hosts []string) *load {
+	l := &load{done: make(chan struct{})}
+	for i, node := range nodes {
+		for j, host := range hosts {
+			for range 2 {
+				if i != j {
+					l.workers.Go(func() { l.run(node, raftwire.ServerAddress(host)) })
+				}
+			}
+		}
+	}
+	return l
+}
+
+func (l *load) run(node *raftwire.NetworkTransport, target raftwire.ServerAddress) {
+	for {
+		select {
+		case <-l.done:
+			return
+		default:
+			l.note(appendOnce(node, target))
+		}
+	}
+}
+
+func (l *load) note(err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.count++
+	if err != nil {
+		l.errs = append(l.errs, err)
+	}
+}
+
+func (l *load) stop(t *testing.T) {
+	t.Helper()
+	close(l.done)
+	l.workers.Wait()
+	require.Empty(t, l.errs)
+	require.Greater(t, l.count, 1000)
+}
