@@ -3,6 +3,7 @@ package raftwire
 import (
 	"io"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -252,11 +253,11 @@ func (l *pipeLink) answer(d Dispatcher, request inmemRequest) bool {
 	return true
 }
 
-func (l *pipeLink) post(f *appendFuture, _ bool) error {
+func (l *pipeLink) post(args *AppendEntriesRequest, _ *atomic.Int64, _ bool) error {
 	if err := l.pipe.failure(); err != nil {
 		return err
 	}
-	l.requests <- inmemRequest{cloneRequest(f.args).(*AppendEntriesRequest), l.pipe.there.depart()}
+	l.requests <- inmemRequest{cloneRequest(args).(*AppendEntriesRequest), l.pipe.there.depart()}
 	return nil
 }
 

@@ -1,6 +1,7 @@
 package raftwire
 
 import (
+	"sync/atomic"
 	"time"
 )
 
@@ -21,10 +22,10 @@ func newNetLink(n *NetworkTransport, c *conn) *netLink {
 	return &netLink{conn: c, transport: n}
 }
 
-func (l *netLink) post(f *appendFuture, soon bool) error {
+func (l *netLink) post(args *AppendEntriesRequest, size *atomic.Int64, soon bool) error {
 	encode := func(b *batch) {
-		b.appendRequest(rpcAppendEntries, f.args, l.transport.newTime)
-		f.bytes.Store(int64(b.added()))
+		b.appendRequest(rpcAppendEntries, args, l.transport.newTime)
+		size.Store(int64(b.added()))
 	}
 	if soon {
 		return l.conn.postSoon(encode)
@@ -60,7 +61,7 @@ func (l *netLink) await() error {
 		if !isTimeout(err) {
 			return err
 		}
-		if err = l.clock.extendWait(l.conn, err); err != nil {
+		if err = l.clock.extendWait(l.conn.checkAcked, err); err != nil {
 			return err
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/raftwire/raftwire/internal/dispatch"
@@ -14,9 +15,9 @@ import (
 // link is one ordered connection to a peer, as a pipeline uses it: netLink
 // over the network, inmemLink in memory.
 type link interface {
-	// post queues the request of f, and if soon makes another goroutine send
-	// it. An error ends the link.
-	post(f *appendFuture, soon bool) error
+	// post queues a request and stores its size on the wire. With soon another
+	// goroutine sends it. An error ends the link.
+	post(args *AppendEntriesRequest, size *atomic.Int64, soon bool) error
 
 	// flush sends what was posted; finish returns only when it has been sent, or
 	// the link has ended.
@@ -41,10 +42,10 @@ type answerClock interface {
 	// beginWait sets the deadline of a wait that begins.
 	beginWait()
 
-	// extendWait is called when the deadline has passed and a read from c failed
-	// with err. It sets a later one if a large request makes progress, or returns
-	// why the wait is over.
-	extendWait(c *conn, err error) error
+	// extendWait is called when the deadline has passed and a read failed with err.
+	// It sets a later one if a large request makes progress, which check finds out,
+	// or returns why the wait is over.
+	extendWait(check func(*largeClock) error, err error) error
 }
 
 const (
@@ -61,16 +62,19 @@ const (
 //
 // A future is sent, then settled, then consumed, in order. The reader of
 // answers never waits for the consumer: what the consumer does not take at once
-// is left to a goroutine that exists only while something lies about. The
-// sender waits for the consumer if the window is full, but no longer than the
-// timeout. So a consumer that leaves holds up nobody.
+// is left to a goroutine that exists only while something lies about. Senders take
+// turns. A sender that has filled the window waits for the consumer before its turn
+// ends, but no longer than the timeout. So a consumer that leaves holds up nobody.
 //
-// Close settles what is in flight, but leaves the link open until it was answered:
-// a Raft core closes the pipeline to a server that it has removed as soon as it has
-// sent the news.
+// A pipeline ends in two steps, see end. It is closing as soon as there is a reason:
+// nothing is sent any more, but the link may still read requests. It has ended when
+// the link reads none, and every future has settled. After Close, the link stays open
+// until what was in flight is answered: a Raft core closes the pipeline to a server
+// that it has removed as soon as it has sent the news.
 //
-// If the link is lost, a future says so: one in flight or, if there was none,
-// the next one. That is where the readers of pipelines look for it.
+// If the link is lost, a future or a sender gets the error: those in flight, the one
+// that waits for room or, if there was none, the next one. That is where the readers
+// of pipelines look for it.
 type pipeline struct {
 	id       ServerID // of the peer, for hooks
 	peer     ServerAddress
@@ -80,12 +84,23 @@ type pipeline struct {
 	tasks    *tasks.Group
 	consumer chan AppendFuture
 	sink     PipelineSink
-	done     chan struct{} // closed when futures are not wanted any more
+	closing  chan struct{} // closed when err is set
+	ended    chan struct{} // closed when every future has settled
+	done     chan struct{} // closed by Release
+	release  sync.Once
 
 	callBegun   func(*CallEvent) // hook, or nil
 	callDone    func(*CallEvent) // hook, or nil
 	traffic     *traffic         // of the peer, or nil
 	deliverTask func()           // p.deliver, made once: it is started often
+
+	turn chan struct{} // has a token: the sender that takes it has its turn, in order of arrival
+	room chan struct{} // gets a token when there is room for a sender that waits for it
+
+	_ cacheLine
+
+	// Owned by the sender that has its turn.
+	inBulk bool // the sender had to wait for room: it may have several requests
 
 	_ cacheLine
 
@@ -95,24 +110,16 @@ type pipeline struct {
 
 	_          cacheLine
 	mu         sync.Mutex                // protects following
-	err        error                     // why the pipeline ended
-	untold     bool                      // no future has told of err: the next request's will
+	err        error                     // why the pipeline ended; does not change
+	untold     bool                      // it has ended, and nobody got err: the next request's future will
 	futures    ring.Queue[*appendFuture] // settled ones, then those in flight
 	inFlight   int
-	large      int        // how many of those in flight are large
-	clock      largeClock // of the oldest in flight
-	largeDone  time.Time  // when the last large one was answered
-	unanswered int        // requests that were in flight when the pipeline ended; Close awaits their answers
-	tickets    int        // of senders so far: requests travel in the order of futures
-	turn       int        // the ticket of the sender that posts
-	delivering bool       // deliver runs
-	inBulk     bool       // the sender will post several requests before it waits again
-	released   bool       // done is closed
-
-	room     sync.Cond   // broadcast after each turn, when a future was consumed, and at the end
-	waiting  time.Time   // when the sender came that has waited longest; or zero
-	watchdog *time.Timer // ends a wait of a sender that takes too long
-	watching bool        // watchdog is set
+	unanswered int           // requests that were in flight when closing began; the link is open until they are answered
+	awaited    bool          // the sender of the last future waits for room
+	delivering bool          // deliver runs
+	large      *appendFuture // the last large one, while it is in flight
+	largeDone  time.Time     // when the last large one was answered
+	clock      largeClock    // of the oldest in flight
 }
 
 func newPipeline(peer ServerAddress, l link, window int, timeout time.Duration, sink PipelineSink, tasks *tasks.Group) *pipeline {
@@ -125,64 +132,149 @@ func newPipeline(peer ServerAddress, l link, window int, timeout time.Duration, 
 		clock:    largeClock{timeout: timeout},
 		consumer: make(chan AppendFuture),
 		sink:     sink,
+		closing:  make(chan struct{}),
+		ended:    make(chan struct{}),
 		done:     make(chan struct{}),
+		turn:     make(chan struct{}, 1),
+		room:     make(chan struct{}, 1),
 	}
 	if sink == nil {
 		p.sink = p.toConsumer
 	}
-	p.room.L = &p.mu
 	p.deliverTask = tasks.Task(p.deliver)
+	p.endTurn()
 	return p
 }
+
+// begin starts the reader of answers; false means the transport is closed.
+func (p *pipeline) begin() bool { return p.tasks.Attach(p) && p.tasks.Start(p.decodeResponses) }
 
 // AppendEntries implements [AppendPipeline].
 func (p *pipeline) AppendEntries(args *AppendEntriesRequest, resp *AppendEntriesResponse) (AppendFuture, error) {
 	if err := beginCall(args, resp); err != nil {
 		return nil, p.explain(err)
 	}
-	f := &appendFuture{pipeline: p, start: time.Now(), args: args, resp: resp}
+	f := newFuture(args, resp)
 	if p.callBegun != nil || p.callDone != nil { // after it has settled args are the caller's
 		f.entries, f.heartbeat = len(args.Entries), isHeartbeat(args)
 	}
 	if err := checkRequest(args); err != nil {
 		return nil, p.explain(err)
 	}
-	alone, err := p.send(f)
+	if err := p.await(p.turn, f.start); err != nil {
+		return nil, err
+	}
+	room, err := p.send(f)
 	if err != nil {
 		return nil, err
 	}
-	if alone {
-		p.link.flush()
+	if !room && !p.roomAtEnd() {
+		return nil, p.err
 	}
-	return p.awaitRoomAfter(f)
+	return f, nil
 }
 
-// send posts a request. The future is queued first: the answer may be faster
-// than the return from post. If no other answer is awaited, and no further
-// request is expected, nothing would be gathered by leaving the request to
-// another goroutine, and the hand-over would only add to the latency: then the
-// caller flushes.
-func (p *pipeline) send(f *appendFuture) (alone bool, err error) {
-	alone, lost, err := p.enqueue(f)
+// await blocks a sender, whose request was made at start, until it gets a token, or
+// the pipeline ends. A sender that waits for too long ends it.
+func (p *pipeline) await(token <-chan struct{}, start time.Time) error {
+	select {
+	case <-token:
+		return nil
+	default:
+	}
+	for left := p.timeout; ; {
+		expired, stop := after(left)
+		select {
+		case <-token:
+			stop()
+			return nil
+		case <-p.closing:
+			stop()
+			return p.err
+		case <-expired:
+			if left = p.mayWait(start); left <= 0 {
+				return p.fail(timeoutError(fmt.Sprintf("no room in the pipeline's window of %d: answers are not consumed, or do not come", p.window)))
+			}
+		}
+	}
+}
+
+// mayWait returns how much longer a sender may wait before that is looked at again.
+// While a large request is in flight, the clock of answers sees to it that it makes
+// progress; after its answer the consumer has a whole timeout.
+func (p *pipeline) mayWait(start time.Time) time.Duration {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	now, since := time.Now(), start
+	if p.large != nil {
+		since = now
+	} else if p.largeDone.After(start) {
+		since = p.largeDone
+	}
+	return min(p.timeout-now.Sub(since), largeTimeouts*p.timeout-now.Sub(start))
+}
+
+// send sends a request, and waits for room for the next one. room is false if the
+// pipeline is closing. The future is queued first: the answer may be faster than the
+// return from post. If no other answer is awaited, and no further request is
+// expected, nothing would be gathered by leaving the request to another goroutine,
+// and the hand-over would only add to the latency: then the sender flushes.
+func (p *pipeline) send(f *appendFuture) (room bool, err error) {
 	defer p.endTurn()
+	place, err := p.enqueue(f)
 	if err != nil {
 		return false, err
 	}
 	p.tellBegun(f)
-	if lost {
+	if place.late {
 		p.reportLost(f)
+		return true, nil
 	}
-	if f.settled.Load() {
-		return false, nil
-	}
-	if err := p.link.post(f, !alone); err != nil {
+	if err := p.link.post(f.args, &f.bytes, !place.alone); err != nil {
 		_ = p.fail(err) // f says so
-		return false, nil
 	}
 	if f.bytes.Load() > largeRequest {
 		p.addLarge(f)
 	}
-	return alone, nil
+	if place.alone {
+		p.link.flush()
+	}
+	if p.inBulk = place.last && f.bytes.Load() <= gatherUpTo; place.last {
+		return p.await(p.room, f.start) == nil, nil
+	}
+	return true, nil
+}
+
+func (p *pipeline) endTurn() { p.turn <- struct{}{} }
+
+// queuePlace is where a future was queued.
+type queuePlace struct {
+	alone bool // no other is in flight, and none is expected
+	last  bool // there is no room for another
+	late  bool // the pipeline has ended: the future has settled, to tell that
+}
+
+// enqueue queues a future. There is room: the sender before has waited for it.
+func (p *pipeline) enqueue(f *appendFuture) (queuePlace, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.err != nil && !p.untold {
+		return queuePlace{}, p.err
+	}
+	p.futures.Push(f)
+	p.inFlight++
+	if p.untold {
+		p.untold = false
+		p.settleInFlight()
+		p.deliverNow()
+		return queuePlace{late: true}, nil
+	}
+	if p.inFlight == 1 && p.timeout > 0 {
+		p.setDeadline(f.start)
+	}
+	queued := p.futures.Len()
+	p.awaited = queued >= p.window
+	return queuePlace{alone: p.inFlight == 1 && !(p.inBulk && queued+1 < p.window), last: p.awaited}, nil
 }
 
 // errHookPanicked ends a pipeline that has lost a request on its way.
@@ -201,169 +293,28 @@ func (p *pipeline) tellBegun(f *appendFuture) {
 	returned = true
 }
 
-// addLarge notes that f, which was posted, is large.
+// addLarge notes that f, which was posted last, is large.
 func (p *pipeline) addLarge(f *appendFuture) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.timeout <= 0 || p.err != nil || f.settled.Load() {
+	if p.timeout <= 0 || p.err != nil || p.inFlight == 0 {
 		return
 	}
-	f.large = true
-	p.large++
+	p.large = f
 	p.link.setDeadline(p.clock.nextLook())
 }
 
-// enqueue begins the sender's turn and queues a future; lost says that it has
-// settled at once, to tell that the pipeline has ended.
-func (p *pipeline) enqueue(f *appendFuture) (alone, lost bool, err error) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.beginTurn(f.start)
-	// A lone sender never waits here: its last call waited for this place.
-	for p.full() && p.err == nil {
-		p.await(f.start)
-	}
-	if p.err != nil && !p.untold {
-		return false, false, p.err
-	}
-	p.futures.Push(f)
-	p.inFlight++
-	if p.untold {
-		p.untold = false
-		p.settleInFlight()
-		return false, true, nil
-	}
-	if p.inFlight == 1 && p.timeout > 0 {
-		p.setDeadline(f.start)
-	}
-	alone = p.inFlight == 1 && !p.inBulk
-	p.inBulk = false
-	return alone, false, nil
-}
-
-// beginTurn waits for the senders that came before. A mutex held over a turn would
-// have no limit, and would stop fake time, to which who waits for one is not
-// blocked. mu is held.
-func (p *pipeline) beginTurn(since time.Time) {
-	ticket := p.tickets
-	p.tickets++
-	for p.turn != ticket {
-		p.await(since)
-	}
-}
-
-func (p *pipeline) endTurn() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.turn++
-	p.wakeSenders()
-}
-
-// awaitRoomAfter waits until there is room for the request after f, or f was
-// consumed: what others have sent meanwhile is not f's sender to wait for. If that
-// fails, the caller gets no future, and so the consumer gets none either. A
-// sender that had to wait, and then finds room for several small requests, sends
-// several.
-func (p *pipeline) awaitRoomAfter(f *appendFuture) (AppendFuture, error) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	waits := p.full()
-	for p.full() && !f.consumed && (p.err == nil || p.inFlight > 0) { // until then f may still be read
-		p.await(f.start)
-	}
-	if p.full() && !f.consumed && !p.isDelivering(f) {
-		f.abandoned = true
-		return nil, p.err
-	}
-	p.inBulk = waits && p.futures.Len()+1 < p.window && f.bytes.Load() <= gatherUpTo
-	return f, nil
-}
-
-// isDelivering reports whether deliver may have f, so that the consumer gets it.
-// mu is held.
-func (p *pipeline) isDelivering(f *appendFuture) bool { return p.delivering && p.futures.At(0) == f }
-
-// full is called with mu held.
-func (p *pipeline) full() bool { return p.futures.Len() >= p.window }
-
-// await blocks a sender, who came at since, until something has changed. mu is
-// held.
-func (p *pipeline) await(since time.Time) {
-	p.watch(since)
-	p.room.Wait()
-}
-
-// wakeSenders wakes the senders that wait; those that still have to wait
-// register with the watchdog again. mu is held.
-func (p *pipeline) wakeSenders() {
-	p.waiting = time.Time{}
-	p.room.Broadcast()
-}
-
-// watch makes sure that a wait of a sender who came at since ends in time. The
-// timer is left running when the wait is over, and then finds nobody or sets
-// itself anew: a deep window waits once for every request, and must not pay
-// for a timer each time. mu is held.
-func (p *pipeline) watch(since time.Time) {
-	if p.timeout <= 0 {
-		return
-	}
-	if p.waiting.IsZero() || since.Before(p.waiting) {
-		p.waiting = since
-	}
-	if p.watching {
-		return
-	}
-	p.setWatchdog(p.timeout - time.Since(since))
-}
-
-// setWatchdog is called with mu held.
-func (p *pipeline) setWatchdog(d time.Duration) {
-	p.watching = true
-	if p.watchdog == nil {
-		p.watchdog = time.AfterFunc(d, p.checkWait)
-	} else {
-		p.watchdog.Reset(d)
-	}
-}
-
-// checkWait runs when the watchdog's time is up.
-func (p *pipeline) checkWait() {
-	if p.waitedTooLong() {
-		_ = p.fail(timeoutError(fmt.Sprintf("no room in the pipeline's window of %d: answers are not consumed, or do not come", p.window)))
-	}
-}
-
-func (p *pipeline) waitedTooLong() bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.watching = false
-	if p.waiting.IsZero() || p.err != nil {
+// roomAtEnd waits until the pipeline has ended, and reports whether the future of a
+// sender that has waited for room is still queued: the consumer has made room before.
+func (p *pipeline) roomAtEnd() bool {
+	<-p.ended
+	select {
+	case <-p.room:
+		return true
+	default:
 		return false
 	}
-	left := p.mayWait()
-	if left > 0 {
-		p.setWatchdog(left)
-	}
-	return left <= 0
 }
-
-// mayWait returns how much longer a sender may wait before that is looked at again.
-// While a large request is in flight, the clock of answers sees to it that it makes
-// progress; after its answer the consumer has a whole timeout. mu is held.
-func (p *pipeline) mayWait() time.Duration {
-	waited := time.Since(p.waiting)
-	left := p.timeout - waited
-	if p.large > 0 {
-		left = p.timeout
-	} else if p.largeDone.After(p.waiting) {
-		left = p.timeout - time.Since(p.largeDone)
-	}
-	return min(left, largeTimeouts*p.timeout-waited)
-}
-
-// begin starts the reader of answers; false means the transport is closed.
-func (p *pipeline) begin() bool { return p.tasks.Attach(p) && p.tasks.Start(p.decodeResponses) }
 
 // decodeResponses reads answers until the link ends, and settles everything
 // that is left then.
@@ -393,7 +344,7 @@ func (p *pipeline) beginWait() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	switch {
-	case p.err != nil: // finish has set it
+	case p.err != nil: // sendRest has set it
 	case p.inFlight > 0:
 		p.setDeadline(time.Now())
 	default:
@@ -405,7 +356,7 @@ func (p *pipeline) beginWait() {
 // begins now. mu is held.
 func (p *pipeline) setDeadline(now time.Time) {
 	p.clock.restart(now)
-	if p.large > 0 {
+	if p.large != nil {
 		p.link.setDeadline(p.clock.nextLook())
 	} else {
 		p.link.setDeadline(p.clock.deadline())
@@ -413,13 +364,13 @@ func (p *pipeline) setDeadline(now time.Time) {
 }
 
 // extendWait implements answerClock. Requests behind a large one wait with it.
-func (p *pipeline) extendWait(c *conn, err error) error {
+func (p *pipeline) extendWait(check func(*largeClock) error, err error) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.large == 0 || p.err != nil {
+	if p.large == nil || p.err != nil {
 		return err
 	}
-	if late := c.checkAcked(&p.clock); late != nil {
+	if late := check(&p.clock); late != nil {
 		return late
 	}
 	p.link.setDeadline(p.clock.nextLook())
@@ -437,7 +388,7 @@ func (p *pipeline) settle(resp *AppendEntriesResponse, size int64, err error) bo
 }
 
 // settleOldest returns the future that it has settled. An answer that comes
-// while the pipeline ends is too late: fail or finish settles all.
+// after closing has begun is too late: end settles all.
 func (p *pipeline) settleOldest(resp *AppendEntriesResponse, err error) (f *appendFuture, ok bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -448,11 +399,10 @@ func (p *pipeline) settleOldest(resp *AppendEntriesResponse, err error) (f *appe
 	if p.inFlight == 0 {
 		return nil, false
 	}
-	f = p.futures.At(p.futures.Len() - p.inFlight)
+	f = p.futures.At(p.settled())
 	p.inFlight--
-	if f.large {
-		p.large--
-		p.largeDone = time.Now()
+	if f == p.large {
+		p.large, p.largeDone = nil, time.Now()
 	}
 	if err == nil {
 		*f.resp = *resp
@@ -503,60 +453,13 @@ func (p *pipeline) describe(e *CallEvent, f *appendFuture, took time.Duration, a
 	e.RequestBytes, e.ResponseBytes, e.Err = f.bytes.Load(), answer, err
 }
 
-// fail ends the pipeline: everything in flight settles with an error, and
-// everybody who waits is woken. It returns why the pipeline ended, which is
-// what the first call gave. The link is closed first: a future that has
-// settled gives its request back to the caller.
-func (p *pipeline) fail(cause error) error {
-	err, first := p.setErr(p.explain(cause))
-	if first {
-		p.link.close(cause)
-		for _, f := range p.settleAll() {
-			p.reportLost(f)
-		}
-	}
-	return err
-}
-
-func (p *pipeline) setErr(err error) (_ error, first bool) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.err != nil {
-		return p.err, false
-	}
-	p.err, p.unanswered = err, p.inFlight
-	p.wakeSenders()
-	p.untold = p.inFlight == 0 && err != ErrPipelineShutdown && err != ErrTransportShutdown
-	return err, true
-}
-
-func (p *pipeline) settleAll() (lost []*appendFuture) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	lost = p.settleInFlight()
-	p.wakeSenders()
-	return lost
-}
-
-// settleInFlight settles what is in flight with the pipeline's error, and
-// returns it. mu is held.
-func (p *pipeline) settleInFlight() (lost []*appendFuture) {
-	for ; p.inFlight > 0; p.inFlight-- {
-		f := p.futures.At(p.futures.Len() - p.inFlight)
-		f.settle(p.err)
-		lost = append(lost, f)
-	}
-	p.large = 0
-	p.deliverNow()
-	return lost
-}
-
-func (p *pipeline) explain(cause error) error { return explain(rpcAppendEntries, p.peer, cause) }
+// settled returns how many settled futures wait for the consumer. mu is held.
+func (p *pipeline) settled() int { return p.futures.Len() - p.inFlight }
 
 // deliverNow hands settled futures to a consumer that is waiting for them. As
 // soon as it is not, deliver goes on. mu is held.
 func (p *pipeline) deliverNow() {
-	for !p.delivering && !p.released && p.settled() > 0 {
+	for !p.delivering && p.settled() > 0 && !isClosed(p.done) {
 		if p.sink(p.futures.At(0), nil) {
 			p.consume()
 			continue
@@ -568,17 +471,19 @@ func (p *pipeline) deliverNow() {
 
 // deliver waits for the consumer to take settled futures while there are any.
 func (p *pipeline) deliver() {
-	for f := p.nextSettled(); f != nil; f = p.nextSettled() {
-		if !p.sink(f, p.done) {
-			return
-		}
-		p.consumed()
+	for f := p.nextSettled(false); f != nil && p.sink(f, p.done); {
+		f = p.nextSettled(true)
 	}
 }
 
-func (p *pipeline) nextSettled() *appendFuture {
+// nextSettled returns the future to deliver, or nil, after the one that was
+// consumed.
+func (p *pipeline) nextSettled(consumed bool) *appendFuture {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if consumed {
+		p.consume()
+	}
 	if p.settled() == 0 {
 		p.delivering = false
 		return nil
@@ -586,25 +491,14 @@ func (p *pipeline) nextSettled() *appendFuture {
 	return p.futures.At(0)
 }
 
-// settled returns how many settled futures wait for the consumer, once the
-// abandoned ones in front of them are gone. mu is held.
-func (p *pipeline) settled() int {
-	for p.futures.Len() > p.inFlight && p.futures.At(0).abandoned {
-		p.futures.Pop()
-	}
-	return p.futures.Len() - p.inFlight
-}
-
-func (p *pipeline) consumed() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.consume()
-}
-
-// consume is called with mu held.
+// consume removes a future that was consumed. mu is held, but the send does not
+// block: each wait for room gets one token.
 func (p *pipeline) consume() {
-	p.futures.Pop().consumed = true
-	p.wakeSenders()
+	p.futures.Pop()
+	if p.awaited {
+		p.awaited = false
+		p.room <- struct{}{}
+	}
 }
 
 // toConsumer is the sink of a pipeline that was given none.
@@ -617,59 +511,104 @@ func (p *pipeline) Consumer() <-chan AppendFuture { return p.consumer }
 
 // Close implements [AppendPipeline].
 func (p *pipeline) Close() error {
-	if _, first := p.setErr(ErrPipelineShutdown); first {
-		p.finish()
-	}
+	_ = p.end(ErrPipelineShutdown, p.sendRest)
 	p.Release()
 	return nil
 }
 
-// finish sends what was posted and settles what is in flight; decodeResponses ends
-// the link when that is answered, and does not wait for longer than lingerFor
-// says.
-func (p *pipeline) finish() {
-	stalled := time.AfterFunc(finishWithin, func() { p.link.close(ErrPipelineShutdown) })
-	p.awaitSenders()
-	p.link.finish()
-	stalled.Stop()
-	p.link.setDeadline(time.Now().Add(p.lingerFor()))
+// fail ends the pipeline because the link is lost, or has to be given up.
+func (p *pipeline) fail(cause error) error {
+	return p.end(p.explain(cause), func() { p.link.close(cause) })
+}
+
+// end ends the pipeline, and returns why it ended, which is what the first call
+// gave. stop makes sure that the link reads no more of the requests: a future that
+// has settled gives its request back to the caller.
+func (p *pipeline) end(err error, stop func()) error {
+	err, first := p.beginClosing(err)
+	if !first {
+		return err
+	}
+	stop()
 	lost := p.settleAll()
-	if len(lost) == 0 {
-		p.link.close(ErrPipelineShutdown)
+	if len(lost) == 0 { // no answer is awaited
+		p.link.close(err)
 	}
 	for _, f := range lost {
 		p.reportLost(f)
 	}
+	return err
 }
 
-// awaitSenders waits until nobody posts. Senders that have not posted yet will
-// find that the pipeline has ended.
-func (p *pipeline) awaitSenders() {
-	defer p.endTurn()
+func (p *pipeline) beginClosing(err error) (_ error, first bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.beginTurn(time.Now())
+	if p.err != nil {
+		return p.err, false
+	}
+	p.err, p.unanswered = err, p.inFlight
+	close(p.closing)
+	return err, true
 }
 
-// lingerFor is how long the answers to what was sent before Close may take.
-func (p *pipeline) lingerFor() time.Duration {
-	if p.timeout > 0 {
-		return p.timeout
+// settleAll settles what is in flight, and returns it. A sender that still waits for
+// room gets the error instead of its future, so the consumer gets none, either.
+func (p *pipeline) settleAll() (lost []*appendFuture) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	lost = p.settleInFlight()
+	p.untold = len(lost) == 0 && !p.awaited && p.err != ErrPipelineShutdown && p.err != ErrTransportShutdown
+	if p.awaited {
+		p.futures.DropLast()
 	}
-	return defaultLinger
+	p.deliverNow()
+	close(p.ended)
+	return lost
+}
+
+// settleInFlight settles what is in flight with the pipeline's error, and
+// returns it. mu is held.
+func (p *pipeline) settleInFlight() (lost []*appendFuture) {
+	for ; p.inFlight > 0; p.inFlight-- {
+		f := p.futures.At(p.settled())
+		f.settle(p.err)
+		lost = append(lost, f)
+	}
+	p.large = nil
+	return lost
+}
+
+// sendRest sends what was posted. decodeResponses ends the link when that is
+// answered, or when it has waited for as long as a request may take.
+func (p *pipeline) sendRest() {
+	stalled := time.AfterFunc(finishWithin, func() { p.link.close(ErrPipelineShutdown) })
+	<-p.turn // for good: nobody posts any more
+	p.link.finish()
+	stalled.Stop()
+	linger := p.timeout
+	if linger <= 0 {
+		linger = defaultLinger
+	}
+	p.link.setDeadline(time.Now().Add(linger))
 }
 
 // Release ends the delivery of futures.
 func (p *pipeline) Release() {
+	p.release.Do(func() {
+		close(p.done)
+		p.tasks.Detach(p)
+	})
+}
+
+func (p *pipeline) explain(cause error) error { return explain(rpcAppendEntries, p.peer, cause) }
+
+// stats implements pipelineStats.
+func (p *pipeline) stats() (peer ServerAddress, s PipelineStats, open bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.released {
-		return
+	s = PipelineStats{InFlight: p.inFlight, Unconsumed: p.settled()}
+	if p.inFlight > 0 {
+		s.OldestAge = time.Since(p.futures.At(s.Unconsumed).start)
 	}
-	p.released = true
-	close(p.done)
-	p.tasks.Detach(p)
-	if p.watchdog != nil {
-		p.watchdog.Stop()
-	}
+	return p.peer, s, p.err == nil
 }

@@ -3,6 +3,7 @@ package raftwire
 import (
 	"errors"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -37,11 +38,11 @@ func (l *slowLink) pipeline(t *testing.T, window int) *pipeline {
 	return p
 }
 
-func (l *slowLink) post(*appendFuture, bool) error { return l.refused }
-func (l *slowLink) flush()                         {}
-func (l *slowLink) finish()                        { <-l.sent }
-func (l *slowLink) setDeadline(at time.Time)       { l.deadline = at }
-func (l *slowLink) close(error)                    { <-l.release; l.once.Do(func() { close(l.closed) }) }
+func (l *slowLink) post(*AppendEntriesRequest, *atomic.Int64, bool) error { return l.refused }
+func (l *slowLink) flush()                                                {}
+func (l *slowLink) finish()                                               { <-l.sent }
+func (l *slowLink) setDeadline(at time.Time)                              { l.deadline = at }
+func (l *slowLink) close(error)                                           { <-l.release; l.once.Do(func() { close(l.closed) }) }
 func (l *slowLink) receive(resp *AppendEntriesResponse, _ answerClock) (int64, error) {
 	select {
 	case <-l.answers:
@@ -70,10 +71,11 @@ func TestNothingIsGivenBackWhileTheLinkCloses(t *testing.T) {
 		go func() { _ = p.fail(errors.New("lost")) }()
 		synctest.Wait()
 		l.answers <- struct{}{}
-		p.room.Broadcast() // as a consumed future would
+		settled := make(chan error, 1)
+		go func() { settled <- first.Error() }()
 		synctest.Wait()
 		require.Empty(t, returned)
-		require.False(t, first.(*appendFuture).settled.Load())
+		require.Empty(t, settled)
 		close(l.release)
 		require.ErrorContains(t, <-returned, "lost")
 		require.ErrorContains(t, first.Error(), "lost")
@@ -97,30 +99,30 @@ func TestARefusedPostIsToldByItsFuture(t *testing.T) {
 	})
 }
 
-// A sender whose future was consumed returns it, although others have filled the
-// window meanwhile: what becomes of the pipeline then is not what the future says.
-func TestWhoseFutureWasConsumedWaitsForNoRoom(t *testing.T) {
+// A sender waits for room before the next one sends. So others that come meanwhile
+// cannot fill the window again before it sees the room.
+func TestPipeline_SendersThatComeLaterDoNotTakeTheRoom(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newSlowLink()
 		close(l.release)
-		p := l.pipeline(t, 1)
-		returned := make(chan error, 1)
-		go func() {
-			_, err := p.AppendEntries(new(AppendEntriesRequest), new(AppendEntriesResponse))
-			returned <- err
-		}()
-		synctest.Wait() // the window is full
-		p.mu.Lock()
-		p.inFlight--
-		p.consume()
-		p.futures.Push(new(appendFuture)) // of another sender, before the first one sees the room
-		p.inFlight++
-		p.mu.Unlock()
-		synctest.Wait()
-		require.Len(t, returned, 1)
+		p := l.pipeline(t, 2)
+		returned := make(chan AppendFuture, 4)
+		for i := range 4 { // one returns, one waits for room, and two for their turn
+			go func() {
+				f, err := p.AppendEntries(&AppendEntriesRequest{Term: uint64(i)}, new(AppendEntriesResponse))
+				require.NoError(t, err)
+				returned <- f
+			}()
+			synctest.Wait()
+		}
+		for i := range 4 {
+			require.Len(t, returned, 1)
+			require.EqualValues(t, i, (<-returned).Request().Term)
+			l.answers <- struct{}{}
+			require.EqualValues(t, i, (<-p.Consumer()).Request().Term)
+			synctest.Wait()
+		}
 		require.NoError(t, p.Close())
-		require.NoError(t, <-returned)
-		l.answers <- struct{}{} // the last that is awaited
 	})
 }
 
