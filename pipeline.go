@@ -4,49 +4,12 @@ import (
 	"errors"
 	"fmt"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/raftwire/raftwire/internal/dispatch"
 	"github.com/raftwire/raftwire/internal/ring"
 	"github.com/raftwire/raftwire/internal/tasks"
 )
-
-// link is one ordered connection to a peer, as a pipeline uses it: netLink
-// over the network, inmemLink in memory.
-type link interface {
-	// post queues a request and stores its size on the wire. With soon another
-	// goroutine sends it. An error ends the link.
-	post(args *AppendEntriesRequest, size *atomic.Int64, soon bool) error
-
-	// flush sends what was posted; finish returns only when it has been sent, or
-	// the link has ended.
-	flush()
-	finish()
-
-	// receive blocks for the next answer, and returns its bytes on the wire;
-	// only one goroutine calls it, and it begins the wait of clock before it blocks, once. A
-	// *RemoteError is an answer, any other error ends the link.
-	receive(resp *AppendEntriesResponse, clock answerClock) (size int64, err error)
-
-	// setDeadline limits a receive, also one under way. Zero is no limit.
-	setDeadline(time.Time)
-
-	// close ends the link; post and receive return err then. When it returns,
-	// nothing that was posted is read any more.
-	close(err error)
-}
-
-// answerClock limits the wait for an answer by the deadline of a link.
-type answerClock interface {
-	// beginWait sets the deadline of a wait that begins.
-	beginWait()
-
-	// extendWait is called when the deadline has passed and a read failed with err.
-	// It sets a later one if a large request makes progress, which check finds out,
-	// or returns why the wait is over.
-	extendWait(check func(*largeClock) error, err error) error
-}
 
 const (
 	// finishWithin is how long Close may wait for a write. What a pipeline that is
@@ -100,13 +63,13 @@ type pipeline struct {
 	_ cacheLine
 
 	// Owned by the sender that has its turn.
-	inBulk bool // the sender had to wait for room: it may have several requests
+	timer  *time.Timer // see await
+	inBulk bool        // it had to wait for room: it may have several requests
 
 	_ cacheLine
 
 	// Owned by decodeResponses.
-	arrived time.Time // see arrival
-	outcome CallEvent // what callDone is lent
+	arrived time.Time // when the answers came that are being read; or zero
 
 	_          cacheLine
 	mu         sync.Mutex                // protects following
@@ -114,12 +77,10 @@ type pipeline struct {
 	untold     bool                      // it has ended, and nobody got err: the next request's future will
 	futures    ring.Queue[*appendFuture] // settled ones, then those in flight
 	inFlight   int
-	unanswered int           // requests that were in flight when closing began; the link is open until they are answered
-	awaited    bool          // the sender of the last future waits for room
-	delivering bool          // deliver runs
-	large      *appendFuture // the last large one, while it is in flight
-	largeDone  time.Time     // when the last large one was answered
-	clock      largeClock    // of the oldest in flight
+	unanswered int  // requests that were in flight when closing began; the link is open until they are answered
+	awaited    bool // the sender of the last future waits for room
+	delivering bool // deliver runs
+	clock      pipelineClock
 }
 
 func newPipeline(peer ServerAddress, l link, window int, timeout time.Duration, sink PipelineSink, tasks *tasks.Group) *pipeline {
@@ -129,7 +90,7 @@ func newPipeline(peer ServerAddress, l link, window int, timeout time.Duration, 
 		window:   window,
 		timeout:  timeout,
 		tasks:    tasks,
-		clock:    largeClock{timeout: timeout},
+		clock:    newPipelineClock(l, timeout),
 		consumer: make(chan AppendFuture),
 		sink:     sink,
 		closing:  make(chan struct{}),
@@ -142,6 +103,7 @@ func newPipeline(peer ServerAddress, l link, window int, timeout time.Duration, 
 		p.sink = p.toConsumer
 	}
 	p.deliverTask = tasks.Task(p.deliver)
+	p.timer = p.newTimer()
 	p.endTurn()
 	return p
 }
@@ -161,7 +123,7 @@ func (p *pipeline) AppendEntries(args *AppendEntriesRequest, resp *AppendEntries
 	if err := checkRequest(args); err != nil {
 		return nil, p.explain(err)
 	}
-	if err := p.await(p.turn, f.start); err != nil {
+	if err := p.beginTurn(f.start); err != nil {
 		return nil, err
 	}
 	room, err := p.send(f)
@@ -174,44 +136,56 @@ func (p *pipeline) AppendEntries(args *AppendEntriesRequest, resp *AppendEntries
 	return f, nil
 }
 
-// await blocks a sender, whose request was made at start, until it gets a token, or
-// the pipeline ends. A sender that waits for too long ends it.
-func (p *pipeline) await(token <-chan struct{}, start time.Time) error {
+// beginTurn waits for the senders that came before. Nobody else uses the timer then:
+// a sender that had to wait leaves the one that it has waited with.
+func (p *pipeline) beginTurn(start time.Time) error {
 	select {
-	case <-token:
+	case <-p.turn:
 		return nil
 	default:
 	}
-	for left := p.timeout; ; {
-		expired, stop := after(left)
+	timer := p.newTimer()
+	if err := p.await(p.turn, timer, start); err != nil {
+		return err
+	}
+	p.timer = timer
+	return nil
+}
+
+func (p *pipeline) endTurn() { p.turn <- struct{}{} }
+
+func (p *pipeline) newTimer() *time.Timer {
+	if p.timeout <= 0 {
+		return new(time.Timer) // never fires
+	}
+	return time.NewTimer(p.timeout)
+}
+
+// await blocks a sender, whose request was made at start, until it gets a token, or
+// the pipeline ends. A sender that waits for too long ends it. The timer is left
+// running when the wait is over, and may fire too early in the next: a new one for
+// each wait would cost three allocations.
+func (p *pipeline) await(token <-chan struct{}, timer *time.Timer, start time.Time) error {
+	for {
 		select {
 		case <-token:
-			stop()
 			return nil
 		case <-p.closing:
-			stop()
 			return p.err
-		case <-expired:
-			if left = p.mayWait(start); left <= 0 {
+		case <-timer.C:
+			left := p.mayWait(start)
+			if left <= 0 {
 				return p.fail(timeoutError(fmt.Sprintf("no room in the pipeline's window of %d: answers are not consumed, or do not come", p.window)))
 			}
+			timer.Reset(left)
 		}
 	}
 }
 
-// mayWait returns how much longer a sender may wait before that is looked at again.
-// While a large request is in flight, the clock of answers sees to it that it makes
-// progress; after its answer the consumer has a whole timeout.
 func (p *pipeline) mayWait(start time.Time) time.Duration {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	now, since := time.Now(), start
-	if p.large != nil {
-		since = now
-	} else if p.largeDone.After(start) {
-		since = p.largeDone
-	}
-	return min(p.timeout-now.Sub(since), largeTimeouts*p.timeout-now.Sub(start))
+	return p.clock.mayWait(start)
 }
 
 // send sends a request, and waits for room for the next one. room is false if the
@@ -239,13 +213,9 @@ func (p *pipeline) send(f *appendFuture) (room bool, err error) {
 	if place.alone {
 		p.link.flush()
 	}
-	if p.inBulk = place.last && f.bytes.Load() <= gatherUpTo; place.last {
-		return p.await(p.room, f.start) == nil, nil
-	}
-	return true, nil
+	p.inBulk = place.last && f.bytes.Load() <= gatherUpTo
+	return !place.last || p.await(p.room, p.timer, f.start) == nil, nil
 }
-
-func (p *pipeline) endTurn() { p.turn <- struct{}{} }
 
 // queuePlace is where a future was queued.
 type queuePlace struct {
@@ -262,50 +232,32 @@ func (p *pipeline) enqueue(f *appendFuture) (queuePlace, error) {
 		return queuePlace{}, p.err
 	}
 	p.futures.Push(f)
-	p.inFlight++
 	if p.untold {
 		p.untold = false
-		p.settleInFlight()
+		f.settle(p.err)
 		p.deliverNow()
 		return queuePlace{late: true}, nil
 	}
-	if p.inFlight == 1 && p.timeout > 0 {
-		p.setDeadline(f.start)
+	p.inFlight++
+	if p.inFlight == 1 {
+		p.clock.begin(f.start)
 	}
-	queued := p.futures.Len()
-	p.awaited = queued >= p.window
-	return queuePlace{alone: p.inFlight == 1 && !(p.inBulk && queued+1 < p.window), last: p.awaited}, nil
-}
-
-// errHookPanicked ends a pipeline that has lost a request on its way.
-var errHookPanicked = errors.New("a hook's panic has lost a request")
-
-// tellBegun tells of a future that is queued. If the hook panics, and the caller
-// recovers, the next answer must not be taken for this one's.
-func (p *pipeline) tellBegun(f *appendFuture) {
-	returned := false
-	defer func() {
-		if !returned {
-			_ = p.fail(errHookPanicked)
-		}
-	}()
-	p.tell(p.callBegun, f, 0, nil)
-	returned = true
+	p.awaited = p.futures.Len() >= p.window
+	return queuePlace{alone: p.inFlight == 1 && (p.awaited || !p.inBulk), last: p.awaited}, nil
 }
 
 // addLarge notes that f, which was posted last, is large.
 func (p *pipeline) addLarge(f *appendFuture) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.timeout <= 0 || p.err != nil || p.inFlight == 0 {
-		return
+	if p.err == nil && p.inFlight > 0 {
+		p.clock.addLarge(f)
 	}
-	p.large = f
-	p.link.setDeadline(p.clock.nextLook())
 }
 
-// roomAtEnd waits until the pipeline has ended, and reports whether the future of a
-// sender that has waited for room is still queued: the consumer has made room before.
+// roomAtEnd is called where the wait for room was interrupted. It waits until the
+// pipeline has ended, and reports whether the consumer has made room before: then the
+// sender keeps its future.
 func (p *pipeline) roomAtEnd() bool {
 	<-p.ended
 	select {
@@ -326,7 +278,11 @@ func (p *pipeline) decodeResponses() {
 			_ = p.fail(err)
 			break
 		}
-		if !p.settle(&resp, size, err) {
+		f, more := p.settle(&resp, err)
+		if f != nil {
+			p.report(f, size)
+		}
+		if !more {
 			_ = p.fail(errors.New("the peer sent an answer to no request"))
 			break
 		}
@@ -334,62 +290,34 @@ func (p *pipeline) decodeResponses() {
 	p.link.close(ErrPipelineShutdown) // which Close has left to this
 }
 
-// beginWait implements answerClock: the oldest request in flight must be answered
-// within the timeout of now, and an idle pipeline may wait for ever.
+// beginWait implements answerClock. An idle pipeline may wait for ever.
 func (p *pipeline) beginWait() {
 	p.arrived = time.Time{}
-	if p.timeout <= 0 {
-		return
-	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	switch {
-	case p.err != nil: // sendRest has set it
+	case p.err != nil: // sendRest has set the deadline
 	case p.inFlight > 0:
-		p.setDeadline(time.Now())
+		p.clock.begin(time.Now())
 	default:
-		p.link.setDeadline(time.Time{})
+		p.clock.stop()
 	}
 }
 
-// setDeadline sets the deadline of a wait for the oldest request in flight, which
-// begins now. mu is held.
-func (p *pipeline) setDeadline(now time.Time) {
-	p.clock.restart(now)
-	if p.large != nil {
-		p.link.setDeadline(p.clock.nextLook())
-	} else {
-		p.link.setDeadline(p.clock.deadline())
-	}
-}
-
-// extendWait implements answerClock. Requests behind a large one wait with it.
+// extendWait implements answerClock.
 func (p *pipeline) extendWait(check func(*largeClock) error, err error) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.large == nil || p.err != nil {
+	if p.err != nil {
 		return err
 	}
-	if late := check(&p.clock); late != nil {
-		return late
-	}
-	p.link.setDeadline(p.clock.nextLook())
-	return nil
+	return p.clock.extend(check, err)
 }
 
-// settle settles the oldest future in flight with an answer of size bytes;
-// false means that there is none, or that no further answer is awaited.
-func (p *pipeline) settle(resp *AppendEntriesResponse, size int64, err error) bool {
-	f, ok := p.settleOldest(resp, err)
-	if f != nil {
-		p.report(f, size, p.arrival())
-	}
-	return ok
-}
-
-// settleOldest returns the future that it has settled. An answer that comes
-// after closing has begun is too late: end settles all.
-func (p *pipeline) settleOldest(resp *AppendEntriesResponse, err error) (f *appendFuture, ok bool) {
+// settle settles the oldest future in flight with an answer, and returns it. An
+// answer that comes after closing has begun is too late: end settles all. more is
+// false if there is none in flight, or no further answer is awaited.
+func (p *pipeline) settle(resp *AppendEntriesResponse, err error) (f *appendFuture, more bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.err != nil {
@@ -401,56 +329,13 @@ func (p *pipeline) settleOldest(resp *AppendEntriesResponse, err error) (f *appe
 	}
 	f = p.futures.At(p.settled())
 	p.inFlight--
-	if f == p.large {
-		p.large, p.largeDone = nil, time.Now()
-	}
+	p.clock.answered(f)
 	if err == nil {
 		*f.resp = *resp
 	}
 	f.settle(err)
 	p.deliverNow()
 	return f, true
-}
-
-// arrival returns when the answers came that are being read. It is one time for
-// all that came together: the clock would cost more than the rest of a report.
-func (p *pipeline) arrival() time.Time {
-	if p.callDone != nil && p.arrived.IsZero() {
-		p.arrived = time.Now()
-	}
-	return p.arrived
-}
-
-// report tells of a future that an answer of size bytes has settled, which came at
-// a time. It looks at nothing that belongs to the caller again.
-func (p *pipeline) report(f *appendFuture, size int64, at time.Time) {
-	if f.err == nil {
-		p.traffic.answered(f.start)
-	}
-	if p.callDone != nil {
-		p.describe(&p.outcome, f, max(0, at.Sub(f.start)), size, f.err)
-		p.callDone(&p.outcome)
-	}
-}
-
-// reportLost tells of a future that settled without an answer.
-func (p *pipeline) reportLost(f *appendFuture) { p.tell(p.callDone, f, time.Since(f.start), f.err) }
-
-// tell calls a hook, or nil, for a future without an answer. Unlike report it may be
-// called by any goroutine.
-func (p *pipeline) tell(hook func(*CallEvent), f *appendFuture, took time.Duration, err error) {
-	if hook != nil {
-		var e CallEvent
-		p.describe(&e, f, took, 0, err)
-		lend(hook, &e)
-	}
-}
-
-func (p *pipeline) describe(e *CallEvent, f *appendFuture, took time.Duration, answer int64, err error) {
-	e.Kind, e.Heartbeat, e.Pipelined, e.Peer = rpcAppendEntries.String(), f.heartbeat, true, p.peer
-	e.ID = p.id
-	e.Start, e.Took, e.Entries = f.start, took, f.entries
-	e.RequestBytes, e.ResponseBytes, e.Err = f.bytes.Load(), answer, err
 }
 
 // settled returns how many settled futures wait for the consumer. mu is held.
@@ -556,25 +441,17 @@ func (p *pipeline) beginClosing(err error) (_ error, first bool) {
 func (p *pipeline) settleAll() (lost []*appendFuture) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	lost = p.settleInFlight()
+	for ; p.inFlight > 0; p.inFlight-- {
+		f := p.futures.At(p.settled())
+		f.settle(p.err)
+		lost = append(lost, f)
+	}
 	p.untold = len(lost) == 0 && !p.awaited && p.err != ErrPipelineShutdown && p.err != ErrTransportShutdown
 	if p.awaited {
 		p.futures.DropLast()
 	}
 	p.deliverNow()
 	close(p.ended)
-	return lost
-}
-
-// settleInFlight settles what is in flight with the pipeline's error, and
-// returns it. mu is held.
-func (p *pipeline) settleInFlight() (lost []*appendFuture) {
-	for ; p.inFlight > 0; p.inFlight-- {
-		f := p.futures.At(p.settled())
-		f.settle(p.err)
-		lost = append(lost, f)
-	}
-	p.large = nil
 	return lost
 }
 
