@@ -90,7 +90,7 @@ func newPipeline(peer ServerAddress, l link, window int, timeout time.Duration, 
 		window:   window,
 		timeout:  timeout,
 		tasks:    tasks,
-		clock:    newPipelineClock(l, timeout),
+		clock:    pipelineClock{link: l, timeout: timeout, oldest: largeClock{timeout: timeout}},
 		consumer: make(chan AppendFuture),
 		sink:     sink,
 		closing:  make(chan struct{}),
@@ -136,20 +136,14 @@ func (p *pipeline) AppendEntries(args *AppendEntriesRequest, resp *AppendEntries
 	return f, nil
 }
 
-// beginTurn waits for the senders that came before. Nobody else uses the timer then:
-// a sender that had to wait leaves the one that it has waited with.
+// beginTurn waits for the senders that came before.
 func (p *pipeline) beginTurn(start time.Time) error {
 	select {
 	case <-p.turn:
 		return nil
 	default:
+		return p.await(p.turn, p.newTimer(), start)
 	}
-	timer := p.newTimer()
-	if err := p.await(p.turn, timer, start); err != nil {
-		return err
-	}
-	p.timer = timer
-	return nil
 }
 
 func (p *pipeline) endTurn() { p.turn <- struct{}{} }
@@ -163,8 +157,9 @@ func (p *pipeline) newTimer() *time.Timer {
 
 // await blocks a sender, whose request was made at start, until it gets a token, or
 // the pipeline ends. A sender that waits for too long ends it. The timer is left
-// running when the wait is over, and may fire too early in the next: a new one for
-// each wait would cost three allocations.
+// running when the wait is over, and may fire too early in the next one, but never
+// too late: senders before have come before. A new timer for each wait would cost
+// three allocations.
 func (p *pipeline) await(token <-chan struct{}, timer *time.Timer, start time.Time) error {
 	for {
 		select {

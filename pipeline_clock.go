@@ -14,10 +14,6 @@ type pipelineClock struct {
 	largeDone time.Time     // when the last large one was answered
 }
 
-func newPipelineClock(l link, timeout time.Duration) pipelineClock {
-	return pipelineClock{link: l, timeout: timeout, oldest: largeClock{timeout: timeout}}
-}
-
 // begin begins the wait for the answer to the oldest request in flight.
 func (c *pipelineClock) begin(now time.Time) {
 	c.oldest.restart(now)
