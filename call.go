@@ -2,7 +2,6 @@ package raftwire
 
 import (
 	"errors"
-	"sync"
 	"time"
 
 	"github.com/raftwire/raftwire/internal/errno"
@@ -93,17 +92,6 @@ func callEvent(kind rpcKind, id ServerID, peer ServerAddress, start time.Time, a
 		Kind: kind.String(), Heartbeat: isHeartbeat(args), ID: id, Peer: peer, Start: start, Took: took, Entries: entriesIn(args),
 		RequestBytes: size.request, ResponseBytes: size.response, Err: err,
 	}
-}
-
-// lent are the events that hooks of calls are lent, so that none is allocated.
-var lent = sync.Pool{New: func() any { return new(CallEvent) }}
-
-func lend(hook func(*CallEvent), event *CallEvent) {
-	e := lent.Get().(*CallEvent)
-	*e = *event
-	hook(e)
-	*e = CallEvent{}
-	lent.Put(e)
 }
 
 // lostWhileIdle reports whether the first error on an idle connection means

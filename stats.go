@@ -78,8 +78,8 @@ type HostStats struct {
 func (n *NetworkTransport) Stats() Stats {
 	peers := n.pool.stats()
 	for _, attached := range n.tasks.Attached() {
-		if p, ok := attached.(*pipeline); ok {
-			p.addTo(find(peers, p.peer))
+		if p, ok := attached.(pipelineStats); ok {
+			addPipeline(peers, p)
 		}
 	}
 	for i := range peers {
@@ -121,19 +121,18 @@ func (p *PeerStats) addCalls() {
 	p.InFlight += max(0, p.InUse-len(p.Pipelines))
 }
 
-// addTo adds p to the stats of its peer, which may be nil, if it is open.
-func (p *pipeline) addTo(peer *PeerStats) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.err != nil || peer == nil {
-		return
+// pipelineStats is a pipeline, as Stats sees it.
+type pipelineStats interface {
+	stats() (peer ServerAddress, s PipelineStats, open bool)
+}
+
+// addPipeline adds p to the stats of its peer, if there are any and p is open.
+func addPipeline(peers []PeerStats, p pipelineStats) {
+	addr, s, open := p.stats()
+	if peer := find(peers, addr); peer != nil && open {
+		peer.Pipelines = append(peer.Pipelines, s)
+		peer.InFlight += s.InFlight
 	}
-	s := PipelineStats{InFlight: p.inFlight, Unconsumed: p.futures.Len() - p.inFlight}
-	if p.inFlight > 0 {
-		s.OldestAge = time.Since(p.futures.At(s.Unconsumed).start)
-	}
-	peer.Pipelines = append(peer.Pipelines, s)
-	peer.InFlight += p.inFlight
 }
 
 // stats returns the stats of every peer, in order, without those of pipelines.
