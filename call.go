@@ -7,6 +7,53 @@ import (
 	"github.com/raftwire/raftwire/internal/errno"
 )
 
+// AppendEntries implements [Transport].
+func (n *NetworkTransport) AppendEntries(id ServerID, target ServerAddress, args *AppendEntriesRequest, resp *AppendEntriesResponse) error {
+	return n.call(id, target, rpcAppendEntries, args, resp)
+}
+
+// RequestVote implements [Transport].
+func (n *NetworkTransport) RequestVote(id ServerID, target ServerAddress, args *RequestVoteRequest, resp *RequestVoteResponse) error {
+	return n.call(id, target, rpcRequestVote, args, resp)
+}
+
+// RequestPreVote implements [WithPreVote].
+func (n *NetworkTransport) RequestPreVote(id ServerID, target ServerAddress, args *RequestPreVoteRequest, resp *RequestPreVoteResponse) error {
+	return n.call(id, target, rpcRequestPreVote, args, resp)
+}
+
+// TimeoutNow implements [Transport].
+func (n *NetworkTransport) TimeoutNow(id ServerID, target ServerAddress, args *TimeoutNowRequest, resp *TimeoutNowResponse) error {
+	return n.call(id, target, rpcTimeoutNow, args, resp)
+}
+
+// AppendEntriesPipeline implements [Transport].
+func (n *NetworkTransport) AppendEntriesPipeline(id ServerID, target ServerAddress) (AppendPipeline, error) {
+	return n.AppendEntriesPipelineTo(id, target, nil)
+}
+
+// AppendEntriesPipelineTo implements [WithPipelineSink]. A nil sink means the
+// pipeline's Consumer.
+func (n *NetworkTransport) AppendEntriesPipelineTo(id ServerID, target ServerAddress, sink PipelineSink) (AppendPipeline, error) {
+	if n.maxInFlight < minInFlightForPipelining && !n.IsShutdown() {
+		return nil, ErrPipelineReplicationNotSupported
+	}
+	to, err := n.destination(id, target, time.Now())
+	if err != nil {
+		return nil, n.explain(rpcAppendEntries, to.addr, err)
+	}
+	c, _, err := n.connect(to, time.Time{})
+	if err != nil {
+		return nil, n.explain(rpcAppendEntries, to.addr, err)
+	}
+	p := newPipeline(c.peer, newNetLink(n, c), n.maxInFlight, n.timeout, sink, &n.tasks)
+	p.id, p.callBegun, p.callDone, p.traffic = id, n.hooks.CallBegun, n.hooks.CallDone, c.traffic
+	if !p.begin() {
+		return nil, n.down()
+	}
+	return p, nil
+}
+
 // call sends a request and waits for its answer: on an idle connection if
 // there is one, else on a new one.
 func (n *NetworkTransport) call(id ServerID, target ServerAddress, kind rpcKind, args, resp any) error {
@@ -43,7 +90,7 @@ func (n *NetworkTransport) callAt(to destination, start time.Time, kind rpcKind,
 	}
 	c.usedAt, c.answeredLate = start, false
 	answered, err := c.call(to.deadline, kind, n.newTime, args, resp)
-	if err != nil && reused && !answered && lostWhileIdle(err) && !c.home.hasRefused(kind, err) {
+	if err != nil && reused && !answered && lostWhileIdle(err) && !c.traffic.hasRefused(kind, err) {
 		n.discard(c, err)
 		n.drop(to.addr, errors.New("another connection to the peer was dead"))
 		if c, err = n.dial(to); err != nil {
@@ -53,7 +100,7 @@ func (n *NetworkTransport) callAt(to destination, start time.Time, kind rpcKind,
 		_, err = c.call(to.deadline, kind, n.newTime, args, resp)
 	}
 	if kind == rpcRequestPreVote {
-		err = c.home.learnPreVotes(err)
+		err = c.traffic.learnPreVotes(err)
 	}
 	size := c.last
 	if err == nil {

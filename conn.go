@@ -13,11 +13,6 @@ import (
 	"github.com/raftwire/raftwire/internal/tasks"
 )
 
-// gatherUpTo is the size up to which requests are small: gathering several for
-// one write pays, and the next one comes when those before are answered. A
-// larger one keeps the other end busy meanwhile. It was measured.
-const gatherUpTo = 4 << 10
-
 // netConn is a connection to a peer, either end of it.
 type netConn struct {
 	conn.Conn
@@ -35,8 +30,7 @@ type netConn struct {
 
 	answeredLate bool // after the call that it was dialled for had given up
 
-	home    *peerConns // what it belongs to in the pool; nil if it is inbound
-	retired bool       // protected by pool.connPoolLock: not to be kept any more
+	retired bool // protected by pool.connPoolLock: not to be kept any more
 }
 
 // sizes are those of a request and its answer on the wire.
