@@ -252,7 +252,7 @@ func (d *Door) run(v *Visit, handle func()) {
 	if d.Timeout > 0 {
 		v.deadline = time.Now().Add(d.Timeout)
 		v.timer = time.AfterFunc(d.Timeout, func() { v.CloseAside(d.Late, func() {}) })
-		defer v.timer.Stop()
+		defer v.StopTimer()
 	}
 	if v.Peer == "" {
 		v.Peer = sock.RemoteAddress(v.Conn)
@@ -280,6 +280,7 @@ func (d *Door) locate(v *Visit) (evicted *Visit, why error) {
 func (v *Visit) StopTimer() (deadline time.Time) {
 	if v.timer != nil {
 		v.timer.Stop()
+		v.timer = nil // most connections are idle: they keep little
 	}
 	return v.deadline
 }
