@@ -192,6 +192,7 @@ func TestAClusterCanBeMovedFromPlainToTLS(t *testing.T) {
 		withTLS := func(layer raftwire.StreamLayer) layers.DialFunc {
 			secured, err := layers.NewTLS(layer, secure(ca.Issue(), ca))
 			require.NoError(t, err)
+			t.Cleanup(func() { _ = secured.Close() }) // its listener is the mux's
 			return secured.DialContext
 		}
 		over, _ := listenTLS(t, net, "3", secure(ca.Issue(), ca))

@@ -12,12 +12,12 @@ import (
 )
 
 // identity makes of a node's material what a handshake needs.
-type identity struct{ loader }
+type identity struct{ *loader }
 
 // newIdentity blocks while the material is loaded for the first time.
 func newIdentity(config *TLSConfig) (*identity, error) {
-	i := new(identity)
-	return i, i.start(config)
+	l, err := newLoader(config)
+	return &identity{l}, err
 }
 
 // clientConfig returns the configuration for dialling address.
