@@ -9,11 +9,17 @@ import (
 
 // openDoor begins to take connections. A layer of this module hands them over itself.
 func (n *NetworkTransport) openDoor() {
-	if door.HandTo(n.stream, n.accept) {
+	if door.HandTo(n.stream, door.Taker{Take: n.accept, Closed: n.streamClosed}) {
 		return
 	}
 	n.acceptor = n.newAcceptor()
 	go n.acceptor.Run()
+}
+
+func (n *NetworkTransport) streamClosed() {
+	if !n.IsShutdown() {
+		door.ReportClosed(n.logger, &n.tasks)
+	}
 }
 
 // listen accepts connections until the transport is closed.

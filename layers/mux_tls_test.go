@@ -171,7 +171,8 @@ func TestAMuxOverTLSNeedsNoOtherTLS(t *testing.T) {
 		ca := testca.New()
 		layer := secureLayer(t, net, "a", secure(ca.Issue(), ca))
 		defer func() { require.NoError(t, layer.Close()) }()
-		_, err := layers.NewMux(layers.MuxConfig{Listener: layer, TLS: newTLS()})
+		security := newSecurity()
+		_, err := layers.NewMux(layers.MuxConfig{Listener: layer, TLS: &security})
 		require.ErrorContains(t, err, "MuxConfig.TLS is set, and Listener is a TLS layer, which has a configuration of its own: use one or the other")
 	})
 }
@@ -184,7 +185,8 @@ func TestAClusterCanBeMovedFromPlainToTLS(t *testing.T) {
 		ca := testca.New()
 		accepting := func(dialling func(raftwire.StreamLayer) layers.DialFunc) func(c *layers.MuxConfig) {
 			return func(c *layers.MuxConfig) {
-				c.TLS = mutual(ca, role)
+				security := secure(ca.Issue(), ca)
+				c.TLS = &security
 				c.Dial = dialling(c.Listener.(raftwire.StreamLayer))
 			}
 		}
@@ -192,6 +194,7 @@ func TestAClusterCanBeMovedFromPlainToTLS(t *testing.T) {
 		withTLS := func(layer raftwire.StreamLayer) layers.DialFunc {
 			secured, err := layers.NewTLS(layer, secure(ca.Issue(), ca))
 			require.NoError(t, err)
+			t.Cleanup(func() { _ = secured.Close() }) // its listener is the mux's
 			return secured.DialContext
 		}
 		over, _ := listenTLS(t, net, "3", secure(ca.Issue(), ca))
