@@ -9,6 +9,7 @@ import (
 
 	"github.com/raftwire/raftwire/internal/conn"
 	"github.com/raftwire/raftwire/internal/errno"
+	"github.com/raftwire/raftwire/internal/progress"
 	"github.com/raftwire/raftwire/internal/tasks"
 )
 
@@ -131,7 +132,13 @@ func (c *netConn) awaitAnswer(deadline time.Time) error {
 	if c.last.request <= conn.LargeMessage || deadline.IsZero() {
 		return c.Await()
 	}
-	clock := conn.NewClock(c.Timeout, deadline)
+	clock := conn.LargeClock(c.Timeout, deadline)
+	return c.awaitSteadily(&clock, func() error { return c.CheckAcked(&clock) })
+}
+
+// awaitSteadily waits for the first byte of an answer until check, which looks at
+// clock, returns an error.
+func (c *netConn) awaitSteadily(clock *progress.Clock, check func() error) error {
 	for {
 		_ = c.Raw.SetReadDeadline(clock.NextLook())
 		err := c.Await()
@@ -141,7 +148,7 @@ func (c *netConn) awaitAnswer(deadline time.Time) error {
 		if !errno.IsTimeout(err) {
 			return err
 		}
-		if late := c.CheckAcked(&clock); late != nil {
+		if late := check(); late != nil {
 			return late
 		}
 	}
