@@ -108,8 +108,7 @@ func (in *inbound) close() error {
 		in.door.Close(net.ErrClosed)
 		close(in.done)
 		in.tasks.Start(in.closeListener)
-		identified, unidentified := in.door.Visits()
-		door.CloseAll(append(identified, unidentified...), net.ErrClosed, 0)
+		door.CloseAll(in.door.Visits(), net.ErrClosed, 0)
 	})
 	if err := in.tasks.AwaitEnd(); err != nil {
 		return err
