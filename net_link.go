@@ -1,6 +1,7 @@
 package raftwire
 
 import (
+	"sync/atomic"
 	"time"
 
 	"github.com/raftwire/raftwire/internal/conn"
@@ -24,10 +25,10 @@ func newNetLink(n *NetworkTransport, c *netConn) *netLink {
 	return &netLink{conn: c, transport: n}
 }
 
-func (l *netLink) post(f *appendFuture, soon bool) error {
+func (l *netLink) post(args *AppendEntriesRequest, size *atomic.Int64, soon bool) error {
 	encode := func(b *conn.Batch) {
-		appendRequest(b, rpcAppendEntries, f.args, l.transport.newTime)
-		f.bytes.Store(int64(b.Added()))
+		appendRequest(b, rpcAppendEntries, args, l.transport.newTime)
+		size.Store(int64(b.Added()))
 	}
 	if soon {
 		return l.conn.PostSoon(encode)
@@ -63,7 +64,7 @@ func (l *netLink) await() error {
 		if !errno.IsTimeout(err) {
 			return err
 		}
-		if err = l.clock.extendWait(l.conn, err); err != nil {
+		if err = l.clock.extendWait(l.conn.CheckAcked, err); err != nil {
 			return err
 		}
 	}

@@ -3,7 +3,6 @@ package raftwire
 import (
 	"context"
 	"io"
-	"net"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -17,36 +16,6 @@ import (
 	"github.com/raftwire/raftwire/internal/sock"
 	"github.com/raftwire/raftwire/internal/tasks"
 )
-
-// StreamLayer is what a [NetworkTransport] runs over: it accepts the connections
-// of peers and dials them. Accept is called by one goroutine, and should return when
-// Close has been called: else that goroutine stays, see [NetworkTransport.Close].
-// Dial is called by several. A connection belongs to the transport, which closes it.
-// RemoteAddr of an accepted one may block until it is closed. Its deadlines must end calls under way, also one in
-// the past, and leave the connection usable: nothing else ends a wait in time.
-type StreamLayer interface {
-	net.Listener
-
-	// Dial connects to address. It returns within timeout; 0 or less means no
-	// limit. What it returns beside an error is not looked at. A call gives up when
-	// its own time is over, and leaves the dial to the next one: timeout is twice
-	// the transport's Timeout. Dials that do not return take up the few places that
-	// there are for them, 4 for an address and 64 in all.
-	//
-	// A layer may have a method
-	//
-	//	DialContext(ctx context.Context, address ServerAddress) (net.Conn, error)
-	//
-	// which is then used instead, so that a dial under way can be ended: by Close
-	// and by ClosePeer, when more than those 4 or 64 have outlived their calls, and
-	// after four Timeouts or 30 s, whichever is longer. ctx bounds the dial only: it
-	// is cancelled when DialContext has returned.
-	Dial(address ServerAddress, timeout time.Duration) (net.Conn, error)
-}
-
-// maxAnswerBytes is how large an answer may be. The longest hold the text of an
-// error, or the addresses of peers.
-const maxAnswerBytes = 16 << 20
 
 // acceptGrace is how long CloseStreams waits for connections to be accepted.
 const acceptGrace = 5 * time.Millisecond
@@ -95,15 +64,12 @@ type NetworkTransport struct {
 
 	refusals door.Refusals
 
-	life context.Context // ends on Close, and with it dials under way
+	life context.Context // ends on Close
 	end  context.CancelFunc
 
 	refusal    error         // what calls return after shutdown; nil means ErrTransportShutdown
-	shutdownCh chan struct{} // closed when shutdown becomes true
-
-	closing      sync.Once
-	shutdownLock sync.Mutex // protects following
-	shutdown     bool
+	shutdownCh chan struct{} // closed by closing
+	closing    sync.Once
 }
 
 type openDispatcher func(done <-chan struct{}) Dispatcher
@@ -185,7 +151,7 @@ func newNetworkTransport(config *NetworkTransportConfig) *NetworkTransport {
 		hooks:             config.Hooks,
 		noAddressFallback: config.NoAddressFallback,
 		desk:              dispatch.NewDesk(consumer, newRPC),
-		pool:              pool{maxPool: config.MaxPool, canCancel: dialing.CanCancel(config.stream())},
+		pool:              pool{maxPool: config.MaxPool},
 		door: door.Door{
 			MaxConns:   config.maxConns(),
 			MaxPerHost: config.maxConnsPerHost(),
@@ -206,6 +172,16 @@ func newNetworkTransport(config *NetworkTransportConfig) *NetworkTransport {
 		ErrClosed: ErrTransportShutdown,
 	}
 	n.life, n.end = context.WithCancel(context.Background())
+	n.dialer = dialer{
+		stream:    n.stream,
+		canCancel: dialing.CanCancel(n.stream),
+		timeout:   n.timeout,
+		life:      n.life,
+		done:      n.shutdownCh,
+		doubt:     func(id ServerID) { n.addresses.Doubt(string(id)) },
+		tasks:     &n.tasks,
+		hooks:     &n.hooks,
+	}
 	n.SetDispatcher(nil)
 	return n
 }
@@ -219,8 +195,8 @@ func newRPC(command any, body io.Reader, answers chan<- RPCResponse) RPC {
 func (n *NetworkTransport) refuse(err error) {
 	n.logger.Error("transport not started", logs.KeyError, err)
 	n.refusal = err
-	n.beginShutdown()
-	_ = n.endDials()
+	n.closing.Do(func() { close(n.shutdownCh) })
+	n.end()
 	if n.stream != nil {
 		_ = n.stream.Close()
 	}
@@ -261,53 +237,6 @@ func (n *NetworkTransport) EncodePeer(id ServerID, addr ServerAddress) []byte {
 
 // DecodePeer implements [Transport].
 func (n *NetworkTransport) DecodePeer(buf []byte) ServerAddress { return ServerAddress(buf) }
-
-// AppendEntries implements [Transport].
-func (n *NetworkTransport) AppendEntries(id ServerID, target ServerAddress, args *AppendEntriesRequest, resp *AppendEntriesResponse) error {
-	return n.call(id, target, rpcAppendEntries, args, resp)
-}
-
-// RequestVote implements [Transport].
-func (n *NetworkTransport) RequestVote(id ServerID, target ServerAddress, args *RequestVoteRequest, resp *RequestVoteResponse) error {
-	return n.call(id, target, rpcRequestVote, args, resp)
-}
-
-// RequestPreVote implements [WithPreVote].
-func (n *NetworkTransport) RequestPreVote(id ServerID, target ServerAddress, args *RequestPreVoteRequest, resp *RequestPreVoteResponse) error {
-	return n.call(id, target, rpcRequestPreVote, args, resp)
-}
-
-// TimeoutNow implements [Transport].
-func (n *NetworkTransport) TimeoutNow(id ServerID, target ServerAddress, args *TimeoutNowRequest, resp *TimeoutNowResponse) error {
-	return n.call(id, target, rpcTimeoutNow, args, resp)
-}
-
-// AppendEntriesPipeline implements [Transport].
-func (n *NetworkTransport) AppendEntriesPipeline(id ServerID, target ServerAddress) (AppendPipeline, error) {
-	return n.AppendEntriesPipelineTo(id, target, nil)
-}
-
-// AppendEntriesPipelineTo implements [WithPipelineSink]. A nil sink means the
-// pipeline's Consumer.
-func (n *NetworkTransport) AppendEntriesPipelineTo(id ServerID, target ServerAddress, sink PipelineSink) (AppendPipeline, error) {
-	if n.maxInFlight < minInFlightForPipelining && !n.IsShutdown() {
-		return nil, ErrPipelineReplicationNotSupported
-	}
-	to, err := n.destination(id, target, time.Now())
-	if err != nil {
-		return nil, n.explain(rpcAppendEntries, to.addr, err)
-	}
-	c, _, err := n.connect(to, time.Time{})
-	if err != nil {
-		return nil, n.explain(rpcAppendEntries, to.addr, err)
-	}
-	p := newPipeline(c.peer, newNetLink(n, c), n.maxInFlight, n.timeout, sink, &n.tasks)
-	p.id, p.callBegun, p.callDone, p.traffic = id, n.hooks.CallBegun, n.hooks.CallDone, c.traffic
-	if !p.begin() {
-		return nil, n.down()
-	}
-	return p, nil
-}
 
 // CloseStreams closes every connection, in use or idle, inbound or outgoing,
 // pipelines included; calls under way on them fail. The transport goes on with
@@ -367,10 +296,12 @@ func (n *NetworkTransport) Close() error {
 // beginClose has all that may block done on other goroutines. First comes what the
 // transport itself has: a layer's Close may wait.
 func (n *NetworkTransport) beginClose() {
-	if !n.beginShutdown() {
-		return // it was refused
+	close(n.shutdownCh)
+	var dials []*dial
+	if n.end != nil { // nil if made by hand
+		n.end()
+		dials = n.endDials()
 	}
-	dials := n.endDials()
 	n.door.Close(ErrTransportShutdown)
 	door.CloseAll(n.everything(), ErrTransportShutdown, 0)
 	n.tasks.Start(n.closeStream)
@@ -387,48 +318,24 @@ func (n *NetworkTransport) closeStream() {
 	}
 }
 
-// endDials ends what is under way for good, tells of it, and returns it. Dials that
-// do not return are on their own from then on.
-func (n *NetworkTransport) endDials() []*dial {
-	dials, unreturned := n.disown()
-	if n.end != nil {
-		n.end()
-	}
-	n.tasks.Start(func() { // hooks may block
-		for _, d := range unreturned {
-			n.reportDial(d, ErrTransportShutdown)
-		}
-	})
-	return dials
-}
-
-// dialGrace is how long Close waits for dials that it has ended.
-const dialGrace = 100 * time.Millisecond
-
-// awaitDials waits for dials that end with their context, but not for ever: that of a
-// foreign layer may not.
-func (n *NetworkTransport) awaitDials(dials []*dial) {
-	if !n.canCancel {
-		return
-	}
-	expired, stop := after(dialGrace)
-	defer stop()
-	for _, d := range dials {
-		select {
-		case <-d.done:
-		case <-expired:
-			return
+// Stats returns a snapshot. It may be called at any time, also by a hook: it
+// waits for nothing but short locks. Its cost grows with the number of open
+// connections, so call it every few seconds, not for every request.
+func (n *NetworkTransport) Stats() Stats {
+	peers := n.pool.stats()
+	for _, attached := range n.tasks.Attached() {
+		if p, ok := attached.(pipelineStats); ok {
+			addPipeline(peers, p)
 		}
 	}
-}
-
-func (n *NetworkTransport) beginShutdown() (first bool) {
-	n.shutdownLock.Lock()
-	defer n.shutdownLock.Unlock()
-	if n.shutdown {
-		return false
+	for i := range peers {
+		peers[i].addCalls()
 	}
-	n.shutdown = true
-	close(n.shutdownCh)
-	return true
+	return Stats{
+		Peers:           peers,
+		Inbound:         n.hostStats(),
+		InboundBytesIn:  n.inbound.In.Load(),
+		InboundBytesOut: n.inbound.Out.Load(),
+		Refusals:        n.Refusals(),
+	}
 }

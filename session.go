@@ -212,10 +212,6 @@ func (s *session) setClock() {
 	s.armed = limit > 0
 }
 
-// errEnded is returned where the connection was closed by somebody else, who
-// gave the reason.
-var errEnded = errors.New("connection closed")
-
 // dispatch hands a request over, and prepares for the next one. If that is here
 // already it need not wait for this answer, unless too many are owed.
 func (s *session) dispatch(kind rpcKind, command any) error {
