@@ -223,8 +223,8 @@ func TestHooksSeeTheEndOfWhatWasBegunDuringAHeartbeat(t *testing.T) {
 	})
 }
 
-// What a request costs beyond what it carries is pinned. Two of the allocations
-// are made here: the response to fill, and the answer.
+// What a request costs beyond what it carries is pinned. Four of the allocations
+// are made here: the response to fill, the answer, and two for the address.
 func TestAnAppendEntriesAllocatesLittle(t *testing.T) {
 	a, b := listenTCP(t, "127.0.0.1:0"), listenTCP(t, "127.0.0.1:0")
 	serve(t, b, func(rpc raftwire.RPC) { rpc.Respond(benchAnswer(firstAnswer), nil) })
@@ -234,7 +234,7 @@ func TestAnAppendEntriesAllocatesLittle(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	require.LessOrEqual(t, allocs, 9.0)
+	require.LessOrEqual(t, allocs, 10.0)
 }
 
 // leastAllocs counts the allocations of f, which is warm after the first run. What
