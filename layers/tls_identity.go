@@ -63,7 +63,7 @@ func (i *identity) dial(ctx context.Context, address raftwire.ServerAddress, pro
 			_ = raw.Close()
 		}
 	}()
-	conn := tls.Client(&sock.TimedConn{Conn: raw}, config)
+	conn := tls.Client(sock.Timed(raw), config)
 	ctx, cancel := context.WithTimeout(ctx, i.config.HandshakeTimeout)
 	defer cancel()
 	if err := conn.HandshakeContext(ctx); err != nil {
@@ -122,7 +122,7 @@ func (i *identity) nameOf(address raftwire.ServerAddress) string {
 // not hold when it is verified again.
 func (i *identity) accept(in door.Handover, protocols []string, report func(peer string, err error)) (door.Handover, error) {
 	material := i.current()
-	conn := tls.Server(&sock.TimedConn{Conn: in.Conn}, i.serverConfig(material, in.Peer, protocols))
+	conn := tls.Server(sock.Timed(in.Conn), i.serverConfig(material, in.Peer, protocols))
 	if err := conn.Handshake(); err != nil {
 		lingerClose(in.Conn)
 		return in, explainAccepted(in.Peer, err)

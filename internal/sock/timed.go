@@ -14,24 +14,22 @@ import (
 // TimedConn is what a tls.Conn of this package is made of. It gives each write a
 // time limit of its own, unless a write deadline is set.
 type TimedConn struct {
-	net.Conn
-
-	ended func() // see OnClose
+	UnreadConn
 
 	mu    sync.Mutex    // protects following, and orders deadlines
 	limit time.Duration // for a write; 0 means none
 	isSet bool          // a write deadline
 }
 
-// NetConn returns the connection underneath, for the options of its socket.
-func (c *TimedConn) NetConn() net.Conn { return c.Conn }
-
-// Close closes the connection.
-func (c *TimedConn) Close() error {
-	if c.ended != nil {
-		defer c.ended()
+// Timed makes a TimedConn of a connection, to which a byte may have been given back.
+func Timed(conn net.Conn) *TimedConn {
+	c := new(TimedConn)
+	if returned, ok := conn.(*UnreadConn); ok {
+		c.byte, c.unread = returned.byte, returned.unread
+		conn = returned.Conn
 	}
-	return c.Conn.Close()
+	c.Conn = conn
+	return c
 }
 
 func (c *TimedConn) Write(p []byte) (int, error) {
