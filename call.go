@@ -1,7 +1,6 @@
 package raftwire
 
 import (
-	"context"
 	"errors"
 	"sync"
 	"time"
@@ -12,48 +11,47 @@ import (
 // call sends a request and waits for its answer: on an idle connection if
 // there is one, else on a new one.
 func (n *NetworkTransport) call(id ServerID, target ServerAddress, kind rpcKind, args, resp any) error {
-	return n.request(id, target, kind, args, resp, func(addr ServerAddress, start time.Time) (sizes, error) {
-		return n.callAt(id, addr, start, kind, args, resp)
+	return n.request(id, target, kind, args, resp, func(to destination, start time.Time) (sizes, error) {
+		return n.callAt(to, start, kind, args, resp)
 	})
 }
 
 // request is what all requests have in common: it finds the address, checks
 // args, has send do the rest, explains its error, and tells the hooks.
-func (n *NetworkTransport) request(id ServerID, target ServerAddress, kind rpcKind, args, resp any, send func(addr ServerAddress, start time.Time) (sizes, error)) error {
+func (n *NetworkTransport) request(id ServerID, target ServerAddress, kind rpcKind, args, resp any, send func(to destination, start time.Time) (sizes, error)) error {
 	if err := beginCall(args, resp); err != nil {
 		return n.explain(kind, target, err)
 	}
 	start := time.Now()
 	n.reportBegin(kind, id, target, start, args)
-	addr, err := n.address(id, target, n.deadline(start))
+	to, err := n.destination(id, target, start)
 	if err == nil {
 		err = checkRequest(args)
 	}
 	var size sizes
 	if err == nil {
-		size, err = send(addr, start)
+		size, err = send(to, start)
 	}
-	err = n.explain(kind, addr, err)
-	n.reportCall(kind, id, addr, start, args, size, err)
+	err = n.explain(kind, to.addr, err)
+	n.reportCall(kind, id, to.addr, start, args, size, err)
 	return err
 }
 
-func (n *NetworkTransport) callAt(id ServerID, addr ServerAddress, start time.Time, kind rpcKind, args, resp any) (sizes, error) {
-	deadline := n.deadline(start)
-	c, reused, err := n.connectFor(kind, id, addr, deadline, start)
+func (n *NetworkTransport) callAt(to destination, start time.Time, kind rpcKind, args, resp any) (sizes, error) {
+	c, reused, err := n.connectFor(kind, to, start)
 	if err != nil {
 		return sizes{}, err
 	}
-	c.usedAt = start
-	answered, err := c.call(deadline, kind, n.newTime, args, resp)
+	c.usedAt, c.answeredLate = start, false
+	answered, err := c.call(to.deadline, kind, n.newTime, args, resp)
 	if err != nil && reused && !answered && lostWhileIdle(err) && !c.home.hasRefused(kind, err) {
 		n.discard(c, err)
-		n.drop(addr, errors.New("another connection to the peer was dead"))
-		if c, err = n.dial(id, addr, deadline); err != nil {
+		n.drop(to.addr, errors.New("another connection to the peer was dead"))
+		if c, err = n.dial(to); err != nil {
 			return sizes{}, err
 		}
-		c.usedAt = start
-		_, err = c.call(deadline, kind, n.newTime, args, resp)
+		c.usedAt, c.answeredLate = start, false
+		_, err = c.call(to.deadline, kind, n.newTime, args, resp)
 	}
 	if kind == rpcRequestPreVote {
 		err = c.home.learnPreVotes(err)
@@ -68,12 +66,12 @@ func (n *NetworkTransport) callAt(id ServerID, addr ServerAddress, start time.Ti
 
 // connectFor is connect, but a peer that has refused a pre-vote gets the next one on
 // a connection of its own: it closes that, too, if it has none.
-func (n *NetworkTransport) connectFor(kind rpcKind, id ServerID, addr ServerAddress, deadline, now time.Time) (c *netConn, reused bool, err error) {
-	if kind == rpcRequestPreVote && n.refusesPreVotes(addr) {
-		c, err = n.dial(id, addr, deadline)
+func (n *NetworkTransport) connectFor(kind rpcKind, to destination, now time.Time) (c *netConn, reused bool, err error) {
+	if kind == rpcRequestPreVote && n.refusesPreVotes(to.addr) {
+		c, err = n.dial(to)
 		return c, false, err
 	}
-	return n.connect(id, addr, deadline, now)
+	return n.connect(to, now)
 }
 
 func (n *NetworkTransport) reportBegin(kind rpcKind, id ServerID, target ServerAddress, start time.Time, args any) {
@@ -138,7 +136,7 @@ func (n *NetworkTransport) release(c *netConn, kind rpcKind, err error) {
 func (n *NetworkTransport) awaitLate(c *netConn, kind rpcKind) {
 	_ = c.Raw.SetReadDeadline(c.usedAt.Add(c.spent + n.timeout))
 	c.EndWriteDeadline() // the call's, which is over
-	c.spent = 0
+	c.spent, c.answeredLate = 0, true
 	err := c.Await()
 	if err != nil {
 		err = c.hangUp(err)
@@ -166,28 +164,15 @@ func (n *NetworkTransport) deadline(start time.Time) time.Time {
 	return start.Add(n.timeout)
 }
 
-// address returns where to reach a server, or target and an error.
-func (n *NetworkTransport) address(id ServerID, target ServerAddress, deadline time.Time) (ServerAddress, error) {
-	return n.addresses.find(id, target, func() (context.Context, context.CancelFunc) { return n.dialContext(deadline) })
-}
-
-// connect returns a connection to addr for the caller's sole use. now is that of
+// connect returns a connection for the caller's sole use. now is that of
 // pool.get: with the zero time every idle connection is checked.
-func (n *NetworkTransport) connect(id ServerID, addr ServerAddress, deadline, now time.Time) (c *netConn, reused bool, err error) {
+func (n *NetworkTransport) connect(to destination, now time.Time) (c *netConn, reused bool, err error) {
 	if n.IsShutdown() {
 		return nil, false, n.down()
 	}
-	if c := n.get(addr, now); c != nil {
-		c.traffic.setID(id)
+	if c := n.get(to.addr, now); c != nil {
+		c.traffic.setID(to.id)
 		return c, true, nil
 	}
-	return n.await(id, addr, deadline, now, false)
-}
-
-// dialContext returns a context that ends at the deadline and on Close.
-func (n *NetworkTransport) dialContext(deadline time.Time) (context.Context, context.CancelFunc) {
-	if deadline.IsZero() {
-		return context.WithCancel(n.life)
-	}
-	return context.WithDeadline(n.life, deadline)
+	return n.await(to, now, false)
 }

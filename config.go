@@ -76,7 +76,8 @@ type NetworkTransportConfig struct {
 	Stream StreamLayer
 
 	// MaxPool is how many idle connections are kept for each peer. 0 keeps
-	// none, so that every request dials; negative is an error.
+	// none, so that every request dials, but for one that was ready only after its
+	// call had given up: that is kept for the next call. Negative is an error.
 	MaxPool int
 
 	// MaxRPCsInFlight is the window of a pipeline: with N requests in flight,
@@ -223,12 +224,16 @@ func (c *NetworkTransportConfig) stallLimits() stallLimits {
 	return limits
 }
 
-// provider returns ServerAddressProvider, or nil if that is a nil pointer.
-func (c *NetworkTransportConfig) provider() ServerAddressProvider {
+// provider returns ServerAddressProvider's method, or nil if that is nil, or a nil
+// pointer.
+func (c *NetworkTransportConfig) provider() func(string) (string, error) {
 	if sock.IsNil(c.ServerAddressProvider) {
 		return nil
 	}
-	return c.ServerAddressProvider
+	return func(id string) (string, error) {
+		address, err := c.ServerAddressProvider.ServerAddr(ServerID(id))
+		return string(address), err
+	}
 }
 
 func (c *NetworkTransportConfig) maxRPCsInFlight() int {

@@ -32,6 +32,8 @@ type netConn struct {
 	spent  time.Duration // of the time of the call that it was dialled for, before it stood
 	last   sizes         // of the last call on it
 
+	answeredLate bool // after the call that it was dialled for had given up
+
 	home    *peerConns // what it belongs to in the pool; nil if it is inbound
 	retired bool       // protected by pool.connPoolLock: not to be kept any more
 }

@@ -35,10 +35,10 @@ func TestNobodyTakesTheNextAnswerAfterASenderThatFailed(t *testing.T) {
 		var r replies
 		r.init(c, m, 16)
 		add := func(more bool) {
+			m.await()
 			m.begin(true)
 			m.decode(rpcAppendEntries, new(AppendEntriesRequest), 1, true)
-			m.take(true)
-			r.add(owed{rpcAppendEntries, given{}}, more)
+			r.add(owed{rpcAppendEntries, given{}, m.take()}, more)
 		}
 		_ = c.Close(net.ErrClosed) // so that posting fails
 		add(true)
@@ -48,7 +48,7 @@ func TestNobodyTakesTheNextAnswerAfterASenderThatFailed(t *testing.T) {
 		_, ok, err := r.popUnsent()
 		require.False(t, ok)
 		require.ErrorIs(t, err, errEnded)
-		m.abandon(net.ErrClosed)
+		r.abandon(net.ErrClosed)
 		require.Equal(t, 2, ended)
 	})
 }

@@ -1,7 +1,6 @@
 package raftwire
 
 import (
-	"container/list"
 	"context"
 	"errors"
 	"fmt"
@@ -22,27 +21,27 @@ import (
 // made otherwise. What comes of it goes to a call that waits, or into the pool.
 
 const (
-	// maxAbandoned and maxAbandonedTo are how many dials may outlive their calls, in
-	// all and to one address. They are also how many may hang that cannot be ended:
-	// then no more are started.
-	maxAbandoned   = 64
-	maxAbandonedTo = 4
+	// maxDials and maxDialsTo are how many dials may be left to themselves, in all
+	// and to one address: those whose call has gone, and all of a layer whose dials
+	// cannot be ended.
+	maxDials   = 64
+	maxDialsTo = 4
 
 	// minDialTime is the least time that a dial has that can be ended.
 	minDialTime = 30 * time.Second
 )
 
 var (
-	errTimeout       = errno.Timeout("i/o timeout")
 	errDialAbandoned = errors.New("ended after its call had given up: later dials took its place")
 	errAddressLeft   = errors.New("the peer has a new address")
 )
 
-// dials are those of a pool. It is protected by connPoolLock.
-type dials struct {
-	abandoned list.List // of dials without a call, the one that was left first in front
-	stuck     int       // dials under way that cannot be ended, or were and have not returned
-	stalled   list.List // of stalledCalls, which wait for one of those to return
+// destination is where a request goes, and until when there is time for it.
+type destination struct {
+	id          ServerID
+	addr        ServerAddress
+	deadline    time.Time // zero is never
+	unconfirmed error     // why addr must not be dialled, or nil
 }
 
 // dial is an attempt to connect. Its goroutine may never return from a stream
@@ -59,20 +58,18 @@ type dial struct {
 	// Protected by pool.connPoolLock.
 	peer       *peerConns // nil once the transport is closed, or the dial is over
 	generation int
-	call       *connWaiter   // is told of an error; or nil
-	abandoned  *list.Element // in dials.abandoned, or nil
-	stuck      bool          // counted in dials.stuck
-	returned   bool          // from the stream layer
-	why        error         // it was ended, and its connection is not wanted
+	call       *connWaiter // is told of an error; or nil
+	counted    bool        // in pool.dials
+	returned   bool        // from the stream layer
+	why        error       // it was ended, and its connection is not wanted
 }
 
 // connWaiter is a call that waits for a connection.
 type connWaiter struct {
-	id      ServerID // that it calls
-	unused  bool     // only one will do on which nothing was sent
-	dial    *dial
-	stalled *list.Element // in dials.stalled, or nil
-	ready   chan delivery // for one
+	id     ServerID // that it calls
+	unused bool     // only one will do on which nothing was sent
+	dial   *dial    // nil while there are too many
+	ready  chan delivery
 }
 
 // delivery is what a connWaiter waits for.
@@ -82,29 +79,29 @@ type delivery struct {
 	err    error
 }
 
-// dial returns a connection to addr on which nothing was sent.
-func (n *NetworkTransport) dial(id ServerID, addr ServerAddress, deadline time.Time) (*netConn, error) {
-	c, _, err := n.await(id, addr, deadline, time.Time{}, true)
+// dial returns a connection on which nothing was sent.
+func (n *NetworkTransport) dial(to destination) (*netConn, error) {
+	c, _, err := n.await(to, time.Time{}, true)
 	return c, err
 }
 
-// await waits for a connection to addr, until the deadline. For now see pool.get.
-func (n *NetworkTransport) await(id ServerID, addr ServerAddress, deadline, now time.Time, unused bool) (c *netConn, reused bool, err error) {
-	if err := n.addresses.mayDial(addr); err != nil {
-		return nil, false, err
+// await waits for a connection, until the deadline. For now see pool.get.
+func (n *NetworkTransport) await(to destination, now time.Time, unused bool) (c *netConn, reused bool, err error) {
+	if to.unconfirmed != nil {
+		return nil, false, to.unconfirmed
 	}
-	if !deadline.IsZero() && time.Until(deadline) <= 0 {
-		return nil, false, fmt.Errorf("dial: %w", errTimeout)
+	if !to.deadline.IsZero() && time.Until(to.deadline) <= 0 {
+		return nil, false, fmt.Errorf("dial: %w", errno.ErrTimeout)
 	}
-	expired, stop := deadlineTimer(deadline)
+	expired, stop := deadlineTimer(to.deadline)
 	defer stop()
 	for {
-		got, err := n.awaitOne(id, addr, expired, unused)
+		got, err := n.awaitOne(to, expired, unused)
 		switch {
 		case err != nil:
 			return nil, false, err
 		case !got.pooled:
-			n.noteSpent(got.conn, deadline)
+			n.noteSpent(got.conn, to.deadline)
 			return got.conn, false, nil
 		case got.conn.isFresh(now) || got.conn.IsSilent():
 			return got.conn, true, nil
@@ -131,9 +128,9 @@ func after(d time.Duration) (<-chan time.Time, func() bool) {
 }
 
 // noteSpent notes how much of its time the call had spent when its connection stood,
-// if that is much and the pool would keep the connection: see conn.mayBeLate.
+// if that is much: see netConn.mayBeLate.
 func (n *NetworkTransport) noteSpent(c *netConn, deadline time.Time) {
-	if n.timeout <= 0 || n.maxPool == 0 {
+	if n.timeout <= 0 {
 		return
 	}
 	if spent := n.timeout - time.Until(deadline); spent > n.timeout/10 {
@@ -141,9 +138,9 @@ func (n *NetworkTransport) noteSpent(c *netConn, deadline time.Time) {
 	}
 }
 
-func (n *NetworkTransport) awaitOne(id ServerID, addr ServerAddress, expired <-chan time.Time, unused bool) (delivery, error) {
-	w := &connWaiter{id: id, unused: unused, ready: make(chan delivery, 1)}
-	isNew, err := n.join(addr, w)
+func (n *NetworkTransport) awaitOne(to destination, expired <-chan time.Time, unused bool) (delivery, error) {
+	w := &connWaiter{id: to.id, unused: unused, ready: make(chan delivery, 1)}
+	isNew, err := n.join(to.addr, w)
 	if err != nil {
 		return delivery{}, err
 	}
@@ -154,32 +151,25 @@ func (n *NetworkTransport) awaitOne(id ServerID, addr ServerAddress, expired <-c
 	case got := <-w.ready:
 		return got, got.err
 	case <-expired:
-		err = errTimeout
+		err = errno.ErrTimeout
 	case <-n.shutdownCh:
 		err = ErrTransportShutdown
 	}
-	hanging := n.leave(addr, w)
-	if got := w.received(); got.conn != nil { // at the same moment
-		n.giveBack(got)
-	}
-	if hanging != "" {
+	if hanging := n.leave(to.addr, w); hanging != "" {
 		err = errno.Timeout(fmt.Sprintf("%v: %s", err, hanging))
 	}
-	n.addresses.doubt(addr)
-	return delivery{}, fmt.Errorf("dial: %w", err)
-}
-
-// received returns what w has been given, if anything.
-func (w *connWaiter) received() (got delivery) {
 	select {
-	case got = <-w.ready:
+	case got := <-w.ready: // at the same moment
+		n.giveBack(got)
 	default:
 	}
-	return got
+	n.addresses.Doubt(string(to.id))
+	return delivery{}, fmt.Errorf("dial: %w", err)
 }
 
 func (n *NetworkTransport) giveBack(got delivery) {
 	switch {
+	case got.conn == nil:
 	case !got.pooled:
 		n.put(got.conn)
 	case !n.push(got.conn): // which it came from
@@ -203,21 +193,14 @@ func (n *NetworkTransport) join(addr ServerAddress, w *connWaiter) (isNew bool, 
 		}
 	}
 	peer.waiting = append(peer.waiting, w)
-	switch d := n.young(peer); {
-	case d != nil:
-		n.adopt(d, w)
-	case n.mayStart(peer):
+	if d := n.young(peer); d != nil {
+		d.call, w.dial = w, d
+		n.count(d)
+	} else {
 		n.start(peer, w)
-	default:
-		w.stalled = n.dials.stalled.PushBack(stalledCall{peer, w})
 	}
 	n.sort(peer)
 	return isNew, nil
-}
-
-type stalledCall struct {
-	peer *peerConns
-	call *connWaiter
 }
 
 // young returns a dial whose call has gone and that may well succeed, or nil.
@@ -227,49 +210,79 @@ func (n *NetworkTransport) young(peer *peerConns) *dial {
 		if n.timeout > 0 && time.Since(d.begun) >= n.timeout {
 			return nil
 		}
-		if d.abandoned != nil {
+		if d.isAbandoned() {
 			return d
 		}
 	}
 	return nil
 }
 
-// adopt makes an abandoned dial that of a call.
-func (p *pool) adopt(d *dial, w *connWaiter) {
-	p.dials.abandoned.Remove(d.abandoned)
-	d.abandoned, d.call, w.dial = nil, w, d
-}
+func (d *dial) isAbandoned() bool { return d.call == nil && d.why == nil && !d.returned }
 
-func (p *pool) mayStart(peer *peerConns) bool {
-	return p.dials.stuck < maxAbandoned && peer.stuck() < maxAbandonedTo
-}
-
-func (p *peerConns) stuck() (count int) {
-	for _, d := range p.dials {
-		if d.stuck {
-			count++
-		}
-	}
-	return count
-}
-
+// start starts a dial for w, unless too many are left to themselves: then the oldest
+// ones are ended, and w waits for the place of one.
 func (n *NetworkTransport) start(peer *peerConns, w *connWaiter) {
+	if n.isFull(peer, 0) {
+		return
+	}
 	ctx, cancel := n.dialLimit()
 	d := &dial{id: w.id, addr: peer.addr, begun: time.Now(), cancel: cancel, done: make(chan struct{}), peer: peer, generation: n.generation, call: w}
 	d.owner.Store(n)
 	w.dial = d
 	peer.traffic.lastDial.Store(d.begun.UnixNano())
 	peer.dials = append(peer.dials, d)
-	if !n.canCancel {
-		n.setStuck(d)
-	}
+	n.count(d)
 	go d.run(ctx, n.stream)
 }
 
-func (p *pool) setStuck(d *dial) {
-	if !d.stuck {
-		d.stuck = true
-		p.dials.stuck++
+// isFull reports whether as many dials to a peer, or in all, are left to themselves as
+// may be, and some more. It ends the oldest then.
+func (p *pool) isFull(peer *peerConns, more int) bool {
+	switch {
+	case peer.counted() >= maxDialsTo+more:
+		keepAbandoned(maxDialsTo-1+more, peer.dials)
+	case p.dials >= maxDials+more:
+		keepAbandoned(maxDials-1+more, p.allDials())
+	default:
+		return false
+	}
+	return true
+}
+
+// count counts d if it is left to itself.
+func (p *pool) count(d *dial) {
+	counted := d.peer != nil && (d.call == nil || !p.canCancel)
+	switch {
+	case counted && !d.counted:
+		p.dials++
+	case !counted && d.counted:
+		p.dials--
+	}
+	d.counted = counted
+}
+
+func (p *peerConns) counted() (count int) {
+	for _, d := range p.dials {
+		if d.counted {
+			count++
+		}
+	}
+	return count
+}
+
+func (p *pool) allDials() (all []*dial) {
+	for _, peer := range p.busyPeers() {
+		all = append(all, peer.dials...)
+	}
+	return all
+}
+
+// keepAbandoned ends the oldest dials that were abandoned, but for some.
+func keepAbandoned(count int, dials []*dial) {
+	abandoned := slices.DeleteFunc(slices.Clone(dials), func(d *dial) bool { return !d.isAbandoned() })
+	slices.SortStableFunc(abandoned, func(a, b *dial) int { return a.begun.Compare(b.begun) })
+	for _, d := range abandoned[:max(0, len(abandoned)-count)] {
+		d.end(errDialAbandoned)
 	}
 }
 
@@ -295,7 +308,7 @@ func (n *NetworkTransport) leave(addr ServerAddress, w *connWaiter) (hanging str
 	if peer == nil || !slices.Contains(peer.waiting, w) {
 		return ""
 	}
-	if w.stalled != nil {
+	if w.dial == nil {
 		hanging = n.hanging(peer)
 	}
 	n.remove(peer, w)
@@ -303,10 +316,10 @@ func (n *NetworkTransport) leave(addr ServerAddress, w *connWaiter) (hanging str
 }
 
 func (p *pool) hanging(peer *peerConns) string {
-	if count := peer.stuck(); count >= maxAbandonedTo {
+	if count := peer.counted(); count >= maxDialsTo {
 		return fmt.Sprintf("%d dials to the address hang, the first for %v: the StreamLayer's Dial does not return", count, time.Since(peer.dials[0].begun).Round(time.Millisecond))
 	}
-	return fmt.Sprintf("%d dials hang, to this address and others: the StreamLayer's Dial does not return", p.dials.stuck)
+	return fmt.Sprintf("%d dials hang, to this address and others: the StreamLayer's Dial does not return", p.dials)
 }
 
 // deliver ends the wait of w with something.
@@ -317,62 +330,28 @@ func (p *pool) deliver(peer *peerConns, w *connWaiter, got delivery) {
 
 // remove makes w wait no more. Its dial goes on.
 func (p *pool) remove(peer *peerConns, w *connWaiter) {
-	peer.waiting = slices.Delete(peer.waiting, slices.Index(peer.waiting, w), slices.Index(peer.waiting, w)+1)
-	if w.stalled != nil {
-		p.dials.stalled.Remove(w.stalled)
-		w.stalled = nil
-	}
+	peer.waiting = slices.DeleteFunc(peer.waiting, func(other *connWaiter) bool { return other == w })
 	if d := w.dial; d != nil && d.call == w {
 		d.call = nil
-		p.abandon(d)
+		p.count(d)
+		p.isFull(peer, 1)
 	}
 	p.sort(peer)
 }
 
-// abandon leaves a dial to itself, at the cost of the oldest if there are many.
-func (p *pool) abandon(d *dial) {
-	if d.returned || d.why != nil || d.peer == nil {
-		return
-	}
-	d.abandoned = p.dials.abandoned.PushBack(d)
-	var first *dial
-	count := 0
-	for _, other := range d.peer.dials {
-		if other.abandoned != nil {
-			if count++; first == nil {
-				first = other
-			}
-		}
-	}
-	if count > maxAbandonedTo {
-		p.cancel(first, errDialAbandoned)
-	}
-	if p.dials.abandoned.Len() > maxAbandoned {
-		p.cancel(p.dials.abandoned.Front().Value.(*dial), errDialAbandoned)
+// end ends a dial, and has what it may yet bring closed. It counts until it returns.
+func (d *dial) end(why error) {
+	if d.why == nil {
+		d.why = why
+		d.cancel()
 	}
 }
 
-// cancel ends a dial, and has what it may yet bring closed.
-func (p *pool) cancel(d *dial, why error) {
-	if d.why != nil {
-		return
-	}
-	d.why = why
-	if d.abandoned != nil {
-		p.dials.abandoned.Remove(d.abandoned)
-		d.abandoned = nil
-	}
-	if !d.returned {
-		p.setStuck(d)
-	}
-	d.cancel()
-}
-
-// cancelAbandoned ends the dials to a peer whose calls have gone.
-func (p *pool) cancelAbandoned(peer *peerConns, why error) {
-	for _, d := range peer.dials {
-		if d.abandoned != nil {
-			p.cancel(d, why)
+// endAbandoned ends the dials to a peer whose calls have gone.
+func (p *peerConns) endAbandoned(why error) {
+	for _, d := range p.dials {
+		if d.isAbandoned() {
+			d.end(why)
 		}
 	}
 }
@@ -404,7 +383,7 @@ func (n *NetworkTransport) dialled(d *dial, raw net.Conn, err error) {
 	n.reportDial(d, err)
 	if err != nil {
 		if why == nil {
-			n.addresses.doubt(d.addr)
+			n.addresses.Doubt(string(d.id))
 		}
 		n.fail(d, err)
 		return
@@ -432,10 +411,6 @@ func (n *NetworkTransport) setReturned(d *dial) (home *peerConns, why error) {
 		return nil, ErrTransportShutdown
 	}
 	d.returned = true
-	if d.abandoned != nil {
-		n.dials.abandoned.Remove(d.abandoned)
-		d.abandoned = nil
-	}
 	return d.peer, d.why
 }
 
@@ -474,7 +449,8 @@ func (n *NetworkTransport) succeed(d *dial, c *netConn) (late bool, err error) {
 	err = n.addConn(c, d.generation)
 	w := d.call
 	if errors.Is(err, errStale) && w != nil {
-		n.start(peer, w) // CloseStreams has overtaken it
+		w.dial = nil // CloseStreams has overtaken it
+		n.start(peer, w)
 	}
 	if err != nil {
 		return false, err
@@ -498,23 +474,23 @@ func (n *NetworkTransport) over(d *dial) *peerConns {
 	}
 	d.peer = nil
 	peer.dials = slices.DeleteFunc(peer.dials, func(other *dial) bool { return other == d })
-	if d.stuck {
-		n.dials.stuck--
-		n.startStalled()
+	wasFull := n.dials >= maxDials
+	n.count(d)
+	n.startWaiting(peer)
+	if wasFull { // calls to others may wait, too
+		for _, other := range n.busyPeers() {
+			n.startWaiting(other)
+		}
 	}
 	n.sort(peer)
 	return peer
 }
 
-func (n *NetworkTransport) startStalled() {
-	for e := n.dials.stalled.Front(); e != nil; {
-		next := e.Next()
-		if s := e.Value.(stalledCall); n.mayStart(s.peer) {
-			n.dials.stalled.Remove(e)
-			s.call.stalled = nil
-			n.start(s.peer, s.call)
+func (n *NetworkTransport) startWaiting(peer *peerConns) {
+	for _, w := range peer.waiting {
+		if w.dial == nil {
+			n.start(peer, w)
 		}
-		e = next
 	}
 }
 
@@ -539,7 +515,7 @@ func (p *pool) disown() (all, unreturned []*dial) {
 				unreturned = append(unreturned, d)
 			}
 			d.owner.Store(nil)
-			d.peer, d.call, d.abandoned = nil, nil, nil
+			d.peer, d.call = nil, nil
 		}
 		all = append(all, peer.dials...)
 		peer.dials = nil

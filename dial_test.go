@@ -162,6 +162,25 @@ func TestCall_KeepsAConnectionWhoseAnswerIsLateBecauseItHadToBeDialled(t *testin
 	}
 }
 
+// Without a pool, such a connection is kept for one call.
+func TestCall_WithoutAPoolUsesAConnectionThatWasLate(t *testing.T) {
+	onFakeTime(t, func(t *testing.T, network *faultnet.Network) {
+		slow := newDialer(t, network, "a")
+		a := transport(t, withStream(slow), withPool(0))
+		serve(t, listen(t, network, "b"), acceptAfter(testTimeout*6/10))
+		for _, slow.takes = range []time.Duration{testTimeout * 6 / 10, testTimeout * 3 / 2} {
+			answered := 0
+			for range 10 {
+				if appendOnce(a, "b") == nil {
+					answered++
+				}
+				require.LessOrEqual(t, a.Stats().Peers[0].Idle, 1)
+			}
+			require.GreaterOrEqual(t, answered, 5)
+		}
+	})
+}
+
 // A snapshot waits for a connection of its own, and takes one that a call has left.
 func TestInstallSnapshot_UsesADialThatWasLeft(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, network *faultnet.Network) {

@@ -162,9 +162,7 @@ type ServeEvent struct {
 	// takes next to none: it is 0 then, and Enqueue has it.
 	Decode time.Duration
 	// Enqueue is the time until the core took it from Consumer. For a
-	// heartbeat that is the time of the heartbeat handler, if there is one. Where
-	// requests arrive faster than they are read, and the core stands ready for
-	// them, it is 0 for most, and Handle has the few us.
+	// heartbeat that is the time of the heartbeat handler, if there is one.
 	Enqueue time.Duration
 	// Handle is the time from then until the answer was there, and those to
 	// earlier requests of the connection: answers go out in order.

@@ -9,13 +9,7 @@ import (
 // on either side: there is no transport without hooks to compare with.
 func BenchmarkUnsetHooks(b *testing.B) {
 	b.Run("served", func(b *testing.B) {
-		var (
-			s    session
-			args AppendEntriesRequest
-		)
-		for b.Loop() {
-			serveUnmeasured(&s, &args)
-		}
+		serveAll(b, new(Hooks))
 	})
 	b.Run("called", func(b *testing.B) {
 		var (
@@ -29,29 +23,29 @@ func BenchmarkUnsetHooks(b *testing.B) {
 	})
 }
 
-// serveUnmeasured does what a session does for its meter, request by request.
-// The compiler must not see that there is none.
-//
-//go:noinline
-func serveUnmeasured(s *session, args *AppendEntriesRequest) {
-	s.meter.begin(false)
-	s.meter.decode(rpcAppendEntries, args, 100, false)
-	s.meter.take(false)
-	s.meter.push()
-	s.meter.pop()
-	s.meter.answer(true)
-	s.meter.post(RPCResponse{}, 50)
+// serveAll does what a session does for its meter, request by request.
+func serveAll(b *testing.B, hooks *Hooks) {
+	var (
+		m    = newMeter(hooks, &netConn{peer: "10.0.0.1:40000"})
+		args AppendEntriesRequest
+		r    = replies{meter: m}
+	)
+	for b.Loop() {
+		m.await()
+		m.begin(false)
+		m.decode(rpcAppendEntries, &args, 100, false)
+		r.owed.Push(owed{serving: m.take()})
+		r.take()
+		m.answer(true)
+		m.end(50, nil)
+	}
 }
 
 // BenchmarkSetHooks is the same for hooks that do nothing with what they are told.
 func BenchmarkSetHooks(b *testing.B) {
 	hooks := Hooks{ServeDone: func(*ServeEvent) {}, CallDone: func(*CallEvent) {}}
 	b.Run("served", func(b *testing.B) {
-		var args AppendEntriesRequest
-		s := session{meter: newMeter(&hooks, &netConn{peer: "10.0.0.1:40000"})}
-		for b.Loop() {
-			serveUnmeasured(&s, &args)
-		}
+		serveAll(b, &hooks)
 	})
 	b.Run("called", func(b *testing.B) {
 		var args AppendEntriesRequest

@@ -2,46 +2,40 @@ package raftwire
 
 import (
 	"bytes"
-	"fmt"
+	"reflect"
 )
 
 // What travels in memory is copied, as it would be by the wire: sender and
 // receiver share nothing.
 
-// cloneRequest returns a copy that shares nothing with args.
+// cloneRequest returns a copy of a request.
 func cloneRequest(args any) any {
-	switch m := args.(type) {
-	case *AppendEntriesRequest:
-		c := *m
-		c.RPCHeader = cloneHeader(m.RPCHeader)
-		c.Leader = bytes.Clone(m.Leader)
-		c.Entries = cloneLogs(m.Entries)
-		return &c
-	case *RequestVoteRequest:
-		c := *m
-		c.RPCHeader = cloneHeader(m.RPCHeader)
-		c.Candidate = bytes.Clone(m.Candidate)
-		return &c
-	case *InstallSnapshotRequest:
-		c := *m
-		c.RPCHeader = cloneHeader(m.RPCHeader)
-		c.Leader = bytes.Clone(m.Leader)
-		c.Peers = bytes.Clone(m.Peers)
-		c.Configuration = bytes.Clone(m.Configuration)
-		return &c
-	case *TimeoutNowRequest:
-		return &TimeoutNowRequest{RPCHeader: cloneHeader(m.RPCHeader)}
-	case *RequestPreVoteRequest:
-		c := *m
-		c.RPCHeader = cloneHeader(m.RPCHeader)
-		return &c
-	}
-	panic(fmt.Sprintf("raftwire: no request: %T", args)) // callers are typed
+	to := reflect.New(reflect.TypeOf(args).Elem())
+	copyMessage(to, args)
+	return to.Interface()
 }
 
-func cloneHeader(h RPCHeader) RPCHeader {
-	h.ID, h.Addr = bytes.Clone(h.ID), bytes.Clone(h.Addr)
-	return h
+// copyResponse copies to resp what a consumer has answered, which it may go on to
+// change. Nil, also of a type, leaves resp as it is.
+func copyResponse(resp, answer any) {
+	if !isNil(answer) {
+		copyMessage(reflect.ValueOf(resp), answer)
+	}
+}
+
+// copyMessage copies a message, which is a pointer to a struct.
+func copyMessage(to reflect.Value, from any) {
+	to.Elem().Set(reflect.ValueOf(from).Elem())
+	for i := range to.Elem().NumField() {
+		switch field := to.Elem().Field(i).Addr().Interface().(type) {
+		case *RPCHeader:
+			field.ID, field.Addr = bytes.Clone(field.ID), bytes.Clone(field.Addr)
+		case *[]byte:
+			*field = bytes.Clone(*field)
+		case *[]*Log:
+			*field = cloneLogs(*field)
+		}
+	}
 }
 
 func cloneLogs(entries []*Log) []*Log {
@@ -57,40 +51,4 @@ func cloneLogs(entries []*Log) []*Log {
 		clones[i] = &clone
 	}
 	return clones
-}
-
-// copyResponse copies a response that a consumer gave, which it may go on to
-// change. A nil pointer leaves resp as it is.
-func copyResponse(resp, answer any) {
-	switch from := answer.(type) {
-	case *AppendEntriesResponse:
-		if from != nil {
-			to := resp.(*AppendEntriesResponse)
-			*to = *from
-			to.RPCHeader = cloneHeader(from.RPCHeader)
-		}
-	case *RequestVoteResponse:
-		if from != nil {
-			to := resp.(*RequestVoteResponse)
-			*to = *from
-			to.RPCHeader = cloneHeader(from.RPCHeader)
-			to.Peers = bytes.Clone(from.Peers)
-		}
-	case *InstallSnapshotResponse:
-		if from != nil {
-			to := resp.(*InstallSnapshotResponse)
-			*to = *from
-			to.RPCHeader = cloneHeader(from.RPCHeader)
-		}
-	case *TimeoutNowResponse:
-		if from != nil {
-			resp.(*TimeoutNowResponse).RPCHeader = cloneHeader(from.RPCHeader)
-		}
-	case *RequestPreVoteResponse:
-		if from != nil {
-			to := resp.(*RequestPreVoteResponse)
-			*to = *from
-			to.RPCHeader = cloneHeader(from.RPCHeader)
-		}
-	}
 }

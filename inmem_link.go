@@ -2,8 +2,9 @@ package raftwire
 
 import (
 	"math/rand/v2"
-	"sync"
 	"time"
+
+	"github.com/raftwire/raftwire/internal/faults"
 )
 
 // InmemLink is one direction between two addresses of an [InmemNetwork]. It
@@ -19,23 +20,18 @@ import (
 // direction: the rest waits, and fails by the timeout as well. Without a timeout
 // that is when the sender is closed or disconnects.
 type InmemLink struct {
-	network  *InmemNetwork // nil if Connect has made the link
+	network  *InmemNetwork // nil if Connect has made the link, which has no faults then
 	from, to ServerAddress
 	back     *InmemLink // the other direction
+	traffic  traffic    // says only when the last request was made that was answered
 
-	mu      sync.Mutex // protects following
+	// protected by network.mu
 	cut     bool
 	cuts    int // how often it was cut
 	latency time.Duration
 	jitter  time.Duration
 	loss    float64
-	success time.Time  // when the last request was made that was answered
-	random  *rand.Rand // nil without a network
-}
-
-// newInmemLink returns a link without faults, on which nothing takes time.
-func newInmemLink(from, to ServerAddress) *InmemLink {
-	return &InmemLink{from: from, to: to, back: new(InmemLink)}
+	random  *rand.Rand
 }
 
 // Cut makes the link a black hole: what is on its way over it is lost, and so is
@@ -46,50 +42,39 @@ func newInmemLink(from, to ServerAddress) *InmemLink {
 func (l *InmemLink) Cut() { l.network.do(func() { l.setCut(true) }, "cut %s %s", l.from, l.to) }
 
 // Heal ends Cut.
-func (l *InmemLink) Heal() { l.network.do(func() { l.setCut(false) }, "mend %s %s", l.from, l.to) }
+func (l *InmemLink) Heal() { l.network.do(func() { l.setCut(false) }, "heallink %s %s", l.from, l.to) }
 
 // SetLatency sets how long a message travels that is sent from now on.
 func (l *InmemLink) SetLatency(d time.Duration) {
 	mustNotBeNegative("the latency for SetLatency is", d)
-	l.network.do(func() { l.set(func() { l.latency = d }) }, "latency %s %s %v", l.from, l.to, d)
+	l.network.do(func() { l.latency = d }, "latency %s %s %v", l.from, l.to, d)
 }
 
 // SetJitter adds a random time of at most d to the latency of each message that
 // is sent from now on. The order within a pipeline stays.
 func (l *InmemLink) SetJitter(d time.Duration) {
 	mustNotBeNegative("the jitter for SetJitter is", d)
-	l.network.do(func() { l.set(func() { l.jitter = d }) }, "jitter %s %s %v", l.from, l.to, d)
+	l.network.do(func() { l.jitter = d }, "jitter %s %s %v", l.from, l.to, d)
 }
 
 // SetLoss sets the share, from 0 to 1, of messages to be lost of those that are
 // sent from now on.
 func (l *InmemLink) SetLoss(share float64) {
 	mustBeShare("the loss for SetLoss is", share)
-	l.network.do(func() { l.set(func() { l.loss = share }) }, "loss %s %s %v", l.from, l.to, share)
+	l.network.do(func() { l.loss = share }, "loss %s %s %v", l.from, l.to, share)
 }
 
+// setCut is called with network.mu held.
 func (l *InmemLink) setCut(cut bool) {
-	l.set(func() {
-		if l.cut = cut; cut {
-			l.cuts++
-		}
-	})
+	if l.cut = cut; cut {
+		l.cuts++
+	}
 }
 
-func (l *InmemLink) set(change func()) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	change()
-}
-
-// answered notes that a request that was made at start was answered.
-func (l *InmemLink) answered(start time.Time) { l.set(func() { l.success = start }) }
-
-// lastAnswered returns what answered was told last, or zero.
-func (l *InmemLink) lastAnswered() time.Time {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.success
+// sent is something in a message that was sent.
+type sent[T any] struct {
+	what T
+	passage
 }
 
 // passage is a message on its way.
@@ -100,25 +85,17 @@ type passage struct {
 }
 
 // depart sends a message.
-func (l *InmemLink) depart() passage {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	m := passage{lost: l.cut || l.loses(), cuts: l.cuts}
-	if delay := l.delay(); delay > 0 {
+func (l *InmemLink) depart() (m passage) {
+	if l.network == nil {
+		return m
+	}
+	l.network.mu.Lock()
+	defer l.network.mu.Unlock()
+	m = passage{lost: l.cut || l.loss > 0 && l.random.Float64() < l.loss, cuts: l.cuts}
+	if delay := faults.Delay(l.latency, l.jitter, l.random); delay > 0 {
 		m.due = time.Now().Add(delay)
 	}
 	return m
-}
-
-// loses is called with mu held.
-func (l *InmemLink) loses() bool { return l.loss > 0 && l.random.Float64() < l.loss }
-
-// delay is called with mu held.
-func (l *InmemLink) delay() time.Duration {
-	if l.jitter <= 0 {
-		return l.latency
-	}
-	return l.latency + time.Duration(l.random.Int64N(int64(l.jitter)+1))
 }
 
 // await blocks until a message has arrived. It returns false if stop is closed
@@ -146,8 +123,11 @@ func (l *InmemLink) await(m passage, stop <-chan struct{}, expired <-chan time.T
 
 // delivers reports whether nothing has happened to a message that is due.
 func (l *InmemLink) delivers(m passage) bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
+	if l.network == nil {
+		return true
+	}
+	l.network.mu.Lock()
+	defer l.network.mu.Unlock()
 	return !m.lost && m.cuts == l.cuts
 }
 

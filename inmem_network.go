@@ -1,16 +1,17 @@
 package raftwire
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
-	"hash/fnv"
 	"maps"
 	"math"
-	"math/rand/v2"
 	"slices"
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/raftwire/raftwire/internal/faults"
 )
 
 // InmemNetworkConfig configures an [InmemNetwork]. Its zero value is a network
@@ -33,12 +34,6 @@ type InmemNetworkConfig struct {
 	Loss    float64
 }
 
-func (c *InmemNetworkConfig) mustMakeSense() {
-	mustNotBeNegative("InmemNetworkConfig.Latency is", c.Latency)
-	mustNotBeNegative("InmemNetworkConfig.Jitter is", c.Jitter)
-	mustBeShare("InmemNetworkConfig.Loss is", c.Loss)
-}
-
 func mustNotBeNegative(what string, d time.Duration) {
 	if d < 0 {
 		panic(fmt.Sprintf("raftwire: %s %v: use 0 for none, or a positive duration", what, d))
@@ -49,13 +44,6 @@ func mustBeShare(what string, share float64) {
 	if share < 0 || share > 1 || math.IsNaN(share) {
 		panic(fmt.Sprintf("raftwire: %s %v: use a share from 0 to 1", what, share))
 	}
-}
-
-func (c *InmemNetworkConfig) timeout() time.Duration {
-	if c.Timeout == 0 {
-		return defaultInmemTimeout
-	}
-	return c.Timeout
 }
 
 // InmemNetwork connects transports in memory, for tests of a Raft
@@ -70,7 +58,7 @@ func (c *InmemNetworkConfig) timeout() time.Duration {
 // a [NetworkTransport], with its connections and bytes; here there are only
 // messages, see [InmemLink]. Inside a testing/synctest bubble all times are
 // exact and take none. A network must not be shared between bubbles. Its
-// methods may be called by several goroutines at once; only Add and Close may
+// methods may be called by several goroutines at once; only Add, Crash and Close may
 // block, for as long as it takes to close transports. What makes no sense makes
 // them panic, such as an address that nothing was added at, or a share above 1:
 // a test with a slip in it must not pass. Close ends no loop over a transport's
@@ -89,7 +77,9 @@ type InmemNetwork struct {
 
 // NewInmemNetwork returns a network without transports.
 func NewInmemNetwork(config InmemNetworkConfig) *InmemNetwork {
-	config.mustMakeSense()
+	mustNotBeNegative("InmemNetworkConfig.Latency is", config.Latency)
+	mustNotBeNegative("InmemNetworkConfig.Jitter is", config.Jitter)
+	mustBeShare("InmemNetworkConfig.Loss is", config.Loss)
 	return &InmemNetwork{
 		config: config,
 		start:  time.Now(),
@@ -111,7 +101,7 @@ func NewInmemNetwork(config InmemNetworkConfig) *InmemNetwork {
 // Peers may send to it before Add returns: what must be set up until then, such
 // as a heartbeat handler, prepare does. It must not use the network.
 func (n *InmemNetwork) Add(addr ServerAddress, prepare ...func(*InmemTransport)) *InmemTransport {
-	_, added := NewInmemTransportWithTimeout(addr, n.config.timeout())
+	_, added := NewInmemTransportWithTimeout(addr, cmp.Or(n.config.Timeout, defaultInmemTimeout))
 	for _, f := range prepare {
 		f(added)
 	}
@@ -142,13 +132,31 @@ func (n *InmemNetwork) Isolate(group ...ServerAddress) {
 	n.do(func() { n.isolate(group) }, "isolate %s", strings.Trim(fmt.Sprint(group), "[]"))
 }
 
-// Heal mends every cut link. It changes nothing else.
-func (n *InmemNetwork) Heal() { n.do(n.heal, "heal") }
+// Heal ends every cut. It changes nothing else.
+func (n *InmemNetwork) Heal() {
+	n.do(func() {
+		for _, l := range n.links {
+			l.setCut(false)
+		}
+	}, "heal")
+}
+
+// Crash closes the transport at an address, which refuses requests until one is
+// added there again.
+func (n *InmemNetwork) Crash(addr ServerAddress) {
+	var crashed *InmemTransport
+	n.do(func() { crashed = n.mustHave(addr) }, "crash %s", addr)
+	_ = crashed.Close()
+}
 
 // Close closes every transport. Nothing can be added afterwards.
 func (n *InmemNetwork) Close() error {
+	n.mu.Lock()
+	n.closed = true
+	nodes := slices.Collect(maps.Values(n.nodes))
+	n.mu.Unlock()
 	var errs []error
-	for _, node := range n.shut() {
+	for _, node := range nodes {
 		errs = append(errs, node.Close())
 	}
 	return errors.Join(errs...)
@@ -160,13 +168,6 @@ func (n *InmemNetwork) String() string {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	return fmt.Sprintf("raftwire.InmemNetwork%+v, and then\n%v", n.config, n.history.String())
-}
-
-func (n *InmemNetwork) shut() []*InmemTransport {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	n.closed = true
-	return slices.Collect(maps.Values(n.nodes))
 }
 
 // do changes the network and writes that down.
@@ -187,8 +188,8 @@ func (n *InmemNetwork) connect(added *InmemTransport) (old *InmemTransport) {
 	old = n.nodes[added.localAddr]
 	n.nodes[added.localAddr] = added
 	for addr, node := range n.nodes {
-		added.join(n.link(added.localAddr, addr), node)
-		node.join(n.link(addr, added.localAddr), added)
+		added.connect(addr, node, n.link(added.localAddr, addr))
+		node.connect(added.localAddr, added, n.link(addr, added.localAddr))
 	}
 	return old
 }
@@ -196,41 +197,23 @@ func (n *InmemNetwork) connect(added *InmemTransport) (old *InmemTransport) {
 // link returns a link, which is made with its other direction by its first use.
 func (n *InmemNetwork) link(from, to ServerAddress) *InmemLink {
 	ends := [2]ServerAddress{from, to}
-	l := n.links[ends]
-	if l == nil {
-		l = n.newLink(from, to)
-		n.links[ends] = l
-		l.back = n.link(to, from)
+	if l := n.links[ends]; l != nil {
+		return l
 	}
+	n.mustHave(from)
+	n.mustHave(to)
+	l := &InmemLink{network: n, from: from, to: to, latency: n.config.Latency, jitter: n.config.Jitter, loss: n.config.Loss}
+	l.random = faults.Random(n.config.Seed, string(from), string(to))
+	n.links[ends] = l
+	l.back = n.link(to, from)
 	return l
 }
 
-func (n *InmemNetwork) newLink(from, to ServerAddress) *InmemLink {
-	n.mustHave(from)
-	n.mustHave(to)
-	return &InmemLink{
-		network: n,
-		from:    from,
-		to:      to,
-		latency: n.config.Latency,
-		jitter:  n.config.Jitter,
-		loss:    n.config.Loss,
-		random:  n.randomFor(from, to),
-	}
-}
-
-// randomFor returns a source for one link, so that what it decides does not
-// depend on what happens on others.
-func (n *InmemNetwork) randomFor(from, to ServerAddress) *rand.Rand {
-	h := fnv.New64a()
-	fmt.Fprintf(h, "%q %q", from, to)
-	return rand.New(rand.NewPCG(uint64(n.config.Seed), h.Sum64()))
-}
-
-func (n *InmemNetwork) mustHave(addr ServerAddress) {
+func (n *InmemNetwork) mustHave(addr ServerAddress) *InmemTransport {
 	if n.nodes[addr] == nil {
 		panic(fmt.Sprintf("raftwire: this InmemNetwork has nothing at the address %q: Add it before", addr))
 	}
+	return n.nodes[addr]
 }
 
 func (n *InmemNetwork) partition(a, b ServerAddress) {
@@ -249,11 +232,5 @@ func (n *InmemNetwork) isolate(group []ServerAddress) {
 				n.partition(inside, outside)
 			}
 		}
-	}
-}
-
-func (n *InmemNetwork) heal() {
-	for _, l := range n.links {
-		l.setCut(false)
 	}
 }

@@ -383,7 +383,8 @@ func TestInmemNetworkRestartsANode(t *testing.T) {
 		require.True(t, appendOnce(old, "a") == raftwire.ErrTransportShutdown)
 
 		old = x.b
-		require.NoError(t, old.Close())
+		x.Crash("b")
+		require.ErrorContains(t, appendOnce(x.a, "b"), "failed to connect to peer: b")
 		serve(t, x.Add("d"), accept)
 		x.b = x.Add("b")
 		old.DisconnectAll()
@@ -426,7 +427,7 @@ func TestInmemNetworkDisconnects(t *testing.T) {
 			require.ErrorContains(t, appendOnce(x.a, "b"), "failed to connect to peer: b")
 		}))
 		x.Heal()
-		require.Error(t, appendOnce(x.a, "b"), "Heal mends cuts")
+		require.Error(t, appendOnce(x.a, "b"), "Heal ends cuts only")
 		require.NoError(t, appendOnce(x.b, "a"), "the other direction, with its answers")
 		x.a.Connect("b", x.b)
 		require.Equal(t, 2*time.Millisecond, elapsed(func() { require.NoError(t, appendOnce(x.a, "b")) }))
@@ -527,6 +528,7 @@ func TestInmemNetworkRefusesUnknownAddresses(t *testing.T) {
 			"Link to":   func() { x.Link("a", "nobody") },
 			"Partition": func() { x.Partition("a", "nobody") },
 			"Isolate":   func() { x.Isolate("a", "b", "c", "nobody") },
+			"Crash":     func() { x.Crash("nobody") },
 		} {
 			require.PanicsWithValue(t, `raftwire: this InmemNetwork has nothing at the address "nobody": Add it before`, slip, name)
 		}
@@ -572,6 +574,7 @@ func TestInmemNetworkTellsItsHistory(t *testing.T) {
 		l.SetLatency(20 * time.Millisecond)
 		l.SetJitter(time.Millisecond)
 		l.SetLoss(0.5)
+		network.Crash("b")
 		require.NoError(t, network.Close())
 		require.Equal(t, `raftwire.InmemNetwork{Seed:7 Timeout:0s Latency:0s Jitter:0s Loss:0.1}, and then
 0s add a
@@ -581,10 +584,11 @@ func TestInmemNetworkTellsItsHistory(t *testing.T) {
 1.5s partition a b
 1.5s heal
 1.5s cut a b
-1.5s mend a b
+1.5s heallink a b
 1.5s latency a b 20ms
 1.5s jitter a b 1ms
 1.5s loss a b 0.5
+1.5s crash b
 `, network.String())
 	})
 }

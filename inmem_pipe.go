@@ -3,6 +3,7 @@ package raftwire
 import (
 	"io"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -11,126 +12,75 @@ import (
 // it wakes. The sender owns it; a receiver that is closed leaves it.
 type inmemPipe struct {
 	from        *InmemTransport
-	to          *InmemTransport // nil before reach; protected by mu until then
+	to          *InmemTransport // set by reach
 	target      ServerAddress
 	there, back *InmemLink
-	done        chan struct{} // closed by close
-	gone        chan struct{} // closed when the receiver leaves, and by close
 
-	mu    sync.Mutex // protects following
-	err   error      // why it ended
-	left  bool       // gone is closed
-	taken bool       // the consumer has the request
+	ended, left sync.Once
+	done        chan struct{} // closed by end
+	gone        chan struct{} // closed by leave
+	err         error         // why it ended; set before done is closed
 
-	waits bool // the consumer has not taken the request yet, which is no heartbeat
+	taken atomic.Bool // the consumer has the request
+	waits atomic.Bool // the consumer has not taken the request yet, which is no heartbeat
 }
 
-func newInmemPipe(from *InmemTransport, target ServerAddress, link *InmemLink) *inmemPipe {
-	return &inmemPipe{
-		from:   from,
-		target: target,
-		there:  link,
-		back:   link.back,
-		done:   make(chan struct{}),
-		gone:   make(chan struct{}),
-	}
+// end ends the pipe. The first reason counts.
+func (p *inmemPipe) end(err error) {
+	p.ended.Do(func() { p.err = err; close(p.done) })
+	p.leave()
 }
 
+// leave ends the receiver's part. The sender finds out, if the news gets through
+// to it.
+func (p *inmemPipe) leave() { p.left.Do(func() { close(p.gone) }) }
+
+// close ends the pipe for good. Its owner calls it, after reach.
 func (p *inmemPipe) close(err error) {
-	if p.setErr(err) {
-		p.hangUp()
-		p.from.remove(p)
-		if to := p.receiver(); to != nil {
-			to.remove(p)
-		}
+	p.end(err)
+	p.from.remove(p)
+	if p.to != nil {
+		p.to.remove(p)
 	}
 }
 
-func (p *inmemPipe) setErr(err error) (first bool) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.err != nil {
-		return false
-	}
-	p.err = err
-	close(p.done)
-	return true
-}
-
-// hangUp ends the receiver's part. The sender finds out, if the news gets
-// through to it.
-func (p *inmemPipe) hangUp() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if !p.left {
-		p.left = true
-		close(p.gone)
-	}
-}
-
+// failure returns why the pipe ended, or nil.
 func (p *inmemPipe) failure() error {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.err
+	if isClosed(p.done) {
+		return p.err
+	}
+	return nil
 }
 
-func (p *inmemPipe) receiver() *InmemTransport {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.to
-}
-
-// limit closes the pipe after timeout, unless the function that it returns is
+// limit ends the pipe after timeout, unless the function that it returns is
 // called before.
-func (p *inmemPipe) limit(timeout time.Duration) (stop func()) {
+func (p *inmemPipe) limit(timeout time.Duration) (stop func() bool) {
 	if timeout <= 0 {
-		return func() {}
+		return func() bool { return true }
 	}
-	timer := time.AfterFunc(timeout, func() { p.close(p.timeoutError()) })
-	return func() { timer.Stop() }
+	return time.AfterFunc(timeout, p.endLate).Stop
 }
 
-func (p *inmemPipe) timeoutError() error {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.taken {
-		return errCommandTimeout
+// endLate ends the pipe because its time is up.
+func (p *inmemPipe) endLate() {
+	if p.taken.Load() {
+		p.end(errCommandTimeout)
+	} else {
+		p.end(errSendTimeout)
 	}
-	return errSendTimeout
-}
-
-func (p *inmemPipe) setTaken(taken bool) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.taken = taken
-}
-
-// offer hands command over, and has it known meanwhile that it waits.
-func (p *inmemPipe) offer(d Dispatcher, command any, body io.Reader) PendingAnswer {
-	heartbeat := isHeartbeat(command)
-	p.setWaits(!heartbeat)
-	defer p.setWaits(false)
-	return d.Dispatch(command, body, heartbeat)
-}
-
-func (p *inmemPipe) setWaits(waits bool) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.waits = waits
-}
-
-func (p *inmemPipe) isWaiting() bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.waits
 }
 
 // exchange brings command to the peer's core, and its answer back to resp.
 func (p *inmemPipe) exchange(kind rpcKind, command any, resp any) error {
+	start := time.Now()
 	if err := p.reach(); err != nil {
 		return err
 	}
-	return p.comeBack(p.deal(p.to.dispatcher(p.gone), kind, command, nil, resp), resp)
+	err := p.comeBack(p.deal(p.to.dispatcher(p.gone), kind, command, nil, resp), resp)
+	if err == nil {
+		p.there.traffic.answered(start)
+	}
+	return err
 }
 
 // reach travels to whoever is connected by then.
@@ -142,21 +92,8 @@ func (p *inmemPipe) reach() error {
 	if to == nil || !to.accept(p) {
 		return p.comeBack(refused(p.target), nil)
 	}
-	if err := p.arrive(to); err != nil {
-		to.remove(p)
-		return err
-	}
+	p.to = to
 	return nil
-}
-
-// arrive fails if the pipe has ended: then nobody would take it from to again.
-func (p *inmemPipe) arrive(to *InmemTransport) error {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.err == nil {
-		p.to = to
-	}
-	return p.err
 }
 
 // comeBack travels to the sender with the outcome. What does not get there does
@@ -172,12 +109,15 @@ func (p *inmemPipe) comeBack(outcome error, resp any) error {
 
 // deal hands command to the receiver's core and copies its answer to resp.
 func (p *inmemPipe) deal(d Dispatcher, kind rpcKind, command any, body io.Reader, resp any) error {
-	p.setTaken(false)
-	pending := p.offer(d, command, body)
+	heartbeat := isHeartbeat(command)
+	p.taken.Store(false)
+	p.waits.Store(!heartbeat)
+	pending := d.Dispatch(command, body, heartbeat)
+	p.waits.Store(false)
 	if pending == nil {
 		return errPeerClosed
 	}
-	p.setTaken(true)
+	p.taken.Store(true)
 	answer, ok := pending.Await(p.gone)
 	if !ok || isClosed(p.gone) { // Await may prefer an answer that came after that
 		return errPeerClosed
@@ -199,30 +139,31 @@ func (p *inmemPipe) copyAnswer(kind rpcKind, answer RPCResponse, resp any) error
 // by a goroutine of the receiving transport.
 type pipeLink struct {
 	pipe     *inmemPipe
-	requests chan inmemRequest // as large as the window, so that post never blocks
-	answers  chan inmemAnswer  // likewise
-
-	mu       sync.Mutex // protects following
-	deadline *time.Timer
-}
-
-type inmemRequest struct {
-	*AppendEntriesRequest
-	passage
+	requests chan sent[*AppendEntriesRequest] // as large as the window, so that post never blocks
+	answers  chan sent[inmemAnswer]           // likewise
+	deadline atomic.Pointer[time.Timer]
 }
 
 type inmemAnswer struct {
 	resp AppendEntriesResponse
 	err  error
-	passage
 }
 
-func newPipeLink(pipe *inmemPipe) *pipeLink {
-	return &pipeLink{
-		pipe:     pipe,
-		requests: make(chan inmemRequest, inmemWindow),
-		answers:  make(chan inmemAnswer, inmemWindow),
+// openPipeLink brings the news of a pipeline to the peer, and back that it stands.
+func openPipeLink(pipe *inmemPipe, timeout time.Duration) (*pipeLink, error) {
+	defer pipe.limit(timeout)()
+	if err := pipe.reach(); err != nil {
+		return nil, err
 	}
+	l := &pipeLink{
+		pipe:     pipe,
+		requests: make(chan sent[*AppendEntriesRequest], inmemWindow),
+		answers:  make(chan sent[inmemAnswer], inmemWindow),
+	}
+	if !pipe.to.tasks.Start(l.serve) {
+		return nil, pipe.comeBack(refused(pipe.target), nil)
+	}
+	return l, pipe.comeBack(nil, nil)
 }
 
 // serve hands the requests to the receiver's core until the pipe ends. Behind
@@ -230,33 +171,28 @@ func newPipeLink(pipe *inmemPipe) *pipeLink {
 func (l *pipeLink) serve() {
 	d := l.pipe.to.dispatcher(l.pipe.gone)
 	for {
+		var request sent[*AppendEntriesRequest]
 		select {
-		case request := <-l.requests:
-			if !l.pipe.there.await(request.passage, l.pipe.gone, nil) || !l.answer(d, request) {
-				return
-			}
+		case request = <-l.requests:
 		case <-l.pipe.gone:
 			return
 		}
+		if !l.pipe.there.await(request.passage, l.pipe.gone, nil) {
+			return
+		}
+		var a inmemAnswer
+		if a.err = l.pipe.deal(d, rpcAppendEntries, request.what, nil, &a.resp); a.err == errPeerClosed {
+			return
+		}
+		l.answers <- sent[inmemAnswer]{a, l.pipe.back.depart()}
 	}
-}
-
-func (l *pipeLink) answer(d Dispatcher, request inmemRequest) bool {
-	var a inmemAnswer
-	a.err = l.pipe.deal(d, rpcAppendEntries, request.AppendEntriesRequest, nil, &a.resp)
-	if a.err == errPeerClosed {
-		return false
-	}
-	a.passage = l.pipe.back.depart()
-	l.answers <- a
-	return true
 }
 
 func (l *pipeLink) post(f *appendFuture, _ bool) error {
 	if err := l.pipe.failure(); err != nil {
 		return err
 	}
-	l.requests <- inmemRequest{cloneRequest(f.args).(*AppendEntriesRequest), l.pipe.there.depart()}
+	l.requests <- sent[*AppendEntriesRequest]{cloneRequest(f.args).(*AppendEntriesRequest), l.pipe.there.depart()}
 	return nil
 }
 
@@ -266,35 +202,30 @@ func (l *pipeLink) finish() {}
 
 func (l *pipeLink) receive(resp *AppendEntriesResponse, clock answerClock) (size int64, err error) {
 	clock.beginWait()
-	select { // the receiver's last answers come before the news that it is gone
-	case a := <-l.answers:
-		return 0, l.take(a, resp)
-	default:
-	}
+	var a sent[inmemAnswer]
 	select {
-	case a := <-l.answers:
-		return 0, l.take(a, resp)
+	case a = <-l.answers:
 	case <-l.pipe.gone:
-		return 0, l.pipe.comeBack(errPeerClosed, nil)
+		select { // the receiver's last answers come before the news that it is gone
+		case a = <-l.answers:
+		default:
+			return 0, l.pipe.comeBack(errPeerClosed, nil)
+		}
 	}
-}
-
-func (l *pipeLink) take(a inmemAnswer, resp *AppendEntriesResponse) error {
 	if !l.pipe.back.await(a.passage, l.pipe.done, nil) {
-		return l.pipe.failure()
+		return 0, l.pipe.failure()
 	}
-	*resp = a.resp
-	return a.err
+	*resp = a.what.resp
+	return 0, a.what.err
 }
 
 func (l *pipeLink) setDeadline(t time.Time) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.deadline != nil {
-		l.deadline.Stop()
-	}
+	var timer *time.Timer
 	if !t.IsZero() {
-		l.deadline = time.AfterFunc(time.Until(t), func() { l.pipe.close(l.pipe.timeoutError()) })
+		timer = time.AfterFunc(time.Until(t), l.pipe.endLate)
+	}
+	if previous := l.deadline.Swap(timer); previous != nil {
+		previous.Stop()
 	}
 }
 

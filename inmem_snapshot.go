@@ -12,61 +12,46 @@ import (
 // a minute, or the timeout if that is longer; the answer must come within ten timeouts
 // after the end of the body.
 func (i *InmemTransport) InstallSnapshot(_ ServerID, target ServerAddress, args *InstallSnapshotRequest, resp *InstallSnapshotResponse, data io.Reader) error {
-	return i.request(rpcInstallSnapshot, target, args, resp, func() error {
-		return i.sendSnapshot(target, args, resp, data)
+	return i.request(rpcInstallSnapshot, target, args, resp, func(pipe *inmemPipe) error {
+		data, err := orEmpty(data, args.Size)
+		if err != nil {
+			return err
+		}
+		limits := defaultStallLimits(i.timeout)
+		s := &inmemSnapshot{pipe: pipe, limits: limits, size: args.Size, clock: bodyClock{limits: limits}}
+		s.chunks, s.answered, s.over = make(chan sent[[]byte]), make(chan struct{}), make(chan struct{})
+		return s.transfer(cloneRequest(args), resp, data)
 	})
 }
 
-func (i *InmemTransport) sendSnapshot(target ServerAddress, args *InstallSnapshotRequest, resp *InstallSnapshotResponse, data io.Reader) error {
-	data, err := orEmpty(data, args.Size)
-	if err != nil {
-		return err
-	}
-	pipe, err := i.openPipe(target)
-	if err != nil {
-		return err
-	}
-	defer pipe.close(errAnswered)
-	return newInmemSnapshot(pipe, i.timeout).transfer(args, resp, data)
-}
-
 // inmemSnapshot carries the body of a snapshot from the sender's goroutine,
-// which owns the reader, to the consumer.
+// which owns the reader, to the consumer, whose Reader it is.
 type inmemSnapshot struct {
 	pipe   *inmemPipe
 	limits stallLimits
-	chunks chan inmemChunk // closed after the last
+	chunks chan sent[[]byte] // closed after the last
 
 	answered chan struct{} // closed when the consumer has answered, or never will
 	over     chan struct{} // closed when the answer is there, in the following
 	resp     InstallSnapshotResponse
 	err      error
+
+	// Owned by Read.
+	size, got int64 // announced, and read
+	clock     bodyClock
+	chunk     []byte // rest of what has arrived
+	onTheWay  *sent[[]byte]
+	readErr   error
 }
 
-type inmemChunk struct {
-	data []byte
-	passage
-}
-
-func newInmemSnapshot(pipe *inmemPipe, timeout time.Duration) *inmemSnapshot {
-	return &inmemSnapshot{
-		pipe:     pipe,
-		limits:   defaultStallLimits(timeout),
-		chunks:   make(chan inmemChunk),
-		answered: make(chan struct{}),
-		over:     make(chan struct{}),
-	}
-}
-
-func (s *inmemSnapshot) transfer(args *InstallSnapshotRequest, resp *InstallSnapshotResponse, data io.Reader) error {
-	request := cloneRequest(args)
-	tasks := &s.pipe.from.tasks
-	if !tasks.Start(func() { s.deliver(request, args.Size) }) {
+// transfer sends the body, while deliver waits for the answer.
+func (s *inmemSnapshot) transfer(request any, resp *InstallSnapshotResponse, data io.Reader) error {
+	if !s.pipe.from.tasks.Start(func() { s.deliver(request) }) {
 		return ErrTransportShutdown
 	}
 	_, err := copyBody(data, math.MaxInt64, s.write)
 	if err != nil && err != errSendingOver {
-		s.pipe.close(err)
+		s.pipe.end(err)
 		<-s.over
 		return err
 	}
@@ -77,37 +62,16 @@ func (s *inmemSnapshot) transfer(args *InstallSnapshotRequest, resp *InstallSnap
 	return s.err
 }
 
-// deliver brings the request to the consumer and the answer back.
-func (s *inmemSnapshot) deliver(request any, size int64) {
-	defer close(s.over)
-	if s.err = s.reach(); s.err != nil {
-		return
-	}
-	body := &inmemBody{snapshot: s, size: size, clock: bodyClock{limits: s.limits}}
-	start := time.Now()
-	err := s.pipe.deal(s.pipe.to.dispatcher(s.pipe.gone), rpcInstallSnapshot, request, body, &s.resp)
-	close(s.answered)
-	if s.err = s.pipe.comeBack(err, &s.resp); s.err == nil {
-		s.pipe.there.answered(start)
-	}
-}
-
-// reach brings the request to the peer, as any other within the timeout.
-func (s *inmemSnapshot) reach() error {
-	defer s.pipe.limit(s.limits.timeout)()
-	return s.pipe.reach()
-}
-
 // write sends a chunk. It leaves when the one before is read, and so there are
 // two on the way at most.
 func (s *inmemSnapshot) write(piece []byte) error {
 	if len(piece) == 0 {
 		return nil
 	}
-	chunk := inmemChunk{bytes.Clone(piece), s.pipe.there.depart()}
+	chunk := sent[[]byte]{bytes.Clone(piece), s.pipe.there.depart()}
 	since := time.Now()
 	for {
-		until := s.limits.sendUntil(since, s.pipe.there.lastAnswered())
+		until := s.limits.sendUntil(since, s.pipe.there.traffic.lastAnswered())
 		if !until.IsZero() && !time.Now().Before(until) {
 			return s.limits.errStalled(since)
 		}
@@ -118,7 +82,7 @@ func (s *inmemSnapshot) write(piece []byte) error {
 }
 
 // offer waits for the consumer to take a chunk, no longer than until.
-func (s *inmemSnapshot) offer(chunk inmemChunk, until time.Time) (sent bool, err error) {
+func (s *inmemSnapshot) offer(chunk sent[[]byte], until time.Time) (sent bool, err error) {
 	expired, stop := deadlineTimer(until)
 	defer stop()
 	select {
@@ -133,91 +97,81 @@ func (s *inmemSnapshot) offer(chunk inmemChunk, until time.Time) (sent bool, err
 	}
 }
 
-// inmemBody is the consumer's end of an inmemSnapshot.
-type inmemBody struct {
-	snapshot *inmemSnapshot
-	size     int64 // as announced
-	got      int64
-	clock    bodyClock
-	chunk    []byte // rest of what has arrived
-	onTheWay *inmemChunk
-	err      error
+// deliver brings the request to the consumer and the answer back.
+func (s *inmemSnapshot) deliver(request any) {
+	defer close(s.over)
+	start := time.Now()
+	stop := s.pipe.limit(s.limits.timeout)
+	s.err = s.pipe.reach()
+	stop()
+	if s.err != nil {
+		return
+	}
+	err := s.pipe.deal(s.pipe.to.dispatcher(s.pipe.gone), rpcInstallSnapshot, request, s, &s.resp)
+	close(s.answered)
+	if s.err = s.pipe.comeBack(err, &s.resp); s.err == nil {
+		s.pipe.there.traffic.answered(start)
+	}
 }
 
-// Read implements io.Reader with the errors of snapshotBody.
-func (b *inmemBody) Read(p []byte) (int, error) {
-	if isClosed(b.snapshot.answered) {
+// Read implements io.Reader for the consumer, with the errors of snapshotBody.
+func (s *inmemSnapshot) Read(p []byte) (int, error) {
+	if isClosed(s.answered) {
 		return 0, errBodyClosed
 	}
-	if len(p) == 0 {
-		return 0, nil
+	for len(p) > 0 && len(s.chunk) == 0 && s.readErr == nil {
+		s.readErr = s.next()
 	}
-	for len(b.chunk) == 0 {
-		if b.err != nil {
-			return 0, b.err
-		}
-		b.err = b.next()
+	if len(p) > 0 && len(s.chunk) == 0 {
+		return 0, s.readErr
 	}
-	n := copy(p, b.chunk)
-	b.chunk = b.chunk[n:]
-	b.got += int64(n)
+	n := copy(p, s.chunk)
+	s.chunk = s.chunk[n:]
+	s.got += int64(n)
 	return n, nil
 }
 
 // next waits for the next chunk until its clock wants to look again.
-func (b *inmemBody) next() error {
+func (s *inmemSnapshot) next() error {
 	began := time.Now()
-	err := b.await()
-	b.clock.count(time.Since(began), len(b.chunk))
+	expired, stop := after(s.clock.patience())
+	err := s.await(expired)
+	stop()
+	s.clock.count(time.Since(began), len(s.chunk))
 	if err != errCommandTimeout {
 		return err
 	}
-	if pipe := b.snapshot.pipe; b.clock.isOver(func() bool { return pipe.to.othersWait(pipe.from) }) {
-		return b.clock.errStalled(b.got, b.size)
+	if s.clock.isOver(func() bool { return s.pipe.to.othersWait(s.pipe.from) }) {
+		return s.clock.errStalled(s.got, s.size)
 	}
 	return nil
 }
 
-func (b *inmemBody) await() error {
-	s := b.snapshot
-	expired, stop := after(b.clock.patience())
-	defer stop()
-	if b.onTheWay != nil {
-		return b.take(expired)
-	}
-	select {
-	case <-s.answered:
-		return errBodyClosed
-	case chunk, ok := <-s.chunks:
-		if !ok {
-			return b.end()
+// await waits for a chunk to leave, and then for it to arrive.
+func (s *inmemSnapshot) await(expired <-chan time.Time) error {
+	if s.onTheWay == nil {
+		select {
+		case <-s.answered:
+			return errBodyClosed
+		case chunk, ok := <-s.chunks:
+			if !ok && s.got < s.size {
+				return errEndedEarly(s.got, s.size)
+			} else if !ok {
+				return io.EOF
+			}
+			s.onTheWay = &chunk
+		case <-s.pipe.gone:
+			return errEndedEarly(s.got, s.size)
+		case <-expired:
+			return errCommandTimeout
 		}
-		b.onTheWay = &chunk
-		return b.take(expired)
-	case <-s.pipe.gone:
-		return errEndedEarly(b.got, b.size)
-	case <-expired:
-		return errCommandTimeout
 	}
-}
-
-// end is what a body ends with that has come to its end.
-func (b *inmemBody) end() error {
-	if b.got < b.size {
-		return errEndedEarly(b.got, b.size)
-	}
-	return io.EOF
-}
-
-// take waits for the chunk that is on its way.
-func (b *inmemBody) take(expired <-chan time.Time) error {
-	pipe := b.snapshot.pipe
 	switch {
-	case pipe.there.await(b.onTheWay.passage, pipe.gone, expired):
-		b.chunk, b.onTheWay = b.onTheWay.data, nil
+	case s.pipe.there.await(s.onTheWay.passage, s.pipe.gone, expired):
+		s.chunk, s.onTheWay = s.onTheWay.what, nil
 		return nil
-	case isClosed(pipe.gone): // it will not come any more
-		return errEndedEarly(b.got, b.size)
+	case isClosed(s.pipe.gone): // it will not come any more
+		return errEndedEarly(s.got, s.size)
 	}
 	return errCommandTimeout
 }

@@ -4,9 +4,8 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
-	"maps"
-	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/raftwire/raftwire/internal/dispatch"
@@ -55,7 +54,7 @@ type InmemTransport struct {
 
 	once  sync.Once
 	desk  *dispatch.Desk[RPC, RPCResponse]
-	open  openDispatcher
+	open  atomic.Pointer[openDispatcher] // what SetDispatcher was given
 	tasks tasks.Group
 }
 
@@ -104,9 +103,7 @@ func (i *InmemTransport) SetHeartbeatHandler(cb func(rpc RPC)) { i.inbound().Set
 // SetDispatcher implements [WithDispatcher]. There are no connections: open is
 // called for each request and each pipeline, which then keeps its Dispatcher.
 func (i *InmemTransport) SetDispatcher(open func(done <-chan struct{}) Dispatcher) {
-	i.Lock()
-	defer i.Unlock()
-	i.open = open
+	i.open.Store((*openDispatcher)(&open))
 }
 
 // EncodePeer implements [Transport].
@@ -136,33 +133,28 @@ func (i *InmemTransport) TimeoutNow(_ ServerID, target ServerAddress, args *Time
 }
 
 func (i *InmemTransport) call(target ServerAddress, kind rpcKind, args, resp any) error {
-	return i.request(kind, target, args, resp, func() error {
-		pipe, err := i.openPipe(target)
-		if err != nil {
-			return err
-		}
-		defer pipe.close(errAnswered)
+	return i.request(kind, target, args, resp, func(pipe *inmemPipe) error {
 		defer pipe.limit(i.timeout)()
-		start := time.Now()
-		err = pipe.exchange(kind, cloneRequest(args), resp)
-		if err == nil {
-			pipe.there.answered(start)
-		}
-		return err
+		return pipe.exchange(kind, cloneRequest(args), resp)
 	})
 }
 
 // request is what all requests have in common: it checks args and resp, has send
-// do the rest, and explains its error.
-func (i *InmemTransport) request(kind rpcKind, target ServerAddress, args, resp any, send func() error) error {
-	err := beginCall(args, resp)
-	if err == nil {
-		err = checkRequest(args)
+// do the rest through a pipe, and explains its error.
+func (i *InmemTransport) request(kind rpcKind, target ServerAddress, args, resp any, send func(*inmemPipe) error) (err error) {
+	defer func() { err = explain(kind, target, err) }()
+	if err := beginCall(args, resp); err != nil {
+		return err
 	}
-	if err == nil {
-		err = send()
+	if err := checkRequest(args); err != nil {
+		return err
 	}
-	return explain(kind, target, err)
+	pipe, err := i.openPipe(target)
+	if err != nil {
+		return err
+	}
+	defer pipe.close(errAnswered)
+	return send(pipe)
 }
 
 // errAnswered is what a pipe ends with that has served its purpose.
@@ -180,67 +172,43 @@ const inmemWindow = 16
 // pipeline's Consumer. Opening takes a message there and one back.
 func (i *InmemTransport) AppendEntriesPipelineTo(_ ServerID, target ServerAddress, sink PipelineSink) (AppendPipeline, error) {
 	pipe, err := i.openPipe(target)
-	if err != nil {
-		return nil, explain(rpcAppendEntries, target, err)
-	}
-	p, err := i.openPipeline(pipe, sink)
-	if err != nil {
+	if err == nil {
+		var l *pipeLink
+		if l, err = openPipeLink(pipe, i.timeout); err == nil {
+			p := newPipeline(target, l, inmemWindow, i.timeout, sink, &i.tasks)
+			p.traffic = &pipe.there.traffic
+			if p.begin() {
+				return p, nil
+			}
+			err = ErrTransportShutdown
+		}
 		pipe.close(err)
-		return nil, explain(rpcAppendEntries, target, err)
 	}
-	return p, nil
-}
-
-func (i *InmemTransport) openPipeline(pipe *inmemPipe, sink PipelineSink) (*pipeline, error) {
-	defer pipe.limit(i.timeout)()
-	if err := pipe.reach(); err != nil {
-		return nil, err
-	}
-	l := newPipeLink(pipe)
-	if !pipe.to.tasks.Start(l.serve) {
-		return nil, pipe.comeBack(refused(pipe.target), nil)
-	}
-	if err := pipe.comeBack(nil, nil); err != nil {
-		return nil, err
-	}
-	p := newPipeline(pipe.target, l, inmemWindow, i.timeout, sink, &i.tasks)
-	if !p.begin() {
-		return nil, ErrTransportShutdown
-	}
-	return p, nil
+	return nil, explain(rpcAppendEntries, target, err)
 }
 
 // Connect implements [WithPeers]. t must be an *InmemTransport, or have a
 // method Unwrap() Transport that leads to one; otherwise Connect panics.
 func (i *InmemTransport) Connect(peer ServerAddress, t Transport) {
-	to := unwrapInmem(t)
+	i.connect(peer, unwrapInmem(t), nil)
+}
+
+// connect makes link the way to a peer. Nil leaves the one that there is.
+func (i *InmemTransport) connect(addr ServerAddress, peer *InmemTransport, link *InmemLink) {
 	i.Lock()
 	defer i.Unlock()
-	i.connect(peer, to)
-}
-
-// join makes link the way to a peer.
-func (i *InmemTransport) join(link *InmemLink, peer *InmemTransport) {
-	i.Lock()
-	defer i.Unlock()
-	i.attach(link)
-	i.connect(link.to, peer)
-}
-
-// connect is called with the lock held.
-func (i *InmemTransport) connect(addr ServerAddress, peer *InmemTransport) {
-	if i.peers == nil {
-		i.peers = make(map[ServerAddress]*InmemTransport)
+	set(&i.peers, addr, peer)
+	if link != nil {
+		set(&i.links, addr, link)
 	}
-	i.peers[addr] = peer
 }
 
-// attach is called with the lock held.
-func (i *InmemTransport) attach(link *InmemLink) {
-	if i.links == nil {
-		i.links = make(map[ServerAddress]*InmemLink)
+// set sets m[key], also if there is no map yet.
+func set[K comparable, V any](m *map[K]V, key K, value V) {
+	if *m == nil {
+		*m = make(map[K]V)
 	}
-	i.links[link.to] = link
+	(*m)[key] = value
 }
 
 func unwrapInmem(t Transport) *InmemTransport {
@@ -259,47 +227,59 @@ func unwrapInmem(t Transport) *InmemTransport {
 // Disconnect implements [WithPeers]. It cuts what is under way to peer; for
 // the other direction disconnect the peer as well.
 func (i *InmemTransport) Disconnect(peer ServerAddress) {
-	i.removeRoute(peer)
-	for _, pipe := range i.pipesTo(peer) {
-		pipe.close(errDisconnected)
-	}
-}
-
-func (i *InmemTransport) removeRoute(peer ServerAddress) {
 	i.Lock()
 	defer i.Unlock()
 	delete(i.peers, peer)
-}
-
-// ClosePeer implements [WithClosePeer]. The route to peer stays.
-func (i *InmemTransport) ClosePeer(peer ServerAddress) {
-	for _, pipe := range i.pipesTo(peer) {
-		pipe.close(ErrClosePeer)
-	}
-}
-
-func (i *InmemTransport) pipesTo(peer ServerAddress) (pipes []*inmemPipe) {
-	i.RLock()
-	defer i.RUnlock()
-	for pipe := range i.pipes {
-		if pipe.from == i && pipe.target == peer {
-			pipes = append(pipes, pipe)
-		}
-	}
-	return pipes
+	i.endPipes(peer, errDisconnected)
 }
 
 // DisconnectAll implements [WithPeers].
 func (i *InmemTransport) DisconnectAll() {
-	for _, peer := range i.connected() {
-		i.Disconnect(peer)
+	i.Lock()
+	defer i.Unlock()
+	for peer := range i.peers {
+		delete(i.peers, peer)
+		i.endPipes(peer, errDisconnected)
 	}
 }
 
-func (i *InmemTransport) connected() []ServerAddress {
-	i.RLock()
-	defer i.RUnlock()
-	return slices.Collect(maps.Keys(i.peers))
+// ClosePeer implements [WithClosePeer]. The route to peer stays.
+func (i *InmemTransport) ClosePeer(peer ServerAddress) {
+	i.Lock()
+	defer i.Unlock()
+	i.endPipes(peer, ErrClosePeer)
+}
+
+// endPipes ends what is under way to peer. It is called with the lock held.
+func (i *InmemTransport) endPipes(peer ServerAddress, err error) {
+	for pipe := range i.pipes {
+		if pipe.from == i && pipe.target == peer {
+			pipe.end(err)
+		}
+	}
+}
+
+// Close implements [WithClose]. It cuts what is under way in both directions,
+// and waits for the transport's goroutines as [NetworkTransport.Close] does. A
+// closed transport cannot be used again.
+func (i *InmemTransport) Close() error {
+	i.shut()
+	return i.tasks.AwaitEnd()
+}
+
+// shut ends what is under way. Nothing is added to it any more, and the links are
+// left to a successor at the address.
+func (i *InmemTransport) shut() {
+	i.Lock()
+	defer i.Unlock()
+	for pipe := range i.pipes {
+		if pipe.from == i {
+			pipe.end(ErrTransportShutdown)
+		} else {
+			pipe.leave()
+		}
+	}
+	i.closed, i.pipes, i.peers, i.links = true, nil, nil, nil
 }
 
 // peer returns what requests to addr reach, or nil.
@@ -307,30 +287,6 @@ func (i *InmemTransport) peer(addr ServerAddress) *InmemTransport {
 	i.RLock()
 	defer i.RUnlock()
 	return i.peers[addr]
-}
-
-// Close implements [WithClose]. It cuts what is under way in both directions,
-// and waits for the transport's goroutines as [NetworkTransport.Close] does. A
-// closed transport cannot be used again.
-func (i *InmemTransport) Close() error {
-	for pipe := range i.shut() {
-		if pipe.from == i {
-			pipe.close(ErrTransportShutdown)
-		} else {
-			pipe.hangUp()
-		}
-	}
-	return i.tasks.AwaitEnd()
-}
-
-// shut returns what is under way. Nothing is added to it any more, and the
-// links are left to a successor at the address.
-func (i *InmemTransport) shut() map[*inmemPipe]struct{} {
-	i.Lock()
-	defer i.Unlock()
-	pipes := i.pipes
-	i.closed, i.pipes, i.peers, i.links = true, nil, nil, nil
-	return pipes
 }
 
 // openPipe makes a way to target, for one request or for those of a pipeline.
@@ -344,10 +300,11 @@ func (i *InmemTransport) openPipe(target ServerAddress) (*inmemPipe, error) {
 		return nil, refused(target)
 	}
 	if i.links[target] == nil {
-		i.attach(newInmemLink(i.localAddr, target))
+		set(&i.links, target, &InmemLink{back: new(InmemLink)})
 	}
-	pipe := newInmemPipe(i, target, i.links[target])
-	i.addPipe(pipe)
+	link := i.links[target]
+	pipe := &inmemPipe{from: i, target: target, there: link, back: link.back, done: make(chan struct{}), gone: make(chan struct{})}
+	set(&i.pipes, pipe, struct{}{})
 	return pipe, nil
 }
 
@@ -358,17 +315,9 @@ func (i *InmemTransport) accept(pipe *inmemPipe) bool {
 	i.Lock()
 	defer i.Unlock()
 	if !i.closed {
-		i.addPipe(pipe)
+		set(&i.pipes, pipe, struct{}{})
 	}
 	return !i.closed
-}
-
-// addPipe is called with the lock held.
-func (i *InmemTransport) addPipe(pipe *inmemPipe) {
-	if i.pipes == nil {
-		i.pipes = make(map[*inmemPipe]struct{})
-	}
-	i.pipes[pipe] = struct{}{}
 }
 
 // othersWait reports whether a request waits for i's core that is not from's.
@@ -376,7 +325,7 @@ func (i *InmemTransport) othersWait(from *InmemTransport) bool {
 	i.RLock()
 	defer i.RUnlock()
 	for pipe := range i.pipes {
-		if pipe.from != i && pipe.from != from && pipe.isWaiting() {
+		if pipe.from != i && pipe.from != from && pipe.waits.Load() {
 			return true
 		}
 	}
@@ -391,11 +340,12 @@ func (i *InmemTransport) remove(pipe *inmemPipe) {
 
 // dispatcher opens what hands requests to this transport's core.
 func (i *InmemTransport) dispatcher(done <-chan struct{}) Dispatcher {
-	i.RLock()
-	open := i.open
-	i.RUnlock()
-	if open != nil {
-		return open(done)
+	open := i.open.Load()
+	if open == nil || *open == nil {
+		return line{i.inbound().Open(done)}
 	}
-	return line{i.inbound().Open(done)}
+	if d := (*open)(done); !isNil(d) {
+		return d
+	}
+	return noDispatcher{}
 }

@@ -221,6 +221,28 @@ func TestInmemSnapshotThatNobodyReadsFails(t *testing.T) {
 	})
 }
 
+// Its answers in a pipeline show that the peer is there, as over a network.
+func TestInmemTransport_WaitsWithASnapshotForAPeerThatAnswersAPipeline(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a, b := inmemPair(t)
+		b.SetHeartbeatHandler(accept)
+		p := openPipeline(t, a, "b")
+		ended := make(chan struct{})
+		go func() {
+			defer close(ended)
+			for pipelineOne(p, &raftwire.AppendEntriesRequest{Term: 7, Leader: []byte("a")}) == nil {
+				pause(testTimeout * 3 / 7)
+			}
+		}()
+		require.Equal(t, time.Minute, elapsed(func() {
+			_, err := install(a, 1<<20, zeros{})
+			requireTimeout(t, err)
+		}))
+		require.NoError(t, p.Close())
+		<-ended
+	})
+}
+
 func TestInmemEarlyAnswerEndsTheSnapshot(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a, b := inmemPair(t)

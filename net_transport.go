@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/hashicorp/go-hclog"
+	"github.com/raftwire/raftwire/internal/addressbook"
 	"github.com/raftwire/raftwire/internal/dialing"
 	"github.com/raftwire/raftwire/internal/dispatch"
 	"github.com/raftwire/raftwire/internal/door"
@@ -82,7 +83,9 @@ type NetworkTransport struct {
 	desk *dispatch.Desk[RPC, RPCResponse]
 	open atomic.Pointer[openDispatcher]
 
-	addresses addressBook
+	addresses         addressbook.Book // unused without a Provider
+	noAddressFallback bool
+	fallbacks         logs.Limit // of lines about fallback addresses
 	pool
 	door     door.Door
 	acceptor *door.Acceptor // nil if made by hand, over a layer that hands over, and if the configuration was refused
@@ -92,9 +95,8 @@ type NetworkTransport struct {
 
 	refusals door.Refusals
 
-	canCancel bool            // dials heed their context
-	life      context.Context // ends on Close, and with it dials under way
-	end       context.CancelFunc
+	life context.Context // ends on Close, and with it dials under way
+	end  context.CancelFunc
 
 	refusal    error         // what calls return after shutdown; nil means ErrTransportShutdown
 	shutdownCh chan struct{} // closed when shutdown becomes true
@@ -168,22 +170,22 @@ func NewNetworkTransportWithConfig(config *NetworkTransportConfig) *NetworkTrans
 func newNetworkTransport(config *NetworkTransportConfig) *NetworkTransport {
 	consumer := make(chan RPC)
 	n := &NetworkTransport{
-		TimeoutScale:     DefaultTimeoutScale,
-		logger:           config.Logger,
-		stream:           config.stream(),
-		timeout:          config.Timeout,
-		restoreTimeout:   config.RestoreTimeout,
-		snapshotPace:     pacer{rate: config.MaxSnapshotBytesPerSecond},
-		stallLimits:      config.stallLimits(),
-		maxInFlight:      config.maxRPCsInFlight(),
-		maxDispatchAhead: config.maxDispatchAhead(),
-		maxMessageBytes:  config.MaxMessageBytes,
-		noSharedEntries:  config.NoSharedEntries,
-		newTime:          config.MsgpackUseNewTimeFormat,
-		hooks:            config.Hooks,
-		desk:             dispatch.NewDesk(consumer, newRPC),
-		pool:             pool{maxPool: config.MaxPool},
-		canCancel:        dialing.CanCancel(config.stream()),
+		TimeoutScale:      DefaultTimeoutScale,
+		logger:            config.Logger,
+		stream:            config.stream(),
+		timeout:           config.Timeout,
+		restoreTimeout:    config.RestoreTimeout,
+		snapshotPace:      pacer{rate: config.MaxSnapshotBytesPerSecond},
+		stallLimits:       config.stallLimits(),
+		maxInFlight:       config.maxRPCsInFlight(),
+		maxDispatchAhead:  config.maxDispatchAhead(),
+		maxMessageBytes:   config.MaxMessageBytes,
+		noSharedEntries:   config.NoSharedEntries,
+		newTime:           config.MsgpackUseNewTimeFormat,
+		hooks:             config.Hooks,
+		noAddressFallback: config.NoAddressFallback,
+		desk:              dispatch.NewDesk(consumer, newRPC),
+		pool:              pool{maxPool: config.MaxPool, canCancel: dialing.CanCancel(config.stream())},
 		door: door.Door{
 			MaxConns:   config.maxConns(),
 			MaxPerHost: config.maxConnsPerHost(),
@@ -197,12 +199,11 @@ func newNetworkTransport(config *NetworkTransportConfig) *NetworkTransport {
 	if n.stream != nil {
 		n.logger = n.logger.With(logs.KeyLocal, n.LocalAddr())
 	}
-	n.addresses = addressBook{
-		provider:   config.provider(),
-		noFallback: config.NoAddressFallback,
-		logger:     n.logger,
-		tasks:      &n.tasks,
-		left:       n.retire,
+	n.addresses = addressbook.Book{
+		Provider:  config.provider(),
+		Changed:   n.addressChanged,
+		Tasks:     &n.tasks,
+		ErrClosed: ErrTransportShutdown,
 	}
 	n.life, n.end = context.WithCancel(context.Background())
 	n.SetDispatcher(nil)
@@ -255,9 +256,7 @@ func (n *NetworkTransport) openLine(done <-chan struct{}) Dispatcher { return li
 // id, or else addr, as it is. It waits for the provider's first answer about
 // id, no longer than Timeout.
 func (n *NetworkTransport) EncodePeer(id ServerID, addr ServerAddress) []byte {
-	return []byte(n.addresses.recall(id, addr, func() (context.Context, context.CancelFunc) {
-		return n.dialContext(n.deadline(time.Now()))
-	}))
+	return []byte(n.recall(id, addr))
 }
 
 // DecodePeer implements [Transport].
@@ -294,14 +293,13 @@ func (n *NetworkTransport) AppendEntriesPipelineTo(id ServerID, target ServerAdd
 	if n.maxInFlight < minInFlightForPipelining && !n.IsShutdown() {
 		return nil, ErrPipelineReplicationNotSupported
 	}
-	deadline := n.deadline(time.Now())
-	addr, err := n.address(id, target, deadline)
+	to, err := n.destination(id, target, time.Now())
 	if err != nil {
-		return nil, n.explain(rpcAppendEntries, addr, err)
+		return nil, n.explain(rpcAppendEntries, to.addr, err)
 	}
-	c, _, err := n.connect(id, addr, deadline, time.Time{})
+	c, _, err := n.connect(to, time.Time{})
 	if err != nil {
-		return nil, n.explain(rpcAppendEntries, addr, err)
+		return nil, n.explain(rpcAppendEntries, to.addr, err)
 	}
 	p := newPipeline(c.peer, newNetLink(n, c), n.maxInFlight, n.timeout, sink, &n.tasks)
 	p.id, p.callBegun, p.callDone, p.traffic = id, n.hooks.CallBegun, n.hooks.CallDone, c.traffic

@@ -4,6 +4,7 @@ import (
 	"context"
 	"net"
 	"testing"
+	"testing/synctest"
 
 	"github.com/hashicorp/go-hclog"
 	"github.com/raftwire/raftwire"
@@ -155,5 +156,15 @@ func TestSetDispatcher_TakesNoDispatcherForAnError(t *testing.T) {
 		b.SetDispatcher(nil)
 		serve(t, b, accept)
 		require.NoError(t, appendOnce(a, "b"))
+	})
+	t.Run("in memory", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			a, b := inmemPair(t)
+			b.SetDispatcher(func(<-chan struct{}) raftwire.Dispatcher { return nil })
+			require.Error(t, appendOnce(a, "b"))
+			b.SetDispatcher(nil)
+			serve(t, b, accept)
+			require.NoError(t, appendOnce(a, "b"))
+		})
 	})
 }

@@ -28,7 +28,8 @@ var ErrClosePeer = errors.New("ended by ClosePeer")
 // pool knows every open connection that a transport has dialled, and keeps the idle
 // ones for each peer. It waits for nothing but a look at a connection's state.
 type pool struct {
-	maxPool int
+	maxPool   int
+	canCancel bool // dials end with their context
 
 	connPoolLock sync.Mutex // protects following
 	connPool     map[ServerAddress][]*netConn
@@ -36,8 +37,8 @@ type pool struct {
 	peers        map[ServerAddress]*peerConns
 	busy         list.List // of peerConns with a connection, a dial or a call that waits
 	unused       list.List // of the others; the one left last is at the back
-	dials        dials
-	generation   int // of connections; CloseStreams begins a new one
+	dials        int       // that are left to themselves, see pool.count
+	generation   int       // of connections; CloseStreams begins a new one
 	closed       bool
 }
 
@@ -114,15 +115,18 @@ func (p *pool) put(c *netConn) {
 func (p *pool) push(c *netConn) bool {
 	p.connPoolLock.Lock()
 	defer p.connPoolLock.Unlock()
-	if _, open := p.open[c]; !open || c.retired || p.maxPool == 0 {
+	if _, open := p.open[c]; !open || c.retired {
 		return false
 	}
 	if w := c.home.nextFor(c); w != nil {
 		p.deliver(c.home, w, delivery{conn: c, pooled: true})
 		return true
 	}
-	idle := p.connPool[c.peer]
-	if len(idle) >= p.maxPool {
+	idle, limit := p.connPool[c.peer], p.maxPool
+	if c.isUnused() || c.answeredLate {
+		limit = max(limit, 1) // the next call would not have the time to make one, either
+	}
+	if len(idle) >= limit {
 		return false
 	}
 	// The ones that were never used come first: a peer does not wait long for the
@@ -178,7 +182,7 @@ func (p *pool) markRetired(addr ServerAddress) {
 	for c := range peer.open {
 		c.retired = true
 	}
-	p.cancelAbandoned(peer, errAddressLeft)
+	peer.endAbandoned(errAddressLeft)
 }
 
 // sweepPeers is at how many peers sweep looks. It is called once for each new
@@ -256,7 +260,7 @@ func (p *pool) renew() []*netConn {
 	p.generation++
 	for _, peer := range p.busyPeers() {
 		clear(peer.open)
-		p.cancelAbandoned(peer, errStreamsClosed)
+		peer.endAbandoned(errStreamsClosed)
 		p.sort(peer)
 	}
 	return open
@@ -275,7 +279,7 @@ func (p *pool) takePeer(addr ServerAddress, why error) (conns []*netConn) {
 		p.deliver(peer, peer.waiting[0], delivery{err: why})
 	}
 	for _, d := range peer.dials {
-		p.cancel(d, why)
+		d.end(why)
 	}
 	for c := range peer.open {
 		conns = append(conns, c)

@@ -4,9 +4,7 @@ import (
 	"fmt"
 	"net"
 	"testing"
-	"time"
 
-	"github.com/hashicorp/go-hclog"
 	"github.com/raftwire/raftwire/internal/tasks"
 	"github.com/stretchr/testify/require"
 )
@@ -66,87 +64,4 @@ func TestPool_RetiresTheConnectionsOfOneAddress(t *testing.T) {
 	p.discard(inUse, errPeerGone)
 	require.Zero(t, looks)
 	require.Len(t, p.open, 99)
-}
-
-type oneAddress struct{}
-
-func (oneAddress) ServerAddr(ServerID) (ServerAddress, error) { return "b", nil }
-
-// What is known of servers is bounded, and so is what a failing call looks at.
-func TestAddressBook_ForgetsServers(t *testing.T) {
-	b := &addressBook{provider: oneAddress{}, logger: hclog.NewNullLogger(), tasks: new(tasks.Group), left: func(ServerAddress) {}}
-	ask := func(id ServerID, addr ServerAddress) {
-		b.mu.Lock()
-		e := b.entry(id)
-		e.asking = make(chan struct{})
-		b.mu.Unlock()
-		b.note(e, addr, nil)
-	}
-	for i := range 100_000 {
-		ask(ServerID(fmt.Sprint("server-", i)), ServerAddress(fmt.Sprint("address-", i%50_000)))
-	}
-	require.Len(t, b.entries, maxServersKnown)
-	require.Equal(t, maxServersKnown, b.recent.Len())
-	require.Len(t, b.places, maxServersKnown)
-	for i := range 2 * maxServersKnown {
-		ask(ServerID(fmt.Sprint("server-", i)), "b")
-	}
-	require.Len(t, b.places, 1)
-	require.Equal(t, addressPlace{servers: maxServersKnown, confirmed: maxServersKnown}, *b.places["b"])
-	b.doubt("b")
-	for _, e := range b.entries {
-		require.GreaterOrEqual(t, e.age(), addressFor)
-	}
-	ask("server-2000", "b")
-	require.Less(t, b.entries["server-2000"].age(), time.Duration(0))
-	ask("server-2000", "elsewhere")
-	require.Equal(t, maxServersKnown-1, b.places["b"].servers)
-}
-
-// A call that fails looks at none of the servers that are known, however many they are.
-// So they may as well be out of its sight.
-func TestAddressBook_DoubtsAnAddressWithoutALookAtServers(t *testing.T) {
-	b := &addressBook{provider: oneAddress{}, noFallback: true, logger: hclog.NewNullLogger(), tasks: new(tasks.Group), left: func(ServerAddress) {}}
-	note := func(id ServerID, addr ServerAddress, err error) *addressEntry {
-		e := b.entry(id)
-		e.asking = make(chan struct{})
-		b.note(e, addr, err)
-		return e
-	}
-	var there []*addressEntry
-	for i := range 500 {
-		there = append(there, note(ServerID(fmt.Sprint("there-", i)), "b", nil))
-	}
-	elsewhere, lost := note("elsewhere", "c", nil), note("lost", "d", nil)
-	lost.asking = make(chan struct{})
-	b.note(lost, "", errNoAddress)
-	b.entries = nil
-	b.recent.Init()
-
-	require.NoError(t, b.mayDial("b"))
-	require.ErrorIs(t, b.mayDial("d"), errNoAddress)
-	b.doubt("b")
-	for _, e := range there {
-		require.GreaterOrEqual(t, e.age(), addressFor)
-	}
-	require.Less(t, elsewhere.age(), time.Duration(0))
-}
-
-// Whoever waits for an answer about a server gets it, also if the server has been
-// forgotten meanwhile.
-func TestAddressBook_AnswersAboutAServerThatWasForgotten(t *testing.T) {
-	b := &addressBook{provider: oneAddress{}, logger: hclog.NewNullLogger(), tasks: new(tasks.Group), left: func(ServerAddress) {}}
-	b.mu.Lock()
-	e := b.entry("server")
-	e.asking = make(chan struct{})
-	for i := range maxServersKnown {
-		b.entry(ServerID(fmt.Sprint("server-", i)))
-	}
-	b.mu.Unlock()
-	require.NotContains(t, b.entries, ServerID("server"))
-	answered := e.asking
-	b.note(e, "b", nil)
-	<-answered
-	require.Equal(t, addressAnswer{addr: "b"}, b.answerOf(e))
-	require.Empty(t, b.places)
 }

@@ -36,8 +36,9 @@ type replies struct {
 
 // owed is the answer to a request.
 type owed struct {
-	kind   rpcKind
-	answer PendingAnswer
+	kind    rpcKind
+	answer  PendingAnswer
+	serving *serving // for the meter, or nil
 }
 
 func (r *replies) init(c *netConn, m *meter, limit int) {
@@ -53,7 +54,6 @@ func (r *replies) add(o owed, more bool) (tooMany bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.owed.Push(o)
-	r.meter.push()
 	if more && !r.sending && !r.failed {
 		r.sending = true
 		go r.sender()
@@ -88,8 +88,9 @@ func (r *replies) take() (o owed, ok bool) {
 	if r.owed.Len() == 0 {
 		return o, false
 	}
-	r.meter.pop()
-	return r.owed.Pop(), true
+	o = r.owed.Pop()
+	r.meter.answered = o.serving
+	return o, true
 }
 
 // isSending reports whether the sender runs.
@@ -114,7 +115,6 @@ func (r *replies) shrink() {
 	defer r.mu.Unlock()
 	if r.owed.Len() == 0 && !r.sending {
 		r.owed = ring.Queue[owed]{}
-		r.meter.shrink()
 	}
 }
 
@@ -151,6 +151,15 @@ func (r *replies) endSender(failed bool) (ended bool) {
 	r.sending, r.failed = false, failed
 	r.progress.Broadcast()
 	return true
+}
+
+// abandon tells the meter of the answers that are not sent, because the connection
+// has ended: the one that was being collected, and those that are owed. The sender
+// has ended.
+func (r *replies) abandon(err error) {
+	for ok := true; ok; _, ok = r.pop() {
+		r.meter.end(0, err)
+	}
 }
 
 // sendOwed sends what is owed. Answers that are there share a write, but do not
@@ -206,7 +215,7 @@ func (r *replies) post(kind rpcKind, answer RPCResponse) error {
 	})
 	if err == nil {
 		r.posted += size
-		r.meter.post(answer, size)
+		r.meter.end(size, answer.Error)
 	}
 	return err
 }

@@ -30,9 +30,7 @@ type session struct {
 
 	opened     *openDispatcher // what dispatcher was opened with
 	dispatcher Dispatcher
-	observer   DispatchObserver // dispatcher, or nil
-	waiter     waiter           // dispatcher, or nil
-	meter      *meter           // for ServeBegun and ServeDone, or nil
+	meter      *meter
 
 	identifyBy time.Time     // when the first request has to begin; zero for never
 	waited     bool          // for the request's first byte
@@ -40,17 +38,12 @@ type session struct {
 	body       *snapshotBody // the consumer reads it; or nil
 	ranOut     bool          // of bytes, since the message began
 	armed      bool          // a read deadline is set
-	observing  bool          // the observer wants to be told of this request
-	readingFor time.Time     // since when, for the observer
 
 	_       conn.CacheLine
 	replies replies
 	_       conn.CacheLine
 	watch   callerWatch
 }
-
-// waiter is a Dispatcher that knows whether its last Dispatch had to wait.
-type waiter interface{ Waited() bool }
 
 func newSession(n *NetworkTransport, c *netConn, v *door.Visit) *session {
 	s := &session{transport: n, conn: c, visit: v, identifyBy: v.StopTimer(), meter: newMeter(&n.hooks, c)}
@@ -70,6 +63,7 @@ func (s *session) run() {
 	s.visit.Leave() // first: a hook that blocks must not keep the place
 	s.conn.reportEnd(err)
 	s.replies.awaitSender() // which the end of the connection ends
+	s.replies.abandon(err)
 	s.meter.abandon(err)
 	s.transport.logEnd(s.conn, err)
 }
@@ -134,9 +128,7 @@ func (s *session) explainStall(err error) error {
 // awaitRequest blocks until a request begins.
 func (s *session) awaitRequest() error {
 	s.inMessage = false
-	if s.observing = s.observer != nil && s.observer.Observing(); s.observing {
-		s.readingFor = time.Now()
-	}
+	s.meter.await()
 	s.waited = s.conn.In.Buffered() == 0
 	err := s.conn.Await()
 	for errno.IsTimeout(err) && s.conn.Grown() {
@@ -163,16 +155,15 @@ func isVerified(raw net.Conn) bool {
 }
 
 // openDispatcher opens the transport's dispatcher, again if it was exchanged while
-// a request was awaited: that is not observed then.
+// a request was awaited: nobody observes that one then.
 func (s *session) openDispatcher() {
 	if open := s.transport.open.Load(); open != s.opened {
 		s.opened = open
 		if s.dispatcher = (*open)(s.conn.Done); isNil(s.dispatcher) {
 			s.dispatcher = noDispatcher{}
 		}
-		s.observer, _ = s.dispatcher.(DispatchObserver)
-		s.waiter, _ = s.dispatcher.(waiter)
-		s.observing = false
+		s.meter.observer, _ = s.dispatcher.(ServeObserver)
+		s.meter.observe = nil
 	}
 }
 
@@ -189,16 +180,7 @@ func (s *session) readRequest() (rpcKind, any) {
 	s.meter.begin(s.waited)
 	in.Begin()
 	kind := rpcKind(in.Byte())
-	if !s.observing {
-		return kind, readRequest(in, kind)
-	}
-	s.observer.KindRead(s.readingFor)
-	began := time.Now()
-	command := readRequest(in, kind)
-	if in.Err() == nil {
-		s.observer.Decoded(command, isHeartbeat(command), began)
-	}
-	return kind, command
+	return kind, readRequest(in, kind)
 }
 
 // beforeRead is called when bytes have run out and a read may block.
@@ -279,10 +261,7 @@ func (s *session) offer(kind rpcKind, command any, body *snapshotBody) (owed, er
 	if answer == nil {
 		return owed{}, errEnded
 	}
-	if s.meter != nil {
-		s.meter.take(s.waited || s.waiter == nil || s.waiter.Waited())
-	}
-	return owed{kind, answer}, nil
+	return owed{kind, answer, s.meter.take()}, nil
 }
 
 // watchOffer begins the watch for a request. Heartbeats do not count among those

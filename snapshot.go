@@ -83,12 +83,12 @@ func (l stallLimits) errStalled(since time.Time) error {
 // closed, where the connection can do that: then a peer that waits for the rest
 // fails at once.
 func (n *NetworkTransport) InstallSnapshot(id ServerID, target ServerAddress, args *InstallSnapshotRequest, resp *InstallSnapshotResponse, data io.Reader) error {
-	return n.request(id, target, rpcInstallSnapshot, args, resp, func(addr ServerAddress, start time.Time) (sizes, error) {
+	return n.request(id, target, rpcInstallSnapshot, args, resp, func(to destination, start time.Time) (sizes, error) {
 		data, err := orEmpty(data, args.Size)
 		if err != nil {
 			return sizes{}, err
 		}
-		return n.sendSnapshot(id, addr, start, args, resp, data)
+		return n.sendSnapshot(to, start, args, resp, data)
 	})
 }
 
@@ -103,12 +103,11 @@ func orEmpty(data io.Reader, size int64) (io.Reader, error) {
 	return strings.NewReader(""), nil
 }
 
-func (n *NetworkTransport) sendSnapshot(id ServerID, addr ServerAddress, start time.Time, args *InstallSnapshotRequest, resp *InstallSnapshotResponse, data io.Reader) (sizes, error) {
+func (n *NetworkTransport) sendSnapshot(to destination, start time.Time, args *InstallSnapshotRequest, resp *InstallSnapshotResponse, data io.Reader) (sizes, error) {
 	if n.IsShutdown() {
 		return sizes{}, n.down()
 	}
-	deadline := n.deadline(start)
-	c, err := n.dial(id, addr, deadline)
+	c, err := n.dial(to)
 	if err != nil {
 		return sizes{}, err
 	}
@@ -118,12 +117,12 @@ func (n *NetworkTransport) sendSnapshot(id ServerID, addr ServerAddress, start t
 	sock.LimitWrites(c.Raw, n.stallLimits.stall)
 	n.snapshotPace.enter()
 	defer n.snapshotPace.leave()
-	s := snapshotSender{conn: c, answered: make(chan struct{}), pacer: &n.snapshotPace, progress: newProgress(c, id, args.Size)}
+	s := snapshotSender{conn: c, answered: make(chan struct{}), pacer: &n.snapshotPace, progress: newProgress(c, to.id, args.Size)}
 	if args.Size > conn.LargeMessage {
 		c.SetLarge()
 	}
 	s.clock = writeClock{conn: c, limits: n.stallLimits, resumes: conn.CanGather(c.Raw)}
-	if err := c.send(deadline, rpcInstallSnapshot, n.newTime, args); err != nil {
+	if err := c.send(to.deadline, rpcInstallSnapshot, n.newTime, args); err != nil {
 		return c.last, c.hangUp(err)
 	}
 	_ = c.Raw.SetDeadline(time.Time{}) // progress counts from here on

@@ -182,7 +182,7 @@ func (t *traffic) serverID() ServerID {
 }
 
 // answered notes that a request that was made at start was answered without an
-// error. In memory there is no traffic, and t is nil.
+// error. t may be nil.
 func (t *traffic) answered(start time.Time) {
 	if t != nil {
 		t.lastSuccess.Store(start.UnixNano())

@@ -27,7 +27,7 @@
 // schedule of them, written by hand, drawn at random ([RandomPlan]) or recorded
 // ([Network.History]). A test that failed prints its network: the first line
 // tells the seed, and those that follow are the history, which [ParsePlan] makes
-// into a plan again.
+// into a plan again. With [Inmem] a plan runs on a raftwire.InmemNetwork, too.
 //
 //	t.Cleanup(func() {
 //		if t.Failed() {
@@ -55,13 +55,12 @@
 package faultnet
 
 import (
-	"fmt"
-	"hash/fnv"
 	"maps"
-	"math/rand/v2"
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/raftwire/raftwire/internal/faults"
 )
 
 const (
@@ -160,7 +159,7 @@ func (n *Network) Partition(a, b string) { n.must(Fault{Action: Partition, Hosts
 // nothing changes.
 func (n *Network) Isolate(group ...string) { n.must(Fault{Action: Isolate, Hosts: group}) }
 
-// Heal mends every cut link. Hosts that are down stay down, and what a link
+// Heal ends every cut. Hosts that are down stay down, and what a link
 // does to what passes it stays.
 func (n *Network) Heal() { n.must(Fault{Action: Heal}) }
 
@@ -208,18 +207,10 @@ func (n *Network) link(from, to *Host) *Link {
 	key := [2]*Host{from, to}
 	l := n.links[key]
 	if l == nil {
-		l = &Link{net: n, from: from, to: to, slice: int64(n.slice), random: n.randomFor(from, to)}
+		l = &Link{net: n, from: from, to: to, slice: int64(n.slice), random: faults.Random(n.seed, from.name, to.name)}
 		n.links[key] = l
 	}
 	return l
-}
-
-// randomFor returns a source for one link, so that what it decides does not
-// depend on what happens on others.
-func (n *Network) randomFor(from, to *Host) *rand.Rand {
-	h := fnv.New64a()
-	fmt.Fprintf(h, "%q %q", from.name, to.name)
-	return rand.New(rand.NewPCG(uint64(n.seed), h.Sum64()))
 }
 
 // orderedLinks returns the links in the order of their hosts' names.

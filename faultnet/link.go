@@ -7,6 +7,8 @@ import (
 	"math/rand/v2"
 	"slices"
 	"time"
+
+	"github.com/raftwire/raftwire/internal/faults"
 )
 
 // Link carries bytes from one host to another, in one direction. Its methods
@@ -34,7 +36,7 @@ type Link struct {
 func (l *Link) Cut() { l.apply(Cut) }
 
 // Heal ends Cut. What was held arrives, in order, after the link's latency.
-func (l *Link) Heal() { l.apply(Mend) }
+func (l *Link) Heal() { l.apply(HealLink) }
 
 // Drop loses what is on the way over the link, and everything that today's
 // connections will send over it: nobody is told, and nothing makes it come
@@ -134,14 +136,6 @@ func (l *Link) drop() {
 	}
 }
 
-// delay is how long a piece travels.
-func (l *Link) delay() time.Duration {
-	if l.jitter <= 0 {
-		return l.latency
-	}
-	return l.latency + time.Duration(l.random.Int64N(int64(l.jitter)+1))
-}
-
 // due is when a piece arrives that is sent now, after those before it.
 func (l *Link) due(bytes int) time.Time {
 	leaves := time.Now()
@@ -152,7 +146,7 @@ func (l *Link) due(bytes int) time.Time {
 		leaves = leaves.Add(time.Duration(float64(bytes) / float64(l.bandwidth) * float64(time.Second)))
 		l.busy = leaves
 	}
-	return leaves.Add(l.delay())
+	return leaves.Add(faults.Delay(l.latency, l.jitter, l.random))
 }
 
 // pieces cuts data into what leaves within a hundredth of a second, or single

@@ -18,7 +18,7 @@ type Action string
 // The actions, each with its text and what it is short for.
 const (
 	Cut        Action = "cut"        // cut from to: Link.Cut
-	Mend       Action = "mend"       // mend from to: Link.Heal
+	HealLink   Action = "heallink"   // heallink from to: Link.Heal
 	Partition  Action = "partition"  // partition a b: Network.Partition
 	Isolate    Action = "isolate"    // isolate a...: Network.Isolate
 	Heal       Action = "heal"       // heal: Network.Heal
@@ -167,7 +167,7 @@ func (p Plan) sort() {
 // step that makes no sense. After each step it calls then, if that is not nil:
 // a program that a crash has ended is stopped there, and started again after
 // the restart. While then runs, the steps that follow wait.
-func (p Plan) Run(ctx context.Context, n *Network, then func(Step)) error {
+func (p Plan) Run(ctx context.Context, n Target, then func(Step)) error {
 	start := time.Now()
 	for _, step := range p {
 		if err := waitUntil(ctx, start.Add(step.At)); err != nil {
@@ -258,8 +258,8 @@ const someHosts = -1
 
 // kinds is what there is. The functions are called with the network's mu held.
 var kinds = map[Action]kind{
-	Cut:        {hosts: 2, do: onLink(func(l *Link, _ Fault) { l.setCut(true) }), end: Mend},
-	Mend:       {hosts: 2, do: onLink(func(l *Link, _ Fault) { l.setCut(false) })},
+	Cut:        {hosts: 2, do: onLink(func(l *Link, _ Fault) { l.setCut(true) }), end: HealLink},
+	HealLink:   {hosts: 2, do: onLink(func(l *Link, _ Fault) { l.setCut(false) })},
 	Partition:  {hosts: 2, do: func(n *Network, f Fault) { n.partition(n.host(f.Hosts[0]), n.host(f.Hosts[1])) }, end: Heal},
 	Isolate:    {hosts: someHosts, do: func(n *Network, f Fault) { n.isolate(f.Hosts) }, end: Heal},
 	Heal:       {do: func(n *Network, _ Fault) { n.heal() }},

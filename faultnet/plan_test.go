@@ -15,7 +15,7 @@ var trio = []string{"a", "b", "c"}
 
 // everyAction is a plan with each action once.
 const everyAction = `1ms cut a b
-2ms mend a b
+2ms heallink a b
 3ms partition a b
 4ms isolate a b
 5ms heal
@@ -174,7 +174,7 @@ func TestARandomPlanHasOnlyTheActionsAskedForAndTheirEnds(t *testing.T) {
 			got[step.Action] = true
 		}
 	}
-	require.Equal(t, map[faultnet.Action]bool{faultnet.Corrupt: true, faultnet.Cut: true, faultnet.Mend: true}, got)
+	require.Equal(t, map[faultnet.Action]bool{faultnet.Corrupt: true, faultnet.Cut: true, faultnet.HealLink: true}, got)
 }
 
 func TestRandomPlansUseEveryFaultButCorrupt(t *testing.T) {

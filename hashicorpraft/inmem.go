@@ -101,8 +101,15 @@ func (n *InmemNetwork) Isolate(group ...raft.ServerAddress) {
 	n.inner.Isolate(inner...)
 }
 
-// Heal mends every cut link.
+// Heal ends every cut.
 func (n *InmemNetwork) Heal() { n.inner.Heal() }
+
+// Crash closes the transport at an address, which refuses requests until one is
+// added there again.
+func (n *InmemNetwork) Crash(addr raft.ServerAddress) { n.inner.Crash(raftwire.ServerAddress(addr)) }
+
+// Unwrap returns raftwire's network, for faultnet.Inmem.
+func (n *InmemNetwork) Unwrap() *raftwire.InmemNetwork { return n.inner }
 
 // Close closes every transport.
 func (n *InmemNetwork) Close() error { return n.inner.Close() }

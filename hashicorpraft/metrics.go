@@ -1,54 +1,32 @@
 package hashicorpraft
 
 import (
+	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/raftwire/raftwire"
 	"github.com/raftwire/raftwire/hashicorpraft/internal/timers"
+	"github.com/raftwire/raftwire/internal/labels"
 )
 
-func kindOf(command any, heartbeat bool) timers.Kind {
-	switch command.(type) {
-	case *raftwire.AppendEntriesRequest:
-		if heartbeat {
-			return timers.Heartbeat
-		}
-		return timers.AppendEntries
-	case *raftwire.RequestVoteRequest:
-		return timers.RequestVote
-	case *raftwire.RequestPreVoteRequest:
-		return timers.RequestPreVote
-	case *raftwire.InstallSnapshotRequest:
-		return timers.InstallSnapshot
-	case *raftwire.TimeoutNowRequest:
-		return timers.TimeoutNow
-	default:
-		return timers.Unlabelled
-	}
-}
-
-// stopwatch times what becomes of one request. It stands still, and reads no
-// clock, while the application has set up no metrics.
-type stopwatch struct {
-	kind  timers.Kind
-	since time.Time
-}
-
-func startStopwatch(command any, heartbeat bool) stopwatch {
+// observer returns what emits the timers of a request, or nil if the application
+// has set up no metrics.
+func observer() func(*raftwire.ServeEvent) {
 	if !timers.Current().InUse() {
-		return stopwatch{}
+		return nil
 	}
-	return stopwatch{kindOf(command, heartbeat), time.Now()}
+	return emitTimers
 }
 
-func (s stopwatch) running() bool { return !s.since.IsZero() }
+func emitTimers(e *raftwire.ServeEvent) { labels.EachTimer(e, timers.Current().Measure) }
 
-// lap emits the time since the stopwatch started and starts it anew.
-func (s stopwatch) lap(key []string) stopwatch {
-	if !s.running() {
-		return s
+// emitPumped emits the timers of a request that the pump has moved: only of these
+// two times it knows.
+func emitPumped(command any, heartbeat bool, enqueue, handle time.Duration) {
+	kind := strings.TrimSuffix(strings.TrimPrefix(fmt.Sprintf("%T", command), "*raftwire."), "Request")
+	if emit := observer(); emit != nil && slices.Contains(labels.Kinds[:], kind) {
+		emit(&raftwire.ServeEvent{Kind: kind, Heartbeat: heartbeat, Enqueue: enqueue, Handle: handle, ResponseBytes: 1})
 	}
-	timers.Current().Measure(key, s.kind, s.since)
-	s.since = time.Now()
-	return s
 }

@@ -2,6 +2,7 @@ package hashicorpraft
 
 import (
 	"sync"
+	"time"
 
 	"github.com/hashicorp/raft"
 	"github.com/raftwire/raftwire"
@@ -51,21 +52,23 @@ func (p *pump) divertHeartbeats(divert bool) {
 // handOver blocks until the core took the request, and leaves a goroutine
 // waiting for the answer if that is not there yet.
 func (p *pump) handOver(rpc raftwire.RPC, heartbeat bool) {
+	begun := time.Now()
 	answer := p.open(p.done).Dispatch(rpc.Command, rpc.Reader, heartbeat)
 	if answer == nil {
 		return
 	}
+	taken := time.Now()
+	bringBack := func() {
+		if a, ok := answer.Await(p.done); ok {
+			emitPumped(rpc.Command, heartbeat, taken.Sub(begun), time.Since(taken))
+			rpc.Respond(a.Response, a.Error)
+		}
+	}
 	if answer.Ready() {
-		p.bringBack(rpc, answer)
+		bringBack()
 		return
 	}
-	p.start(func() { p.bringBack(rpc, answer) })
-}
-
-func (p *pump) bringBack(rpc raftwire.RPC, answer raftwire.PendingAnswer) {
-	if a, ok := answer.Await(p.done); ok {
-		rpc.Respond(a.Response, a.Error)
-	}
+	p.start(bringBack)
 }
 
 // start runs f on a goroutine that stop waits for; not at all after stop.

@@ -7,17 +7,18 @@ import (
 
 	"github.com/armon/go-metrics"
 	"github.com/raftwire/raftwire/hashicorpraft/internal/timers"
+	"github.com/raftwire/raftwire/internal/labels"
 )
 
 func init() { timers.Armon = registry{} }
 
 type registry struct{}
 
-var labels = timers.Labels(func(name, value string) metrics.Label { return metrics.Label{Name: name, Value: value} })
+var timerLabels = labels.TimerLabels(func(name, value string) metrics.Label { return metrics.Label{Name: name, Value: value} })
 
 // A registry that was ever set up has a granularity: it divides by it.
 func (registry) InUse() bool { return metrics.Default().TimerGranularity != 0 }
 
-func (registry) Measure(key []string, kind timers.Kind, start time.Time) {
-	metrics.MeasureSinceWithLabels(key, start, labels[kind])
+func (registry) Measure(key []string, kind int, took time.Duration) {
+	metrics.MeasureSinceWithLabels(key, time.Now().Add(-took), timerLabels[kind])
 }

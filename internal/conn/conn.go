@@ -109,9 +109,7 @@ func (c *Conn) Await() error {
 
 // Failure returns why the connection ended, or nil.
 func (c *Conn) Failure() error {
-	select {
-	case <-c.Done:
-	default:
+	if !tasks.IsClosed(c.Done) {
 		return nil
 	}
 	c.mu.Lock()

@@ -7,6 +7,7 @@ import (
 
 	"github.com/raftwire/raftwire/internal/errno"
 	"github.com/raftwire/raftwire/internal/sock"
+	"github.com/raftwire/raftwire/internal/tasks"
 )
 
 // Watching: a goroutine reads from a connection while nobody else does, to
@@ -44,7 +45,7 @@ var errHeedless = errors.New("the stream layer's connection does not heed its de
 // StopWatching takes c.In back.
 func (c *Conn) StopWatching() {
 	_ = c.Raw.SetReadDeadline(LongAgo)
-	if !isClosed(c.watch) && pauseFor(heedsWithin, c.watch) {
+	if !tasks.IsClosed(c.watch) && tasks.Pause(heedsWithin, c.watch) {
 		_ = c.Close(errHeedless)
 		<-c.watch
 	}
@@ -105,25 +106,4 @@ const watchLimit = 16 << 10
 func (c *Conn) IsWatched() bool { return c.watch != nil }
 
 // WatchEnded reports whether the watch has found the end, or has read all it may.
-func (c *Conn) WatchEnded() bool { return isClosed(c.watch) }
-
-func isClosed(done <-chan struct{}) bool {
-	select {
-	case <-done:
-		return true
-	default:
-		return false
-	}
-}
-
-// pauseFor waits; false means that done was closed meanwhile.
-func pauseFor(pause time.Duration, done <-chan struct{}) bool {
-	timer := time.NewTimer(pause)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return true
-	case <-done:
-		return false
-	}
-}
+func (c *Conn) WatchEnded() bool { return tasks.IsClosed(c.watch) }

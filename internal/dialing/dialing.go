@@ -17,9 +17,6 @@ type Dialer[A ~string] interface {
 	Dial(address A, timeout time.Duration) (net.Conn, error)
 }
 
-// errTimeout is a timeout like those of the net package.
-const errTimeout = errno.Timeout("i/o timeout")
-
 type contextDialer[A ~string] interface {
 	DialContext(ctx context.Context, address A) (net.Conn, error)
 }
@@ -43,7 +40,7 @@ func dial[A ~string](ctx context.Context, layer Dialer[A], address A) (net.Conn,
 	var timeout time.Duration
 	if deadline, ok := ctx.Deadline(); ok {
 		if timeout = time.Until(deadline); timeout <= 0 {
-			return nil, errTimeout
+			return nil, errno.ErrTimeout
 		}
 	}
 	if ctx.Value(ownGoroutine{}) != nil {
@@ -105,7 +102,7 @@ func Within[A ~string](dial func(context.Context, A) (net.Conn, error), address 
 // Explain returns what err means now that ctx is done.
 func Explain(ctx context.Context, err error) error {
 	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
-		return errTimeout
+		return errno.ErrTimeout
 	}
 	return err
 }

@@ -42,13 +42,7 @@ func (d *Desk[Q, A]) Open(done <-chan struct{}) *Line[Q, A] {
 type Line[Q, A any] struct {
 	desk *Desk[Q, A]
 	done <-chan struct{}
-
-	waited bool // see Waited
 }
-
-// Waited reports whether the last Dispatch had to wait for somebody to take the
-// request. It is called by whoever calls Dispatch.
-func (l *Line[Q, A]) Waited() bool { return l.waited }
 
 // Dispatch hands a request over, and blocks until it is taken. It returns where
 // its answer comes, or nil if the line's done channel was closed first.
@@ -64,7 +58,6 @@ func (l *Line[Q, A]) Dispatch(command any, body io.Reader, heartbeat bool) Answe
 }
 
 func (l *Line[Q, A]) handOver(request Q, heartbeat bool) bool {
-	l.waited = true
 	if heartbeat {
 		if handle := l.desk.heartbeat.Load(); handle != nil {
 			(*handle)(request)
@@ -74,7 +67,6 @@ func (l *Line[Q, A]) handOver(request Q, heartbeat bool) bool {
 	// A send that need not wait costs a fraction of a select of two.
 	select {
 	case l.desk.consumer <- request:
-		l.waited = false
 		return true
 	default:
 	}

@@ -32,13 +32,13 @@ type Door struct {
 	Tasks    *tasks.Group // runs the goroutines
 	Refusals *Refusals    // counts who does not get one
 
-	closed atomic.Pointer[error]
+	closed  atomic.Pointer[error]
+	running atomic.Int64 // goroutines of visits, with those that have no place any more
 
 	mu           sync.Mutex // protects following
 	visits       map[*Visit]struct{}
 	hosts        map[string]*host
 	unidentified int
-	running      int // goroutines of visits, with those that have no place any more
 	arrivals     int // so far
 }
 
@@ -111,11 +111,11 @@ func isLocated(conn net.Conn) bool {
 func (d *Door) admit(v *Visit) (evicted *Visit, why error, ok bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if most := max(d.MaxConns, d.MaxUnidentified); most > 0 && d.running >= most+maxLeaving {
+	if most := max(d.MaxConns, d.MaxUnidentified); most > 0 && d.running.Load() >= int64(most+maxLeaving) {
 		d.Refusals.Add(TooManyConns)
 		return nil, nil, false
 	}
-	d.running++
+	d.running.Add(1)
 	d.arrivals++
 	v.arrival = d.arrivals
 	if closed := d.closed.Load(); closed != nil {
@@ -161,17 +161,20 @@ func hostName(address string) string {
 }
 
 // oldestOfLargest returns the oldest unidentified visit from the host that has most.
-// mu is held.
+// Those that are not located may be from any host. mu is held.
 func (d *Door) oldestOfLargest() (oldest *Visit) {
 	most := 0
-	for _, h := range d.hosts {
+	for name, h := range d.hosts {
 		count := h.unidentified.Len()
-		if count == 0 || count < most {
+		if name == "" || count == 0 || count < most {
 			continue
 		}
 		if first := h.oldest(); count > most || first.arrival < oldest.arrival {
 			most, oldest = count, first
 		}
+	}
+	if h := d.hosts[""]; h != nil && h.unidentified.Len() > 0 && (oldest == nil || h.oldest().arrival < oldest.arrival) {
+		return h.oldest()
 	}
 	return oldest
 }
@@ -245,11 +248,11 @@ func (l limit) amongPeers() error {
 // run is the goroutine of v. It asks for the address first if that may block: the
 // connections of some listeners read it from a header.
 func (d *Door) run(v *Visit, handle func()) {
-	defer d.end()
+	defer d.running.Add(-1)
 	if d.Timeout > 0 {
 		v.deadline = time.Now().Add(d.Timeout)
 		v.timer = time.AfterFunc(d.Timeout, func() { v.CloseAside(d.Late, func() {}) })
-		defer v.timer.Stop()
+		defer v.StopTimer()
 	}
 	if v.Peer == "" {
 		v.Peer = sock.RemoteAddress(v.Conn)
@@ -277,6 +280,7 @@ func (d *Door) locate(v *Visit) (evicted *Visit, why error) {
 func (v *Visit) StopTimer() (deadline time.Time) {
 	if v.timer != nil {
 		v.timer.Stop()
+		v.timer = nil // most connections are idle: they keep little
 	}
 	return v.deadline
 }
@@ -284,15 +288,11 @@ func (v *Visit) StopTimer() (deadline time.Time) {
 // Identify notes that v is identified. It returns why v was closed, if it was.
 func (v *Visit) Identify() error {
 	v.StopTimer()
-	v.door.identify(v)
-	return v.Why()
-}
-
-func (d *Door) identify(v *Visit) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
+	v.door.mu.Lock()
+	defer v.door.mu.Unlock()
 	v.Identified = true
-	d.endUnidentified(v)
+	v.door.endUnidentified(v)
+	return v.Why()
 }
 
 // endUnidentified is called with mu held.
@@ -331,21 +331,10 @@ func (v *Visit) CloseAside(why error, closed func()) {
 // Leave frees v's place, unless it was evicted. It is called once, when the connection
 // was closed.
 func (v *Visit) Leave() {
-	v.door.leave(v)
+	v.door.mu.Lock()
+	v.door.remove(v)
+	v.door.mu.Unlock()
 	v.Handover.End()
-}
-
-func (d *Door) leave(v *Visit) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.remove(v)
-}
-
-// end notes that the goroutine of a visit ends.
-func (d *Door) end() {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.running--
 }
 
 // remove is called with mu held.

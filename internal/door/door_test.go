@@ -42,7 +42,7 @@ func TestDoor_ForgetsWhoHasGone(t *testing.T) {
 	require.Len(t, unidentified, 10)
 	for _, v := range unidentified {
 		v.Leave()
-		d.leave(v)
+		v.Leave()
 	}
 	require.Empty(t, d.visits)
 	require.Empty(t, d.hosts)
@@ -98,6 +98,20 @@ func TestDoor_EvictsTheOldestOfTheLargestHost(t *testing.T) {
 			require.NotNil(t, third.host)
 		})
 	}
+}
+
+// Who is not located may be of the host that has most: the older of both is evicted.
+func TestDoor_EvictsWhoIsNotLocatedByAge(t *testing.T) {
+	d := &Door{MaxConns: 4}
+	first, _, _ := come(d, "10.0.0.1:1")
+	second, _, _ := come(d, "")
+	come(d, "")
+	third, _, _ := come(d, "10.0.0.1:1")
+	for i, want := range []*Visit{first, second} {
+		_, evicted, _ := come(d, "10.0.0.1:1")
+		require.Same(t, want, evicted, i)
+	}
+	require.NotNil(t, third.host)
 }
 
 // Visits whose address had to be awaited are evicted in the order in which they came.
@@ -161,7 +175,7 @@ func TestDoor_ClosesWhoIsNotIdentifiedInTime(t *testing.T) {
 		CloseAll(identified, net.ErrClosed, time.Second)
 		synctest.Wait()
 		require.Empty(t, d.visits)
-		require.Zero(t, d.running)
+		require.Zero(t, d.running.Load())
 	})
 }
 
@@ -176,11 +190,11 @@ func TestDoor_BoundsTheGoroutinesThatDoNotEnd(t *testing.T) {
 			v := pipeAt("10.0.0.1:1")
 			d.Admit(v, func() { <-release; v.Leave() })
 		}
-		require.Equal(t, maxLeaving+1, d.running)
+		require.EqualValues(t, maxLeaving+1, d.running.Load())
 		require.EqualValues(t, 2, refusals.Counts().TooManyConns)
 		close(release)
 		synctest.Wait()
-		require.Zero(t, d.running)
+		require.Zero(t, d.running.Load())
 	})
 }
 

@@ -10,6 +10,9 @@ import (
 // Timeout is a timeout of our own making.
 type Timeout string
 
+// ErrTimeout is a timeout like those of the net package.
+const ErrTimeout = Timeout("i/o timeout")
+
 var _ net.Error = Timeout("")
 
 func (t Timeout) Error() string { return string(t) }

@@ -10,20 +10,13 @@ const AppendEntries = 0
 // Kind returns the number of a request's label. It panics with a kind that does
 // not exist.
 func Kind(kind string, heartbeat bool) int {
-	switch kind {
-	case "AppendEntries":
-		if heartbeat {
-			return 1
+	if heartbeat {
+		kind = "Heartbeat"
+	}
+	for i, label := range Kinds {
+		if label == kind {
+			return i
 		}
-		return AppendEntries
-	case "RequestVote":
-		return 2
-	case "RequestPreVote":
-		return 3
-	case "InstallSnapshot":
-		return 4
-	case "TimeoutNow":
-		return 5
 	}
 	panic("labels: no request has the kind " + kind)
 }

@@ -36,7 +36,7 @@ const maxLines = 450
 
 // long are files that may have more: codec.go and reader.go are tables for the
 // most part, the others are to be divided.
-var long = []string{"codec.go", "reader.go", "pipeline.go", "dial.go"}
+var long = []string{"codec.go", "reader.go", "pipeline.go"}
 
 // maxRootLines is how many lines with code the root package may have.
 const maxRootLines = 9_200

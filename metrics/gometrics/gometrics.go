@@ -43,34 +43,18 @@ import (
 // metrics.Default returns when a request has been answered. Several transports
 // may have the same hooks, and are measured together.
 func New(sink *metrics.Metrics) raftwire.Hooks {
-	t := &timers{sink: sink}
-	for i, kind := range labels.Kinds {
-		t.labels[i] = []metrics.Label{{Name: labels.RPCType, Value: kind}}
-	}
-	return raftwire.Hooks{ServeDone: t.serveDone}
+	return raftwire.Hooks{ServeDone: func(e *raftwire.ServeEvent) {
+		to := sink
+		if to == nil {
+			to = metrics.Default()
+		}
+		if to.TimerGranularity == 0 {
+			return // nobody has set it up
+		}
+		labels.EachTimer(e, func(key []string, kind int, took time.Duration) {
+			to.MeasureSinceWithLabels(key, time.Now().Add(-took), timerLabels[kind])
+		})
+	}}
 }
 
-type timers struct {
-	sink   *metrics.Metrics
-	labels [len(labels.Kinds)][]metrics.Label
-}
-
-func (t *timers) serveDone(e *raftwire.ServeEvent) {
-	sink := t.sink
-	if sink == nil {
-		sink = metrics.Default()
-	}
-	if sink.TimerGranularity == 0 {
-		return // nobody has set it up
-	}
-	now, of := time.Now(), t.labels[labels.Kind(e.Kind, e.Heartbeat)]
-	sink.MeasureSince(labels.GetRPCType, now.Add(-e.Wait))
-	sink.MeasureSinceWithLabels(labels.RPCDecode, now.Add(-e.Decode), of)
-	answered := e.ResponseBytes > 0
-	if answered || e.Enqueue > 0 {
-		sink.MeasureSinceWithLabels(labels.RPCEnqueue, now.Add(-e.Enqueue), of)
-	}
-	if answered {
-		sink.MeasureSinceWithLabels(labels.RPCRespond, now.Add(-e.Handle), of)
-	}
-}
+var timerLabels = labels.TimerLabels(func(name, value string) metrics.Label { return metrics.Label{Name: name, Value: value} })

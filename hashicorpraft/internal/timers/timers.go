@@ -5,36 +5,13 @@ package timers
 
 import "time"
 
-// Kind says which request is timed.
-type Kind int
-
-const (
-	Unlabelled Kind = iota // the kind is not known yet
-	Heartbeat
-	AppendEntries
-	RequestVote
-	RequestPreVote
-	InstallSnapshot
-	TimeoutNow
-	kinds
-)
-
-var names = [kinds]string{
-	Heartbeat:       "Heartbeat",
-	AppendEntries:   "AppendEntries",
-	RequestVote:     "RequestVote",
-	RequestPreVote:  "RequestPreVote",
-	InstallSnapshot: "InstallSnapshot",
-	TimeoutNow:      "TimeoutNow",
-}
-
 // A Registry is that of one of the libraries.
 type Registry interface {
 	// InUse reports whether the application has set the registry up.
 	InUse() bool
 
-	// Measure emits the time since start.
-	Measure(key []string, kind Kind, start time.Time)
+	// Measure emits a time. kind is an index into labels.TimerLabels.
+	Measure(key []string, kind int, took time.Duration)
 }
 
 // Armon is the registry of armon/go-metrics, or nil. Package armonmetrics sets
@@ -47,12 +24,4 @@ func Current() Registry {
 		return Armon
 	}
 	return hashicorp
-}
-
-// Labels makes the labels of each kind, in the type of one of the libraries.
-func Labels[L any](label func(name, value string) L) (all [kinds][]L) {
-	for kind := Unlabelled + 1; kind < kinds; kind++ {
-		all[kind] = []L{label("rpcType", names[kind])}
-	}
-	return all
 }

@@ -2,7 +2,9 @@ package raftwire_test
 
 import (
 	"io"
+	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/raftwire/raftwire"
@@ -13,8 +15,8 @@ import (
 // recordingDispatcher answers at once, and records what it was told.
 type recordingDispatcher struct {
 	heartbeats []bool // of the requests it took
-	read       int    // how often an observer was told of a first byte
-	decoded    []bool // and of a decoded request
+	mu         sync.Mutex
+	served     []raftwire.ServeEvent // protected by mu
 }
 
 func (d *recordingDispatcher) Dispatch(command any, body io.Reader, heartbeat bool) raftwire.PendingAnswer {
@@ -33,13 +35,42 @@ func (g given) Await(<-chan struct{}) (raftwire.RPCResponse, bool) {
 	return raftwire.RPCResponse(g), true
 }
 
-// Observing is false for the first request.
-func (d *recordingDispatcher) Observing() bool { return len(d.heartbeats) > 0 }
+// ServeDone observes all but the first request.
+func (d *recordingDispatcher) ServeDone() func(*raftwire.ServeEvent) {
+	if len(d.heartbeats) == 0 {
+		return nil
+	}
+	return func(e *raftwire.ServeEvent) {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		d.served = append(d.served, *e)
+	}
+}
 
-func (d *recordingDispatcher) KindRead(time.Time) { d.read++ }
+// slowDispatcher is one that takes its time.
+type slowDispatcher struct{ *recordingDispatcher }
 
-func (d *recordingDispatcher) Decoded(_ any, heartbeat bool, _ time.Time) {
-	d.decoded = append(d.decoded, heartbeat)
+func (d slowDispatcher) Dispatch(command any, body io.Reader, heartbeat bool) raftwire.PendingAnswer {
+	pause(20 * time.Millisecond)
+	return d.recordingDispatcher.Dispatch(command, body, heartbeat)
+}
+
+// The wait is known although nobody observed the request before.
+func TestServeObserver_IsGivenDurations(t *testing.T) {
+	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
+		a, b := listen(t, net, "a"), listen(t, net, "b")
+		d := new(recordingDispatcher)
+		b.SetDispatcher(func(<-chan struct{}) raftwire.Dispatcher { return slowDispatcher{d} })
+		require.NoError(t, appendOnce(a, "b"))
+		pause(3 * time.Second)
+		require.NoError(t, heartbeat(a, "b"))
+		synctest.Wait()
+		require.Len(t, d.served, 1)
+		require.Equal(t, "a", d.served[0].Host)
+		require.Equal(t, 3*time.Second, d.served[0].Wait)
+		require.Equal(t, 20*time.Millisecond, d.served[0].Enqueue)
+		require.Positive(t, d.served[0].ResponseBytes)
+	})
 }
 
 // dispatching is a transport whose requests can go elsewhere.
@@ -69,8 +100,9 @@ func TestADispatcherTakesTheRequests(t *testing.T) {
 	t.Run("network", func(t *testing.T) {
 		onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 			d := send(t, listen(t, net, "a"), listen(t, net, "b"))
-			require.Equal(t, 2, d.read)
-			require.Equal(t, []bool{true, false}, d.decoded)
+			require.Len(t, d.served, 2)
+			require.True(t, d.served[0].Heartbeat)
+			require.Equal(t, "InstallSnapshot", d.served[1].Kind)
 		})
 	})
 	t.Run("memory", func(t *testing.T) {

@@ -1,13 +1,10 @@
 package raftwire
 
-import (
-	"io"
-	"time"
-)
+import "io"
 
-// The seam: how a package with message types of its own (an adapter to another
-// Raft implementation) takes requests and futures without a goroutine, a copy
-// or a channel between itself and the transport. Most programs use Consumer
+// What an adapter to another Raft implementation needs, which has message types of
+// its own: it takes requests and futures without a goroutine, a copy or a channel
+// between itself and the transport. Most programs use Consumer
 // and AppendEntriesPipeline and need nothing of this file. Both transports of
 // this package implement [WithDispatcher] and [WithPipelineSink].
 
@@ -33,17 +30,13 @@ type PendingAnswer interface {
 	Await(done <-chan struct{}) (RPCResponse, bool)
 }
 
-// DispatchObserver may be implemented by a Dispatcher that times how requests
-// arrive.
-type DispatchObserver interface {
-	// Observing is asked before each request. If it returns false, the transport
-	// reads no clock for the request, and does not tell of it.
-	Observing() bool
-	// KindRead is called when a request's first byte was read; the connection
-	// had been waiting for it since the given time.
-	KindRead(since time.Time)
-	// Decoded is called when the rest was decoded, which began at the given time.
-	Decoded(command any, heartbeat bool, since time.Time)
+// ServeObserver may be implemented by a Dispatcher that wants to know how long
+// requests take. Transports in memory do not time them.
+type ServeObserver interface {
+	// ServeDone is asked before each request for a function to be called as
+	// [Hooks].ServeDone is, on the same terms. If it returns nil, the transport
+	// does not read the clock for the request.
+	ServeDone() func(*ServeEvent)
 }
 
 // WithDispatcher is implemented by transports that can hand inbound requests
