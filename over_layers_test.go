@@ -18,10 +18,6 @@ import (
 // role is the name of every node in these tests, wherever it runs.
 const role = testca.Name
 
-func named(names ...string) func(*x509.Certificate) {
-	return func(c *x509.Certificate) { c.DNSNames = names }
-}
-
 // secure returns the configuration of a node that shows certificate and trusts
 // the authorities.
 func secure(certificate *tls.Certificate, trusted ...*testca.Authority) layers.TLSConfig {
@@ -63,17 +59,6 @@ func layerOf(t testing.TB, mux *layers.Mux, keys ...layers.Key) *layers.Handoff 
 	layer, err := mux.Layer(keys...)
 	require.NoError(t, err)
 	return layer
-}
-
-func mutual(ca *testca.Authority, name string) *tls.Config {
-	return &tls.Config{
-		Certificates: []tls.Certificate{*ca.Issue(named(name))},
-		RootCAs:      testca.Pool(ca),
-		ClientCAs:    testca.Pool(ca),
-		ClientAuth:   tls.RequireAndVerifyClientCert,
-		ServerName:   name,
-		MinVersion:   tls.VersionTLS13,
-	}
 }
 
 func listenLocal(t *testing.T) net.Listener {

@@ -172,7 +172,9 @@ func (m *Mux) unregister(keys []Key) {
 
 // identify finds the layer for an inbound connection.
 func (m *Mux) identify(in door.Handover) (door.Handover, *Handoff, error) {
-	m.awaitLayer()
+	if !m.awaitLayer() {
+		return in, nil, errSlow
+	}
 	out, layer, err := m.sort(in)
 	if err != nil {
 		return in, nil, err
@@ -180,15 +182,17 @@ func (m *Mux) identify(in door.Handover) (door.Handover, *Handoff, error) {
 	return m.track(out), layer, nil
 }
 
-// awaitLayer waits until there was a layer.
-func (m *Mux) awaitLayer() {
+// awaitLayer waits until there was a layer, for Timeout at most.
+func (m *Mux) awaitLayer() bool {
 	patience := time.NewTimer(m.timeout)
 	defer patience.Stop()
 	select {
 	case <-m.first:
+		return true
 	case <-m.inbound.done:
 	case <-patience.C:
 	}
+	return false
 }
 
 // sort looks for TLS first: its protocol decides, or else the first byte inside.
