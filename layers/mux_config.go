@@ -130,8 +130,6 @@ func (c *MuxConfig) isPlain() bool {
 	return false
 }
 
-var errMuxCannotDial = errors.New("raftwire: mux: its layers cannot dial: set MuxConfig.Dial to what reaches the port of a peer")
-
 // dialFunc returns what the layers dial with.
 func (c *MuxConfig) dialFunc() DialFunc {
 	if c.Dial != nil {
@@ -145,5 +143,5 @@ func (c *MuxConfig) dialFunc() DialFunc {
 	case *net.TCPListener:
 		return new(raftwire.TCPStreamLayer).DialContext
 	}
-	return func(context.Context, raftwire.ServerAddress) (net.Conn, error) { return nil, errMuxCannotDial }
+	return cannotDial("set MuxConfig.Dial to what reaches the port of a peer")
 }

@@ -182,3 +182,35 @@ func TestRevocation_ReachesWhoIsInAnotherHandshake(t *testing.T) {
 		require.EqualValues(t, 1, outer.Refusals().Untrusted)
 	})
 }
+
+// The same holds for what a mux has verified itself.
+func TestMuxReload_ReachesWhoWaitsForItsLayer(t *testing.T) {
+	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
+		w := newRevocation(t)
+		mux := share(t, net, "b", withTLS(w.secure(t)))
+		layer := layerOf(t, mux, layers.ALPN("a"))
+		knock := func(from string, ca *testca.Authority, number int64) *tls.Conn {
+			config := mutual(ca, role)
+			config.RootCAs, config.NextProtos = testca.Pool(w.ours), []string{"a"}
+			config.Certificates = []tls.Certificate{*ca.Issue(serial(number))}
+			client := tls.Client(dialRaw(t, net, from), config)
+			require.NoError(t, client.Handshake())
+			return client
+		}
+		bad, good := knock("bad", w.theirs, 666), knock("good", w.ours, 1)
+		synctest.Wait()
+		w.denied = true
+		require.NoError(t, mux.Reload())
+		serve(t, transport(t, withStream(layer)), accept)
+		_, _ = io.WriteString(bad, "\x03\x80")
+		_, err := bad.Read(make([]byte, 1))
+		require.Error(t, err)
+		say(t, good, "\x03\x80")
+		_, err = good.Read(make([]byte, 1))
+		require.NoError(t, err)
+		require.NoError(t, bad.NetConn().Close())
+		synctest.Wait()
+		require.EqualValues(t, 1, mux.Refusals().Untrusted)
+		require.ErrorContains(t, share(t, net, "c").Reload(), "MuxConfig.TLS is nil")
+	})
+}
