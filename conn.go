@@ -9,6 +9,7 @@ import (
 
 	"github.com/raftwire/raftwire/internal/conn"
 	"github.com/raftwire/raftwire/internal/errno"
+	"github.com/raftwire/raftwire/internal/progress"
 	"github.com/raftwire/raftwire/internal/tasks"
 )
 
@@ -24,7 +25,6 @@ type netConn struct {
 	id      ServerID // of the peer, for hooks; "" if inbound
 	hooks   *Hooks
 	traffic *traffic
-	inbound bool
 	opened  time.Duration // when, since epoch; only for ConnClosed
 
 	// Owned by the call that has the connection, and by the pool while it is idle.
@@ -32,10 +32,13 @@ type netConn struct {
 	spent  time.Duration // of the time of the call that it was dialled for, before it stood
 	last   sizes         // of the last call on it
 
-	answeredLate bool // after the call that it was dialled for had given up
+	home *peerConns // what it belongs to in the pool; nil if it is inbound
 
-	home    *peerConns // what it belongs to in the pool; nil if it is inbound
-	retired bool       // protected by pool.connPoolLock: not to be kept any more
+	// Beside each other: ten thousand connections are idle, and there is a step in what
+	// memory they cost.
+	inbound      bool
+	answeredLate bool // owned as usedAt: after the call that it was dialled for had given up
+	retired      bool // protected by pool.connPoolLock: not to be kept any more
 }
 
 // sizes are those of a request and its answer on the wire.
@@ -131,7 +134,13 @@ func (c *netConn) awaitAnswer(deadline time.Time) error {
 	if c.last.request <= conn.LargeMessage || deadline.IsZero() {
 		return c.Await()
 	}
-	clock := conn.NewClock(c.Timeout, deadline)
+	clock := conn.LargeClock(c.Timeout, deadline)
+	return c.awaitSteadily(&clock, func() error { return c.CheckAcked(&clock) })
+}
+
+// awaitSteadily waits for the first byte of an answer until check, which looks at
+// clock, returns an error.
+func (c *netConn) awaitSteadily(clock *progress.Clock, check func() error) error {
 	for {
 		_ = c.Raw.SetReadDeadline(clock.NextLook())
 		err := c.Await()
@@ -141,7 +150,7 @@ func (c *netConn) awaitAnswer(deadline time.Time) error {
 		if !errno.IsTimeout(err) {
 			return err
 		}
-		if late := c.CheckAcked(&clock); late != nil {
+		if late := check(); late != nil {
 			return late
 		}
 	}

@@ -54,9 +54,9 @@ func mustBeShare(what string, share float64) {
 //	a, b, c := network.Add("a"), network.Add("b"), network.Add("c")
 //	network.Isolate("a")
 //
-// The words are those of package faultnet, which has faults of a network under
-// a [NetworkTransport], with its connections and bytes; here there are only
-// messages, see [InmemLink]. Inside a testing/synctest bubble all times are
+// The names are those of package faultnet, which has faults of a network under
+// a [NetworkTransport], with its connections and bytes. Its plans run on an
+// InmemNetwork, too. Here there are only messages, see [InmemLink]. Inside a testing/synctest bubble all times are
 // exact and take none. A network must not be shared between bubbles. Its
 // methods may be called by several goroutines at once; only Add, Crash and Close may
 // block, for as long as it takes to close transports. What makes no sense makes

@@ -38,7 +38,7 @@ func inmemCalls() map[string]func(trans caller, target raftwire.ServerAddress) e
 	return all
 }
 
-func TestInmemNetworkConnectsEveryTransportWithEveryOther(t *testing.T) {
+func TestInmemNetwork_ConnectsEveryTransportWithEveryOther(t *testing.T) {
 	inBubble(t, raftwire.InmemNetworkConfig{}, func(t *testing.T, x *inmemRig) {
 		all := []*raftwire.InmemTransport{x.a, x.b, x.c, x.Add("")}
 		for _, to := range all {
@@ -55,7 +55,7 @@ func TestInmemNetworkConnectsEveryTransportWithEveryOther(t *testing.T) {
 
 // Every call ends by its timeout, whichever way it is lost, and the request is
 // seen by the receiver if it was not what got lost. Afterwards all is well.
-func TestInmemNetworkLosesEveryCallInEveryWay(t *testing.T) {
+func TestInmemNetwork_LosesEveryCallInEveryWay(t *testing.T) {
 	losses := map[string]struct {
 		begin   func(x *inmemRig)
 		arrives bool
@@ -106,7 +106,7 @@ func lostAfter(kind string, arrived bool) time.Duration {
 }
 
 // A lost answer leaves no trace in the response.
-func TestInmemNetworkLeavesTheResponseOfALostAnswerZero(t *testing.T) {
+func TestInmemNetwork_LeavesTheResponseOfALostAnswerZero(t *testing.T) {
 	inBubble(t, raftwire.InmemNetworkConfig{}, func(t *testing.T, x *inmemRig) {
 		serve(t, x.b, accept)
 		x.Link("b", "a").Cut()
@@ -127,7 +127,7 @@ func (x *inmemRig) mend() {
 
 // A one-way cut leaves the other direction's requests alone only if they need
 // no answer: a reaches nobody, and b's requests reach a.
-func TestInmemNetworkCutsOneDirection(t *testing.T) {
+func TestInmemNetwork_CutsOneDirection(t *testing.T) {
 	inBubble(t, raftwire.InmemNetworkConfig{}, func(t *testing.T, x *inmemRig) {
 		x.Link("a", "b").Cut()
 		results := make(chan error, 2)
@@ -145,7 +145,7 @@ func TestInmemNetworkCutsOneDirection(t *testing.T) {
 	})
 }
 
-func TestInmemNetworkIsolatesAGroup(t *testing.T) {
+func TestInmemNetwork_IsolatesAGroup(t *testing.T) {
 	inBubble(t, raftwire.InmemNetworkConfig{}, func(t *testing.T, x *inmemRig) {
 		d := x.Add("d")
 		for _, trans := range []*raftwire.InmemTransport{x.a, x.b, x.c, d} {
@@ -162,9 +162,9 @@ func TestInmemNetworkIsolatesAGroup(t *testing.T) {
 	})
 }
 
-// P19: what is on its way when the cut comes is lost, though the link heals
+// What is on its way when the cut comes is lost, though the link heals
 // before it would have arrived; what is sent afterwards arrives.
-func TestInmemNetworkCutsWhatIsInFlight(t *testing.T) {
+func TestInmemNetwork_CutsWhatIsInFlight(t *testing.T) {
 	const latency = 100 * time.Millisecond
 	for name, cutAt := range map[string]time.Duration{"request": latency / 2, "answer": latency * 3 / 2} {
 		t.Run(name, func(t *testing.T) {
@@ -187,7 +187,7 @@ func TestInmemNetworkCutsWhatIsInFlight(t *testing.T) {
 
 // What the receiver has already, a cut does not take away again: only messages
 // are lost.
-func TestInmemNetworkAnswersAfterACutThatIsOver(t *testing.T) {
+func TestInmemNetwork_AnswersAfterACutThatIsOver(t *testing.T) {
 	inBubble(t, raftwire.InmemNetworkConfig{}, func(t *testing.T, x *inmemRig) {
 		first := make(chan error, 1)
 		go func() { first <- appendOnce(x.a, "b") }()
@@ -202,7 +202,7 @@ func TestInmemNetworkAnswersAfterACutThatIsOver(t *testing.T) {
 // A pipeline goes on after a cut during which nothing was sent. One that has
 // lost a message stands still, and fails by the timeout: nothing overtakes what
 // was lost.
-func TestInmemNetworkStallsAPipelineThatHasLostAMessage(t *testing.T) {
+func TestInmemNetwork_StallsAPipelineThatHasLostAMessage(t *testing.T) {
 	for name, way := range map[string][2]raftwire.ServerAddress{"request": {"a", "b"}, "answer": {"b", "a"}} {
 		t.Run(name, func(t *testing.T) {
 			inBubble(t, raftwire.InmemNetworkConfig{Latency: time.Millisecond}, func(t *testing.T, x *inmemRig) {
@@ -237,7 +237,7 @@ func TestInmemNetworkStallsAPipelineThatHasLostAMessage(t *testing.T) {
 }
 
 // Requests of a pipeline travel at the same time, and in order.
-func TestInmemNetworkHasLatency(t *testing.T) {
+func TestInmemNetwork_HasLatency(t *testing.T) {
 	const latency, jitter = 100 * time.Millisecond, 50 * time.Millisecond
 	inBubble(t, raftwire.InmemNetworkConfig{}, func(t *testing.T, x *inmemRig) {
 		x.Link("a", "b").SetLatency(latency)
@@ -269,7 +269,7 @@ func TestInmemNetworkHasLatency(t *testing.T) {
 
 // The same seed loses and delays the same messages, another seed or another
 // link others.
-func TestInmemNetworkRepeatsItsDecisions(t *testing.T) {
+func TestInmemNetwork_RepeatsItsDecisions(t *testing.T) {
 	config := raftwire.InmemNetworkConfig{Seed: 7, Latency: time.Millisecond, Jitter: 100 * time.Millisecond, Loss: 0.2}
 	run := func(to raftwire.ServerAddress) (text string) {
 		inBubble(t, config, func(t *testing.T, x *inmemRig) {
@@ -288,7 +288,7 @@ func TestInmemNetworkRepeatsItsDecisions(t *testing.T) {
 	require.NotEqual(t, first, run("b"))
 }
 
-func TestInmemNetworkLosesItsShare(t *testing.T) {
+func TestInmemNetwork_LosesItsShare(t *testing.T) {
 	inBubble(t, raftwire.InmemNetworkConfig{Seed: 1}, func(t *testing.T, x *inmemRig) {
 		x.Link("a", "b").SetLoss(0.25)
 		serve(t, x.b, accept)
@@ -304,7 +304,7 @@ func TestInmemNetworkLosesItsShare(t *testing.T) {
 
 // A peer that is closed refuses, which takes a round trip, and is news only if
 // it gets through.
-func TestInmemNetworkTellsOfAClosedPeer(t *testing.T) {
+func TestInmemNetwork_TellsOfAClosedPeer(t *testing.T) {
 	const latency = 10 * time.Millisecond
 	inBubble(t, raftwire.InmemNetworkConfig{Latency: latency}, func(t *testing.T, x *inmemRig) {
 		p := openPipeline(t, x.a, "b")
@@ -339,7 +339,7 @@ func TestInmemNetworkTellsOfAClosedPeer(t *testing.T) {
 }
 
 // Answers that were given arrive before the news that their giver has gone.
-func TestInmemNetworkBringsTheLastAnswersOfAClosedPeer(t *testing.T) {
+func TestInmemNetwork_BringsTheLastAnswersOfAClosedPeer(t *testing.T) {
 	inBubble(t, raftwire.InmemNetworkConfig{Latency: time.Millisecond}, func(t *testing.T, x *inmemRig) {
 		for range 20 {
 			p := openPipeline(t, x.a, "b")
@@ -355,7 +355,7 @@ func TestInmemNetworkBringsTheLastAnswersOfAClosedPeer(t *testing.T) {
 	})
 }
 
-func TestInmemNetworkDoesNotTellOfAPeerClosedBehindACut(t *testing.T) {
+func TestInmemNetwork_DoesNotTellOfAPeerClosedBehindACut(t *testing.T) {
 	inBubble(t, raftwire.InmemNetworkConfig{}, func(t *testing.T, x *inmemRig) {
 		p := openPipeline(t, x.a, "b")
 		futures := send(t, p, 1)
@@ -373,7 +373,7 @@ func TestInmemNetworkDoesNotTellOfAPeerClosedBehindACut(t *testing.T) {
 
 // A transport that is added where one was takes its place, with all links as
 // they are; whatever is done to the old one does not concern it.
-func TestInmemNetworkRestartsANode(t *testing.T) {
+func TestInmemNetwork_RestartsANode(t *testing.T) {
 	inBubble(t, raftwire.InmemNetworkConfig{}, func(t *testing.T, x *inmemRig) {
 		x.Link("a", "b").SetLatency(time.Millisecond)
 		p := openPipeline(t, x.a, "b")
@@ -402,7 +402,7 @@ func TestInmemNetworkRestartsANode(t *testing.T) {
 }
 
 // A request reaches whoever is there when it arrives.
-func TestInmemNetworkRequestsOutliveARestart(t *testing.T) {
+func TestInmemNetwork_RequestsOutliveARestart(t *testing.T) {
 	const latency = 10 * time.Millisecond
 	inBubble(t, raftwire.InmemNetworkConfig{Latency: latency}, func(t *testing.T, x *inmemRig) {
 		call := make(chan error, 1)
@@ -414,7 +414,7 @@ func TestInmemNetworkRequestsOutliveARestart(t *testing.T) {
 }
 
 // Disconnect and Connect are the network's links as well.
-func TestInmemNetworkDisconnects(t *testing.T) {
+func TestInmemNetwork_Disconnects(t *testing.T) {
 	inBubble(t, raftwire.InmemNetworkConfig{Latency: time.Millisecond}, func(t *testing.T, x *inmemRig) {
 		serve(t, x.b, accept)
 		serve(t, x.a, accept)
@@ -436,7 +436,7 @@ func TestInmemNetworkDisconnects(t *testing.T) {
 
 // A lost chunk stalls a snapshot: the sender, to which the peer answers nothing
 // else either, gives up, and with it the reader of its body.
-func TestInmemNetworkStallsASnapshotThatHasLostAChunk(t *testing.T) {
+func TestInmemNetwork_StallsASnapshotThatHasLostAChunk(t *testing.T) {
 	inBubble(t, raftwire.InmemNetworkConfig{Latency: time.Millisecond}, func(t *testing.T, x *inmemRig) {
 		read := make(chan error, 1)
 		serve(t, x.b, func(rpc raftwire.RPC) {
@@ -456,7 +456,7 @@ func TestInmemNetworkStallsASnapshotThatHasLostAChunk(t *testing.T) {
 }
 
 // A body ends with its sender, also while a chunk is on its way.
-func TestInmemNetworkSnapshotEndsWithItsSender(t *testing.T) {
+func TestInmemNetwork_SnapshotEndsWithItsSender(t *testing.T) {
 	const latency = 10 * time.Millisecond
 	inBubble(t, raftwire.InmemNetworkConfig{Latency: latency}, func(t *testing.T, x *inmemRig) {
 		go func() { _, _ = install(x.a, 1<<20, zeros{}) }()
@@ -476,7 +476,7 @@ func TestInmemNetworkSnapshotEndsWithItsSender(t *testing.T) {
 
 // An answer that is given early ends the body at once, although the sender
 // does not know yet.
-func TestInmemNetworkBodyEndsWithTheAnswer(t *testing.T) {
+func TestInmemNetwork_BodyEndsWithTheAnswer(t *testing.T) {
 	inBubble(t, raftwire.InmemNetworkConfig{Latency: time.Millisecond}, func(t *testing.T, x *inmemRig) {
 		read := make(chan error, 1)
 		serve(t, x.b, func(rpc raftwire.RPC) {
@@ -494,7 +494,7 @@ func TestInmemNetworkBodyEndsWithTheAnswer(t *testing.T) {
 }
 
 // Without a timeout a lost call ends when its sender does.
-func TestInmemNetworkWithoutATimeout(t *testing.T) {
+func TestInmemNetwork_WithoutATimeout(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		network := raftwire.NewInmemNetwork(raftwire.InmemNetworkConfig{Timeout: -1})
 		a, b := network.Add("a"), network.Add("b")
@@ -510,7 +510,7 @@ func TestInmemNetworkWithoutATimeout(t *testing.T) {
 	})
 }
 
-func TestInmemNetworkHasTheDefaultTimeout(t *testing.T) {
+func TestInmemNetwork_HasTheDefaultTimeout(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		network := raftwire.NewInmemNetwork(raftwire.InmemNetworkConfig{})
 		a := network.Add("a")
@@ -521,7 +521,7 @@ func TestInmemNetworkHasTheDefaultTimeout(t *testing.T) {
 }
 
 // A slip in a test must not make it pass.
-func TestInmemNetworkRefusesUnknownAddresses(t *testing.T) {
+func TestInmemNetwork_RefusesUnknownAddresses(t *testing.T) {
 	inBubble(t, raftwire.InmemNetworkConfig{}, func(t *testing.T, x *inmemRig) {
 		for name, slip := range map[string]func(){
 			"Link":      func() { x.Link("nobody", "a") },
@@ -535,7 +535,7 @@ func TestInmemNetworkRefusesUnknownAddresses(t *testing.T) {
 	})
 }
 
-func TestInmemNetworkRefusesWhatMakesNoSense(t *testing.T) {
+func TestInmemNetwork_RefusesWhatMakesNoSense(t *testing.T) {
 	made := func(config raftwire.InmemNetworkConfig) func(*inmemRig) {
 		return func(*inmemRig) { raftwire.NewInmemNetwork(config) }
 	}
@@ -558,7 +558,7 @@ func TestInmemNetworkRefusesWhatMakesNoSense(t *testing.T) {
 }
 
 // What a failing test prints is enough to do it again.
-func TestInmemNetworkTellsItsHistory(t *testing.T) {
+func TestInmemNetwork_TellsItsHistory(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		network := raftwire.NewInmemNetwork(raftwire.InmemNetworkConfig{Seed: 7, Loss: 0.1})
 		network.Add("a")
@@ -594,7 +594,7 @@ func TestInmemNetworkTellsItsHistory(t *testing.T) {
 }
 
 // What has to be set up before a peer's first request is set up by then.
-func TestInmemNetworkPreparesBeforePeersReachIt(t *testing.T) {
+func TestInmemNetwork_PreparesBeforePeersReachIt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		network := raftwire.NewInmemNetwork(raftwire.InmemNetworkConfig{})
 		a := network.Add("a")
@@ -606,7 +606,7 @@ func TestInmemNetworkPreparesBeforePeersReachIt(t *testing.T) {
 
 // Of transports that are added at one address at the same time one stays, and
 // the others are closed.
-func TestInmemNetworkReplacesWhatIsAddedAtTheSameTime(t *testing.T) {
+func TestInmemNetwork_ReplacesWhatIsAddedAtTheSameTime(t *testing.T) {
 	for range 200 {
 		network := raftwire.NewInmemNetwork(raftwire.InmemNetworkConfig{})
 		added := make(chan *raftwire.InmemTransport)

@@ -5,6 +5,8 @@ import (
 	"io"
 	"math"
 	"time"
+
+	"github.com/raftwire/raftwire/internal/progress"
 )
 
 // InstallSnapshot implements [Transport]. The body goes to the peer in copies, all of
@@ -18,7 +20,7 @@ func (i *InmemTransport) InstallSnapshot(_ ServerID, target ServerAddress, args 
 			return err
 		}
 		limits := defaultStallLimits(i.timeout)
-		s := &inmemSnapshot{pipe: pipe, limits: limits, size: args.Size, clock: bodyClock{limits: limits}}
+		s := &inmemSnapshot{pipe: pipe, limits: limits, size: args.Size, clock: limits.bodyClock(func() bool { return pipe.to.othersWait(pipe.from) })}
 		s.chunks, s.answered, s.over = make(chan sent[[]byte]), make(chan struct{}), make(chan struct{})
 		return s.transfer(cloneRequest(args), resp, data)
 	})
@@ -38,7 +40,7 @@ type inmemSnapshot struct {
 
 	// Owned by Read.
 	size, got int64 // announced, and read
-	clock     bodyClock
+	clock     progress.Clock
 	chunk     []byte // rest of what has arrived
 	onTheWay  *sent[[]byte]
 	readErr   error
@@ -69,14 +71,13 @@ func (s *inmemSnapshot) write(piece []byte) error {
 		return nil
 	}
 	chunk := sent[[]byte]{bytes.Clone(piece), s.pipe.there.depart()}
-	since := time.Now()
+	clock := s.limits.sendClock(s.pipe.there.traffic.lastAnswered)
 	for {
-		until := s.limits.sendUntil(since, s.pipe.there.traffic.lastAnswered())
-		if !until.IsZero() && !time.Now().Before(until) {
-			return s.limits.errStalled(since)
-		}
-		if sent, err := s.offer(chunk, until); sent || err != nil {
+		if sent, err := s.offer(chunk, clock.NextLook()); sent || err != nil {
 			return err
+		}
+		if late := clock.Check(false); late != nil {
+			return late
 		}
 	}
 }
@@ -133,16 +134,16 @@ func (s *inmemSnapshot) Read(p []byte) (int, error) {
 
 // next waits for the next chunk until its clock wants to look again.
 func (s *inmemSnapshot) next() error {
-	began := time.Now()
-	expired, stop := after(s.clock.patience())
+	expired, stop := deadlineTimer(s.clock.NextLook())
+	defer stop()
+	s.clock.Resume()
 	err := s.await(expired)
-	stop()
-	s.clock.count(time.Since(began), len(s.chunk))
+	s.clock.Received(len(s.chunk), MinSnapshotBytesPerSecond)
 	if err != errCommandTimeout {
 		return err
 	}
-	if s.clock.isOver(func() bool { return s.pipe.to.othersWait(s.pipe.from) }) {
-		return s.clock.errStalled(s.got, s.size)
+	if late := s.clock.Check(false); late != nil {
+		return errStalled(s.got, s.size, late)
 	}
 	return nil
 }

@@ -27,7 +27,7 @@ func inmemPair(t *testing.T) (a, b *raftwire.InmemTransport) {
 	return a, b
 }
 
-func TestInmemAddressesAreNew(t *testing.T) {
+func TestNewInmemAddr_IsNew(t *testing.T) {
 	addr, trans := raftwire.NewInmemTransport("")
 	require.Equal(t, addr, trans.LocalAddr())
 	other, _ := raftwire.NewInmemTransport("")
@@ -35,8 +35,8 @@ func TestInmemAddressesAreNew(t *testing.T) {
 	require.NotEqual(t, raftwire.NewInmemAddr(), raftwire.NewInmemAddr())
 }
 
-// P19: sender and receiver share nothing, in either direction.
-func TestInmemSharesNothing(t *testing.T) {
+// Sender and receiver share nothing, in either direction.
+func TestInmemTransport_SharesNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a, b := inmemPair(t)
 		response := &raftwire.AppendEntriesResponse{RPCHeader: raftwire.RPCHeader{ID: []byte("b")}}
@@ -66,8 +66,8 @@ func TestInmemSharesNothing(t *testing.T) {
 	})
 }
 
-// P19: a heartbeat does not wait for the consumer if there is a handler.
-func TestInmemHonoursTheHeartbeatHandler(t *testing.T) {
+// A heartbeat does not wait for the consumer if there is a handler.
+func TestInmemTransport_HonoursTheHeartbeatHandler(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a, b := inmemPair(t)
 		b.SetHeartbeatHandler(accept)
@@ -92,8 +92,8 @@ func TestInmemTransport_SaysWhatTimedOut(t *testing.T) {
 	})
 }
 
-// P19: a peer that is closed, or was never connected, refuses.
-func TestInmemRefusesWhatANetworkWouldRefuse(t *testing.T) {
+// A peer that is closed, or was never connected, refuses.
+func TestInmemTransport_RefusesWhatANetworkWouldRefuse(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a, b := inmemPair(t)
 		serve(t, b, accept)
@@ -110,8 +110,8 @@ func TestInmemRefusesWhatANetworkWouldRefuse(t *testing.T) {
 	})
 }
 
-// P19: a partition cuts what is in flight.
-func TestInmemDisconnectCutsWhatIsInFlight(t *testing.T) {
+// A partition cuts what is in flight.
+func TestInmemTransport_DisconnectCutsWhatIsInFlight(t *testing.T) {
 	cuts := map[string]func(a, b *raftwire.InmemTransport){
 		"Disconnect":        func(a, _ *raftwire.InmemTransport) { a.Disconnect("b") },
 		"DisconnectAll":     func(a, _ *raftwire.InmemTransport) { a.DisconnectAll() },
@@ -145,8 +145,8 @@ func TestInmemDisconnectCutsWhatIsInFlight(t *testing.T) {
 	}
 }
 
-// P19: pipelines that were closed leave nothing behind.
-func TestInmemDoesNotGrowWithPipelines(t *testing.T) {
+// Pipelines that were closed leave nothing behind.
+func TestInmemTransport_DoesNotGrowWithPipelines(t *testing.T) {
 	_, a := raftwire.NewInmemTransportWithTimeout("a", time.Minute) // the race detector is slow
 	_, b := raftwire.NewInmemTransportWithTimeout("b", time.Minute)
 	a.Connect("b", b)
@@ -179,7 +179,7 @@ func liveHeap() uint64 {
 }
 
 // A snapshot in memory keeps the promises of one over the network.
-func TestInmemSnapshots(t *testing.T) {
+func TestInmemSnapshot_IsAsOverANetwork(t *testing.T) {
 	for name, c := range map[string]struct {
 		size int64
 		data io.Reader
@@ -209,7 +209,7 @@ func TestInmemSnapshots(t *testing.T) {
 	}
 }
 
-func TestInmemSnapshotThatNobodyReadsFails(t *testing.T) {
+func TestInmemSnapshot_FailsIfNobodyReadsIt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a, b := inmemPair(t)
 		serve(t, b, never)
@@ -243,7 +243,7 @@ func TestInmemTransport_WaitsWithASnapshotForAPeerThatAnswersAPipeline(t *testin
 	})
 }
 
-func TestInmemEarlyAnswerEndsTheSnapshot(t *testing.T) {
+func TestInmemSnapshot_EndsWithAnEarlyAnswer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a, b := inmemPair(t)
 		body := make(chan io.Reader, 1)
@@ -260,7 +260,7 @@ func TestInmemEarlyAnswerEndsTheSnapshot(t *testing.T) {
 	})
 }
 
-func TestInmemConnectsThroughWrappers(t *testing.T) {
+func TestInmemTransport_ConnectsThroughWrappers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a, b := inmemPair(t)
 		serve(t, b, accept)
@@ -277,7 +277,7 @@ type wrapper struct{ raftwire.Transport }
 
 func (w wrapper) Unwrap() raftwire.Transport { return w.Transport }
 
-func TestInmemPeersAreEncodedAsTheyAre(t *testing.T) {
+func TestInmemTransport_EncodesPeersAsTheyAre(t *testing.T) {
 	_, a := raftwire.NewInmemTransport("a")
 	require.Equal(t, raftwire.ServerAddress("x"), a.DecodePeer(a.EncodePeer("id", "x")))
 	require.True(t, strings.HasPrefix(string(a.LocalAddr()), "a"))

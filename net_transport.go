@@ -326,8 +326,7 @@ func (n *NetworkTransport) everything() (all []door.Closer) {
 	for _, c := range n.renew() {
 		all = append(all, c)
 	}
-	identified, unidentified := n.door.Visits()
-	for _, visit := range append(identified, unidentified...) {
+	for _, visit := range n.door.Visits() {
 		all = append(all, visit)
 	}
 	return all

@@ -9,6 +9,7 @@ import (
 	"github.com/raftwire/raftwire/internal/conn"
 	"github.com/raftwire/raftwire/internal/dispatch"
 	"github.com/raftwire/raftwire/internal/errno"
+	"github.com/raftwire/raftwire/internal/progress"
 	"github.com/raftwire/raftwire/internal/ring"
 	"github.com/raftwire/raftwire/internal/tasks"
 )
@@ -101,15 +102,15 @@ type pipeline struct {
 	untold     bool                      // no future has told of err: the next request's will
 	futures    ring.Queue[*appendFuture] // settled ones, then those in flight
 	inFlight   int
-	large      int        // how many of those in flight are large
-	clock      conn.Clock // of the oldest in flight
-	largeDone  time.Time  // when the last large one was answered
-	unanswered int        // requests that were in flight when the pipeline ended; Close awaits their answers
-	tickets    int        // of senders so far: requests travel in the order of futures
-	turn       int        // the ticket of the sender that posts
-	delivering bool       // deliver runs
-	inBulk     bool       // the sender will post several requests before it waits again
-	released   bool       // done is closed
+	large      int            // how many of those in flight are large
+	clock      progress.Clock // of the oldest in flight
+	largeDone  time.Time      // when the last large one was answered
+	unanswered int            // requests that were in flight when the pipeline ended; Close awaits their answers
+	tickets    int            // of senders so far: requests travel in the order of futures
+	turn       int            // the ticket of the sender that posts
+	delivering bool           // deliver runs
+	inBulk     bool           // the sender will post several requests before it waits again
+	released   bool           // done is closed
 
 	room     sync.Cond   // broadcast after each turn, when a future was consumed, and at the end
 	waiting  time.Time   // when the sender came that has waited longest; or zero
@@ -124,7 +125,7 @@ func newPipeline(peer ServerAddress, l link, window int, timeout time.Duration, 
 		window:   window,
 		timeout:  timeout,
 		tasks:    tasks,
-		clock:    conn.NewClock(timeout, time.Time{}),
+		clock:    conn.LargeClock(timeout, time.Time{}),
 		consumer: make(chan AppendFuture),
 		sink:     sink,
 		done:     make(chan struct{}),

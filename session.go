@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"sync"
 	"time"
 
 	"github.com/raftwire/raftwire/internal/conn"
@@ -32,12 +31,11 @@ type session struct {
 	dispatcher Dispatcher
 	meter      *meter
 
-	identifyBy time.Time     // when the first request has to begin; zero for never
-	waited     bool          // for the request's first byte
-	inMessage  bool          // the next read continues a message
-	body       *snapshotBody // the consumer reads it; or nil
-	ranOut     bool          // of bytes, since the message began
-	armed      bool          // a read deadline is set
+	identifyBy time.Time // when the first request has to begin; zero for never
+	waited     bool      // for the request's first byte
+	inMessage  bool      // the next read continues a message
+	ranOut     bool      // of bytes, since the message began
+	armed      bool      // a read deadline is set
 
 	_       conn.CacheLine
 	replies replies
@@ -186,23 +184,19 @@ func (s *session) readRequest() (rpcKind, any) {
 // beforeRead is called when bytes have run out and a read may block.
 func (s *session) beforeRead() error {
 	s.ranOut = true
-	if s.body == nil {
-		if err := s.settle(); err != nil {
-			return err
-		}
+	if err := s.settle(); err != nil {
+		return err
 	}
 	s.setClock()
 	return nil
 }
 
-// setClock sets the deadline of the next read: inside a message or a body the
-// peer has to make progress, between messages it may be silent for ever, but
+// setClock sets the deadline of the next read: inside a message the peer has
+// to make progress, between messages it may be silent for ever, but
 // not before the first.
 func (s *session) setClock() {
 	var limit time.Duration
 	switch {
-	case s.body != nil:
-		limit = s.body.clock.patience()
 	case s.inMessage:
 		limit = s.transport.timeout
 	case !s.visit.Identified && !s.identifyBy.IsZero():
@@ -216,9 +210,6 @@ func (s *session) setClock() {
 		_ = s.conn.Raw.SetReadDeadline(time.Time{})
 	}
 	s.armed = limit > 0
-	if s.body != nil {
-		s.body.interrupt() // if it was answered meanwhile
-	}
 }
 
 // errEnded is returned where the connection was closed by somebody else, who
@@ -273,22 +264,6 @@ func (s *session) watchOffer(command any, heartbeat bool) {
 	s.watch.begin(command)
 }
 
-// offerBody also ends the watch. Whoever takes a snapshot may read it before
-// Dispatch has returned, and then ends the watch earlier. A sender whose snapshot is
-// shorter than Size ends its side and waits for the answer: so the watch gives it
-// Timeout before that means that it has gone.
-func (s *session) offerBody(command any, body *snapshotBody) PendingAnswer {
-	patience := s.transport.timeout
-	if patience <= 0 {
-		patience = maxRestoreTimeout
-	}
-	s.watch.from = time.Now().Add(patience)
-	s.watch.begin(command)
-	body.claim = sync.OnceFunc(s.watch.end)
-	defer body.claim()
-	return s.dispatcher.Dispatch(command, body, false)
-}
-
 // settle is called before a read that may block, and brings back what is owed.
 // If the sender does that, the session waits until it has: the next small request
 // most likely comes only then. It does not wait inside a message, or after a
@@ -329,83 +304,4 @@ func (s *session) answer() error {
 		return err
 	}
 	return s.replies.send(o.kind, answer)
-}
-
-// errBodyUnread ends a connection whose snapshot was answered before all that its
-// sender had sent was read.
-var errBodyUnread = &door.Refusal{Mild: true, Detail: "cut", Err: errors.New("snapshot was answered before it was read to its end")}
-
-// serveSnapshot hands a snapshot over, with its body, which the consumer reads
-// until it answers. The answer goes out at once. The connection ends with it: what
-// else comes is no request, if the body was not read or is longer than Size.
-func (s *session) serveSnapshot(request *InstallSnapshotRequest) error {
-	if err := s.settleUp(); err != nil {
-		return err
-	}
-	body := s.newBody(request)
-	answer, err := s.lendBody(request, body)
-	s.meter.readBody(body.over())
-	if err != nil {
-		return err
-	}
-	unread, failure := body.close()
-	if err := s.replies.send(rpcInstallSnapshot, answer); err != nil {
-		return err
-	}
-	sock.CloseWrite(s.conn.Raw)
-	if failure != nil {
-		return failure // which the consumer has answered to
-	}
-	return s.discardRest(unread)
-}
-
-func (s *session) newBody(request *InstallSnapshotRequest) *snapshotBody {
-	from := senderOf(s.conn, request)
-	sock.RaiseUserTimeout(s.conn.Raw, s.transport.snapshotPatience(request.Size))
-	return &snapshotBody{
-		conn:       s.conn,
-		othersWait: func() bool { return s.transport.waiting.others(from) },
-		left:       request.Size,
-		clock:      bodyClock{limits: s.transport.stallLimits},
-		progress:   newProgress(s.conn, "", request.Size),
-	}
-}
-
-// lendBody lends the connection's input to the consumer until it answers. It
-// sees for itself if the caller goes.
-func (s *session) lendBody(request *InstallSnapshotRequest, body *snapshotBody) (RPCResponse, error) {
-	s.body = body
-	o, err := s.offer(rpcInstallSnapshot, request, body)
-	if err != nil {
-		return RPCResponse{}, err
-	}
-	s.replies.add(o, false)
-	o, _ = s.replies.pop()
-	answer, err := s.replies.collect(o, false)
-	if err == nil {
-		_, _ = body.close()
-		s.body, s.armed = nil, true // close has set a deadline
-	}
-	return answer, err
-}
-
-// discardRest reads and throws away what still comes, until the sender ends the
-// connection: one that looks for the answer only after its last byte would otherwise
-// never see it. unread is what was left of the body.
-func (s *session) discardRest(unread int64) error {
-	buf := make([]byte, snapshotChunk)
-	surplus := false
-	for {
-		n, err := s.conn.In.Read(buf)
-		surplus = surplus || n > 0
-		switch {
-		case err == nil:
-		case unread > 0 && errno.IsTimeout(err):
-			return fmt.Errorf("%w; then: %w", errBodyUnread, err)
-		case surplus:
-			return errBodyUnread
-		default:
-			return io.EOF // as senders end
-		}
-	}
 }

@@ -11,23 +11,22 @@ import (
 	"github.com/raftwire/raftwire/internal/conn"
 	"github.com/raftwire/raftwire/internal/door"
 	"github.com/raftwire/raftwire/internal/errno"
+	"github.com/raftwire/raftwire/internal/progress"
 )
 
-// snapshotBody is the Reader of an inbound InstallSnapshot: no more than size bytes
+// snapshotBody is the Reader of an inbound InstallSnapshot: no more than Size bytes
 // straight from the connection. It belongs to the consumer until the consumer answers.
 type snapshotBody struct {
-	conn       *netConn
-	claim      func()      // takes conn.In from whoever watches the sender
-	othersWait func() bool // reports whether another peer's request waits for the core
+	conn  *netConn
+	claim func() // takes conn.In from whoever watches the sender
 
-	answered atomic.Bool // a Read under way is to end
+	answered atomic.Bool // a Read under way is to end, and no other begins
 
-	mu       sync.Mutex // protects following, and conn.In while the body is open
-	left     int64
-	err      error
-	closed   bool
-	clock    bodyClock
-	progress progress // hook is called with mu held: what is over stays so
+	mu     sync.Mutex // protects following, and conn.In while the body is lent
+	left   int64
+	err    error
+	clock  progress.Clock
+	report bodyProgress // hook is called with mu held: what is over stays so
 }
 
 var errBodyClosed = errors.New("raftwire: snapshot read after it was answered")
@@ -37,12 +36,12 @@ var errBodyClosed = errors.New("raftwire: snapshot read after it was answered")
 func (b *snapshotBody) Read(p []byte) (int, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.closed {
+	if b.answered.Load() {
 		return 0, errBodyClosed
 	}
 	b.claim()
 	n, err := b.read(p)
-	b.progress.add(int64(n))
+	b.report.add(int64(n))
 	return n, err
 }
 
@@ -55,7 +54,7 @@ func (b *snapshotBody) read(p []byte) (int, error) {
 	}
 	got, err := b.await(p[:min(int64(len(p)), b.left)])
 	b.left -= int64(got)
-	if err == nil || b.isInterrupt(err) {
+	if err == nil || errno.IsTimeout(err) && b.answered.Load() {
 		return got, err
 	}
 	b.err = b.explain(err)
@@ -66,109 +65,83 @@ func (b *snapshotBody) read(p []byte) (int, error) {
 // see whether the clock still allows the wait.
 func (b *snapshotBody) await(p []byte) (int, error) {
 	for {
-		began := time.Now()
+		b.clock.Resume()
 		got, err := b.conn.In.Read(p)
-		b.clock.count(time.Since(began), got)
-		if !errno.IsTimeout(err) || b.answered.Load() || b.clock.isOver(b.othersWait) {
+		b.clock.Received(got, MinSnapshotBytesPerSecond)
+		if !errno.IsTimeout(err) || b.answered.Load() {
 			return got, err
+		}
+		if late := b.clock.Check(false); late != nil {
+			return got, late
 		}
 	}
 }
 
-func (b *snapshotBody) explain(err error) error {
-	size := b.progress.event.Total
-	got := size - b.left
-	switch {
-	case door.ReasonOf(err) == door.Stalled:
-		return b.clock.errStalled(got, size)
-	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
-		return errEndedEarly(got, size)
-	}
-	return fmt.Errorf("the snapshot broke off after %d of %d bytes: %w", got, size, err)
+// beforeRead is called before a read of the connection that may block.
+func (b *snapshotBody) beforeRead() error {
+	_ = b.conn.Raw.SetReadDeadline(b.clock.NextLook())
+	b.interrupt() // if it was answered meanwhile
+	return nil
 }
 
-func errEndedEarly(got, size int64) error {
-	return fmt.Errorf("the sender ended the snapshot after %d of %d bytes: %w", got, size, io.ErrUnexpectedEOF)
-}
-
-// isInterrupt reports whether err is what interrupt has done to a Read.
-func (b *snapshotBody) isInterrupt(err error) bool {
-	return errno.IsTimeout(err) && b.answered.Load() && !b.closed
-}
-
-// close takes the body back from the consumer, also from a Read under way, and
-// returns how much is unread, and why a Read failed.
-func (b *snapshotBody) close() (unread int64, failure error) {
-	b.answered.Store(true)
-	b.interrupt()
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.closed = true
-	b.progress.end()
-	return b.left, b.err
-}
-
-// interrupt ends a Read under way if the body was answered. Read calls it, too,
-// when it has set a deadline.
+// interrupt ends a Read under way if the body was answered.
 func (b *snapshotBody) interrupt() {
 	if b.answered.Load() {
 		_ = b.conn.Raw.SetReadDeadline(conn.LongAgo)
 	}
 }
 
-// over ends the progress of the body, and returns how much of it the consumer
-// has read.
-func (b *snapshotBody) over() (read int64) {
+func (b *snapshotBody) explain(err error) error {
+	size := b.report.event.Total
+	got := size - b.left
+	switch {
+	case door.ReasonOf(err) == door.Stalled:
+		return errStalled(got, size, err)
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+		return errEndedEarly(got, size)
+	}
+	return fmt.Errorf("the snapshot broke off after %d of %d bytes: %w", got, size, err)
+}
+
+func errStalled(got, size int64, why error) error {
+	return errno.Timeout(fmt.Sprintf("the snapshot stalled after %d of %d bytes: %v", got, size, why))
+}
+
+func errEndedEarly(got, size int64) error {
+	return fmt.Errorf("the sender ended the snapshot after %d of %d bytes: %w", got, size, io.ErrUnexpectedEOF)
+}
+
+// close takes the body back from the consumer that has answered, also from a Read
+// under way.
+func (b *snapshotBody) close() {
+	b.answered.Store(true)
+	b.interrupt()
+}
+
+// end ends the reports of the body. It returns how much of it was read and how much
+// was not, and why a Read failed.
+func (b *snapshotBody) end() (read, unread int64, failure error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.progress.end()
-	return b.progress.event.Done
+	b.report.end()
+	return b.report.event.Done, b.left, b.err
 }
 
 // lookAgain is the time between looks at who else waits for the core.
 const lookAgain = 100 * time.Millisecond
 
-// bodyClock says how long a receiver waits for the bytes of a snapshot. It counts
-// how far the body is behind: by the time that was waited, less the time that the
-// bytes would have taken at MinSnapshotBytesPerSecond. So a body that drips ends as
-// one that stalls; time in which nobody reads does not count, and bytes that came
-// early are no credit.
-type bodyClock struct {
-	limits stallLimits
-	behind time.Duration
-}
-
-// count notes that a wait has brought n bytes.
-func (c *bodyClock) count(waited time.Duration, n int) {
-	c.behind = max(0, c.behind+waited-time.Duration(n)*time.Second/MinSnapshotBytesPerSecond)
-}
-
-// patience is how long to wait before the next look; 0 means for ever.
-func (c *bodyClock) patience() time.Duration {
-	var wait time.Duration
-	if c.limits.timeout > 0 {
-		wait = max(c.limits.timeout-c.behind, lookAgain)
+// bodyClock returns the clock of a receiver. A body that drips ends as one that
+// stalls. A core that copies the body cannot vote meanwhile: so others who wait for it
+// shorten the wait.
+func (l stallLimits) bodyClock(othersWait func() bool) progress.Clock {
+	c := progress.Clock{
+		Stall: progress.Limit{After: l.stall, Reason: "next to nothing came for SnapshotStallTimeout (%v)"},
+		Early: progress.Limit{After: l.timeout, Reason: "next to nothing came for Timeout (%v), and another peer's request waits for the core"},
+		Hurry: othersWait,
 	}
-	if c.limits.stall > 0 && (wait == 0 || c.limits.stall-c.behind < wait) {
-		wait = max(c.limits.stall-c.behind, time.Millisecond)
+	if l.timeout > 0 {
+		c.Look = lookAgain
 	}
-	return wait
-}
-
-// isOver reports whether there is nothing more to wait for. A core that copies the
-// body cannot vote meanwhile: so others who wait for it shorten the wait.
-func (c *bodyClock) isOver(othersWait func() bool) bool {
-	if c.limits.stall > 0 && c.behind >= c.limits.stall {
-		return true
-	}
-	return c.limits.timeout > 0 && c.behind >= c.limits.timeout && othersWait()
-}
-
-// errStalled says why isOver was true.
-func (c *bodyClock) errStalled(got, size int64) error {
-	why := fmt.Sprintf("for Timeout (%v), and another peer's request waits for the core", c.limits.timeout)
-	if c.limits.stall > 0 && c.behind >= c.limits.stall {
-		why = fmt.Sprintf("for SnapshotStallTimeout (%v)", c.limits.stall)
-	}
-	return errno.Timeout(fmt.Sprintf("the snapshot stalled after %d of %d bytes: next to nothing came %s", got, size, why))
+	c.Restart(time.Now())
+	return c
 }

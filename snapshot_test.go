@@ -354,6 +354,19 @@ func TestInstallSnapshot_OutlastsAStall(t *testing.T) {
 	})
 }
 
+// A leader that reads its snapshot slowly does not give its follower up.
+func TestInstallSnapshot_SlowReaderIsNoStall(t *testing.T) {
+	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
+		a, b := listen(t, net, "a"), listen(t, net, "b")
+		serve(t, b, accept)
+		const size = 1000
+		data := &gradualReader{io.LimitReader(zeros{}, size), size / 4, 5 * testTimeout}
+		resp, err := install(a, size, data)
+		require.NoError(t, err)
+		require.True(t, resp.Success)
+	})
+}
+
 type zeros struct{}
 
 func (zeros) Read(p []byte) (int, error) { return len(p), nil }

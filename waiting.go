@@ -6,35 +6,19 @@ import "sync"
 // waited for a while. They tell the reader of a snapshot that the core is needed.
 // The zero value is ready for use.
 type waitingRequests struct {
-	mu      sync.Mutex     // protects following
-	senders map[any]sender // by the one who waits
+	senders sync.Map // the sender of each, by the one who waits
 }
 
-func (w *waitingRequests) add(who any, s sender) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.senders == nil {
-		w.senders = make(map[any]sender)
-	}
-	w.senders[who] = s
-}
-
-func (w *waitingRequests) remove(who any) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	delete(w.senders, who)
-}
+func (w *waitingRequests) add(who any, s sender) { w.senders.Store(who, s) }
+func (w *waitingRequests) remove(who any)        { w.senders.Delete(who) }
 
 // others reports whether a request of another sender waits.
-func (w *waitingRequests) others(than sender) bool {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	for _, s := range w.senders {
-		if s != than {
-			return true
-		}
-	}
-	return false
+func (w *waitingRequests) others(than sender) (found bool) {
+	w.senders.Range(func(_, s any) bool {
+		found = s != than
+		return !found
+	})
+	return found
 }
 
 // sender tells peers apart: by the host of their connection, and by the address

@@ -69,13 +69,15 @@ func (in *inbound) open() {
 // take gives a connection a goroutine. It does not block.
 func (in *inbound) take(h door.Handover) {
 	visit := &door.Visit{Handover: h}
-	in.door.Admit(visit, func() { in.serve(visit) })
+	visit.Identified = false // a verified peer has not said either for which layer it is
+	in.door.Admit(visit, func() { in.serve(visit, h) })
 }
 
 // serve finds the layer for a connection and hands it over. The connection may have
 // been closed at any time.
-func (in *inbound) serve(visit *door.Visit) {
-	out, layer, err := in.identify(visit.Handover)
+func (in *inbound) serve(visit *door.Visit, h door.Handover) {
+	h.Peer = visit.Peer
+	out, layer, err := in.identify(h)
 	if why := visit.Identify(); why != nil {
 		err = why
 	}
@@ -106,8 +108,7 @@ func (in *inbound) close() error {
 		in.door.Close(net.ErrClosed)
 		close(in.done)
 		in.tasks.Start(in.closeListener)
-		identified, unidentified := in.door.Visits()
-		door.CloseAll(append(identified, unidentified...), net.ErrClosed, 0)
+		door.CloseAll(in.door.Visits(), net.ErrClosed, 0)
 	})
 	if err := in.tasks.AwaitEnd(); err != nil {
 		return err

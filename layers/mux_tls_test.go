@@ -44,6 +44,27 @@ func TestMuxOverATLSLayer(t *testing.T) {
 	})
 }
 
+// MaxUnsorted holds for verified peers, too.
+func TestMux_BoundsVerifiedPeersThatSayNothing(t *testing.T) {
+	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
+		ca := testca.New()
+		under := secureLayer(t, net, "there", secure(ca.Issue(), ca))
+		there, err := layers.NewMux(layers.MuxConfig{Listener: under, MaxUnsorted: 3, Logger: hclog.NewNullLogger()})
+		require.NoError(t, err)
+		defer there.Close()
+		layerOf(t, there, layers.FirstByte(7))
+		here := secureLayer(t, net, "here", secure(ca.Issue(), ca))
+		defer here.Close()
+		for range 10 {
+			conn, err := here.Dial("there", 0)
+			require.NoError(t, err)
+			defer conn.Close()
+		}
+		synctest.Wait()
+		require.Equal(t, raftwire.Refusals{TooManyConns: 7}, there.Refusals())
+	})
+}
+
 // The protocols that are accepted are those of the layers there are.
 func TestAProtocolGoesWithItsLayer(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {

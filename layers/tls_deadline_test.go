@@ -20,6 +20,7 @@ import (
 	"github.com/raftwire/raftwire/faultnet"
 	"github.com/raftwire/raftwire/internal/testca"
 	"github.com/raftwire/raftwire/layers"
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
 
@@ -231,6 +232,33 @@ func TestKeyUpdate_DoesNotEndAnIdleDialledConnection(t *testing.T) {
 			})
 		}
 	}
+}
+
+// Neither does it end a snapshot whose follower restores for longer than a write may
+// stall.
+func TestKeyUpdate_DoesNotEndASnapshotThatIsRestored(t *testing.T) {
+	const size, restore = 100_000, 10 * time.Minute
+	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
+		ca := testca.New()
+		listener, err := net.Host("b").Listen()
+		require.NoError(t, err)
+		defer func() { require.NoError(t, listener.Close()) }()
+		go func() {
+			raw, _ := listener.Accept()
+			peer := rekeying(t, raw, tls.Server, "SERVER_TRAFFIC_SECRET_0", rekeyingConfig(ca, ""))
+			_, _ = io.ReadFull(peer, make([]byte, size))
+			_ = peer.SetReadDeadline(time.Now().Add(time.Second))
+			_, _ = io.Copy(io.Discard, peer) // as many bytes as the request has
+			pause(restore / 2)
+			assert.NoError(t, peer.updateKeys())
+			synctest.Wait()
+			_, _ = io.WriteString(peer, "\xa0\xc0") // no error, the zero response
+			_ = peer.Close()
+		}()
+		a := transport(t, withStream(rekeyedLayers["TLS"].listen(t, net, "a", ca)), func(c *raftwire.NetworkTransportConfig) { c.RestoreTimeout = restore })
+		_, err = install(a, size, io.LimitReader(zeros{}, size))
+		require.NoError(t, err)
+	})
 }
 
 // A peer that asks for an update and does not read the answer holds up its session, but

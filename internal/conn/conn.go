@@ -117,6 +117,9 @@ func (c *Conn) Failure() error {
 	return c.err
 }
 
+// Sent returns how many bytes were written.
+func (c *Conn) Sent() int64 { return c.sent.Load() }
+
 // SentLarge reports whether a large message was sent.
 func (c *Conn) SentLarge() bool { return c.large.Load() }
 

@@ -21,21 +21,21 @@ func TestLargeRequest_MakesProgressWhenThePeerAcknowledges(t *testing.T) {
 	}
 	require.True(t, errno.IsTimeout(<-written))
 
-	clock := NewClock(c.Timeout, time.Time{})
+	clock := LargeClock(c.Timeout, time.Time{})
 	require.NoError(t, c.CheckAcked(&clock))
-	require.Less(t, clock.acked, c.sent.Load())
-	moved := clock.moved
+	require.Less(t, clock.Count, c.sent.Load())
+	moved := clock.Moved
 	_, err := io.CopyN(io.Discard, peer, c.sent.Load())
 	require.NoError(t, err)
-	for clock.acked < c.sent.Load() { // the last bytes may be acknowledged a little later
+	for clock.Count < c.sent.Load() { // the last bytes may be acknowledged a little later
 		require.NoError(t, c.CheckAcked(&clock))
 		runtime.Gosched()
 	}
-	require.True(t, clock.moved.After(moved))
-	moved = clock.moved
+	require.True(t, clock.Moved.After(moved))
+	moved = clock.Moved
 	require.NoError(t, c.CheckAcked(&clock))
-	require.True(t, clock.moved.Equal(moved), "nothing is left to acknowledge")
+	require.True(t, clock.Moved.Equal(moved), "nothing is left to acknowledge")
 
-	clock.timeout = time.Nanosecond
+	clock.Stall.After = time.Nanosecond
 	require.ErrorContains(t, c.CheckAcked(&clock), "Timeout")
 }

@@ -21,8 +21,6 @@ const (
 	// keptWhileIdle is the largest output buffer that an inbound connection keeps
 	// when it is idle.
 	keptWhileIdle = 1 << 10
-
-	maxTLSRecord = 16 << 10 // RFC 8446 §5.1
 )
 
 // Batch is output: bytes, with the large payloads that were cut out of them.
@@ -101,8 +99,8 @@ func (c *Conn) enqueue(encode func(*Batch), soon bool) (flush bool, err error) {
 
 // Flush writes what is queued, unless another goroutine is writing, which then
 // takes it along. deadline limits the write, and was set by the caller; zero means
-// the connection's own timeout for each write. Large batches have the times of a
-// Clock.
+// the connection's own timeout for each write. Large batches have the limits of
+// LargeClock.
 func (c *Conn) Flush(deadline time.Time) error {
 	if c.beginFlush() && c.writeQueued(deadline) {
 		c.startFlusher() // others post: it is not for the caller to write for them
@@ -176,14 +174,15 @@ func (c *Conn) Send(encode func(*Batch), deadline time.Time) error {
 	return err
 }
 
-// write also ends the write deadline that it, or Clock, has set.
+// write also ends the write deadline that it has set.
 func (c *Conn) write(b Batch, deadline time.Time) error {
 	large := b.size > LargeMessage
 	if c.Timeout > 0 && (deadline.IsZero() || large) {
 		defer c.EndWriteDeadline()
 	}
 	if large && c.Timeout > 0 {
-		return c.writeLarge(b, NewClock(c.Timeout, deadline))
+		clock := LargeClock(c.Timeout, deadline)
+		return c.writeSteadily(b, &clock)
 	}
 	if deadline.IsZero() && c.Timeout > 0 {
 		_ = c.Raw.SetWriteDeadline(time.Now().Add(c.Timeout))

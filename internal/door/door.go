@@ -2,8 +2,10 @@ package door
 
 import (
 	"container/list"
+	"maps"
 	"net"
 	"net/netip"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -355,17 +357,10 @@ func (d *Door) leaveHost(v *Visit) {
 }
 
 // Visits returns those who have a place.
-func (d *Door) Visits() (identified, unidentified []*Visit) {
+func (d *Door) Visits() []*Visit {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	for v := range d.visits {
-		if v.place == nil {
-			identified = append(identified, v)
-		} else {
-			unidentified = append(unidentified, v)
-		}
-	}
-	return identified, unidentified
+	return slices.Collect(maps.Keys(d.visits))
 }
 
 // Hosts returns how many visits come from each host.
