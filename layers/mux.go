@@ -16,6 +16,7 @@ import (
 	"github.com/raftwire/raftwire/internal/door"
 	"github.com/raftwire/raftwire/internal/sniff"
 	"github.com/raftwire/raftwire/internal/sock"
+	"github.com/raftwire/raftwire/internal/tasks"
 )
 
 // Mux shares a port between Raft groups, and with other services: it accepts
@@ -32,16 +33,12 @@ type Mux struct {
 	addr     net.Addr
 	plain    bool      // no connection that comes in can have TLS
 	identity *identity // of MuxConfig.TLS, or nil
-	secured  *TLS      // under, if it is one
 	verified bool      // every connection comes with its peer verified
 	inbound  inbound
-	timeout  time.Duration
 	first    chan struct{} // closed when there was a layer
 
-	mu     sync.Mutex // protects following
-	layers map[Key]*Handoff
-	begun  bool                   // first is closed
-	closed bool                   // no more layers are made
+	mu     sync.Mutex             // protects following
+	layers map[Key]*Handoff       // nil once the Mux or its listener is closed
 	open   map[*net.Conn]struct{} // what was handed over and is not closed
 }
 
@@ -64,7 +61,6 @@ func NewMux(config MuxConfig) (*Mux, error) {
 		addr:     config.Advertise,
 		plain:    config.isPlain(),
 		identity: identity,
-		timeout:  config.Timeout,
 		first:    make(chan struct{}),
 		layers:   make(map[Key]*Handoff),
 		open:     make(map[*net.Conn]struct{}),
@@ -96,7 +92,6 @@ var (
 func (m *Mux) setUnder(config *MuxConfig) {
 	if config.Dial == nil {
 		m.under, _ = config.Listener.(raftwire.StreamLayer)
-		m.secured, _ = config.Listener.(*TLS)
 	}
 	switch l := config.Listener.(type) {
 	case *TLS:
@@ -126,7 +121,7 @@ func (m *Mux) register(keys []Key) (*Handoff, error) {
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.closed {
+	if m.layers == nil {
 		return nil, net.ErrClosed
 	}
 	for i, key := range keys {
@@ -140,8 +135,7 @@ func (m *Mux) register(keys []Key) (*Handoff, error) {
 	for _, key := range keys {
 		m.layers[key] = layer
 	}
-	if !m.begun {
-		m.begun = true
+	if !tasks.IsClosed(m.first) {
 		close(m.first)
 	}
 	return layer, nil
@@ -184,7 +178,7 @@ func (m *Mux) identify(in door.Handover) (door.Handover, *Handoff, error) {
 
 // awaitLayer waits until there was a layer, for Timeout at most.
 func (m *Mux) awaitLayer() bool {
-	patience := time.NewTimer(m.timeout)
+	patience := time.NewTimer(m.inbound.door.Timeout)
 	defer patience.Stop()
 	select {
 	case <-m.first:
@@ -380,6 +374,6 @@ func (m *Mux) takeLayers() map[Key]*Handoff {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	layers := m.layers
-	m.closed, m.layers = true, nil
+	m.layers = nil
 	return layers
 }
