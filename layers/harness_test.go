@@ -605,7 +605,7 @@ func elapsed(f func()) time.Duration {
 	return time.Since(start)
 }
 
-// requireTimeout checks what P18 promises of a timeout.
+// requireTimeout checks that err is a timeout for everybody.
 func requireTimeout(t *testing.T, err error) {
 	t.Helper()
 	require.ErrorIs(t, err, os.ErrDeadlineExceeded)

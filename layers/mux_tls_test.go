@@ -166,7 +166,7 @@ func TestWaitingForALayerDoesNotOutlastARevocation(t *testing.T) {
 	}
 }
 
-// P4: what a mux has taken a byte from, and given back, is closed without a
+// What a mux has taken a byte from, and given back, is closed without a
 // goodbye as well.
 func TestTLSPeersOfAMuxThatDoNotReadDoNotDelayTheEnd(t *testing.T) {
 	const buffer = 1000
