@@ -196,9 +196,6 @@ func mutual(ca *testca.Authority, name string) *tls.Config {
 	}
 }
 
-// One port and TLS, in either order: a Mux over a TLS layer, whose layers
-// are all as secure as that one, and a TLS layer over one layer of a Mux.
-
 // muxOver starts a mux over a layer; it is closed when the test ends.
 func muxOver(t testing.TB, layer raftwire.StreamLayer) *layers.Mux {
 	t.Helper()
