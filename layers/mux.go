@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"maps"
 	"net"
 	"slices"
 	"sync"
@@ -37,9 +36,10 @@ type Mux struct {
 	inbound  inbound
 	first    chan struct{} // closed when there was a layer
 
-	mu     sync.Mutex             // protects following
-	layers map[Key]*Handoff       // nil once the Mux or its listener is closed
-	open   map[*net.Conn]struct{} // what was handed over and is not closed
+	open sync.Map // of *net.Conn, what was handed over and is not closed
+
+	mu     sync.Mutex       // protects following
+	layers map[Key]*Handoff // nil once the Mux or its listener is closed
 }
 
 // NewMux returns a Mux without layers. With MuxConfig.TLS it blocks while the
@@ -63,7 +63,6 @@ func NewMux(config MuxConfig) (*Mux, error) {
 		identity: identity,
 		first:    make(chan struct{}),
 		layers:   make(map[Key]*Handoff),
-		open:     make(map[*net.Conn]struct{}),
 	}
 	m.setUnder(&config)
 	m.inbound = inbound{
@@ -302,41 +301,30 @@ func (m *Mux) protocols() (all []string) {
 
 // track counts a connection until it is closed.
 func (m *Mux) track(out door.Handover) door.Handover {
-	conn, ended := &out.Conn, out.Ended
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.open[conn] = struct{}{}
+	conn, before := out.Conn, out
+	key := &conn
+	m.open.Store(key, nil)
 	out.Ended = func() {
-		m.forget(conn)
-		if ended != nil {
-			ended()
-		}
+		m.open.Delete(key)
+		before.End()
 	}
 	return out
-}
-
-func (m *Mux) forget(conn *net.Conn) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	delete(m.open, conn)
-}
-
-// conns returns the open connections.
-func (m *Mux) conns() []*net.Conn {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return slices.Collect(maps.Keys(m.open))
 }
 
 // Conns returns how many connections the layers have handed over that are open still.
 // Those that a listener yields as a *tls.Conn count only while a NetworkTransport has
 // them.
-func (m *Mux) Conns() int { return len(m.conns()) }
+func (m *Mux) Conns() (count int) {
+	for range m.open.Range {
+		count++
+	}
+	return count
+}
 
 // CloseConns closes those connections. The Mux and its layers go on.
 func (m *Mux) CloseConns() {
-	for _, conn := range m.conns() {
-		sock.Close(*conn)
+	for conn := range m.open.Range {
+		sock.Close(*conn.(*net.Conn))
 	}
 }
 
