@@ -2,11 +2,57 @@ package raftwire
 
 import (
 	"errors"
-	"sync"
 	"time"
 
 	"github.com/raftwire/raftwire/internal/errno"
 )
+
+// AppendEntries implements [Transport].
+func (n *NetworkTransport) AppendEntries(id ServerID, target ServerAddress, args *AppendEntriesRequest, resp *AppendEntriesResponse) error {
+	return n.call(id, target, rpcAppendEntries, args, resp)
+}
+
+// RequestVote implements [Transport].
+func (n *NetworkTransport) RequestVote(id ServerID, target ServerAddress, args *RequestVoteRequest, resp *RequestVoteResponse) error {
+	return n.call(id, target, rpcRequestVote, args, resp)
+}
+
+// RequestPreVote implements [WithPreVote].
+func (n *NetworkTransport) RequestPreVote(id ServerID, target ServerAddress, args *RequestPreVoteRequest, resp *RequestPreVoteResponse) error {
+	return n.call(id, target, rpcRequestPreVote, args, resp)
+}
+
+// TimeoutNow implements [Transport].
+func (n *NetworkTransport) TimeoutNow(id ServerID, target ServerAddress, args *TimeoutNowRequest, resp *TimeoutNowResponse) error {
+	return n.call(id, target, rpcTimeoutNow, args, resp)
+}
+
+// AppendEntriesPipeline implements [Transport].
+func (n *NetworkTransport) AppendEntriesPipeline(id ServerID, target ServerAddress) (AppendPipeline, error) {
+	return n.AppendEntriesPipelineTo(id, target, nil)
+}
+
+// AppendEntriesPipelineTo implements [WithPipelineSink]. A nil sink means the
+// pipeline's Consumer.
+func (n *NetworkTransport) AppendEntriesPipelineTo(id ServerID, target ServerAddress, sink PipelineSink) (AppendPipeline, error) {
+	if n.maxInFlight < minInFlightForPipelining && !n.IsShutdown() {
+		return nil, ErrPipelineReplicationNotSupported
+	}
+	to, err := n.addresses.destination(id, target, time.Now())
+	if err != nil {
+		return nil, n.explain(rpcAppendEntries, to.addr, err)
+	}
+	c, _, err := n.connect(to, time.Time{})
+	if err != nil {
+		return nil, n.explain(rpcAppendEntries, to.addr, err)
+	}
+	p := newPipeline(c.peer, newNetLink(&n.pool, c, n.newTime), n.maxInFlight, n.timeout, sink, &n.tasks)
+	p.id, p.callBegun, p.callDone, p.traffic = id, n.hooks.CallBegun, n.hooks.CallDone, c.traffic
+	if !p.begin() {
+		return nil, n.down()
+	}
+	return p, nil
+}
 
 // call sends a request and waits for its answer: on an idle connection if
 // there is one, else on a new one.
@@ -24,7 +70,7 @@ func (n *NetworkTransport) request(id ServerID, target ServerAddress, kind rpcKi
 	}
 	start := time.Now()
 	n.reportBegin(kind, id, target, start, args)
-	to, err := n.destination(id, target, start)
+	to, err := n.addresses.destination(id, target, start)
 	if err == nil {
 		err = checkRequest(args)
 	}
@@ -44,7 +90,7 @@ func (n *NetworkTransport) callAt(to destination, start time.Time, kind rpcKind,
 	}
 	c.usedAt, c.answeredLate = start, false
 	answered, err := c.call(to.deadline, kind, n.newTime, args, resp)
-	if err != nil && reused && !answered && lostWhileIdle(err) && !c.home.hasRefused(kind, err) {
+	if err != nil && reused && !answered && lostWhileIdle(err) && !c.traffic.hasRefused(kind, err) {
 		n.discard(c, err)
 		n.drop(to.addr, errors.New("another connection to the peer was dead"))
 		if c, err = n.dial(to); err != nil {
@@ -54,7 +100,7 @@ func (n *NetworkTransport) callAt(to destination, start time.Time, kind rpcKind,
 		_, err = c.call(to.deadline, kind, n.newTime, args, resp)
 	}
 	if kind == rpcRequestPreVote {
-		err = c.home.learnPreVotes(err)
+		err = c.traffic.learnPreVotes(err)
 	}
 	size := c.last
 	if err == nil {
@@ -93,17 +139,6 @@ func callEvent(kind rpcKind, id ServerID, peer ServerAddress, start time.Time, a
 		Kind: kind.String(), Heartbeat: isHeartbeat(args), ID: id, Peer: peer, Start: start, Took: took, Entries: entriesIn(args),
 		RequestBytes: size.request, ResponseBytes: size.response, Err: err,
 	}
-}
-
-// lent are the events that hooks of calls are lent, so that none is allocated.
-var lent = sync.Pool{New: func() any { return new(CallEvent) }}
-
-func lend(hook func(*CallEvent), event *CallEvent) {
-	e := lent.Get().(*CallEvent)
-	*e = *event
-	hook(e)
-	*e = CallEvent{}
-	lent.Put(e)
 }
 
 // lostWhileIdle reports whether the first error on an idle connection means
@@ -153,15 +188,6 @@ func (n *NetworkTransport) explain(kind rpcKind, target ServerAddress, err error
 		return n.down()
 	}
 	return explain(kind, target, err)
-}
-
-// deadline returns when a call that begins at start must have ended; zero is
-// never.
-func (n *NetworkTransport) deadline(start time.Time) time.Time {
-	if n.timeout <= 0 {
-		return time.Time{}
-	}
-	return start.Add(n.timeout)
 }
 
 // connect returns a connection for the caller's sole use. now is that of

@@ -13,11 +13,6 @@ import (
 	"github.com/raftwire/raftwire/internal/tasks"
 )
 
-// gatherUpTo is the size up to which requests are small: gathering several for
-// one write pays, and the next one comes when those before are answered. A
-// larger one keeps the other end busy meanwhile. It was measured.
-const gatherUpTo = 4 << 10
-
 // netConn is a connection to a peer, either end of it.
 type netConn struct {
 	conn.Conn
@@ -31,8 +26,6 @@ type netConn struct {
 	usedAt time.Time     // when the last call on it began; zero if there was none
 	spent  time.Duration // of the time of the call that it was dialled for, before it stood
 	last   sizes         // of the last call on it
-
-	home *peerConns // what it belongs to in the pool; nil if it is inbound
 
 	// Beside each other: ten thousand connections are idle, and there is a step in what
 	// memory they cost.

@@ -12,6 +12,7 @@ import (
 	"github.com/raftwire/raftwire/internal/dialing"
 	"github.com/raftwire/raftwire/internal/errno"
 	"github.com/raftwire/raftwire/internal/sock"
+	"github.com/raftwire/raftwire/internal/tasks"
 )
 
 // Dialling. A call without an idle connection starts a dial on a goroutine that it
@@ -36,6 +37,22 @@ var (
 	errAddressLeft   = errors.New("the peer has a new address")
 )
 
+// maxAnswerBytes is how large an answer may be. The longest hold the text of an
+// error, or the addresses of peers.
+const maxAnswerBytes = 16 << 20
+
+// dialer is what a pool makes connections with.
+type dialer struct {
+	stream    StreamLayer
+	canCancel bool            // dials end with their context
+	timeout   time.Duration   // of calls; 0 means no limit
+	life      context.Context // ends on Close, and with it dials under way
+	done      <-chan struct{} // closed by Close
+	doubt     func(ServerID)  // is told of servers that could not be reached
+	tasks     *tasks.Group
+	hooks     *Hooks
+}
+
 // destination is where a request goes, and until when there is time for it.
 type destination struct {
 	id          ServerID
@@ -53,7 +70,7 @@ type dial struct {
 	cancel context.CancelFunc
 	done   chan struct{} // closed when its goroutine ends
 
-	owner atomic.Pointer[NetworkTransport] // nil once the transport is closed
+	owner atomic.Pointer[pool] // nil once the transport is closed
 
 	// Protected by pool.connPoolLock.
 	peer       *peerConns // nil once the transport is closed, or the dial is over
@@ -80,134 +97,115 @@ type delivery struct {
 }
 
 // dial returns a connection on which nothing was sent.
-func (n *NetworkTransport) dial(to destination) (*netConn, error) {
-	c, _, err := n.await(to, time.Time{}, true)
+func (p *pool) dial(to destination) (*netConn, error) {
+	c, _, err := p.await(to, time.Time{}, true)
 	return c, err
 }
 
 // await waits for a connection, until the deadline. For now see pool.get.
-func (n *NetworkTransport) await(to destination, now time.Time, unused bool) (c *netConn, reused bool, err error) {
+func (p *pool) await(to destination, now time.Time, unused bool) (c *netConn, reused bool, err error) {
 	if to.unconfirmed != nil {
 		return nil, false, to.unconfirmed
 	}
 	if !to.deadline.IsZero() && time.Until(to.deadline) <= 0 {
 		return nil, false, fmt.Errorf("dial: %w", errno.ErrTimeout)
 	}
-	expired, stop := deadlineTimer(to.deadline)
+	expired, stop := tasks.Until(to.deadline)
 	defer stop()
 	for {
-		got, err := n.awaitOne(to, expired, unused)
+		got, err := p.awaitOne(to, expired, unused)
 		switch {
 		case err != nil:
 			return nil, false, err
 		case !got.pooled:
-			n.noteSpent(got.conn, to.deadline)
+			p.noteSpent(got.conn, to.deadline)
 			return got.conn, false, nil
 		case got.conn.isFresh(now) || got.conn.IsSilent():
 			return got.conn, true, nil
 		}
-		n.discard(got.conn, errPeerGone)
+		p.discard(got.conn, errPeerGone)
 	}
-}
-
-// deadlineTimer returns a channel that yields at a time; zero is never.
-func deadlineTimer(deadline time.Time) (expired <-chan time.Time, stop func() bool) {
-	if deadline.IsZero() {
-		return after(0)
-	}
-	return after(max(1, time.Until(deadline)))
-}
-
-// after is time.After with a stop; 0 or less is never.
-func after(d time.Duration) (<-chan time.Time, func() bool) {
-	if d <= 0 {
-		return nil, func() bool { return true }
-	}
-	timer := time.NewTimer(d)
-	return timer.C, timer.Stop
 }
 
 // noteSpent notes how much of its time the call had spent when its connection stood,
 // if that is much: see netConn.mayBeLate.
-func (n *NetworkTransport) noteSpent(c *netConn, deadline time.Time) {
-	if n.timeout <= 0 {
-		return
-	}
-	if spent := n.timeout - time.Until(deadline); spent > n.timeout/10 {
+func (p *pool) noteSpent(c *netConn, deadline time.Time) {
+	limit := p.dialer.timeout
+	if spent := limit - time.Until(deadline); limit > 0 && spent > limit/10 {
 		c.spent = spent
 	}
 }
 
-func (n *NetworkTransport) awaitOne(to destination, expired <-chan time.Time, unused bool) (delivery, error) {
+func (p *pool) awaitOne(to destination, expired <-chan time.Time, unused bool) (delivery, error) {
 	w := &connWaiter{id: to.id, unused: unused, ready: make(chan delivery, 1)}
-	isNew, err := n.join(to.addr, w)
+	isNew, err := p.join(to.addr, w)
 	if err != nil {
 		return delivery{}, err
 	}
 	if isNew {
-		n.sweep() // one address often takes the place of another
+		p.sweep() // one address often takes the place of another
 	}
 	select {
 	case got := <-w.ready:
 		return got, got.err
 	case <-expired:
 		err = errno.ErrTimeout
-	case <-n.shutdownCh:
+	case <-p.dialer.done:
 		err = ErrTransportShutdown
 	}
-	if hanging := n.leave(to.addr, w); hanging != "" {
+	if hanging := p.leave(to.addr, w); hanging != "" {
 		err = errno.Timeout(fmt.Sprintf("%v: %s", err, hanging))
 	}
 	select {
 	case got := <-w.ready: // at the same moment
-		n.giveBack(got)
+		p.giveBack(got)
 	default:
 	}
-	n.addresses.Doubt(string(to.id))
+	p.dialer.doubt(to.id)
 	return delivery{}, fmt.Errorf("dial: %w", err)
 }
 
-func (n *NetworkTransport) giveBack(got delivery) {
+func (p *pool) giveBack(got delivery) {
 	switch {
 	case got.conn == nil:
 	case !got.pooled:
-		n.put(got.conn)
-	case !n.push(got.conn): // which it came from
-		n.discard(got.conn, errors.New("the pool is full"))
+		p.put(got.conn)
+	case !p.push(got.conn): // which it came from
+		p.discard(got.conn, errors.New("the pool is full"))
 	}
 }
 
 // join makes w wait, with a dial under way for it if there may be one more.
-func (n *NetworkTransport) join(addr ServerAddress, w *connWaiter) (isNew bool, err error) {
-	n.connPoolLock.Lock()
-	defer n.connPoolLock.Unlock()
-	if n.closed {
+func (p *pool) join(addr ServerAddress, w *connWaiter) (isNew bool, err error) {
+	p.connPoolLock.Lock()
+	defer p.connPoolLock.Unlock()
+	if p.closed {
 		return false, ErrTransportShutdown
 	}
-	peer, isNew := n.peer(addr)
+	peer, isNew := p.peer(addr)
 	peer.traffic.setID(w.id)
 	if !w.unused {
-		if c := n.popIdle(addr); c != nil {
+		if c := p.popIdle(addr); c != nil {
 			w.ready <- delivery{conn: c, pooled: true}
 			return isNew, nil
 		}
 	}
 	peer.waiting = append(peer.waiting, w)
-	if d := n.young(peer); d != nil {
+	if d := p.young(peer); d != nil {
 		d.call, w.dial = w, d
-		n.count(d)
+		p.count(d)
 	} else {
-		n.start(peer, w)
+		p.start(peer, w)
 	}
-	n.sort(peer)
+	p.sort(peer)
 	return isNew, nil
 }
 
 // young returns a dial whose call has gone and that may well succeed, or nil.
 // connPoolLock is held, as for what follows.
-func (n *NetworkTransport) young(peer *peerConns) *dial {
+func (p *pool) young(peer *peerConns) *dial {
 	for _, d := range slices.Backward(peer.dials) {
-		if n.timeout > 0 && time.Since(d.begun) >= n.timeout {
+		if p.dialer.timeout > 0 && time.Since(d.begun) >= p.dialer.timeout {
 			return nil
 		}
 		if d.isAbandoned() {
@@ -221,18 +219,18 @@ func (d *dial) isAbandoned() bool { return d.call == nil && d.why == nil && !d.r
 
 // start starts a dial for w, unless too many are left to themselves: then the oldest
 // ones are ended, and w waits for the place of one.
-func (n *NetworkTransport) start(peer *peerConns, w *connWaiter) {
-	if n.isFull(peer, 0) {
+func (p *pool) start(peer *peerConns, w *connWaiter) {
+	if p.isFull(peer, 0) {
 		return
 	}
-	ctx, cancel := n.dialLimit()
-	d := &dial{id: w.id, addr: peer.addr, begun: time.Now(), cancel: cancel, done: make(chan struct{}), peer: peer, generation: n.generation, call: w}
-	d.owner.Store(n)
+	ctx, cancel := p.dialLimit()
+	d := &dial{id: w.id, addr: peer.addr, begun: time.Now(), cancel: cancel, done: make(chan struct{}), peer: peer, generation: p.generation, call: w}
+	d.owner.Store(p)
 	w.dial = d
 	peer.traffic.lastDial.Store(d.begun.UnixNano())
 	peer.dials = append(peer.dials, d)
-	n.count(d)
-	go d.run(ctx, n.stream)
+	p.count(d)
+	go d.run(ctx, p.dialer.stream)
 }
 
 // isFull reports whether as many dials to a peer, or in all, are left to themselves as
@@ -251,7 +249,7 @@ func (p *pool) isFull(peer *peerConns, more int) bool {
 
 // count counts d if it is left to itself.
 func (p *pool) count(d *dial) {
-	counted := d.peer != nil && (d.call == nil || !p.canCancel)
+	counted := d.peer != nil && (d.call == nil || !p.dialer.canCancel)
 	switch {
 	case counted && !d.counted:
 		p.dials++
@@ -287,31 +285,31 @@ func keepAbandoned(count int, dials []*dial) {
 }
 
 // dialLimit returns the context of a dial.
-func (n *NetworkTransport) dialLimit() (context.Context, context.CancelFunc) {
-	ctx := dialing.OnOwnGoroutine(n.life)
+func (p *pool) dialLimit() (context.Context, context.CancelFunc) {
+	ctx := dialing.OnOwnGoroutine(p.dialer.life)
 	switch {
-	case n.timeout <= 0:
+	case p.dialer.timeout <= 0:
 		return context.WithCancel(ctx)
-	case n.canCancel:
-		return context.WithTimeout(ctx, max(minDialTime, 4*n.timeout))
+	case p.dialer.canCancel:
+		return context.WithTimeout(ctx, max(minDialTime, 4*p.dialer.timeout))
 	}
 	// Each takes up a place until it returns, and there must be one for another try
 	// within each Timeout.
-	return context.WithTimeout(ctx, 2*n.timeout)
+	return context.WithTimeout(ctx, 2*p.dialer.timeout)
 }
 
 // leave ends the wait of w. If that was for dials that hang, it says so.
-func (n *NetworkTransport) leave(addr ServerAddress, w *connWaiter) (hanging string) {
-	n.connPoolLock.Lock()
-	defer n.connPoolLock.Unlock()
-	peer := n.peers[addr]
+func (p *pool) leave(addr ServerAddress, w *connWaiter) (hanging string) {
+	p.connPoolLock.Lock()
+	defer p.connPoolLock.Unlock()
+	peer := p.peers[addr]
 	if peer == nil || !slices.Contains(peer.waiting, w) {
 		return ""
 	}
 	if w.dial == nil {
-		hanging = n.hanging(peer)
+		hanging = p.hanging(peer)
 	}
-	n.remove(peer, w)
+	p.remove(peer, w)
 	return hanging
 }
 
@@ -361,16 +359,16 @@ func (d *dial) run(ctx context.Context, stream StreamLayer) {
 	defer close(d.done)
 	raw, err := dialing.Stream(ctx, stream, d.addr)
 	d.cancel()
-	if n := d.owner.Load(); n != nil {
-		n.dialled(d, raw, err)
+	if p := d.owner.Load(); p != nil {
+		p.dialled(d, raw, err)
 	} else if err == nil {
 		sock.Close(raw)
 	}
 }
 
 // dialled takes what a dial has brought.
-func (n *NetworkTransport) dialled(d *dial, raw net.Conn, err error) {
-	home, why := n.setReturned(d)
+func (p *pool) dialled(d *dial, raw net.Conn, err error) {
+	home, why := p.setReturned(d)
 	if err == nil && why != nil {
 		sock.Close(raw)
 	}
@@ -380,33 +378,33 @@ func (n *NetworkTransport) dialled(d *dial, raw net.Conn, err error) {
 	if why != nil {
 		err = why
 	}
-	n.reportDial(d, err)
+	p.reportDial(d, err)
 	if err != nil {
 		if why == nil {
-			n.addresses.Doubt(string(d.id))
+			p.dialer.doubt(d.id)
 		}
-		n.fail(d, err)
+		p.fail(d, err)
 		return
 	}
-	sock.RaiseUserTimeout(raw, n.timeout)
-	c := newConn(raw, d.addr, n.timeout, &n.tasks, &n.hooks, &home.traffic, false)
+	sock.RaiseUserTimeout(raw, p.dialer.timeout)
+	c := newConn(raw, d.addr, p.dialer.timeout, p.dialer.tasks, p.dialer.hooks, &home.traffic, false)
 	c.In.SetLimit("the limit of an answer", maxAnswerBytes)
-	c.home, c.id = home, d.id
+	c.id = d.id
 	c.reportOpening()
-	late, err := n.succeed(d, c)
+	late, err := p.succeed(d, c)
 	switch {
 	case err != nil:
 		_ = c.Close(err)
 	case late:
-		n.put(c)
+		p.put(c)
 	}
 }
 
 // setReturned notes that the stream layer has returned. It returns why the dial was
 // ended, if it was, and no peer if the transport was closed.
-func (n *NetworkTransport) setReturned(d *dial) (home *peerConns, why error) {
-	n.connPoolLock.Lock()
-	defer n.connPoolLock.Unlock()
+func (p *pool) setReturned(d *dial) (home *peerConns, why error) {
+	p.connPoolLock.Lock()
+	defer p.connPoolLock.Unlock()
 	if d.peer == nil {
 		return nil, ErrTransportShutdown
 	}
@@ -414,9 +412,9 @@ func (n *NetworkTransport) setReturned(d *dial) (home *peerConns, why error) {
 	return d.peer, d.why
 }
 
-func (n *NetworkTransport) reportDial(d *dial, err error) {
-	if dialed := n.hooks.Dialed; dialed != nil {
-		if err != nil && n.IsShutdown() {
+func (p *pool) reportDial(d *dial, err error) {
+	if dialed := p.dialer.hooks.Dialed; dialed != nil {
+		if err != nil && tasks.IsClosed(p.dialer.done) {
 			err = ErrTransportShutdown // which has ended it
 		}
 		dialed(DialEvent{ID: d.id, Peer: d.addr, Took: time.Since(d.begun), Err: err})
@@ -424,33 +422,33 @@ func (n *NetworkTransport) reportDial(d *dial, err error) {
 }
 
 // fail ends a dial without a connection.
-func (n *NetworkTransport) fail(d *dial, err error) {
-	n.connPoolLock.Lock()
-	defer n.connPoolLock.Unlock()
-	peer := n.over(d)
+func (p *pool) fail(d *dial, err error) {
+	p.connPoolLock.Lock()
+	defer p.connPoolLock.Unlock()
+	peer := p.over(d)
 	if peer != nil && d.call != nil {
-		n.deliver(peer, d.call, delivery{err: fmt.Errorf("dial: %w", err)})
+		p.deliver(peer, d.call, delivery{err: fmt.Errorf("dial: %w", err)})
 	}
 }
 
 // succeed ends a dial with a connection, which goes to its call, or else to one that
 // has waited longest; late says that there is none. With an error the connection is
 // of no use.
-func (n *NetworkTransport) succeed(d *dial, c *netConn) (late bool, err error) {
-	n.connPoolLock.Lock()
-	defer n.connPoolLock.Unlock()
-	peer := n.over(d)
+func (p *pool) succeed(d *dial, c *netConn) (late bool, err error) {
+	p.connPoolLock.Lock()
+	defer p.connPoolLock.Unlock()
+	peer := p.over(d)
 	switch {
 	case peer == nil:
 		return false, ErrTransportShutdown
 	case d.why != nil:
 		return false, d.why
 	}
-	err = n.addConn(c, d.generation)
+	err = p.addConn(c, peer, d.generation)
 	w := d.call
 	if errors.Is(err, errStale) && w != nil {
 		w.dial = nil // CloseStreams has overtaken it
-		n.start(peer, w)
+		p.start(peer, w)
 	}
 	if err != nil {
 		return false, err
@@ -461,35 +459,35 @@ func (n *NetworkTransport) succeed(d *dial, c *netConn) (late bool, err error) {
 	if w == nil {
 		return true, nil
 	}
-	n.deliver(peer, w, delivery{conn: c})
+	p.deliver(peer, w, delivery{conn: c})
 	return false, nil
 }
 
 // over takes d out of what is under way, and starts dials that have waited for its
 // place. It returns nil if the transport is closed.
-func (n *NetworkTransport) over(d *dial) *peerConns {
+func (p *pool) over(d *dial) *peerConns {
 	peer := d.peer
 	if peer == nil {
 		return nil
 	}
 	d.peer = nil
 	peer.dials = slices.DeleteFunc(peer.dials, func(other *dial) bool { return other == d })
-	wasFull := n.dials >= maxDials
-	n.count(d)
-	n.startWaiting(peer)
+	wasFull := p.dials >= maxDials
+	p.count(d)
+	p.startWaiting(peer)
 	if wasFull { // calls to others may wait, too
-		for _, other := range n.busyPeers() {
-			n.startWaiting(other)
+		for _, other := range p.busyPeers() {
+			p.startWaiting(other)
 		}
 	}
-	n.sort(peer)
+	p.sort(peer)
 	return peer
 }
 
-func (n *NetworkTransport) startWaiting(peer *peerConns) {
+func (p *pool) startWaiting(peer *peerConns) {
 	for _, w := range peer.waiting {
 		if w.dial == nil {
-			n.start(peer, w)
+			p.start(peer, w)
 		}
 	}
 }
@@ -521,4 +519,36 @@ func (p *pool) disown() (all, unreturned []*dial) {
 		peer.dials = nil
 	}
 	return all, unreturned
+}
+
+// endDials gives up what is under way for good, tells of it, and returns it. Dials that
+// do not return are on their own from then on.
+func (p *pool) endDials() []*dial {
+	dials, unreturned := p.disown()
+	p.dialer.tasks.Start(func() { // hooks may block
+		for _, d := range unreturned {
+			p.reportDial(d, ErrTransportShutdown)
+		}
+	})
+	return dials
+}
+
+// dialGrace is how long Close waits for dials that it has ended.
+const dialGrace = 100 * time.Millisecond
+
+// awaitDials waits for dials that end with their context, but not for ever: that of a
+// foreign layer may not.
+func (p *pool) awaitDials(dials []*dial) {
+	if !p.dialer.canCancel {
+		return
+	}
+	expired, stop := tasks.After(dialGrace)
+	defer stop()
+	for _, d := range dials {
+		select {
+		case <-d.done:
+		case <-expired:
+			return
+		}
+	}
 }

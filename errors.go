@@ -27,6 +27,19 @@ var (
 	ErrPipelineReplicationNotSupported = errors.New("pipeline replication not supported")
 )
 
+// ErrClosePeer is the cause of the [OpError] that calls return which ClosePeer has
+// ended.
+var ErrClosePeer = errors.New("ended by ClosePeer")
+
+var (
+	errStreamsClosed = errors.New("connection closed by CloseStreams")
+	errPeerGone      = errors.New("the peer closed the idle connection")
+
+	// errEnded is returned where the connection was closed by somebody else, who
+	// gave the reason.
+	errEnded = errors.New("connection closed")
+)
+
 // RemoteError is an error that the peer's Raft core answered with. The request
 // arrived and was answered; the connection is sound. Its text is the peer's,
 // unchanged, because a Raft core looks at it.

@@ -1,6 +1,9 @@
 package raftwire
 
-import "time"
+import (
+	"sync"
+	"time"
+)
 
 // Hooks are functions that a [NetworkTransport] calls when something has
 // happened, for metrics and traces. Each may be nil; the zero Hooks call
@@ -135,6 +138,17 @@ type CallEvent struct {
 	// Err is what the caller got: nil, a *RemoteError, an *OpError or a
 	// sentinel.
 	Err error
+}
+
+// lent are the events that hooks of calls are lent, so that none is allocated.
+var lent = sync.Pool{New: func() any { return new(CallEvent) }}
+
+func lend(hook func(*CallEvent), event *CallEvent) {
+	e := lent.Get().(*CallEvent)
+	*e = *event
+	hook(e)
+	*e = CallEvent{}
+	lent.Put(e)
 }
 
 // ServeEvent says what became of a request of a peer.

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/raftwire/raftwire/internal/faults"
+	"github.com/raftwire/raftwire/internal/tasks"
 )
 
 // InmemLink is one direction between two addresses of an [InmemNetwork]. It
@@ -105,7 +106,7 @@ func (l *InmemLink) await(m passage, stop <-chan struct{}, expired <-chan time.T
 	if left <= 0 && l.delivers(m) {
 		return true
 	}
-	due, cancel := after(left)
+	due, cancel := tasks.After(left)
 	defer cancel()
 	for {
 		select {

@@ -188,11 +188,11 @@ func (l *pipeLink) serve() {
 	}
 }
 
-func (l *pipeLink) post(f *appendFuture, _ bool) error {
+func (l *pipeLink) post(args *AppendEntriesRequest, _ *atomic.Int64, _ bool) error {
 	if err := l.pipe.failure(); err != nil {
 		return err
 	}
-	l.requests <- sent[*AppendEntriesRequest]{cloneRequest(f.args).(*AppendEntriesRequest), l.pipe.there.depart()}
+	l.requests <- sent[*AppendEntriesRequest]{cloneRequest(args).(*AppendEntriesRequest), l.pipe.there.depart()}
 	return nil
 }
 

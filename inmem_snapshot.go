@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/raftwire/raftwire/internal/progress"
+	"github.com/raftwire/raftwire/internal/tasks"
 )
 
 // InstallSnapshot implements [Transport]. The body goes to the peer in copies, all of
@@ -84,7 +85,7 @@ func (s *inmemSnapshot) write(piece []byte) error {
 
 // offer waits for the consumer to take a chunk, no longer than until.
 func (s *inmemSnapshot) offer(chunk sent[[]byte], until time.Time) (sent bool, err error) {
-	expired, stop := deadlineTimer(until)
+	expired, stop := tasks.Until(until)
 	defer stop()
 	select {
 	case s.chunks <- chunk:
@@ -134,7 +135,7 @@ func (s *inmemSnapshot) Read(p []byte) (int, error) {
 
 // next waits for the next chunk until its clock wants to look again.
 func (s *inmemSnapshot) next() error {
-	expired, stop := deadlineTimer(s.clock.NextLook())
+	expired, stop := tasks.Until(s.clock.NextLook())
 	defer stop()
 	s.clock.Resume()
 	err := s.await(expired)

@@ -1,6 +1,7 @@
 package raftwire
 
 import (
+	"sync/atomic"
 	"time"
 
 	"github.com/raftwire/raftwire/internal/conn"
@@ -9,8 +10,9 @@ import (
 
 // netLink is a link over a connection of its own.
 type netLink struct {
-	conn      *netConn
-	transport *NetworkTransport
+	conn    *netConn
+	pool    *pool
+	newTime bool
 
 	_ conn.CacheLine
 
@@ -19,15 +21,15 @@ type netLink struct {
 	timed bool // clock was started for this answer
 }
 
-func newNetLink(n *NetworkTransport, c *netConn) *netLink {
+func newNetLink(p *pool, c *netConn, newTime bool) *netLink {
 	_ = c.Raw.SetDeadline(time.Time{})
-	return &netLink{conn: c, transport: n}
+	return &netLink{conn: c, pool: p, newTime: newTime}
 }
 
-func (l *netLink) post(f *appendFuture, soon bool) error {
+func (l *netLink) post(args *AppendEntriesRequest, size *atomic.Int64, soon bool) error {
 	encode := func(b *conn.Batch) {
-		appendRequest(b, rpcAppendEntries, f.args, l.transport.newTime)
-		f.bytes.Store(int64(b.Added()))
+		appendRequest(b, rpcAppendEntries, args, l.newTime)
+		size.Store(int64(b.Added()))
 	}
 	if soon {
 		return l.conn.PostSoon(encode)
@@ -63,7 +65,7 @@ func (l *netLink) await() error {
 		if !errno.IsTimeout(err) {
 			return err
 		}
-		if err = l.clock.extendWait(l.conn, err); err != nil {
+		if err = l.clock.extendWait(l.conn.CheckAcked, err); err != nil {
 			return err
 		}
 	}
@@ -80,6 +82,6 @@ func (l *netLink) beforeRead() error {
 func (l *netLink) setDeadline(t time.Time) { _ = l.conn.Raw.SetReadDeadline(t) }
 
 func (l *netLink) close(err error) {
-	l.transport.discard(l.conn, err)
+	l.pool.discard(l.conn, err)
 	l.conn.AwaitWriter()
 }

@@ -5,11 +5,9 @@ import (
 	"io"
 	"net"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
-	"github.com/raftwire/raftwire/internal/addressbook"
 	"github.com/raftwire/raftwire/internal/dialing"
 	"github.com/raftwire/raftwire/internal/dispatch"
 	"github.com/raftwire/raftwire/internal/door"
@@ -17,36 +15,6 @@ import (
 	"github.com/raftwire/raftwire/internal/sock"
 	"github.com/raftwire/raftwire/internal/tasks"
 )
-
-// StreamLayer is what a [NetworkTransport] runs over: it accepts the connections
-// of peers and dials them. Accept is called by one goroutine, and should return when
-// Close has been called: else that goroutine stays, see [NetworkTransport.Close].
-// Dial is called by several. A connection belongs to the transport, which closes it.
-// RemoteAddr of an accepted one may block until it is closed. Its deadlines must end calls under way, also one in
-// the past, and leave the connection usable: nothing else ends a wait in time.
-type StreamLayer interface {
-	net.Listener
-
-	// Dial connects to address. It returns within timeout; 0 or less means no
-	// limit. What it returns beside an error is not looked at. A call gives up when
-	// its own time is over, and leaves the dial to the next one: timeout is twice
-	// the transport's Timeout. Dials that do not return take up the few places that
-	// there are for them, 4 for an address and 64 in all.
-	//
-	// A layer may have a method
-	//
-	//	DialContext(ctx context.Context, address ServerAddress) (net.Conn, error)
-	//
-	// which is then used instead, so that a dial under way can be ended: by Close
-	// and by ClosePeer, when more than those 4 or 64 have outlived their calls, and
-	// after four Timeouts or 30 s, whichever is longer. ctx bounds the dial only: it
-	// is cancelled when DialContext has returned.
-	Dial(address ServerAddress, timeout time.Duration) (net.Conn, error)
-}
-
-// maxAnswerBytes is how large an answer may be. The longest hold the text of an
-// error, or the addresses of peers.
-const maxAnswerBytes = 16 << 20
 
 // acceptGrace is how long CloseStreams waits for connections to be accepted.
 const acceptGrace = 5 * time.Millisecond
@@ -67,46 +35,31 @@ type NetworkTransport struct {
 	// call of InstallSnapshot.
 	TimeoutScale int
 
-	logger           hclog.Logger
-	stream           StreamLayer
-	timeout          time.Duration
-	restoreTimeout   time.Duration
-	snapshotPace     pacer
-	stallLimits      stallLimits // of snapshots
-	maxInFlight      int
-	maxDispatchAhead int
-	maxMessageBytes  int64
-	noSharedEntries  bool
-	newTime          bool
-	hooks            Hooks
+	logger         hclog.Logger
+	stream         StreamLayer
+	timeout        time.Duration
+	restoreTimeout time.Duration
+	snapshotPace   pacer
+	stallLimits    stallLimits // of snapshots
+	maxInFlight    int
+	newTime        bool
+	hooks          Hooks
 
 	desk *dispatch.Desk[RPC, RPCResponse]
-	open atomic.Pointer[openDispatcher]
 
-	addresses         addressbook.Book // unused without a Provider
-	noAddressFallback bool
-	fallbacks         logs.Limit // of lines about fallback addresses
+	addresses resolver
 	pool
-	door     door.Door
+	server   server
 	acceptor *door.Acceptor // nil if made by hand, over a layer that hands over, and if the configuration was refused
-	waiting  waitingRequests
 	tasks    tasks.Group
-	inbound  traffic
 
-	refusals door.Refusals
-
-	life context.Context // ends on Close, and with it dials under way
+	life context.Context // ends on Close
 	end  context.CancelFunc
 
 	refusal    error         // what calls return after shutdown; nil means ErrTransportShutdown
-	shutdownCh chan struct{} // closed when shutdown becomes true
-
-	closing      sync.Once
-	shutdownLock sync.Mutex // protects following
-	shutdown     bool
+	shutdownCh chan struct{} // closed by closing
+	closing    sync.Once
 }
-
-type openDispatcher func(done <-chan struct{}) Dispatcher
 
 // line hands requests to Consumer.
 type line struct {
@@ -170,44 +123,86 @@ func NewNetworkTransportWithConfig(config *NetworkTransportConfig) *NetworkTrans
 func newNetworkTransport(config *NetworkTransportConfig) *NetworkTransport {
 	consumer := make(chan RPC)
 	n := &NetworkTransport{
-		TimeoutScale:      DefaultTimeoutScale,
-		logger:            config.Logger,
-		stream:            config.stream(),
-		timeout:           config.Timeout,
-		restoreTimeout:    config.RestoreTimeout,
-		snapshotPace:      pacer{rate: config.MaxSnapshotBytesPerSecond},
-		stallLimits:       config.stallLimits(),
-		maxInFlight:       config.maxRPCsInFlight(),
-		maxDispatchAhead:  config.maxDispatchAhead(),
-		maxMessageBytes:   config.MaxMessageBytes,
-		noSharedEntries:   config.NoSharedEntries,
-		newTime:           config.MsgpackUseNewTimeFormat,
-		hooks:             config.Hooks,
-		noAddressFallback: config.NoAddressFallback,
-		desk:              dispatch.NewDesk(consumer, newRPC),
-		pool:              pool{maxPool: config.MaxPool, canCancel: dialing.CanCancel(config.stream())},
-		door: door.Door{
-			MaxConns:   config.maxConns(),
-			MaxPerHost: config.maxConnsPerHost(),
-			Timeout:    config.firstByteTimeout(),
-			Late:       errSilent,
-		},
-		refusals:   door.Refusals{Hook: refusedHook(config.Hooks.Refused)},
-		shutdownCh: make(chan struct{}),
+		TimeoutScale:   DefaultTimeoutScale,
+		logger:         config.Logger,
+		stream:         config.stream(),
+		timeout:        config.Timeout,
+		restoreTimeout: config.RestoreTimeout,
+		snapshotPace:   pacer{rate: config.MaxSnapshotBytesPerSecond},
+		stallLimits:    config.stallLimits(),
+		maxInFlight:    config.maxRPCsInFlight(),
+		newTime:        config.MsgpackUseNewTimeFormat,
+		hooks:          config.Hooks,
+		desk:           dispatch.NewDesk(consumer, newRPC),
+		pool:           pool{maxPool: config.MaxPool},
+		shutdownCh:     make(chan struct{}),
 	}
-	n.door.Tasks, n.door.Refusals = &n.tasks, &n.refusals
 	if n.stream != nil {
 		n.logger = n.logger.With(logs.KeyLocal, n.LocalAddr())
 	}
-	n.addresses = addressbook.Book{
-		Provider:  config.provider(),
-		Changed:   n.addressChanged,
-		Tasks:     &n.tasks,
-		ErrClosed: ErrTransportShutdown,
-	}
 	n.life, n.end = context.WithCancel(context.Background())
-	n.SetDispatcher(nil)
+	n.dialer = dialer{
+		stream:    n.stream,
+		canCancel: dialing.CanCancel(n.stream),
+		timeout:   n.timeout,
+		life:      n.life,
+		done:      n.shutdownCh,
+		doubt:     func(id ServerID) { n.addresses.book.Doubt(string(id)) },
+		tasks:     &n.tasks,
+		hooks:     &n.hooks,
+	}
+	n.addresses = resolver{
+		noFallback: config.NoAddressFallback,
+		timeout:    n.timeout,
+		life:       n.life,
+		logger:     n.logger,
+		retire:     n.retire,
+	}
+	n.addresses.book.Provider, n.addresses.book.Changed = config.provider(), n.addresses.changed
+	n.addresses.book.Tasks, n.addresses.book.ErrClosed = &n.tasks, ErrTransportShutdown
+	n.setUpServer(config)
 	return n
+}
+
+func (n *NetworkTransport) setUpServer(config *NetworkTransportConfig) {
+	s := &n.server
+	s.logger, s.timeout, s.hooks, s.tasks, s.done = n.logger, n.timeout, &n.hooks, &n.tasks, n.shutdownCh
+	s.maxDispatchAhead = config.maxDispatchAhead()
+	s.maxMessageBytes = config.MaxMessageBytes
+	s.noSharedEntries = config.NoSharedEntries
+	s.snapshots = n.stallLimits
+	s.snapshotPatience = n.snapshotPatience
+	s.refusals.Hook = refusedHook(config.Hooks.Refused)
+	s.door.MaxConns, s.door.MaxPerHost = config.maxConns(), config.maxConnsPerHost()
+	s.door.Timeout, s.door.Late = config.firstByteTimeout(), errSilent
+	s.door.Tasks, s.door.Refusals = s.tasks, &s.refusals
+	n.SetDispatcher(nil)
+}
+
+// openDoor begins to take connections. A layer of this module hands them over itself.
+func (n *NetworkTransport) openDoor() {
+	if door.HandTo(n.stream, door.Taker{Take: n.server.accept, Closed: n.streamClosed}) {
+		return
+	}
+	n.acceptor = n.newAcceptor()
+	go n.acceptor.Run()
+}
+
+func (n *NetworkTransport) streamClosed() {
+	if !n.IsShutdown() {
+		door.ReportClosed(n.logger, &n.tasks)
+	}
+}
+
+// listen accepts connections until the transport is closed.
+func (n *NetworkTransport) listen() { n.newAcceptor().Run() }
+
+func (n *NetworkTransport) newAcceptor() *door.Acceptor {
+	return door.NewAcceptor(n.stream.Accept, n.shutdownCh, &door.Target{
+		Handle: func(raw net.Conn) { n.server.accept(door.Handover{Conn: raw}) },
+		Logger: n.logger,
+		Tasks:  &n.tasks,
+	})
 }
 
 func newRPC(command any, body io.Reader, answers chan<- RPCResponse) RPC {
@@ -219,8 +214,8 @@ func newRPC(command any, body io.Reader, answers chan<- RPCResponse) RPC {
 func (n *NetworkTransport) refuse(err error) {
 	n.logger.Error("transport not started", logs.KeyError, err)
 	n.refusal = err
-	n.beginShutdown()
-	_ = n.endDials()
+	n.closing.Do(func() { close(n.shutdownCh) })
+	n.end()
 	if n.stream != nil {
 		_ = n.stream.Close()
 	}
@@ -246,7 +241,7 @@ func (n *NetworkTransport) SetDispatcher(open func(done <-chan struct{}) Dispatc
 	if open == nil {
 		open = n.openLine
 	}
-	n.open.Store((*openDispatcher)(&open))
+	n.server.open.Store((*openDispatcher)(&open))
 }
 
 // openLine opens the dispatcher that hands requests to Consumer.
@@ -256,57 +251,34 @@ func (n *NetworkTransport) openLine(done <-chan struct{}) Dispatcher { return li
 // id, or else addr, as it is. It waits for the provider's first answer about
 // id, no longer than Timeout.
 func (n *NetworkTransport) EncodePeer(id ServerID, addr ServerAddress) []byte {
-	return []byte(n.recall(id, addr))
+	return []byte(n.addresses.recall(id, addr))
 }
 
 // DecodePeer implements [Transport].
 func (n *NetworkTransport) DecodePeer(buf []byte) ServerAddress { return ServerAddress(buf) }
 
-// AppendEntries implements [Transport].
-func (n *NetworkTransport) AppendEntries(id ServerID, target ServerAddress, args *AppendEntriesRequest, resp *AppendEntriesResponse) error {
-	return n.call(id, target, rpcAppendEntries, args, resp)
-}
-
-// RequestVote implements [Transport].
-func (n *NetworkTransport) RequestVote(id ServerID, target ServerAddress, args *RequestVoteRequest, resp *RequestVoteResponse) error {
-	return n.call(id, target, rpcRequestVote, args, resp)
-}
-
-// RequestPreVote implements [WithPreVote].
-func (n *NetworkTransport) RequestPreVote(id ServerID, target ServerAddress, args *RequestPreVoteRequest, resp *RequestPreVoteResponse) error {
-	return n.call(id, target, rpcRequestPreVote, args, resp)
-}
-
-// TimeoutNow implements [Transport].
-func (n *NetworkTransport) TimeoutNow(id ServerID, target ServerAddress, args *TimeoutNowRequest, resp *TimeoutNowResponse) error {
-	return n.call(id, target, rpcTimeoutNow, args, resp)
-}
-
-// AppendEntriesPipeline implements [Transport].
-func (n *NetworkTransport) AppendEntriesPipeline(id ServerID, target ServerAddress) (AppendPipeline, error) {
-	return n.AppendEntriesPipelineTo(id, target, nil)
-}
-
-// AppendEntriesPipelineTo implements [WithPipelineSink]. A nil sink means the
-// pipeline's Consumer.
-func (n *NetworkTransport) AppendEntriesPipelineTo(id ServerID, target ServerAddress, sink PipelineSink) (AppendPipeline, error) {
-	if n.maxInFlight < minInFlightForPipelining && !n.IsShutdown() {
-		return nil, ErrPipelineReplicationNotSupported
+// snapshotPatience is how long the connection of a snapshot may have to wait in
+// all, which its socket must not cut short; 0 means for ever.
+func (n *NetworkTransport) snapshotPatience(size int64) time.Duration {
+	restore := n.restoreLimit(size)
+	if restore <= 0 || n.stallLimits.stall <= 0 {
+		return 0
 	}
-	to, err := n.destination(id, target, time.Now())
-	if err != nil {
-		return nil, n.explain(rpcAppendEntries, to.addr, err)
+	return n.stallLimits.stall + restore
+}
+
+// restoreLimit is how long a follower may take to restore size bytes; 0 means
+// for ever. It never divides by zero and never overflows.
+func (n *NetworkTransport) restoreLimit(size int64) time.Duration {
+	if n.restoreTimeout > 0 || n.timeout <= 0 {
+		return n.restoreTimeout
 	}
-	c, _, err := n.connect(to, time.Time{})
-	if err != nil {
-		return nil, n.explain(rpcAppendEntries, to.addr, err)
+	scale := n.TimeoutScale
+	if scale <= 0 {
+		scale = DefaultTimeoutScale
 	}
-	p := newPipeline(c.peer, newNetLink(n, c), n.maxInFlight, n.timeout, sink, &n.tasks)
-	p.id, p.callBegun, p.callDone, p.traffic = id, n.hooks.CallBegun, n.hooks.CallDone, c.traffic
-	if !p.begin() {
-		return nil, n.down()
-	}
-	return p, nil
+	limit := max(10, float64(size/int64(scale))) * float64(n.timeout)
+	return time.Duration(min(limit, float64(max(maxRestoreTimeout, n.timeout))))
 }
 
 // CloseStreams closes every connection, in use or idle, inbound or outgoing,
@@ -326,7 +298,7 @@ func (n *NetworkTransport) everything() (all []door.Closer) {
 	for _, c := range n.renew() {
 		all = append(all, c)
 	}
-	for _, visit := range n.door.Visits() {
+	for _, visit := range n.server.door.Visits() {
 		all = append(all, visit)
 	}
 	return all
@@ -367,11 +339,13 @@ func (n *NetworkTransport) Close() error {
 // beginClose has all that may block done on other goroutines. First comes what the
 // transport itself has: a layer's Close may wait.
 func (n *NetworkTransport) beginClose() {
-	if !n.beginShutdown() {
-		return // it was refused
+	close(n.shutdownCh)
+	var dials []*dial
+	if n.end != nil { // nil if made by hand
+		n.end()
+		dials = n.endDials()
 	}
-	dials := n.endDials()
-	n.door.Close(ErrTransportShutdown)
+	n.server.door.Close(ErrTransportShutdown)
 	door.CloseAll(n.everything(), ErrTransportShutdown, 0)
 	n.tasks.Start(n.closeStream)
 	n.awaitDials(dials)
@@ -387,48 +361,28 @@ func (n *NetworkTransport) closeStream() {
 	}
 }
 
-// endDials ends what is under way for good, tells of it, and returns it. Dials that
-// do not return are on their own from then on.
-func (n *NetworkTransport) endDials() []*dial {
-	dials, unreturned := n.disown()
-	if n.end != nil {
-		n.end()
-	}
-	n.tasks.Start(func() { // hooks may block
-		for _, d := range unreturned {
-			n.reportDial(d, ErrTransportShutdown)
-		}
-	})
-	return dials
-}
-
-// dialGrace is how long Close waits for dials that it has ended.
-const dialGrace = 100 * time.Millisecond
-
-// awaitDials waits for dials that end with their context, but not for ever: that of a
-// foreign layer may not.
-func (n *NetworkTransport) awaitDials(dials []*dial) {
-	if !n.canCancel {
-		return
-	}
-	expired, stop := after(dialGrace)
-	defer stop()
-	for _, d := range dials {
-		select {
-		case <-d.done:
-		case <-expired:
-			return
+// Stats returns a snapshot. It may be called at any time, also by a hook: it
+// waits for nothing but short locks. Its cost grows with the number of open
+// connections, so call it every few seconds, not for every request.
+func (n *NetworkTransport) Stats() Stats {
+	peers := n.pool.stats()
+	for _, attached := range n.tasks.Attached() {
+		if p, ok := attached.(pipelineStats); ok {
+			addPipeline(peers, p)
 		}
 	}
+	for i := range peers {
+		peers[i].addCalls()
+	}
+	return Stats{
+		Peers:           peers,
+		Inbound:         hostStats(n.server.door.Hosts()),
+		InboundBytesIn:  n.server.inbound.In.Load(),
+		InboundBytesOut: n.server.inbound.Out.Load(),
+		Refusals:        n.Refusals(),
+	}
 }
 
-func (n *NetworkTransport) beginShutdown() (first bool) {
-	n.shutdownLock.Lock()
-	defer n.shutdownLock.Unlock()
-	if n.shutdown {
-		return false
-	}
-	n.shutdown = true
-	close(n.shutdownCh)
-	return true
-}
+// Refusals returns what was refused since the transport was made. It does not
+// block.
+func (n *NetworkTransport) Refusals() Refusals { return Refusals(n.server.refusals.Counts()) }

@@ -14,42 +14,6 @@ import (
 	"github.com/raftwire/raftwire/internal/tasks"
 )
 
-// link is one ordered connection to a peer, as a pipeline uses it: netLink
-// over the network, inmemLink in memory.
-type link interface {
-	// post queues the request of f, and if soon makes another goroutine send
-	// it. An error ends the link.
-	post(f *appendFuture, soon bool) error
-
-	// flush sends what was posted; finish returns only when it has been sent, or
-	// the link has ended.
-	flush()
-	finish()
-
-	// receive blocks for the next answer, and returns its bytes on the wire;
-	// only one goroutine calls it, and it begins the wait of clock before it blocks, once. A
-	// *RemoteError is an answer, any other error ends the link.
-	receive(resp *AppendEntriesResponse, clock answerClock) (size int64, err error)
-
-	// setDeadline limits a receive, also one under way. Zero is no limit.
-	setDeadline(time.Time)
-
-	// close ends the link; post and receive return err then. When it returns,
-	// nothing that was posted is read any more.
-	close(err error)
-}
-
-// answerClock limits the wait for an answer by the deadline of a link.
-type answerClock interface {
-	// beginWait sets the deadline of a wait that begins.
-	beginWait()
-
-	// extendWait is called when the deadline has passed and a read from c failed
-	// with err. It sets a later one if a large request makes progress, or returns
-	// why the wait is over.
-	extendWait(c *netConn, err error) error
-}
-
 const (
 	// finishWithin is how long Close may wait for a write. What a pipeline that is
 	// not stalled has queued takes milliseconds.
@@ -64,16 +28,19 @@ const (
 //
 // A future is sent, then settled, then consumed, in order. The reader of
 // answers never waits for the consumer: what the consumer does not take at once
-// is left to a goroutine that exists only while something lies about. The
-// sender waits for the consumer if the window is full, but no longer than the
-// timeout. So a consumer that leaves holds up nobody.
+// is left to a goroutine that exists only while something lies about. Senders take
+// turns. A sender that has filled the window waits for the consumer before its turn
+// ends, but no longer than the timeout. So a consumer that leaves holds up nobody.
 //
-// Close settles what is in flight, but leaves the link open until it was answered:
-// a Raft core closes the pipeline to a server that it has removed as soon as it has
-// sent the news.
+// A pipeline ends in two steps, see end. It is closing as soon as there is a reason:
+// nothing is sent any more, but the link may still read requests. It has ended when
+// the link reads none, and every future has settled. After Close, the link stays open
+// until what was in flight is answered: a Raft core closes the pipeline to a server
+// that it has removed as soon as it has sent the news.
 //
-// If the link is lost, a future says so: one in flight or, if there was none,
-// the next one. That is where the readers of pipelines look for it.
+// If the link is lost, a future or a sender gets the error: those in flight, the one
+// that waits for room or, if there was none, the next one. That is where the readers
+// of pipelines look for it.
 type pipeline struct {
 	id       ServerID // of the peer, for hooks
 	peer     ServerAddress
@@ -83,39 +50,40 @@ type pipeline struct {
 	tasks    *tasks.Group
 	consumer chan AppendFuture
 	sink     PipelineSink
-	done     chan struct{} // closed when futures are not wanted any more
+	closing  chan struct{} // closed when err is set
+	ended    chan struct{} // closed when every future has settled
+	done     chan struct{} // closed by Release
+	release  sync.Once
 
 	callBegun   func(*CallEvent) // hook, or nil
 	callDone    func(*CallEvent) // hook, or nil
 	traffic     *traffic         // of the peer, or nil
 	deliverTask func()           // p.deliver, made once: it is started often
 
+	turn chan struct{} // has a token: the sender that takes it has its turn, in order of arrival
+	room chan struct{} // gets a token when there is room for a sender that waits for it
+
+	_ conn.CacheLine
+
+	// Owned by the sender that has its turn.
+	timer  *time.Timer // see await
+	inBulk bool        // it had to wait for room: it may have several requests
+
 	_ conn.CacheLine
 
 	// Owned by decodeResponses.
-	arrived time.Time // see arrival
-	outcome CallEvent // what callDone is lent
+	arrived time.Time // when the answers came that are being read; or zero
 
 	_          conn.CacheLine
 	mu         sync.Mutex                // protects following
-	err        error                     // why the pipeline ended
-	untold     bool                      // no future has told of err: the next request's will
+	err        error                     // why the pipeline ended; does not change
+	untold     bool                      // it has ended, and nobody got err: the next request's future will
 	futures    ring.Queue[*appendFuture] // settled ones, then those in flight
 	inFlight   int
-	large      int            // how many of those in flight are large
-	clock      progress.Clock // of the oldest in flight
-	largeDone  time.Time      // when the last large one was answered
-	unanswered int            // requests that were in flight when the pipeline ended; Close awaits their answers
-	tickets    int            // of senders so far: requests travel in the order of futures
-	turn       int            // the ticket of the sender that posts
-	delivering bool           // deliver runs
-	inBulk     bool           // the sender will post several requests before it waits again
-	released   bool           // done is closed
-
-	room     sync.Cond   // broadcast after each turn, when a future was consumed, and at the end
-	waiting  time.Time   // when the sender came that has waited longest; or zero
-	watchdog *time.Timer // ends a wait of a sender that takes too long
-	watching bool        // watchdog is set
+	unanswered int  // requests that were in flight when closing began; the link is open until they are answered
+	awaited    bool // the sender of the last future waits for room
+	delivering bool // deliver runs
+	clock      pipelineClock
 }
 
 func newPipeline(peer ServerAddress, l link, window int, timeout time.Duration, sink PipelineSink, tasks *tasks.Group) *pipeline {
@@ -125,248 +93,178 @@ func newPipeline(peer ServerAddress, l link, window int, timeout time.Duration, 
 		window:   window,
 		timeout:  timeout,
 		tasks:    tasks,
-		clock:    conn.LargeClock(timeout, time.Time{}),
+		clock:    pipelineClock{link: l, timeout: timeout, oldest: conn.LargeClock(timeout, time.Time{})},
 		consumer: make(chan AppendFuture),
 		sink:     sink,
+		closing:  make(chan struct{}),
+		ended:    make(chan struct{}),
 		done:     make(chan struct{}),
+		turn:     make(chan struct{}, 1),
+		room:     make(chan struct{}, 1),
 	}
 	if sink == nil {
 		p.sink = p.toConsumer
 	}
-	p.room.L = &p.mu
 	p.deliverTask = tasks.Task(p.deliver)
+	p.timer = p.newTimer()
+	p.endTurn()
 	return p
 }
+
+// begin starts the reader of answers; false means the transport is closed.
+func (p *pipeline) begin() bool { return p.tasks.Attach(p) && p.tasks.Start(p.decodeResponses) }
 
 // AppendEntries implements [AppendPipeline].
 func (p *pipeline) AppendEntries(args *AppendEntriesRequest, resp *AppendEntriesResponse) (AppendFuture, error) {
 	if err := beginCall(args, resp); err != nil {
 		return nil, p.explain(err)
 	}
-	f := &appendFuture{pipeline: p, start: time.Now(), args: args, resp: resp}
+	f := newFuture(args, resp)
 	if p.callBegun != nil || p.callDone != nil { // after it has settled args are the caller's
 		f.entries, f.heartbeat = len(args.Entries), isHeartbeat(args)
 	}
 	if err := checkRequest(args); err != nil {
 		return nil, p.explain(err)
 	}
-	alone, err := p.send(f)
+	if err := p.beginTurn(f.start); err != nil {
+		return nil, err
+	}
+	room, err := p.send(f)
 	if err != nil {
 		return nil, err
 	}
-	if alone {
-		p.link.flush()
+	if !room && !p.roomAtEnd() {
+		return nil, p.err
 	}
-	return p.awaitRoomAfter(f)
+	return f, nil
 }
 
-// send posts a request. The future is queued first: the answer may be faster
-// than the return from post. If no other answer is awaited, and no further
-// request is expected, nothing would be gathered by leaving the request to
-// another goroutine, and the hand-over would only add to the latency: then the
-// caller flushes.
-func (p *pipeline) send(f *appendFuture) (alone bool, err error) {
-	alone, lost, err := p.enqueue(f)
+// beginTurn waits for the senders that came before.
+func (p *pipeline) beginTurn(start time.Time) error {
+	select {
+	case <-p.turn:
+		return nil
+	default:
+		return p.await(p.turn, p.newTimer(), start)
+	}
+}
+
+func (p *pipeline) endTurn() { p.turn <- struct{}{} }
+
+func (p *pipeline) newTimer() *time.Timer {
+	if p.timeout <= 0 {
+		return new(time.Timer) // never fires
+	}
+	return time.NewTimer(p.timeout)
+}
+
+// await blocks a sender, whose request was made at start, until it gets a token, or
+// the pipeline ends. A sender that waits for too long ends it. The timer is left
+// running when the wait is over, and may fire too early in the next one, but never
+// too late: senders before have come before. A new timer for each wait would cost
+// three allocations.
+func (p *pipeline) await(token <-chan struct{}, timer *time.Timer, start time.Time) error {
+	for {
+		select {
+		case <-token:
+			return nil
+		case <-p.closing:
+			return p.err
+		case <-timer.C:
+			left := p.mayWait(start)
+			if left <= 0 {
+				return p.fail(errno.Timeout(fmt.Sprintf("no room in the pipeline's window of %d: answers are not consumed, or do not come", p.window)))
+			}
+			timer.Reset(left)
+		}
+	}
+}
+
+func (p *pipeline) mayWait(start time.Time) time.Duration {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.clock.mayWait(start)
+}
+
+// send sends a request, and waits for room for the next one. room is false if the
+// pipeline is closing. The future is queued first: the answer may be faster than the
+// return from post. If no other answer is awaited, and no further request is
+// expected, nothing would be gathered by leaving the request to another goroutine,
+// and the hand-over would only add to the latency: then the sender flushes.
+func (p *pipeline) send(f *appendFuture) (room bool, err error) {
 	defer p.endTurn()
+	place, err := p.enqueue(f)
 	if err != nil {
 		return false, err
 	}
 	p.tellBegun(f)
-	if lost {
+	if place.late {
 		p.reportLost(f)
+		return true, nil
 	}
-	if f.settled.Load() {
-		return false, nil
-	}
-	if err := p.link.post(f, !alone); err != nil {
+	if err := p.link.post(f.args, &f.bytes, !place.alone); err != nil {
 		_ = p.fail(err) // f says so
-		return false, nil
 	}
 	if f.bytes.Load() > conn.LargeMessage {
 		p.addLarge(f)
 	}
-	return alone, nil
+	if place.alone {
+		p.link.flush()
+	}
+	p.inBulk = place.last && f.bytes.Load() <= gatherUpTo
+	return !place.last || p.await(p.room, p.timer, f.start) == nil, nil
 }
 
-// errHookPanicked ends a pipeline that has lost a request on its way.
-var errHookPanicked = errors.New("a hook's panic has lost a request")
-
-// tellBegun tells of a future that is queued. If the hook panics, and the caller
-// recovers, the next answer must not be taken for this one's.
-func (p *pipeline) tellBegun(f *appendFuture) {
-	returned := false
-	defer func() {
-		if !returned {
-			_ = p.fail(errHookPanicked)
-		}
-	}()
-	p.tell(p.callBegun, f, 0, nil)
-	returned = true
+// queuePlace is where a future was queued.
+type queuePlace struct {
+	alone bool // no other is in flight, and none is expected
+	last  bool // there is no room for another
+	late  bool // the pipeline has ended: the future has settled, to tell that
 }
 
-// addLarge notes that f, which was posted, is large.
+// enqueue queues a future. There is room: the sender before has waited for it.
+func (p *pipeline) enqueue(f *appendFuture) (queuePlace, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.err != nil && !p.untold {
+		return queuePlace{}, p.err
+	}
+	p.futures.Push(f)
+	if p.untold {
+		p.untold = false
+		f.settle(p.err)
+		p.deliverNow()
+		return queuePlace{late: true}, nil
+	}
+	p.inFlight++
+	if p.inFlight == 1 {
+		p.clock.begin(f.start)
+	}
+	p.awaited = p.futures.Len() >= p.window
+	return queuePlace{alone: p.inFlight == 1 && (p.awaited || !p.inBulk), last: p.awaited}, nil
+}
+
+// addLarge notes that f, which was posted last, is large.
 func (p *pipeline) addLarge(f *appendFuture) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.timeout <= 0 || p.err != nil || f.settled.Load() {
-		return
-	}
-	f.large = true
-	p.large++
-	p.link.setDeadline(p.clock.NextLook())
-}
-
-// enqueue begins the sender's turn and queues a future; lost says that it has
-// settled at once, to tell that the pipeline has ended.
-func (p *pipeline) enqueue(f *appendFuture) (alone, lost bool, err error) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.beginTurn(f.start)
-	// A lone sender never waits here: its last call waited for this place.
-	for p.full() && p.err == nil {
-		p.await(f.start)
-	}
-	if p.err != nil && !p.untold {
-		return false, false, p.err
-	}
-	p.futures.Push(f)
-	p.inFlight++
-	if p.untold {
-		p.untold = false
-		p.settleInFlight()
-		return false, true, nil
-	}
-	if p.inFlight == 1 && p.timeout > 0 {
-		p.setDeadline(f.start)
-	}
-	alone = p.inFlight == 1 && !p.inBulk
-	p.inBulk = false
-	return alone, false, nil
-}
-
-// beginTurn waits for the senders that came before. A mutex held over a turn would
-// have no limit, and would stop fake time, to which who waits for one is not
-// blocked. mu is held.
-func (p *pipeline) beginTurn(since time.Time) {
-	ticket := p.tickets
-	p.tickets++
-	for p.turn != ticket {
-		p.await(since)
+	if p.err == nil && p.inFlight > 0 {
+		p.clock.addLarge(f)
 	}
 }
 
-func (p *pipeline) endTurn() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.turn++
-	p.wakeSenders()
-}
-
-// awaitRoomAfter waits until there is room for the request after f, or f was
-// consumed: what others have sent meanwhile is not f's sender to wait for. If that
-// fails, the caller gets no future, and so the consumer gets none either. A
-// sender that had to wait, and then finds room for several small requests, sends
-// several.
-func (p *pipeline) awaitRoomAfter(f *appendFuture) (AppendFuture, error) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	waits := p.full()
-	for p.full() && !f.consumed && (p.err == nil || p.inFlight > 0) { // until then f may still be read
-		p.await(f.start)
-	}
-	if p.full() && !f.consumed && !p.isDelivering(f) {
-		f.abandoned = true
-		return nil, p.err
-	}
-	p.inBulk = waits && p.futures.Len()+1 < p.window && f.bytes.Load() <= gatherUpTo
-	return f, nil
-}
-
-// isDelivering reports whether deliver may have f, so that the consumer gets it.
-// mu is held.
-func (p *pipeline) isDelivering(f *appendFuture) bool { return p.delivering && p.futures.At(0) == f }
-
-// full is called with mu held.
-func (p *pipeline) full() bool { return p.futures.Len() >= p.window }
-
-// await blocks a sender, who came at since, until something has changed. mu is
-// held.
-func (p *pipeline) await(since time.Time) {
-	p.watch(since)
-	p.room.Wait()
-}
-
-// wakeSenders wakes the senders that wait; those that still have to wait
-// register with the watchdog again. mu is held.
-func (p *pipeline) wakeSenders() {
-	p.waiting = time.Time{}
-	p.room.Broadcast()
-}
-
-// watch makes sure that a wait of a sender who came at since ends in time. The
-// timer is left running when the wait is over, and then finds nobody or sets
-// itself anew: a deep window waits once for every request, and must not pay
-// for a timer each time. mu is held.
-func (p *pipeline) watch(since time.Time) {
-	if p.timeout <= 0 {
-		return
-	}
-	if p.waiting.IsZero() || since.Before(p.waiting) {
-		p.waiting = since
-	}
-	if p.watching {
-		return
-	}
-	p.setWatchdog(p.timeout - time.Since(since))
-}
-
-// setWatchdog is called with mu held.
-func (p *pipeline) setWatchdog(d time.Duration) {
-	p.watching = true
-	if p.watchdog == nil {
-		p.watchdog = time.AfterFunc(d, p.checkWait)
-	} else {
-		p.watchdog.Reset(d)
-	}
-}
-
-// checkWait runs when the watchdog's time is up.
-func (p *pipeline) checkWait() {
-	if p.waitedTooLong() {
-		_ = p.fail(errno.Timeout(fmt.Sprintf("no room in the pipeline's window of %d: answers are not consumed, or do not come", p.window)))
-	}
-}
-
-func (p *pipeline) waitedTooLong() bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.watching = false
-	if p.waiting.IsZero() || p.err != nil {
+// roomAtEnd is called where the wait for room was interrupted. It waits until the
+// pipeline has ended, and reports whether the consumer has made room before: then the
+// sender keeps its future.
+func (p *pipeline) roomAtEnd() bool {
+	<-p.ended
+	select {
+	case <-p.room:
+		return true
+	default:
 		return false
 	}
-	left := p.mayWait()
-	if left > 0 {
-		p.setWatchdog(left)
-	}
-	return left <= 0
 }
-
-// mayWait returns how much longer a sender may wait before that is looked at again.
-// While a large request is in flight, the clock of answers sees to it that it makes
-// progress; after its answer the consumer has a whole timeout. mu is held.
-func (p *pipeline) mayWait() time.Duration {
-	waited := time.Since(p.waiting)
-	left := p.timeout - waited
-	if p.large > 0 {
-		left = p.timeout
-	} else if p.largeDone.After(p.waiting) {
-		left = p.timeout - time.Since(p.largeDone)
-	}
-	return min(left, conn.LargeTimeouts*p.timeout-waited)
-}
-
-// begin starts the reader of answers; false means the transport is closed.
-func (p *pipeline) begin() bool { return p.tasks.Attach(p) && p.tasks.Start(p.decodeResponses) }
 
 // decodeResponses reads answers until the link ends, and settles everything
 // that is left then.
@@ -378,7 +276,11 @@ func (p *pipeline) decodeResponses() {
 			_ = p.fail(err)
 			break
 		}
-		if !p.settle(&resp, size, err) {
+		f, more := p.settle(&resp, err)
+		if f != nil {
+			p.report(f, size)
+		}
+		if !more {
 			_ = p.fail(errors.New("the peer sent an answer to no request"))
 			break
 		}
@@ -386,62 +288,34 @@ func (p *pipeline) decodeResponses() {
 	p.link.close(ErrPipelineShutdown) // which Close has left to this
 }
 
-// beginWait implements answerClock: the oldest request in flight must be answered
-// within the timeout of now, and an idle pipeline may wait for ever.
+// beginWait implements answerClock. An idle pipeline may wait for ever.
 func (p *pipeline) beginWait() {
 	p.arrived = time.Time{}
-	if p.timeout <= 0 {
-		return
-	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	switch {
-	case p.err != nil: // finish has set it
+	case p.err != nil: // sendRest has set the deadline
 	case p.inFlight > 0:
-		p.setDeadline(time.Now())
+		p.clock.begin(time.Now())
 	default:
-		p.link.setDeadline(time.Time{})
+		p.clock.stop()
 	}
 }
 
-// setDeadline sets the deadline of a wait for the oldest request in flight, which
-// begins now. mu is held.
-func (p *pipeline) setDeadline(now time.Time) {
-	p.clock.Restart(now)
-	if p.large > 0 {
-		p.link.setDeadline(p.clock.NextLook())
-	} else {
-		p.link.setDeadline(p.clock.Deadline())
-	}
-}
-
-// extendWait implements answerClock. Requests behind a large one wait with it.
-func (p *pipeline) extendWait(c *netConn, err error) error {
+// extendWait implements answerClock.
+func (p *pipeline) extendWait(check func(*progress.Clock) error, err error) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.large == 0 || p.err != nil {
+	if p.err != nil {
 		return err
 	}
-	if late := c.CheckAcked(&p.clock); late != nil {
-		return late
-	}
-	p.link.setDeadline(p.clock.NextLook())
-	return nil
+	return p.clock.extend(check, err)
 }
 
-// settle settles the oldest future in flight with an answer of size bytes;
-// false means that there is none, or that no further answer is awaited.
-func (p *pipeline) settle(resp *AppendEntriesResponse, size int64, err error) bool {
-	f, ok := p.settleOldest(resp, err)
-	if f != nil {
-		p.report(f, size, p.arrival())
-	}
-	return ok
-}
-
-// settleOldest returns the future that it has settled. An answer that comes
-// while the pipeline ends is too late: fail or finish settles all.
-func (p *pipeline) settleOldest(resp *AppendEntriesResponse, err error) (f *appendFuture, ok bool) {
+// settle settles the oldest future in flight with an answer, and returns it. An
+// answer that comes after closing has begun is too late: end settles all. more is
+// false if there is none in flight, or no further answer is awaited.
+func (p *pipeline) settle(resp *AppendEntriesResponse, err error) (f *appendFuture, more bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.err != nil {
@@ -451,12 +325,9 @@ func (p *pipeline) settleOldest(resp *AppendEntriesResponse, err error) (f *appe
 	if p.inFlight == 0 {
 		return nil, false
 	}
-	f = p.futures.At(p.futures.Len() - p.inFlight)
+	f = p.futures.At(p.settled())
 	p.inFlight--
-	if f.large {
-		p.large--
-		p.largeDone = time.Now()
-	}
+	p.clock.answered(f)
 	if err == nil {
 		*f.resp = *resp
 	}
@@ -465,101 +336,13 @@ func (p *pipeline) settleOldest(resp *AppendEntriesResponse, err error) (f *appe
 	return f, true
 }
 
-// arrival returns when the answers came that are being read. It is one time for
-// all that came together: the clock would cost more than the rest of a report.
-func (p *pipeline) arrival() time.Time {
-	if p.callDone != nil && p.arrived.IsZero() {
-		p.arrived = time.Now()
-	}
-	return p.arrived
-}
-
-// report tells of a future that an answer of size bytes has settled, which came at
-// a time. It looks at nothing that belongs to the caller again.
-func (p *pipeline) report(f *appendFuture, size int64, at time.Time) {
-	if f.err == nil {
-		p.traffic.answered(f.start)
-	}
-	if p.callDone != nil {
-		p.describe(&p.outcome, f, max(0, at.Sub(f.start)), size, f.err)
-		p.callDone(&p.outcome)
-	}
-}
-
-// reportLost tells of a future that settled without an answer.
-func (p *pipeline) reportLost(f *appendFuture) { p.tell(p.callDone, f, time.Since(f.start), f.err) }
-
-// tell calls a hook, or nil, for a future without an answer. Unlike report it may be
-// called by any goroutine.
-func (p *pipeline) tell(hook func(*CallEvent), f *appendFuture, took time.Duration, err error) {
-	if hook != nil {
-		var e CallEvent
-		p.describe(&e, f, took, 0, err)
-		lend(hook, &e)
-	}
-}
-
-func (p *pipeline) describe(e *CallEvent, f *appendFuture, took time.Duration, answer int64, err error) {
-	e.Kind, e.Heartbeat, e.Pipelined, e.Peer = rpcAppendEntries.String(), f.heartbeat, true, p.peer
-	e.ID = p.id
-	e.Start, e.Took, e.Entries = f.start, took, f.entries
-	e.RequestBytes, e.ResponseBytes, e.Err = f.bytes.Load(), answer, err
-}
-
-// fail ends the pipeline: everything in flight settles with an error, and
-// everybody who waits is woken. It returns why the pipeline ended, which is
-// what the first call gave. The link is closed first: a future that has
-// settled gives its request back to the caller.
-func (p *pipeline) fail(cause error) error {
-	err, first := p.setErr(p.explain(cause))
-	if first {
-		p.link.close(cause)
-		for _, f := range p.settleAll() {
-			p.reportLost(f)
-		}
-	}
-	return err
-}
-
-func (p *pipeline) setErr(err error) (_ error, first bool) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.err != nil {
-		return p.err, false
-	}
-	p.err, p.unanswered = err, p.inFlight
-	p.wakeSenders()
-	p.untold = p.inFlight == 0 && err != ErrPipelineShutdown && err != ErrTransportShutdown
-	return err, true
-}
-
-func (p *pipeline) settleAll() (lost []*appendFuture) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	lost = p.settleInFlight()
-	p.wakeSenders()
-	return lost
-}
-
-// settleInFlight settles what is in flight with the pipeline's error, and
-// returns it. mu is held.
-func (p *pipeline) settleInFlight() (lost []*appendFuture) {
-	for ; p.inFlight > 0; p.inFlight-- {
-		f := p.futures.At(p.futures.Len() - p.inFlight)
-		f.settle(p.err)
-		lost = append(lost, f)
-	}
-	p.large = 0
-	p.deliverNow()
-	return lost
-}
-
-func (p *pipeline) explain(cause error) error { return explain(rpcAppendEntries, p.peer, cause) }
+// settled returns how many settled futures wait for the consumer. mu is held.
+func (p *pipeline) settled() int { return p.futures.Len() - p.inFlight }
 
 // deliverNow hands settled futures to a consumer that is waiting for them. As
 // soon as it is not, deliver goes on. mu is held.
 func (p *pipeline) deliverNow() {
-	for !p.delivering && !p.released && p.settled() > 0 {
+	for !p.delivering && p.settled() > 0 && !tasks.IsClosed(p.done) {
 		if p.sink(p.futures.At(0), nil) {
 			p.consume()
 			continue
@@ -571,17 +354,19 @@ func (p *pipeline) deliverNow() {
 
 // deliver waits for the consumer to take settled futures while there are any.
 func (p *pipeline) deliver() {
-	for f := p.nextSettled(); f != nil; f = p.nextSettled() {
-		if !p.sink(f, p.done) {
-			return
-		}
-		p.consumed()
+	for f := p.nextSettled(false); f != nil && p.sink(f, p.done); {
+		f = p.nextSettled(true)
 	}
 }
 
-func (p *pipeline) nextSettled() *appendFuture {
+// nextSettled returns the future to deliver, or nil, after the one that was
+// consumed.
+func (p *pipeline) nextSettled(consumed bool) *appendFuture {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if consumed {
+		p.consume()
+	}
 	if p.settled() == 0 {
 		p.delivering = false
 		return nil
@@ -589,25 +374,14 @@ func (p *pipeline) nextSettled() *appendFuture {
 	return p.futures.At(0)
 }
 
-// settled returns how many settled futures wait for the consumer, once the
-// abandoned ones in front of them are gone. mu is held.
-func (p *pipeline) settled() int {
-	for p.futures.Len() > p.inFlight && p.futures.At(0).abandoned {
-		p.futures.Pop()
-	}
-	return p.futures.Len() - p.inFlight
-}
-
-func (p *pipeline) consumed() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.consume()
-}
-
-// consume is called with mu held.
+// consume removes a future that was consumed. mu is held, but the send does not
+// block: each wait for room gets one token.
 func (p *pipeline) consume() {
-	p.futures.Pop().consumed = true
-	p.wakeSenders()
+	p.futures.Pop()
+	if p.awaited {
+		p.awaited = false
+		p.room <- struct{}{}
+	}
 }
 
 // toConsumer is the sink of a pipeline that was given none.
@@ -620,59 +394,96 @@ func (p *pipeline) Consumer() <-chan AppendFuture { return p.consumer }
 
 // Close implements [AppendPipeline].
 func (p *pipeline) Close() error {
-	if _, first := p.setErr(ErrPipelineShutdown); first {
-		p.finish()
-	}
+	_ = p.end(ErrPipelineShutdown, p.sendRest)
 	p.Release()
 	return nil
 }
 
-// finish sends what was posted and settles what is in flight; decodeResponses ends
-// the link when that is answered, and does not wait for longer than lingerFor
-// says.
-func (p *pipeline) finish() {
-	stalled := time.AfterFunc(finishWithin, func() { p.link.close(ErrPipelineShutdown) })
-	p.awaitSenders()
-	p.link.finish()
-	stalled.Stop()
-	p.link.setDeadline(time.Now().Add(p.lingerFor()))
+// fail ends the pipeline because the link is lost, or has to be given up.
+func (p *pipeline) fail(cause error) error {
+	return p.end(p.explain(cause), func() { p.link.close(cause) })
+}
+
+// end ends the pipeline, and returns why it ended, which is what the first call
+// gave. stop makes sure that the link reads no more of the requests: a future that
+// has settled gives its request back to the caller.
+func (p *pipeline) end(err error, stop func()) error {
+	err, first := p.beginClosing(err)
+	if !first {
+		return err
+	}
+	stop()
 	lost := p.settleAll()
-	if len(lost) == 0 {
-		p.link.close(ErrPipelineShutdown)
+	if len(lost) == 0 { // no answer is awaited
+		p.link.close(err)
 	}
 	for _, f := range lost {
 		p.reportLost(f)
 	}
+	return err
 }
 
-// awaitSenders waits until nobody posts. Senders that have not posted yet will
-// find that the pipeline has ended.
-func (p *pipeline) awaitSenders() {
-	defer p.endTurn()
+func (p *pipeline) beginClosing(err error) (_ error, first bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.beginTurn(time.Now())
+	if p.err != nil {
+		return p.err, false
+	}
+	p.err, p.unanswered = err, p.inFlight
+	close(p.closing)
+	return err, true
 }
 
-// lingerFor is how long the answers to what was sent before Close may take.
-func (p *pipeline) lingerFor() time.Duration {
-	if p.timeout > 0 {
-		return p.timeout
+// settleAll settles what is in flight, and returns it. A sender that still waits for
+// room gets the error instead of its future, so the consumer gets none, either.
+func (p *pipeline) settleAll() (lost []*appendFuture) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for ; p.inFlight > 0; p.inFlight-- {
+		f := p.futures.At(p.settled())
+		f.settle(p.err)
+		lost = append(lost, f)
 	}
-	return defaultLinger
+	p.untold = len(lost) == 0 && !p.awaited && p.err != ErrPipelineShutdown && p.err != ErrTransportShutdown
+	if p.awaited {
+		p.futures.DropLast()
+	}
+	p.deliverNow()
+	close(p.ended)
+	return lost
+}
+
+// sendRest sends what was posted. decodeResponses ends the link when that is
+// answered, or when it has waited for as long as a request may take.
+func (p *pipeline) sendRest() {
+	stalled := time.AfterFunc(finishWithin, func() { p.link.close(ErrPipelineShutdown) })
+	<-p.turn // for good: nobody posts any more
+	p.link.finish()
+	stalled.Stop()
+	linger := p.timeout
+	if linger <= 0 {
+		linger = defaultLinger
+	}
+	p.link.setDeadline(time.Now().Add(linger))
 }
 
 // Release ends the delivery of futures.
 func (p *pipeline) Release() {
+	p.release.Do(func() {
+		close(p.done)
+		p.tasks.Detach(p)
+	})
+}
+
+func (p *pipeline) explain(cause error) error { return explain(rpcAppendEntries, p.peer, cause) }
+
+// stats implements pipelineStats.
+func (p *pipeline) stats() (peer ServerAddress, s PipelineStats, open bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.released {
-		return
+	s = PipelineStats{InFlight: p.inFlight, Unconsumed: p.settled()}
+	if p.inFlight > 0 {
+		s.OldestAge = time.Since(p.futures.At(s.Unconsumed).start)
 	}
-	p.released = true
-	close(p.done)
-	p.tasks.Detach(p)
-	if p.watchdog != nil {
-		p.watchdog.Stop()
-	}
+	return p.peer, s, p.err == nil
 }

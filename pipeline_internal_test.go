@@ -3,6 +3,7 @@ package raftwire
 import (
 	"errors"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -15,6 +16,7 @@ import (
 // for a write does.
 type slowLink struct {
 	answers chan struct{}
+	posting chan struct{} // post returns when it is closed; nil means at once
 	refused error         // what post returns
 	sent    chan struct{} // finish returns when it is closed
 	release chan struct{}
@@ -37,11 +39,16 @@ func (l *slowLink) pipeline(t *testing.T, window int) *pipeline {
 	return p
 }
 
-func (l *slowLink) post(*appendFuture, bool) error { return l.refused }
-func (l *slowLink) flush()                         {}
-func (l *slowLink) finish()                        { <-l.sent }
-func (l *slowLink) setDeadline(at time.Time)       { l.deadline = at }
-func (l *slowLink) close(error)                    { <-l.release; l.once.Do(func() { close(l.closed) }) }
+func (l *slowLink) post(*AppendEntriesRequest, *atomic.Int64, bool) error {
+	if l.posting != nil {
+		<-l.posting
+	}
+	return l.refused
+}
+func (l *slowLink) flush()                   {}
+func (l *slowLink) finish()                  { <-l.sent }
+func (l *slowLink) setDeadline(at time.Time) { l.deadline = at }
+func (l *slowLink) close(error)              { <-l.release; l.once.Do(func() { close(l.closed) }) }
 func (l *slowLink) receive(resp *AppendEntriesResponse, _ answerClock) (int64, error) {
 	select {
 	case <-l.answers:
@@ -70,10 +77,11 @@ func TestNothingIsGivenBackWhileTheLinkCloses(t *testing.T) {
 		go func() { _ = p.fail(errors.New("lost")) }()
 		synctest.Wait()
 		l.answers <- struct{}{}
-		p.room.Broadcast() // as a consumed future would
+		settled := make(chan error, 1)
+		go func() { settled <- first.Error() }()
 		synctest.Wait()
 		require.Empty(t, returned)
-		require.False(t, first.(*appendFuture).settled.Load())
+		require.Empty(t, settled)
 		close(l.release)
 		require.ErrorContains(t, <-returned, "lost")
 		require.ErrorContains(t, first.Error(), "lost")
@@ -97,30 +105,120 @@ func TestARefusedPostIsToldByItsFuture(t *testing.T) {
 	})
 }
 
-// A sender whose future was consumed returns it, although others have filled the
-// window meanwhile: what becomes of the pipeline then is not what the future says.
-func TestWhoseFutureWasConsumedWaitsForNoRoom(t *testing.T) {
+// A sender waits for room before the next one sends. So others that come meanwhile
+// cannot fill the window again before it sees the room.
+func TestPipeline_SendersThatComeLaterDoNotTakeTheRoom(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newSlowLink()
 		close(l.release)
-		p := l.pipeline(t, 1)
-		returned := make(chan error, 1)
-		go func() {
-			_, err := p.AppendEntries(new(AppendEntriesRequest), new(AppendEntriesResponse))
-			returned <- err
-		}()
-		synctest.Wait() // the window is full
-		p.mu.Lock()
-		p.inFlight--
-		p.consume()
-		p.futures.Push(new(appendFuture)) // of another sender, before the first one sees the room
-		p.inFlight++
-		p.mu.Unlock()
-		synctest.Wait()
-		require.Len(t, returned, 1)
+		p := l.pipeline(t, 2)
+		returned := make(chan AppendFuture, 4)
+		for i := range 4 { // one returns, one waits for room, and two for their turn
+			go func() {
+				f, err := p.AppendEntries(&AppendEntriesRequest{Term: uint64(i)}, new(AppendEntriesResponse))
+				require.NoError(t, err)
+				returned <- f
+			}()
+			synctest.Wait()
+		}
+		for i := range 4 {
+			require.Len(t, returned, 1)
+			require.EqualValues(t, i, (<-returned).Request().Term)
+			l.answers <- struct{}{}
+			require.EqualValues(t, i, (<-p.Consumer()).Request().Term)
+			synctest.Wait()
+		}
 		require.NoError(t, p.Close())
-		require.NoError(t, <-returned)
-		l.answers <- struct{}{} // the last that is awaited
+	})
+}
+
+// A sender that waits for room keeps its future if room is made while the pipeline
+// ends: the consumer gets it then.
+func TestPipeline_RoomThatIsMadeWhileItEndsCounts(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newSlowLink()
+		p := l.pipeline(t, 2)
+		first, err := p.AppendEntries(new(AppendEntriesRequest), new(AppendEntriesResponse))
+		require.NoError(t, err)
+		returned := make(chan AppendFuture, 1)
+		go func() {
+			f, err := p.AppendEntries(new(AppendEntriesRequest), new(AppendEntriesResponse))
+			require.NoError(t, err)
+			returned <- f
+		}()
+		l.answers <- struct{}{}
+		synctest.Wait()
+		go func() { _ = p.fail(errors.New("lost")) }()
+		synctest.Wait()
+		require.Same(t, first, <-p.Consumer())
+		require.NoError(t, first.Error())
+		synctest.Wait()
+		require.Empty(t, returned)
+		close(l.release)
+		f := <-returned
+		require.ErrorContains(t, f.Error(), "lost")
+		require.Same(t, f, <-p.Consumer())
+		require.NoError(t, p.Close())
+	})
+}
+
+// A sender that waits for room gets the error instead of its future, and so the
+// next one need not be told.
+func TestPipeline_ASenderThatWaitsForRoomGetsTheError(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newSlowLink()
+		close(l.release)
+		p := l.pipeline(t, 2)
+		errs := make(chan error, 2)
+		for range 2 { // the second waits for room
+			go func() {
+				_, err := p.AppendEntries(new(AppendEntriesRequest), new(AppendEntriesResponse))
+				errs <- err
+			}()
+			synctest.Wait()
+			l.answers <- struct{}{}
+		}
+		require.NoError(t, <-errs)
+		synctest.Wait()
+		require.Empty(t, errs, "the answers are not consumed")
+		_ = p.fail(errors.New("lost"))
+		require.ErrorContains(t, <-errs, "lost")
+		_, err := p.AppendEntries(new(AppendEntriesRequest), new(AppendEntriesResponse))
+		require.ErrorContains(t, err, "lost")
+		require.NoError(t, (<-p.Consumer()).Error())
+		synctest.Wait()
+		select {
+		case f := <-p.Consumer():
+			t.Errorf("a future that nobody has: %+v", f)
+		default:
+		}
+		require.NoError(t, p.Close())
+	})
+}
+
+// Close gives back no request that its sender still posts.
+func TestPipeline_CloseWaitsForASenderThatPosts(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newSlowLink()
+		close(l.release)
+		l.posting = make(chan struct{})
+		p := l.pipeline(t, 2)
+		futures := make(chan AppendFuture, 1)
+		go func() {
+			f, err := p.AppendEntries(new(AppendEntriesRequest), new(AppendEntriesResponse))
+			require.NoError(t, err)
+			futures <- f
+		}()
+		synctest.Wait()
+		closed := make(chan error, 1)
+		go func() { closed <- p.Close() }()
+		synctest.Wait()
+		require.Empty(t, closed)
+		require.Equal(t, 1, p.inFlight, "it has settled")
+		close(l.posting)
+		require.NoError(t, <-closed)
+		require.Equal(t, ErrPipelineShutdown, (<-futures).Error())
+		l.answers <- struct{}{}
 	})
 }
 

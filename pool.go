@@ -1,39 +1,26 @@
 package raftwire
 
 import (
+	"cmp"
 	"container/list"
 	"errors"
-	"fmt"
-	"io"
 	"maps"
 	"slices"
 	"sync"
-	"sync/atomic"
 	"time"
 
-	"github.com/raftwire/raftwire/internal/errno"
 	"github.com/raftwire/raftwire/internal/sock"
 )
-
-// errStreamsClosed is what connections end with that CloseStreams closed.
-var errStreamsClosed = errors.New("connection closed by CloseStreams")
-
-// errPeerGone is what idle connections end with whose peer has ended them.
-var errPeerGone = errors.New("the peer closed the idle connection")
-
-// ErrClosePeer is the cause of the [OpError] that calls return which ClosePeer has
-// ended.
-var ErrClosePeer = errors.New("ended by ClosePeer")
 
 // pool knows every open connection that a transport has dialled, and keeps the idle
 // ones for each peer. It waits for nothing but a look at a connection's state.
 type pool struct {
-	maxPool   int
-	canCancel bool // dials end with their context
+	maxPool int
+	dialer  dialer
 
 	connPoolLock sync.Mutex // protects following
 	connPool     map[ServerAddress][]*netConn
-	open         map[*netConn]struct{} // idle and in use
+	open         map[*netConn]*peerConns // idle and in use
 	peers        map[ServerAddress]*peerConns
 	busy         list.List // of peerConns with a connection, a dial or a call that waits
 	unused       list.List // of the others; the one left last is at the back
@@ -42,8 +29,8 @@ type pool struct {
 	closed       bool
 }
 
-// peerConns is what there is to an address that was dialled. All but traffic and
-// preVotes is protected by pool.connPoolLock.
+// peerConns is what there is to an address that was dialled. All but traffic is
+// protected by pool.connPoolLock.
 type peerConns struct {
 	addr    ServerAddress
 	traffic traffic
@@ -52,8 +39,6 @@ type peerConns struct {
 	waiting []*connWaiter // calls that wait for a connection, likewise
 	place   *list.Element
 	isBusy  bool // place is in pool.busy
-
-	preVotes atomic.Int32 // a preVoteState
 }
 
 // get takes an idle connection to addr that is alive, or returns nil. The one
@@ -115,11 +100,12 @@ func (p *pool) put(c *netConn) {
 func (p *pool) push(c *netConn) bool {
 	p.connPoolLock.Lock()
 	defer p.connPoolLock.Unlock()
-	if _, open := p.open[c]; !open || c.retired {
+	peer := p.open[c]
+	if peer == nil || c.retired {
 		return false
 	}
-	if w := c.home.nextFor(c); w != nil {
-		p.deliver(c.home, w, delivery{conn: c, pooled: true})
+	if w := peer.nextFor(c); w != nil {
+		p.deliver(peer, w, delivery{conn: c, pooled: true})
 		return true
 	}
 	idle, limit := p.connPool[c.peer], p.maxPool
@@ -153,9 +139,11 @@ func (p *pool) forget(c *netConn) {
 
 // removeConn is called with connPoolLock held.
 func (p *pool) removeConn(c *netConn) {
-	delete(p.open, c)
-	delete(c.home.open, c)
-	p.sort(c.home)
+	if peer := p.open[c]; peer != nil {
+		delete(p.open, c)
+		delete(peer.open, c)
+		p.sort(peer)
+	}
 }
 
 // drop closes the idle connections to addr.
@@ -230,7 +218,7 @@ var errStale = errors.New("connection from before CloseStreams")
 // addConn makes c one of the pool's open connections. It refuses, and the caller
 // must close c, if the pool is closed or a new generation has begun since.
 // connPoolLock is held.
-func (p *pool) addConn(c *netConn, generation int) error {
+func (p *pool) addConn(c *netConn, peer *peerConns, generation int) error {
 	if p.closed {
 		return ErrTransportShutdown
 	}
@@ -238,12 +226,12 @@ func (p *pool) addConn(c *netConn, generation int) error {
 		return errStale
 	}
 	if p.open == nil {
-		p.open = make(map[*netConn]struct{})
+		p.open = make(map[*netConn]*peerConns)
 		p.connPool = make(map[ServerAddress][]*netConn)
 	}
-	p.open[c] = struct{}{}
-	c.home.open[c] = struct{}{}
-	p.sort(c.home)
+	p.open[c] = peer
+	peer.open[c] = struct{}{}
+	p.sort(peer)
 	return nil
 }
 
@@ -254,7 +242,7 @@ func (p *pool) renew() []*netConn {
 	defer p.connPoolLock.Unlock()
 	open := slices.Collect(maps.Keys(p.open))
 	if p.open != nil {
-		p.open = make(map[*netConn]struct{})
+		p.open = make(map[*netConn]*peerConns)
 		p.connPool = make(map[ServerAddress][]*netConn)
 	}
 	p.generation++
@@ -338,48 +326,26 @@ func (p *pool) busyPeers() []*peerConns {
 	return peers
 }
 
-// preVoteState is what is known of a peer. One that is too old for pre-votes closes
-// the connection, which on one from the pool looks as if it had been lost while it
-// was idle: the request would be tried again, and the others of the pool closed.
-type preVoteState int32
-
-const (
-	preVotesUnknown  preVoteState = iota
-	preVotesAnswered              // what becomes of the next one is as with other requests
-	preVotesRefused               // the next one gets a connection of its own
-)
-
-func (p *peerConns) preVoteState() preVoteState { return preVoteState(p.preVotes.Load()) }
-
 // refusesPreVotes reports whether the last pre-vote to an address was refused.
 func (p *pool) refusesPreVotes(addr ServerAddress) bool {
 	p.connPoolLock.Lock()
 	defer p.connPoolLock.Unlock()
 	peer := p.peers[addr]
-	return peer != nil && peer.preVoteState() == preVotesRefused
+	return peer != nil && preVoteState(peer.traffic.preVotes.Load()) == preVotesRefused
 }
 
-// hasRefused reports whether err, on a connection from the pool, says that the peer
-// has refused a pre-vote. It had not closed the connection just before, and has never
-// answered a pre-vote.
-func (p *peerConns) hasRefused(kind rpcKind, err error) bool {
-	return kind == rpcRequestPreVote && p.preVoteState() == preVotesUnknown && isEnd(err)
-}
-
-func isEnd(err error) bool { return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) }
-
-// learnPreVotes notes how a pre-vote has ended. It returns err, or what it means if
-// the peer answers other requests.
-func (p *peerConns) learnPreVotes(err error) error {
-	_, remote := err.(*RemoteError)
-	switch {
-	case err == nil || remote:
-		p.preVotes.Store(int32(preVotesAnswered))
-	case isEnd(err) || errno.IsCut(err):
-		p.preVotes.Store(int32(preVotesRefused))
-		if p.traffic.lastSuccess.Load() != 0 {
-			return fmt.Errorf("the peer may be too old for pre-votes, which came with hashicorp/raft 1.7: %w", err)
-		}
+// stats returns the stats of every peer, in order, without those of pipelines.
+func (p *pool) stats() []PeerStats {
+	p.connPoolLock.Lock()
+	defer p.connPoolLock.Unlock()
+	peers := make([]PeerStats, 0, len(p.peers))
+	for addr, peer := range p.peers {
+		s := peer.traffic.stats(addr)
+		s.Idle = len(p.connPool[addr])
+		s.InUse = len(peer.open) - s.Idle
+		s.Dialing = len(peer.dials)
+		peers = append(peers, s)
 	}
-	return err
+	slices.SortFunc(peers, func(a, b PeerStats) int { return cmp.Compare(a.Peer, b.Peer) })
+	return peers
 }

@@ -19,9 +19,8 @@ func poolOf(addresses int, looks *int, alive *bool) (p *pool, closers *tasks.Gro
 		p.connPoolLock.Lock()
 		home, _ := p.peer(addr)
 		c := newConn(raw, addr, 0, closers, new(Hooks), &home.traffic, false)
-		c.home = home
 		c.Peek = func() bool { *looks++; return *alive }
-		err := p.addConn(c, 0)
+		err := p.addConn(c, home, 0)
 		p.connPoolLock.Unlock()
 		if err != nil || !p.push(c) {
 			panic("the pool refuses a connection")

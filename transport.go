@@ -2,6 +2,7 @@ package raftwire
 
 import (
 	"io"
+	"net"
 	"time"
 )
 
@@ -209,4 +210,30 @@ type Future interface {
 	// Error blocks until the future has settled and returns its error. It may
 	// be called more than once and by several goroutines.
 	Error() error
+}
+
+// StreamLayer is what a [NetworkTransport] runs over: it accepts the connections
+// of peers and dials them. Accept is called by one goroutine, and should return when
+// Close has been called: else that goroutine stays, see [NetworkTransport.Close].
+// Dial is called by several. A connection belongs to the transport, which closes it.
+// RemoteAddr of an accepted one may block until it is closed. Its deadlines must end calls under way, also one in
+// the past, and leave the connection usable: nothing else ends a wait in time.
+type StreamLayer interface {
+	net.Listener
+
+	// Dial connects to address. It returns within timeout; 0 or less means no
+	// limit. What it returns beside an error is not looked at. A call gives up when
+	// its own time is over, and leaves the dial to the next one: timeout is twice
+	// the transport's Timeout. Dials that do not return take up the few places that
+	// there are for them, 4 for an address and 64 in all.
+	//
+	// A layer may have a method
+	//
+	//	DialContext(ctx context.Context, address ServerAddress) (net.Conn, error)
+	//
+	// which is then used instead, so that a dial under way can be ended: by Close
+	// and by ClosePeer, when more than those 4 or 64 have outlived their calls, and
+	// after four Timeouts or 30 s, whichever is longer. ctx bounds the dial only: it
+	// is cancelled when DialContext has returned.
+	Dial(address ServerAddress, timeout time.Duration) (net.Conn, error)
 }

@@ -21,6 +21,11 @@ import (
 // These are the bytes of hashicorp/raft's NetworkTransport (net_transport.go
 // of v1.7.3 and v1.8.0).
 
+// gatherUpTo is the size up to which requests are small: gathering several for
+// one write pays, and the next one comes when those before are answered. A
+// larger one keeps the other end busy meanwhile. It was measured.
+const gatherUpTo = 4 << 10
+
 // rpcKind is the first byte of a request.
 type rpcKind uint8
 

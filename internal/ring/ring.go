@@ -39,6 +39,14 @@ func (q *Queue[T]) Pop() T {
 	return item
 }
 
+// DropLast removes the newest item. It panics if there is none.
+func (q *Queue[T]) DropLast() {
+	_ = q.At(q.len - 1)
+	var none T
+	q.items[q.place(q.len-1)] = none
+	q.len--
+}
+
 func (q *Queue[T]) place(i int) int { return (q.head + i) & (len(q.items) - 1) }
 
 func (q *Queue[T]) grow() {

@@ -28,11 +28,30 @@ func TestQueueIsFirstInFirstOut(t *testing.T) {
 	}
 }
 
-func TestQueueKeepsNoReferenceToWhatWasPopped(t *testing.T) {
+func TestQueueKeepsNoReferenceToWhatWasRemoved(t *testing.T) {
 	var q Queue[*int]
-	q.Push(new(int))
+	for range 2 {
+		q.Push(new(int))
+	}
+	q.DropLast()
 	q.Pop()
-	require.Nil(t, q.items[0])
+	require.Equal(t, []*int{nil, nil}, q.items)
+}
+
+func TestQueue_DropLastRemovesTheNewest(t *testing.T) {
+	for turned := range 4 { // where the items lie in memory
+		var q Queue[int]
+		for range turned {
+			q.Push(0)
+			q.Pop()
+		}
+		q.Push(1)
+		q.Push(2)
+		q.DropLast()
+		q.Push(3)
+		require.Equal(t, 2, q.Len())
+		require.Equal(t, []int{1, 3}, []int{q.Pop(), q.Pop()})
+	}
 }
 
 func TestQueueAllocatesNothingOnceGrown(t *testing.T) {
@@ -46,4 +65,5 @@ func TestQueueAllocatesNothingOnceGrown(t *testing.T) {
 func TestQueuePanicsWhenEmpty(t *testing.T) {
 	var q Queue[int]
 	require.Panics(t, func() { q.Pop() })
+	require.Panics(t, q.DropLast)
 }

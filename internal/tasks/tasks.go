@@ -163,3 +163,20 @@ func IsClosed(done <-chan struct{}) bool {
 		return false
 	}
 }
+
+// Until returns a channel that yields at a time; zero is never.
+func Until(deadline time.Time) (expired <-chan time.Time, stop func() bool) {
+	if deadline.IsZero() {
+		return After(0)
+	}
+	return After(max(1, time.Until(deadline)))
+}
+
+// After is time.After with a stop; 0 or less is never.
+func After(d time.Duration) (expired <-chan time.Time, stop func() bool) {
+	if d <= 0 {
+		return nil, func() bool { return true }
+	}
+	timer := time.NewTimer(d)
+	return timer.C, timer.Stop
+}
