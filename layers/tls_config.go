@@ -109,9 +109,9 @@ type TLSConfig struct {
 	// error.
 	HandshakeTimeout time.Duration
 
-	// MaxHandshakes is how many inbound handshakes may be under way. One more
-	// ends the oldest, so that a crowd of stalled ones keeps nobody out. 0 means
-	// 1024; negative is an error.
+	// MaxHandshakes is how many inbound handshakes may be under way. One more evicts the
+	// oldest of the host that has most of them, so that a crowd of stalled ones keeps
+	// nobody else out. 0 means 1024; negative is an error.
 	MaxHandshakes int
 
 	// Logger takes a line for inbound connections that are refused and for
