@@ -4,6 +4,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"io"
+	"net"
 	"testing"
 
 	"github.com/hashicorp/go-hclog"
@@ -16,10 +17,6 @@ import (
 
 // role is the name of every node in these tests, wherever it runs.
 const role = testca.Name
-
-func named(names ...string) func(*x509.Certificate) {
-	return func(c *x509.Certificate) { c.DNSNames = names }
-}
 
 // secure returns the configuration of a node that shows certificate and trusts
 // the authorities.
@@ -55,4 +52,18 @@ func transport(t testing.TB, options ...option) *raftwire.NetworkTransport {
 
 func logTo(w io.Writer) hclog.Logger {
 	return hclog.New(&hclog.LoggerOptions{Output: w, Level: hclog.Debug})
+}
+
+func layerOf(t testing.TB, mux *layers.Mux, keys ...layers.Key) *layers.Handoff {
+	t.Helper()
+	layer, err := mux.Layer(keys...)
+	require.NoError(t, err)
+	return layer
+}
+
+func listenLocal(t *testing.T) net.Listener {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	return listener
 }
