@@ -2,6 +2,7 @@ package raftwire_test
 
 import (
 	"bytes"
+	"io"
 	"net"
 	"runtime"
 	"strings"
@@ -21,37 +22,6 @@ import (
 
 // What applications bring along (listeners, connections, hooks, loggers) may block:
 // that must hold up neither the accept loop nor other peers nor Close.
-
-// stayingLayer is a layer whose Close ends nothing: Accept goes on, and returns when
-// the listener underneath has a connection, or is closed.
-type stayingLayer struct{ *faultnet.Layer }
-
-func (stayingLayer) Close() error { return nil }
-
-// overStaying are the ways to accept from a layer, with how to close them.
-var overStaying = map[string]func(t *testing.T, layer raftwire.StreamLayer, log hclog.Logger) func() error{
-	"a transport": func(_ *testing.T, layer raftwire.StreamLayer, log hclog.Logger) func() error {
-		c := config(withStream(layer))
-		c.Logger = log
-		return raftwire.NewNetworkTransportWithConfig(c).Close
-	},
-	"TLS": func(t *testing.T, layer raftwire.StreamLayer, log hclog.Logger) func() error {
-		ca := testca.New()
-		security := secure(ca.Issue(), ca)
-		security.Logger = log
-		secured, err := layers.NewTLS(layer, security)
-		require.NoError(t, err)
-		go func() { _, _ = secured.Accept() }()
-		synctest.Wait()
-		return secured.Close
-	},
-	"a mux": func(t *testing.T, layer raftwire.StreamLayer, log hclog.Logger) func() error {
-		mux, err := layers.NewMux(layers.MuxConfig{Listener: layer, Logger: log})
-		require.NoError(t, err)
-		layerOf(t, mux, layers.FirstByte(7))
-		return mux.Close
-	},
-}
 
 func TestClose_DoesNotWaitForAnAcceptThatStays(t *testing.T) {
 	for name, over := range overStaying {
@@ -115,62 +85,6 @@ func TestClose_DoesNotWaitForALayersCloseForEver(t *testing.T) {
 			})
 		})
 	}
-}
-
-type hangingCloseLayer struct {
-	*faultnet.Layer
-	hanging chan struct{}
-}
-
-func (l hangingCloseLayer) Close() error {
-	<-l.hanging
-	return l.Layer.Close()
-}
-
-// headerLayer yields connections as a listener for the PROXY protocol does: to ask
-// for their remote address reads it from the connection, to the end of a line.
-type headerLayer struct{ *faultnet.Layer }
-
-func (l headerLayer) Accept() (net.Conn, error) {
-	conn, err := l.Layer.Accept()
-	if err != nil {
-		return nil, err
-	}
-	return &headerConn{Conn: conn}, nil
-}
-
-type headerConn struct {
-	net.Conn
-	once sync.Once
-	addr string
-}
-
-func (c *headerConn) RemoteAddr() net.Addr {
-	c.once.Do(func() {
-		var b [1]byte
-		for b[0] != '\n' {
-			if _, err := c.Conn.Read(b[:]); err != nil {
-				return
-			}
-			c.addr += string(b[:])
-		}
-	})
-	if c.addr == "" {
-		return c.Conn.RemoteAddr()
-	}
-	return faultnet.Addr(strings.TrimSpace(c.addr))
-}
-
-// Read reads what follows the header.
-func (c *headerConn) Read(p []byte) (int, error) {
-	c.RemoteAddr()
-	return c.Conn.Read(p)
-}
-
-func listenForHeaders(t *testing.T, net *faultnet.Network, options ...option) *raftwire.NetworkTransport {
-	layer, err := net.Host("b").Listen()
-	require.NoError(t, err)
-	return transport(t, append(options, withStream(headerLayer{layer}))...)
 }
 
 func TestAccept_IsNotHeldUpByAnAddressThatIsAwaited(t *testing.T) {
@@ -262,22 +176,6 @@ func TestCloseStreams_ClosesConnectionsWhoseAddressIsAwaited(t *testing.T) {
 	})
 }
 
-// stuckConn has an address that never comes, and is not closed by Close.
-type stuckConn struct {
-	net.Conn
-	stuck chan struct{}
-}
-
-func (c stuckConn) RemoteAddr() net.Addr {
-	<-c.stuck
-	return c.Conn.RemoteAddr()
-}
-
-func (c stuckConn) Close() error {
-	<-c.stuck
-	return c.Conn.Close()
-}
-
 // However stuck connections are, the goroutines for them are bounded.
 func TestAccept_BoundsGoroutinesOfConnectionsThatDoNotEnd(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, network *faultnet.Network) {
@@ -344,4 +242,111 @@ func TestAccept_TakesNoConnectionForAnError(t *testing.T) {
 			})
 		})
 	}
+}
+
+// stayingLayer is a layer whose Close ends nothing: Accept goes on, and returns when
+// the listener underneath has a connection, or is closed.
+type stayingLayer struct{ *faultnet.Layer }
+
+func (stayingLayer) Close() error { return nil }
+
+// overStaying are the ways to accept from a layer, with how to close them.
+var overStaying = map[string]func(t *testing.T, layer raftwire.StreamLayer, log hclog.Logger) func() error{
+	"a transport": func(_ *testing.T, layer raftwire.StreamLayer, log hclog.Logger) func() error {
+		c := config(withStream(layer))
+		c.Logger = log
+		return raftwire.NewNetworkTransportWithConfig(c).Close
+	},
+	"TLS": func(t *testing.T, layer raftwire.StreamLayer, log hclog.Logger) func() error {
+		ca := testca.New()
+		security := secure(ca.Issue(), ca)
+		security.Logger = log
+		secured, err := layers.NewTLS(layer, security)
+		require.NoError(t, err)
+		go func() { _, _ = secured.Accept() }()
+		synctest.Wait()
+		return secured.Close
+	},
+	"a mux": func(t *testing.T, layer raftwire.StreamLayer, log hclog.Logger) func() error {
+		mux, err := layers.NewMux(layers.MuxConfig{Listener: layer, Logger: log})
+		require.NoError(t, err)
+		layerOf(t, mux, layers.FirstByte(7))
+		return mux.Close
+	},
+}
+
+type hangingCloseLayer struct {
+	*faultnet.Layer
+	hanging chan struct{}
+}
+
+func (l hangingCloseLayer) Close() error {
+	<-l.hanging
+	return l.Layer.Close()
+}
+
+// headerLayer yields connections as a listener for the PROXY protocol does: to ask
+// for their remote address reads it from the connection, to the end of a line.
+type headerLayer struct{ *faultnet.Layer }
+
+func (l headerLayer) Accept() (net.Conn, error) {
+	conn, err := l.Layer.Accept()
+	if err != nil {
+		return nil, err
+	}
+	return &headerConn{Conn: conn}, nil
+}
+
+type headerConn struct {
+	net.Conn
+	once sync.Once
+	addr string
+}
+
+func (c *headerConn) RemoteAddr() net.Addr {
+	c.once.Do(func() {
+		var b [1]byte
+		for b[0] != '\n' {
+			if _, err := c.Conn.Read(b[:]); err != nil {
+				return
+			}
+			c.addr += string(b[:])
+		}
+	})
+	if c.addr == "" {
+		return c.Conn.RemoteAddr()
+	}
+	return faultnet.Addr(strings.TrimSpace(c.addr))
+}
+
+// Read reads what follows the header.
+func (c *headerConn) Read(p []byte) (int, error) {
+	c.RemoteAddr()
+	return c.Conn.Read(p)
+}
+
+func listenForHeaders(t *testing.T, net *faultnet.Network, options ...option) *raftwire.NetworkTransport {
+	layer, err := net.Host("b").Listen()
+	require.NoError(t, err)
+	return transport(t, append(options, withStream(headerLayer{layer}))...)
+}
+
+// stuckConn has an address that never comes, and is not closed by Close.
+type stuckConn struct {
+	net.Conn
+	stuck chan struct{}
+}
+
+func (c stuckConn) RemoteAddr() net.Addr {
+	<-c.stuck
+	return c.Conn.RemoteAddr()
+}
+
+func (c stuckConn) Close() error {
+	<-c.stuck
+	return c.Conn.Close()
+}
+
+func logTo(w io.Writer) hclog.Logger {
+	return hclog.New(&hclog.LoggerOptions{Output: w, Level: hclog.Debug})
 }

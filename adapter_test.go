@@ -2,7 +2,6 @@ package raftwire_test
 
 import (
 	"io"
-	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -11,49 +10,6 @@ import (
 	"github.com/raftwire/raftwire/faultnet"
 	"github.com/stretchr/testify/require"
 )
-
-// recordingDispatcher answers at once, and records what it was told.
-type recordingDispatcher struct {
-	heartbeats []bool // of the requests it took
-	mu         sync.Mutex
-	served     []raftwire.ServeEvent // protected by mu
-}
-
-func (d *recordingDispatcher) Dispatch(command any, body io.Reader, heartbeat bool) raftwire.PendingAnswer {
-	d.heartbeats = append(d.heartbeats, heartbeat)
-	answers := make(chan raftwire.RPCResponse, 1)
-	accept(raftwire.RPC{Command: command, Reader: body, RespChan: answers})
-	return given(<-answers)
-}
-
-// given is an answer that is there.
-type given raftwire.RPCResponse
-
-func (g given) Ready() bool { return true }
-
-func (g given) Await(<-chan struct{}) (raftwire.RPCResponse, bool) {
-	return raftwire.RPCResponse(g), true
-}
-
-// ServeDone observes all but the first request.
-func (d *recordingDispatcher) ServeDone() func(*raftwire.ServeEvent) {
-	if len(d.heartbeats) == 0 {
-		return nil
-	}
-	return func(e *raftwire.ServeEvent) {
-		d.mu.Lock()
-		defer d.mu.Unlock()
-		d.served = append(d.served, *e)
-	}
-}
-
-// slowDispatcher is one that takes its time.
-type slowDispatcher struct{ *recordingDispatcher }
-
-func (d slowDispatcher) Dispatch(command any, body io.Reader, heartbeat bool) raftwire.PendingAnswer {
-	pause(20 * time.Millisecond)
-	return d.recordingDispatcher.Dispatch(command, body, heartbeat)
-}
 
 // The wait is known although nobody observed the request before.
 func TestServeObserver_IsGivenDurations(t *testing.T) {
@@ -71,12 +27,6 @@ func TestServeObserver_IsGivenDurations(t *testing.T) {
 		require.Equal(t, 20*time.Millisecond, d.served[0].Enqueue)
 		require.Positive(t, d.served[0].ResponseBytes)
 	})
-}
-
-// dispatching is a transport whose requests can go elsewhere.
-type dispatching interface {
-	raftwire.Transport
-	raftwire.WithDispatcher
 }
 
 // A dispatcher takes the place of Consumer and of the heartbeat handler.
@@ -109,4 +59,18 @@ func TestADispatcherTakesTheRequests(t *testing.T) {
 		a, b := inmemPair(t)
 		send(t, a, b)
 	})
+}
+
+// slowDispatcher is one that takes its time.
+type slowDispatcher struct{ *recordingDispatcher }
+
+func (d slowDispatcher) Dispatch(command any, body io.Reader, heartbeat bool) raftwire.PendingAnswer {
+	pause(20 * time.Millisecond)
+	return d.recordingDispatcher.Dispatch(command, body, heartbeat)
+}
+
+// dispatching is a transport whose requests can go elsewhere.
+type dispatching interface {
+	raftwire.Transport
+	raftwire.WithDispatcher
 }

@@ -15,66 +15,6 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// directory is a ServerAddressProvider whose answers a test changes.
-type directory struct {
-	takes time.Duration // to answer
-
-	mu       sync.Mutex // protects following
-	addr     raftwire.ServerAddress
-	err      error
-	asked    int
-	asking   int
-	together int // the most that were asking at a time
-}
-
-func (d *directory) ServerAddr(id raftwire.ServerID) (raftwire.ServerAddress, error) {
-	d.enter()
-	if d.takes > 0 {
-		timer := time.NewTimer(d.takes)
-		<-timer.C
-	}
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.asking--
-	if id != "b" {
-		return "", errors.New("never heard of it")
-	}
-	return d.addr, d.err
-}
-
-func (d *directory) enter() {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.asked++
-	d.asking++
-	d.together = max(d.together, d.asking)
-}
-
-func (d *directory) set(addr raftwire.ServerAddress, err error) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.addr, d.err = addr, err
-}
-
-func (d *directory) times() int {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return d.asked
-}
-
-func withProvider(p raftwire.ServerAddressProvider) option {
-	return func(c *raftwire.NetworkTransportConfig) { c.ServerAddressProvider = p }
-}
-
-func withoutFallback(c *raftwire.NetworkTransportConfig) { c.NoAddressFallback = true }
-
-// pass lets fake time pass.
-func pass(d time.Duration) {
-	timer := time.NewTimer(d)
-	<-timer.C
-	synctest.Wait()
-}
-
 // The provider's address overrides the one in the call, for requests of every
 // kind; without one, that in the call is used.
 func TestServerAddressProvider(t *testing.T) {
@@ -153,23 +93,6 @@ func TestConnectionsToAnAddressThatWasLeftAreClosed(t *testing.T) {
 		require.NoError(t, a.Close())
 	})
 	require.Contains(t, log.String(), "a server has a new address: local=a id=b peer=new before=old")
-}
-
-// fillPoolAt is fillPool for a peer that is known under another name.
-func fillPoolAt(t *testing.T, a, b *raftwire.NetworkTransport, target raftwire.ServerAddress, count int) {
-	t.Helper()
-	errs := make(chan error, count)
-	for range count {
-		go func() { errs <- appendOnce(a, target) }()
-	}
-	rpcs := make([]raftwire.RPC, count)
-	for i := range rpcs {
-		rpcs[i] = <-b.Consumer()
-	}
-	for i := range rpcs {
-		accept(rpcs[i])
-		require.NoError(t, <-errs)
-	}
 }
 
 // A peer that has moved costs one request, and not a second of them.
@@ -276,16 +199,6 @@ func TestWithoutFallbackAnAddressMayHaveANewOwner(t *testing.T) {
 	})
 }
 
-type ownersOf func(id any) (any, bool)
-
-func (f ownersOf) ServerAddr(id raftwire.ServerID) (raftwire.ServerAddress, error) {
-	addr, ok := f(id)
-	if !ok {
-		return "", errors.New("owns nothing")
-	}
-	return addr.(raftwire.ServerAddress), nil
-}
-
 // P6: a provider that hangs costs a call its time, and no more; Close does not
 // wait for it for ever, and calls end at once.
 func TestAProviderThatHangsHoldsUpNobody(t *testing.T) {
@@ -317,13 +230,6 @@ func TestAProviderThatHangsHoldsUpNobody(t *testing.T) {
 	}
 }
 
-// everybody is at an address of their own.
-type everybody struct{}
-
-func (everybody) ServerAddr(id raftwire.ServerID) (raftwire.ServerAddress, error) {
-	return raftwire.ServerAddress("host-" + id), nil
-}
-
 // Addresses and IDs that come and go leave nothing behind, however many there are.
 func TestTransport_KeepsLittleOfAddressesAndServersThatCameAndWent(t *testing.T) {
 	refused := errors.New("refused")
@@ -341,4 +247,44 @@ func TestTransport_KeepsLittleOfAddressesAndServersThatCameAndWent(t *testing.T)
 	fail(5000, 100_000)
 	require.Less(t, int64(liveHeap())-int64(before), int64(1<<20))
 	require.LessOrEqual(t, len(a.Stats().Peers), 1024)
+}
+
+func withProvider(p raftwire.ServerAddressProvider) option {
+	return func(c *raftwire.NetworkTransportConfig) { c.ServerAddressProvider = p }
+}
+
+func withoutFallback(c *raftwire.NetworkTransportConfig) { c.NoAddressFallback = true }
+
+// fillPoolAt is fillPool for a peer that is known under another name.
+func fillPoolAt(t *testing.T, a, b *raftwire.NetworkTransport, target raftwire.ServerAddress, count int) {
+	t.Helper()
+	errs := make(chan error, count)
+	for range count {
+		go func() { errs <- appendOnce(a, target) }()
+	}
+	rpcs := make([]raftwire.RPC, count)
+	for i := range rpcs {
+		rpcs[i] = <-b.Consumer()
+	}
+	for i := range rpcs {
+		accept(rpcs[i])
+		require.NoError(t, <-errs)
+	}
+}
+
+type ownersOf func(id any) (any, bool)
+
+func (f ownersOf) ServerAddr(id raftwire.ServerID) (raftwire.ServerAddress, error) {
+	addr, ok := f(id)
+	if !ok {
+		return "", errors.New("owns nothing")
+	}
+	return addr.(raftwire.ServerAddress), nil
+}
+
+// everybody is at an address of their own.
+type everybody struct{}
+
+func (everybody) ServerAddr(id raftwire.ServerID) (raftwire.ServerAddress, error) {
+	return raftwire.ServerAddress("host-" + id), nil
 }

@@ -2,7 +2,6 @@ package raftwire_test
 
 import (
 	"context"
-	"errors"
 	"io"
 	"sync/atomic"
 	"testing"
@@ -13,73 +12,6 @@ import (
 	"github.com/raftwire/raftwire/faultnet"
 	"github.com/stretchr/testify/require"
 )
-
-// endless yields zeros.
-type endless struct{}
-
-func (endless) Read(p []byte) (int, error) { clear(p); return len(p), nil }
-
-type closesPeers interface {
-	caller
-	raftwire.WithClosePeer
-}
-
-func requirePeerClosed(t *testing.T, err error) {
-	t.Helper()
-	require.ErrorIs(t, err, raftwire.ErrClosePeer)
-	var op *raftwire.OpError
-	require.ErrorAs(t, err, &op)
-	require.Equal(t, raftwire.ServerAddress("b"), op.Peer)
-	require.False(t, op.Timeout())
-}
-
-// testClosePeer checks that ClosePeer("b") ends everything from a to b, and nothing
-// from a to c or from b to a.
-func testClosePeer(t *testing.T, a closesPeers, b, c caller) {
-	delivered := 0
-	serve(t, b, func(raftwire.RPC) { delivered++ })
-	others := make(chan raftwire.RPC, 10)
-	serve(t, c, func(rpc raftwire.RPC) { others <- rpc })
-	toB, toC, fromB := make(chan error, 10), make(chan error, 10), make(chan error, 1)
-	begun := 0
-	for _, call := range calls {
-		go func() { toB <- call(a, "b") }()
-		go func() { toC <- call(a, "c") }()
-		begun++
-	}
-	go func() {
-		args := &raftwire.InstallSnapshotRequest{Term: 7, Size: 1 << 40}
-		toB <- a.InstallSnapshot("b", "b", args, new(raftwire.InstallSnapshotResponse), endless{})
-	}()
-	go func() { fromB <- appendOnce(b, "a") }()
-	inbound := <-a.Consumer()
-	future := send(t, openPipeline(t, a, "b"), 1)[0]
-	idle := openPipeline(t, a, "b")
-	another := send(t, openPipeline(t, a, "c"), 1)[0]
-	synctest.Wait()
-	require.LessOrEqual(t, elapsed(func() {
-		a.ClosePeer("b")
-		for range begun + 1 {
-			requirePeerClosed(t, <-toB)
-		}
-		requirePeerClosed(t, future.Error())
-	}), prompt)
-	synctest.Wait()
-	requirePeerClosed(t, appendTo(idle))
-	require.LessOrEqual(t, delivered, begun+2, "a request was tried again")
-
-	require.Empty(t, toC)
-	require.Empty(t, fromB)
-	accept(inbound)
-	require.NoError(t, <-fromB)
-	for range begun + 1 {
-		accept(<-others)
-	}
-	for range begun {
-		require.NoError(t, <-toC)
-	}
-	require.NoError(t, another.Error())
-}
 
 func TestClosePeer_EndsWhatIsUnderWayToOnePeer(t *testing.T) {
 	t.Run("over the network", func(t *testing.T) {
@@ -146,11 +78,6 @@ func TestClosePeer_EndsDials(t *testing.T) {
 	}
 }
 
-// deafListener accepts nothing.
-type deafListener struct{ plainLayer }
-
-func (*deafListener) Accept() (net_, error) { return nil, errors.New("nobody comes") }
-
 // A snapshot whose sending the pace holds up ends at once, too.
 func TestClosePeer_EndsASnapshotThatIsPaced(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
@@ -189,6 +116,68 @@ func TestClosePeer_EndsConnectionsBesideOneWhoseCloseBlocks(t *testing.T) {
 		close(stuck.release)
 		requirePeerClosed(t, <-errs)
 	})
+}
+
+type closesPeers interface {
+	caller
+	raftwire.WithClosePeer
+}
+
+func requirePeerClosed(t *testing.T, err error) {
+	t.Helper()
+	require.ErrorIs(t, err, raftwire.ErrClosePeer)
+	var op *raftwire.OpError
+	require.ErrorAs(t, err, &op)
+	require.Equal(t, raftwire.ServerAddress("b"), op.Peer)
+	require.False(t, op.Timeout())
+}
+
+// testClosePeer checks that ClosePeer("b") ends everything from a to b, and nothing
+// from a to c or from b to a.
+func testClosePeer(t *testing.T, a closesPeers, b, c caller) {
+	delivered := 0
+	serve(t, b, func(raftwire.RPC) { delivered++ })
+	others := make(chan raftwire.RPC, 10)
+	serve(t, c, func(rpc raftwire.RPC) { others <- rpc })
+	toB, toC, fromB := make(chan error, 10), make(chan error, 10), make(chan error, 1)
+	begun := 0
+	for _, call := range calls {
+		go func() { toB <- call(a, "b") }()
+		go func() { toC <- call(a, "c") }()
+		begun++
+	}
+	go func() {
+		args := &raftwire.InstallSnapshotRequest{Term: 7, Size: 1 << 40}
+		toB <- a.InstallSnapshot("b", "b", args, new(raftwire.InstallSnapshotResponse), endless{})
+	}()
+	go func() { fromB <- appendOnce(b, "a") }()
+	inbound := <-a.Consumer()
+	future := send(t, openPipeline(t, a, "b"), 1)[0]
+	idle := openPipeline(t, a, "b")
+	another := send(t, openPipeline(t, a, "c"), 1)[0]
+	synctest.Wait()
+	require.LessOrEqual(t, elapsed(func() {
+		a.ClosePeer("b")
+		for range begun + 1 {
+			requirePeerClosed(t, <-toB)
+		}
+		requirePeerClosed(t, future.Error())
+	}), prompt)
+	synctest.Wait()
+	requirePeerClosed(t, appendTo(idle))
+	require.LessOrEqual(t, delivered, begun+2, "a request was tried again")
+
+	require.Empty(t, toC)
+	require.Empty(t, fromB)
+	accept(inbound)
+	require.NoError(t, <-fromB)
+	for range begun + 1 {
+		accept(<-others)
+	}
+	for range begun {
+		require.NoError(t, <-toC)
+	}
+	require.NoError(t, another.Error())
 }
 
 // stuckCloses has one connection whose Close blocks.

@@ -41,32 +41,6 @@ func TestInmemNetworkConformsWithLatency(t *testing.T) {
 	})
 }
 
-func newNetworkOfInmemTransports(n int, o transporttest.Options, latency time.Duration) (all []raftwire.Transport) {
-	config := raftwire.InmemNetworkConfig{Timeout: o.Timeout, Latency: latency, Jitter: latency}
-	if o.Timeout == 0 {
-		config.Timeout = -1
-	}
-	network := raftwire.NewInmemNetwork(config)
-	for range n {
-		all = append(all, network.Add(""))
-	}
-	return all
-}
-
-func newInmemTransports(_ testing.TB, n int, o transporttest.Options) []raftwire.Transport {
-	var all []raftwire.Transport
-	for range n {
-		_, transport := raftwire.NewInmemTransportWithTimeout("", o.Timeout)
-		all = append(all, transport)
-	}
-	for _, one := range all {
-		for _, other := range all {
-			one.(raftwire.WithPeers).Connect(other.LocalAddr(), other)
-		}
-	}
-	return all
-}
-
 // The network transport in its variants: what a connection pool, a request at
 // a time or a network that delivers in crumbs must not change.
 func TestNetworkTransportConforms(t *testing.T) {
@@ -94,6 +68,37 @@ func TestNetworkTransportConforms(t *testing.T) {
 			})
 		})
 	}
+}
+
+func TestTCPTransportConforms(t *testing.T) {
+	t.Parallel() // waits for real time
+	transporttest.Run(t, transporttest.Maker{New: newTCPTransports})
+}
+
+func newNetworkOfInmemTransports(n int, o transporttest.Options, latency time.Duration) (all []raftwire.Transport) {
+	config := raftwire.InmemNetworkConfig{Timeout: o.Timeout, Latency: latency, Jitter: latency}
+	if o.Timeout == 0 {
+		config.Timeout = -1
+	}
+	network := raftwire.NewInmemNetwork(config)
+	for range n {
+		all = append(all, network.Add(""))
+	}
+	return all
+}
+
+func newInmemTransports(_ testing.TB, n int, o transporttest.Options) []raftwire.Transport {
+	var all []raftwire.Transport
+	for range n {
+		_, transport := raftwire.NewInmemTransportWithTimeout("", o.Timeout)
+		all = append(all, transport)
+	}
+	for _, one := range all {
+		for _, other := range all {
+			one.(raftwire.WithPeers).Connect(other.LocalAddr(), other)
+		}
+	}
+	return all
 }
 
 func newStreamTransports(t testing.TB, network *faultnet.Network, n int, o transporttest.Options, change func(*raftwire.NetworkTransportConfig)) []raftwire.Transport {
@@ -125,11 +130,6 @@ func slowStreamTransports(change func(*raftwire.NetworkTransportConfig)) func(te
 func requireNothingLeft(t testing.TB, network *faultnet.Network) {
 	require.Zero(t, network.OpenConns(), "connections were left open")
 	require.Zero(t, network.Bytes())
-}
-
-func TestTCPTransportConforms(t *testing.T) {
-	t.Parallel() // waits for real time
-	transporttest.Run(t, transporttest.Maker{New: newTCPTransports})
 }
 
 func newTCPTransports(t testing.TB, n int, o transporttest.Options) []raftwire.Transport {

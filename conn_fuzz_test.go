@@ -39,6 +39,25 @@ func FuzzServe(f *testing.F) {
 	})
 }
 
+// FuzzAnswers answers requests of every kind, also pipelined, with arbitrary
+// bytes. manner seeds which kind, how the bytes are cut, and whether the peer
+// then hangs up.
+func FuzzAnswers(f *testing.F) {
+	for i, bytes := range answerSeeds() {
+		for manner := range uint64(len(requests)) {
+			f.Add(bytes, uint64(i)*100+manner)
+		}
+	}
+	f.Fuzz(func(t *testing.T, data []byte, manner uint64) {
+		grown := allocatedBytes(func() {
+			synctest.Test(t, func(t *testing.T) { answerBytes(t, data, manner) })
+		})
+		if most := uint64(8<<20 + 32*len(data)); grown > most {
+			t.Fatalf("%d bytes of answers allocated %d", len(data), grown)
+		}
+	})
+}
+
 func serveBytes(t *testing.T, data []byte, manner uint64) {
 	random := rand.New(rand.NewPCG(manner, 0))
 	net := faultnet.New(int64(manner))
@@ -162,44 +181,6 @@ func checkCommand(t *testing.T, rpc raftwire.RPC, budget int) {
 	}
 }
 
-// countAnswers checks that data is made of whole answers, but for the last,
-// and counts them.
-func countAnswers(t *testing.T, data []byte) (count int64) {
-	for d := codec.NewDecoderBytes(data, new(codec.MsgpackHandle)); d.NumBytesRead() < len(data); count++ {
-		var text string
-		var response map[string]any
-		if err := d.Decode(&text); err != nil {
-			return count
-		}
-		if err := d.Decode(&response); err != nil {
-			if !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
-				t.Errorf("answer %d: %v", count, err)
-			}
-			return count
-		}
-	}
-	return count
-}
-
-// FuzzAnswers answers requests of every kind, also pipelined, with arbitrary
-// bytes. manner seeds which kind, how the bytes are cut, and whether the peer
-// then hangs up.
-func FuzzAnswers(f *testing.F) {
-	for i, bytes := range answerSeeds() {
-		for manner := range uint64(len(requests)) {
-			f.Add(bytes, uint64(i)*100+manner)
-		}
-	}
-	f.Fuzz(func(t *testing.T, data []byte, manner uint64) {
-		grown := allocatedBytes(func() {
-			synctest.Test(t, func(t *testing.T) { answerBytes(t, data, manner) })
-		})
-		if most := uint64(8<<20 + 32*len(data)); grown > most {
-			t.Fatalf("%d bytes of answers allocated %d", len(data), grown)
-		}
-	})
-}
-
 func answerBytes(t *testing.T, data []byte, manner uint64) {
 	net := faultnet.New(int64(manner))
 	peer := newBabbler(t, net, data, rand.New(rand.NewPCG(manner, 0)))
@@ -303,26 +284,6 @@ type babbler struct {
 	jobs     sync.WaitGroup
 }
 
-// sensibleAnswer is the one of a babbler who became sensible.
-var sensibleAnswer = raftwire.AppendEntriesResponse{Term: 7, LastLog: 4711, Success: true}
-
-func newBabbler(t *testing.T, net *faultnet.Network, data []byte, random *rand.Rand) *babbler {
-	layer, err := net.Host("b").Listen()
-	if err != nil {
-		t.Fatal(err)
-	}
-	p := &babbler{layer: layer, babbled: make(chan struct{})}
-	p.jobs.Go(func() { p.listen(data, random) })
-	t.Cleanup(func() {
-		_ = layer.Close()
-		p.jobs.Wait()
-		if open := net.OpenConns(); open > 0 {
-			t.Errorf("%d connections are left", open)
-		}
-	})
-	return p
-}
-
 func (p *babbler) listen(data []byte, random *rand.Rand) {
 	for first := true; ; first = false {
 		conn, err := p.layer.Accept()
@@ -366,6 +327,26 @@ func (p *babbler) becomeSensible() {
 	synctest.Wait()
 }
 
+// sensibleAnswer is the one of a babbler who became sensible.
+var sensibleAnswer = raftwire.AppendEntriesResponse{Term: 7, LastLog: 4711, Success: true}
+
+func newBabbler(t *testing.T, net *faultnet.Network, data []byte, random *rand.Rand) *babbler {
+	layer, err := net.Host("b").Listen()
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &babbler{layer: layer, babbled: make(chan struct{})}
+	p.jobs.Go(func() { p.listen(data, random) })
+	t.Cleanup(func() {
+		_ = layer.Close()
+		p.jobs.Wait()
+		if open := net.OpenConns(); open > 0 {
+			t.Errorf("%d connections are left", open)
+		}
+	})
+	return p
+}
+
 // answerSeeds are answers, and what is almost one.
 func answerSeeds() [][]byte {
 	good := appendMsgpack(appendMsgpack(nil, ""), &raftwire.AppendEntriesResponse{
@@ -405,28 +386,4 @@ func inboundSeeds() [][]byte {
 		stream = append(stream, frame...)
 	}
 	return append(seeds, stream, bytes.Repeat(stream, 20))
-}
-
-func commandsOfEveryKind() []any {
-	header := raftwire.RPCHeader{ProtocolVersion: 3, ID: []byte("leader"), Addr: []byte("a")}
-	return []any{
-		appendRequest(1),
-		&raftwire.AppendEntriesRequest{RPCHeader: header, Term: 7},
-		&raftwire.RequestVoteRequest{RPCHeader: header, Term: 7, Candidate: []byte("a"), LastLogIndex: 300, LastLogTerm: 6},
-		&raftwire.InstallSnapshotRequest{RPCHeader: header, Term: 7, Configuration: []byte("c"), Size: 0},
-		&raftwire.TimeoutNowRequest{RPCHeader: header},
-		&raftwire.RequestPreVoteRequest{RPCHeader: header, Term: 7},
-	}
-}
-
-// requestBytes encodes a request as hashicorp's codec does.
-func requestBytes(command any) []byte {
-	kinds := map[reflect.Type]byte{
-		reflect.TypeFor[*raftwire.AppendEntriesRequest]():   0,
-		reflect.TypeFor[*raftwire.RequestVoteRequest]():     1,
-		reflect.TypeFor[*raftwire.InstallSnapshotRequest](): 2,
-		reflect.TypeFor[*raftwire.TimeoutNowRequest]():      3,
-		reflect.TypeFor[*raftwire.RequestPreVoteRequest]():  4,
-	}
-	return appendMsgpack([]byte{kinds[reflect.TypeOf(command)]}, command)
 }

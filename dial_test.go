@@ -22,95 +22,6 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// dialer counts the dials of the layer that it is put over, and can make them slow or
-// hang.
-type dialer struct {
-	*faultnet.Layer
-	takes    time.Duration
-	hangs    atomic.Bool // until the dial's context ends
-	begun    atomic.Int32
-	underWay atomic.Int32
-}
-
-func newDialer(t *testing.T, network *faultnet.Network, host string) *dialer {
-	layer, err := network.Host(host).Listen()
-	require.NoError(t, err)
-	return &dialer{Layer: layer}
-}
-
-func (d *dialer) DialContext(ctx context.Context, addr raftwire.ServerAddress) (net.Conn, error) {
-	d.begun.Add(1)
-	d.underWay.Add(1)
-	defer d.underWay.Add(-1)
-	var slow <-chan time.Time
-	if !d.hangs.Load() {
-		slow = time.NewTimer(max(1, d.takes)).C
-	}
-	select {
-	case <-slow:
-		return d.Layer.DialContext(ctx, addr)
-	case <-ctx.Done():
-		return nil, ctx.Err()
-	}
-}
-
-func (d *dialer) Dial(addr raftwire.ServerAddress, timeout time.Duration) (net.Conn, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), timeout)
-	defer cancel()
-	return d.DialContext(ctx, addr)
-}
-
-// plain is a layer without DialContext.
-type plain struct {
-	net.Listener
-	dial func(addr raftwire.ServerAddress, timeout time.Duration) (net.Conn, error)
-}
-
-func (p plain) Dial(addr raftwire.ServerAddress, timeout time.Duration) (net.Conn, error) {
-	return p.dial(addr, timeout)
-}
-
-// putOver are stream layers of all makes, over a dialer.
-var putOver = map[string]func(t *testing.T, d *dialer, ca *testca.Authority) raftwire.StreamLayer{
-	"DialContext": func(_ *testing.T, d *dialer, _ *testca.Authority) raftwire.StreamLayer { return d },
-	"Dial":        func(_ *testing.T, d *dialer, _ *testca.Authority) raftwire.StreamLayer { return plain{d, d.Dial} },
-	"TLS": func(t *testing.T, d *dialer, ca *testca.Authority) raftwire.StreamLayer {
-		return overTLS(t, d, ca)
-	},
-	"TLS over Dial": func(t *testing.T, d *dialer, ca *testca.Authority) raftwire.StreamLayer {
-		return overTLS(t, plain{d, d.Dial}, ca)
-	},
-	"Mux": func(t *testing.T, d *dialer, _ *testca.Authority) raftwire.StreamLayer {
-		return overMux(t, d, layers.FirstByte(7))
-	},
-	"TLS in a Mux": func(t *testing.T, d *dialer, ca *testca.Authority) raftwire.StreamLayer {
-		// With session tickets, which come before the first answer.
-		return muxLayer(t, layers.MuxConfig{Listener: d, TLS: mutual(ca, "node")}, layers.ALPN("raft"))
-	},
-	"Mux over TLS": func(t *testing.T, d *dialer, ca *testca.Authority) raftwire.StreamLayer {
-		return overMux(t, overTLS(t, d, ca), layers.ALPN("raft"))
-	},
-}
-
-func overTLS(t *testing.T, inner raftwire.StreamLayer, ca *testca.Authority) raftwire.StreamLayer {
-	layer, err := layers.NewTLS(inner, secure(ca.Issue(), ca))
-	require.NoError(t, err)
-	return layer
-}
-
-func overMux(t *testing.T, inner raftwire.StreamLayer, key layers.Key) raftwire.StreamLayer {
-	return muxLayer(t, layers.MuxConfig{Listener: inner}, key)
-}
-
-func muxLayer(t *testing.T, config layers.MuxConfig, key layers.Key) raftwire.StreamLayer {
-	mux, err := layers.NewMux(config)
-	require.NoError(t, err)
-	t.Cleanup(func() { _ = mux.Close() })
-	layer, err := mux.Layer(key)
-	require.NoError(t, err)
-	return layer
-}
-
 // A connection that takes longer than a call may take is made nevertheless, and
 // serves the calls that follow.
 func TestDial_ServesALaterCallIfItTakesLongerThanTimeout(t *testing.T) {
@@ -226,22 +137,6 @@ func TestDial_HungOnesAreBounded(t *testing.T) {
 			})
 		}
 	}
-}
-
-// stuckDial is a Dial that heeds nothing.
-type stuckDial struct {
-	release  chan struct{}
-	begun    atomic.Int32
-	underWay atomic.Int32
-	dial     func() (net.Conn, error)
-}
-
-func (s *stuckDial) Dial(raftwire.ServerAddress, time.Duration) (net.Conn, error) {
-	s.begun.Add(1)
-	s.underWay.Add(1)
-	defer s.underWay.Add(-1)
-	<-s.release
-	return s.dial()
 }
 
 func TestDial_OnesThatCannotBeEndedAreBounded(t *testing.T) {
@@ -417,41 +312,6 @@ func TestDial_ThatBringsNothingIsAnError(t *testing.T) {
 	})
 }
 
-// oldPeer answers what peers before hashicorp/raft 1.7 answer, and closes a connection
-// on which a request for a pre-vote comes.
-type oldPeer struct {
-	knowsPreVotes atomic.Bool
-	refusals      atomic.Int32
-}
-
-func (o *oldPeer) listen(t *testing.T, network *faultnet.Network, host string) {
-	layer, err := network.Host(host).Listen()
-	require.NoError(t, err)
-	var serving sync.WaitGroup
-	t.Cleanup(func() { require.NoError(t, layer.Close()); serving.Wait() })
-	serving.Go(func() {
-		for conn, err := layer.Accept(); err == nil; conn, err = layer.Accept() {
-			serving.Go(func() { o.serve(conn) })
-		}
-	})
-}
-
-func (o *oldPeer) serve(conn net.Conn) {
-	defer func() { _ = conn.Close() }()
-	request := make([]byte, 4096)
-	for {
-		if _, err := conn.Read(request); err != nil {
-			return
-		}
-		if request[0] == 4 && !o.knowsPreVotes.Load() {
-			o.refusals.Add(1)
-			return
-		}
-		pause(time.Millisecond)
-		_, _ = io.WriteString(conn, "\xa0\xc0") // no error, the zero response
-	}
-}
-
 // A peer that has no pre-votes refuses each of them once, and the connections to it
 // are kept; when it has learnt them, all is as with other requests.
 func TestPreVote_IsRefusedOnceByAPeerThatHasNone(t *testing.T) {
@@ -496,6 +356,96 @@ func TestPreVote_IsTriedOnceMoreIfThePeerHasThem(t *testing.T) {
 	})
 }
 
+// The write deadline of a call does not outlast it where its answer is late.
+func TestCall_KeepsAConnectionWhoseLateAnswerNeedsAWrite(t *testing.T) {
+	onFakeTime(t, func(t *testing.T, network *faultnet.Network) {
+		slow := newDialer(t, network, "a")
+		slow.takes = testTimeout * 6 / 10
+		a := transport(t, withStream(wrappingDial{slow, func(conn net.Conn) net.Conn { return &readsWrite{Conn: conn} }}))
+		serve(t, listen(t, network, "b"), acceptAfter(testTimeout*6/10))
+		requireTimeout(t, appendOnce(a, "b"))
+		pause(testTimeout / 2)
+		require.Less(t, elapsed(func() { require.NoError(t, appendOnce(a, "b")) }), testTimeout)
+		require.EqualValues(t, 1, slow.begun.Load())
+	})
+}
+
+// putOver are stream layers of all makes, over a dialer.
+var putOver = map[string]func(t *testing.T, d *dialer, ca *testca.Authority) raftwire.StreamLayer{
+	"DialContext": func(_ *testing.T, d *dialer, _ *testca.Authority) raftwire.StreamLayer { return d },
+	"Dial":        func(_ *testing.T, d *dialer, _ *testca.Authority) raftwire.StreamLayer { return plain{d, d.Dial} },
+	"TLS": func(t *testing.T, d *dialer, ca *testca.Authority) raftwire.StreamLayer {
+		return overTLS(t, d, ca)
+	},
+	"TLS over Dial": func(t *testing.T, d *dialer, ca *testca.Authority) raftwire.StreamLayer {
+		return overTLS(t, plain{d, d.Dial}, ca)
+	},
+	"Mux": func(t *testing.T, d *dialer, _ *testca.Authority) raftwire.StreamLayer {
+		return overMux(t, d, layers.FirstByte(7))
+	},
+	"TLS in a Mux": func(t *testing.T, d *dialer, ca *testca.Authority) raftwire.StreamLayer {
+		// With session tickets, which come before the first answer.
+		return muxLayer(t, layers.MuxConfig{Listener: d, TLS: mutual(ca, "node")}, layers.ALPN("raft"))
+	},
+	"Mux over TLS": func(t *testing.T, d *dialer, ca *testca.Authority) raftwire.StreamLayer {
+		return overMux(t, overTLS(t, d, ca), layers.ALPN("raft"))
+	},
+}
+
+func overTLS(t *testing.T, inner raftwire.StreamLayer, ca *testca.Authority) raftwire.StreamLayer {
+	layer, err := layers.NewTLS(inner, secure(ca.Issue(), ca))
+	require.NoError(t, err)
+	return layer
+}
+
+func overMux(t *testing.T, inner raftwire.StreamLayer, key layers.Key) raftwire.StreamLayer {
+	return muxLayer(t, layers.MuxConfig{Listener: inner}, key)
+}
+
+func muxLayer(t *testing.T, config layers.MuxConfig, key layers.Key) raftwire.StreamLayer {
+	mux, err := layers.NewMux(config)
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = mux.Close() })
+	layer, err := mux.Layer(key)
+	require.NoError(t, err)
+	return layer
+}
+
+// oldPeer answers what peers before hashicorp/raft 1.7 answer, and closes a connection
+// on which a request for a pre-vote comes.
+type oldPeer struct {
+	knowsPreVotes atomic.Bool
+	refusals      atomic.Int32
+}
+
+func (o *oldPeer) listen(t *testing.T, network *faultnet.Network, host string) {
+	layer, err := network.Host(host).Listen()
+	require.NoError(t, err)
+	var serving sync.WaitGroup
+	t.Cleanup(func() { require.NoError(t, layer.Close()); serving.Wait() })
+	serving.Go(func() {
+		for conn, err := layer.Accept(); err == nil; conn, err = layer.Accept() {
+			serving.Go(func() { o.serve(conn) })
+		}
+	})
+}
+
+func (o *oldPeer) serve(conn net.Conn) {
+	defer func() { _ = conn.Close() }()
+	request := make([]byte, 4096)
+	for {
+		if _, err := conn.Read(request); err != nil {
+			return
+		}
+		if request[0] == 4 && !o.knowsPreVotes.Load() {
+			o.refusals.Add(1)
+			return
+		}
+		pause(time.Millisecond)
+		_, _ = io.WriteString(conn, "\xa0\xc0") // no error, the zero response
+	}
+}
+
 // readsWrite is a connection whose Read writes, as that of TLS does to answer an
 // update of keys: it fails if the write would.
 type readsWrite struct {
@@ -519,20 +469,6 @@ func (c *readsWrite) Read(p []byte) (int, error) {
 		return 0, os.ErrDeadlineExceeded
 	}
 	return n, err
-}
-
-// The write deadline of a call does not outlast it where its answer is late.
-func TestCall_KeepsAConnectionWhoseLateAnswerNeedsAWrite(t *testing.T) {
-	onFakeTime(t, func(t *testing.T, network *faultnet.Network) {
-		slow := newDialer(t, network, "a")
-		slow.takes = testTimeout * 6 / 10
-		a := transport(t, withStream(wrappingDial{slow, func(conn net.Conn) net.Conn { return &readsWrite{Conn: conn} }}))
-		serve(t, listen(t, network, "b"), acceptAfter(testTimeout*6/10))
-		requireTimeout(t, appendOnce(a, "b"))
-		pause(testTimeout / 2)
-		require.Less(t, elapsed(func() { require.NoError(t, appendOnce(a, "b")) }), testTimeout)
-		require.EqualValues(t, 1, slow.begun.Load())
-	})
 }
 
 // wrappingDial puts something around what a dialer dials.

@@ -2,11 +2,8 @@ package raftwire_test
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"fmt"
-	"io"
-	"net"
 	"os"
 	"reflect"
 	"sync/atomic"
@@ -40,91 +37,6 @@ func TestEveryRequestUnderEveryFault(t *testing.T) {
 	}
 }
 
-func orElse(condition bool, yes, no string) string {
-	if condition {
-		return yes
-	}
-	return no
-}
-
-// request is one of the things that a transport does for a core. It returns
-// the response, which held something before.
-type request struct {
-	name string
-	send func(a *raftwire.NetworkTransport) (resp any, err error)
-}
-
-func (r request) String() string { return r.name }
-
-const (
-	pipelined  = "pipeline"
-	installing = "InstallSnapshot"
-)
-
-var requests = []request{
-	{"AppendEntries", func(a *raftwire.NetworkTransport) (any, error) {
-		resp := staleAppend()
-		return resp, a.AppendEntries("b", "b", appendRequest(1), resp)
-	}},
-	{"heartbeat", func(a *raftwire.NetworkTransport) (any, error) {
-		resp := staleAppend()
-		args := &raftwire.AppendEntriesRequest{RPCHeader: raftwire.RPCHeader{Addr: []byte("a")}, Term: 7}
-		return resp, a.AppendEntries("b", "b", args, resp)
-	}},
-	{"RequestVote", func(a *raftwire.NetworkTransport) (any, error) {
-		resp := &raftwire.RequestVoteResponse{Term: 99, Peers: []byte("stale"), Granted: true}
-		return resp, a.RequestVote("b", "b", &raftwire.RequestVoteRequest{Term: 7}, resp)
-	}},
-	{"RequestPreVote", func(a *raftwire.NetworkTransport) (any, error) {
-		resp := &raftwire.RequestPreVoteResponse{Term: 99, Granted: true}
-		return resp, a.RequestPreVote("b", "b", &raftwire.RequestPreVoteRequest{Term: 7}, resp)
-	}},
-	{"TimeoutNow", func(a *raftwire.NetworkTransport) (any, error) {
-		resp := &raftwire.TimeoutNowResponse{RPCHeader: raftwire.RPCHeader{ID: []byte("stale")}}
-		return resp, a.TimeoutNow("b", "b", &raftwire.TimeoutNowRequest{}, resp)
-	}},
-	{installing, func(a *raftwire.NetworkTransport) (any, error) {
-		resp := &raftwire.InstallSnapshotResponse{Term: 99, Success: true}
-		args := &raftwire.InstallSnapshotRequest{Term: 7, Size: 1000}
-		return resp, a.InstallSnapshot("b", "b", args, resp, io.LimitReader(zeros{}, 1000))
-	}},
-	{pipelined, sendPipelined},
-}
-
-func staleAppend() *raftwire.AppendEntriesResponse {
-	return &raftwire.AppendEntriesResponse{Term: 99, LastLog: 99, Success: true, NoRetryBackoff: true}
-}
-
-// sendPipelined sends a request on a pipeline of its own, and checks that its
-// future reaches the consumer whatever became of it.
-func sendPipelined(a *raftwire.NetworkTransport) (any, error) {
-	resp := staleAppend()
-	p, err := a.AppendEntriesPipeline("b", "b")
-	if err != nil {
-		return new(raftwire.AppendEntriesResponse), err // nobody had resp
-	}
-	defer func() { _ = p.Close() }()
-	f, err := p.AppendEntries(appendRequest(1), resp)
-	if err != nil {
-		return resp, err
-	}
-	err = f.Error()
-	if err == raftwire.ErrTransportShutdown {
-		return resp, err // and the consumer is not wanted any more
-	}
-	missing := time.NewTimer(prompt)
-	defer missing.Stop()
-	select {
-	case got := <-p.Consumer():
-		if got != f {
-			return resp, errors.New("the consumer got another future")
-		}
-	case <-missing.C:
-		return resp, errors.New("the consumer did not get the future")
-	}
-	return resp, err
-}
-
 // rig is a transport and its peer, with things that can go wrong.
 type rig struct {
 	t    *testing.T
@@ -134,13 +46,6 @@ type rig struct {
 	core atomic.Pointer[func(x *rig, rpc raftwire.RPC)]
 	seen atomic.Int32 // requests that reached it
 	gone atomic.Bool  // b's process has ended, or is closed
-}
-
-func newRig(t *testing.T, net *faultnet.Network) *rig {
-	x := &rig{t: t, net: net, a: listen(t, net, "a")}
-	x.behave(healthy)
-	x.startPeer()
-	return x
 }
 
 // startPeer starts b, or another one in its place. Its own timeout is long, so
@@ -166,8 +71,6 @@ func (x *rig) answer(rpc raftwire.RPC) {
 	core := *x.core.Load()
 	go core(x, rpc)
 }
-
-func healthy(_ *rig, rpc raftwire.RPC) { accept(rpc) }
 
 func (x *rig) run(f fault, r request, reused bool) {
 	if reused {
@@ -214,53 +117,20 @@ func (x *rig) repair() {
 	}
 }
 
-// roughLayer is a stream layer with rough connections.
-type roughLayer struct {
-	*faultnet.Layer
-	rough atomic.Pointer[roughness]
+// away puts b at a distance of d.
+func (x *rig) away(d time.Duration) {
+	toward(x).SetLatency(d)
+	from(x).SetLatency(d)
 }
 
-// roughness is what a process makes of its connections.
-type roughness struct {
-	afterRead func(n int) // of n bytes
-	write     func(c *roughConn, p []byte) (int, error)
+func newRig(t *testing.T, net *faultnet.Network) *rig {
+	x := &rig{t: t, net: net, a: listen(t, net, "a")}
+	x.behave(healthy)
+	x.startPeer()
+	return x
 }
 
-type roughConn struct {
-	net.Conn
-	layer *roughLayer
-}
-
-func (l *roughLayer) Accept() (net.Conn, error) {
-	conn, err := l.Layer.Accept()
-	if err != nil {
-		return nil, err
-	}
-	return &roughConn{conn, l}, nil
-}
-
-func (l *roughLayer) DialContext(ctx context.Context, address raftwire.ServerAddress) (net.Conn, error) {
-	conn, err := l.Layer.DialContext(ctx, address)
-	if err != nil {
-		return nil, err
-	}
-	return &roughConn{conn, l}, nil
-}
-
-func (c *roughConn) Read(p []byte) (int, error) {
-	n, err := c.Conn.Read(p)
-	if r := c.layer.rough.Load(); r != nil && r.afterRead != nil {
-		r.afterRead(n)
-	}
-	return n, err
-}
-
-func (c *roughConn) Write(p []byte) (int, error) {
-	if r := c.layer.rough.Load(); r != nil && r.write != nil {
-		return r.write(c, p)
-	}
-	return c.Conn.Write(p)
-}
+func healthy(_ *rig, rpc raftwire.RPC) { accept(rpc) }
 
 // slowReader and slowWriter take half a timeout for each byte.
 var (
@@ -390,15 +260,6 @@ var (
 	restoreTimesOut = outcome{after: 10 * testTimeout, is: timesOut.is}
 )
 
-// requireOpError checks what P18 promises of a request that failed on the way.
-func requireOpError(t *testing.T, err error) {
-	t.Helper()
-	var op *raftwire.OpError
-	require.ErrorAs(t, err, &op)
-	require.Equal(t, raftwire.ServerAddress("b"), op.Peer)
-	require.Error(t, op.Err)
-}
-
 // isRemote is an error that the peer's core answered with.
 func isRemote(text string) outcome {
 	return outcome{is: func(t *testing.T, err error) {
@@ -423,12 +284,6 @@ const (
 	// acceptGrace is how long CloseStreams takes.
 	acceptGrace = 5 * time.Millisecond
 )
-
-// away puts b at a distance of d.
-func (x *rig) away(d time.Duration) {
-	toward(x).SetLatency(d)
-	from(x).SetLatency(d)
-}
 
 // toward and from are faults of the links.
 func toward(x *rig) *faultnet.Link { return x.net.Link("a", "b") }
@@ -523,27 +378,4 @@ func answerWithError(_ *rig, rpc raftwire.RPC) {
 	right := make(chan raftwire.RPCResponse, 1)
 	accept(raftwire.RPC{Command: rpc.Command, Reader: rpc.Reader, RespChan: right})
 	rpc.Respond((<-right).Response, errors.New("busy"))
-}
-
-// otherAnswer returns a response of a type that does not answer a command.
-func otherAnswer(command any) any {
-	if _, vote := command.(*raftwire.RequestVoteRequest); vote {
-		return &raftwire.AppendEntriesResponse{Term: 7, Success: true}
-	}
-	return &raftwire.RequestVoteResponse{Term: 7, Granted: true}
-}
-
-// typedNil returns a nil pointer of the type that answers a command.
-func typedNil(command any) any {
-	switch command.(type) {
-	case *raftwire.AppendEntriesRequest:
-		return (*raftwire.AppendEntriesResponse)(nil)
-	case *raftwire.RequestVoteRequest:
-		return (*raftwire.RequestVoteResponse)(nil)
-	case *raftwire.RequestPreVoteRequest:
-		return (*raftwire.RequestPreVoteResponse)(nil)
-	case *raftwire.TimeoutNowRequest:
-		return (*raftwire.TimeoutNowResponse)(nil)
-	}
-	return (*raftwire.InstallSnapshotResponse)(nil)
 }

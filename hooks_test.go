@@ -7,7 +7,6 @@ import (
 	"io"
 	"slices"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/iotest"
@@ -20,69 +19,6 @@ import (
 	"github.com/raftwire/raftwire/internal/errno"
 	"github.com/stretchr/testify/require"
 )
-
-// events records what hooks are told.
-type events struct {
-	mu       sync.Mutex // protects following
-	dialed   []raftwire.DialEvent
-	opened   []raftwire.ConnEvent
-	closed   []raftwire.ConnEvent
-	begun    []raftwire.CallEvent
-	calls    []raftwire.CallEvent
-	arrived  []raftwire.ServeEvent
-	served   []raftwire.ServeEvent
-	progress []raftwire.SnapshotEvent
-	refused  []raftwire.RefusalEvent
-}
-
-// record returns a function that appends to list.
-func record[E any](e *events, list *[]E) func(E) {
-	return func(event E) {
-		e.mu.Lock()
-		defer e.mu.Unlock()
-		*list = append(*list, event)
-	}
-}
-
-// copied is record for events that are lent.
-func copied[E any](e *events, list *[]E) func(*E) {
-	keep := record(e, list)
-	return func(event *E) { keep(*event) }
-}
-
-func (e *events) hooks() raftwire.Hooks {
-	return raftwire.Hooks{
-		Dialed:           record(e, &e.dialed),
-		ConnOpened:       record(e, &e.opened),
-		ConnClosed:       record(e, &e.closed),
-		CallBegun:        copied(e, &e.begun),
-		CallDone:         copied(e, &e.calls),
-		ServeBegun:       copied(e, &e.arrived),
-		ServeDone:        copied(e, &e.served),
-		SnapshotProgress: record(e, &e.progress),
-		Refused:          record(e, &e.refused),
-	}
-}
-
-func withHooks(hooks raftwire.Hooks) option {
-	return func(c *raftwire.NetworkTransportConfig) { c.Hooks = hooks }
-}
-
-// observed returns two transports whose hooks are recorded.
-func observed(t *testing.T, net *faultnet.Network, options ...option) (a, b *raftwire.NetworkTransport, atA, atB *events) {
-	atA, atB = new(events), new(events)
-	a = listen(t, net, "a", append(options, withHooks(atA.hooks()))...)
-	b = listen(t, net, "b", append(options, withHooks(atB.hooks()))...)
-	return a, b, atA, atB
-}
-
-// acceptAfter accepts once a time has passed.
-func acceptAfter(d time.Duration) func(raftwire.RPC) {
-	return func(rpc raftwire.RPC) {
-		pause(d)
-		accept(rpc)
-	}
-}
 
 // Both ends tell of a call, with the same sizes, and these are what crosses the
 // network.
@@ -193,17 +129,6 @@ func TestEachWaitForTheCoreIsTimed(t *testing.T) {
 			})
 		})
 	}
-}
-
-// pausingDispatcher takes its time.
-type pausingDispatcher struct {
-	pause time.Duration
-	raftwire.Dispatcher
-}
-
-func (d pausingDispatcher) Dispatch(command any, body io.Reader, heartbeat bool) raftwire.PendingAnswer {
-	pause(d.pause)
-	return d.Dispatcher.Dispatch(command, body, heartbeat)
 }
 
 // A connection that lets memory go, since nothing more comes, still knows the
@@ -459,35 +384,6 @@ func TestSnapshotProgress(t *testing.T) {
 	})
 }
 
-type (
-	readerOnly struct{ io.Reader }
-	writerOnly struct{ io.Writer }
-	slowly     time.Duration
-)
-
-func (s slowly) Write(p []byte) (int, error) {
-	pause(time.Duration(s) * time.Duration(len(p)) / (64 << 10))
-	return len(p), nil
-}
-
-// requireProgress checks that events go forward to done of total, and that the
-// last one says so.
-func requireProgress(t *testing.T, events []raftwire.SnapshotEvent, done, total int64) {
-	t.Helper()
-	var last int64
-	for i, event := range events {
-		require.GreaterOrEqual(t, event.Done, last)
-		require.Equal(t, total, event.Total)
-		require.Equal(t, i == len(events)-1, event.Over)
-		last = event.Done
-	}
-	require.Equal(t, done, last)
-}
-
-func withSnapshotRate(bytesPerSecond int64) option {
-	return func(c *raftwire.NetworkTransportConfig) { c.MaxSnapshotBytesPerSecond = bytesPerSecond }
-}
-
 // All snapshots of a transport together keep to the rate, at any time, and
 // none is starved.
 func TestSnapshotsKeepToTheirRate(t *testing.T) {
@@ -735,20 +631,6 @@ func TestHooksDoNotAllocate(t *testing.T) {
 	require.InDelta(t, unset, set, 1, "for four events")
 }
 
-func allocsPerHeartbeat(t *testing.T, hooks raftwire.Hooks) float64 {
-	open := func() *raftwire.NetworkTransport {
-		c := config(withHooks(hooks))
-		c.Logger = hclog.NewNullLogger()
-		trans, err := raftwire.NewTCPTransportWithConfig("127.0.0.1:0", nil, c)
-		require.NoError(t, err)
-		t.Cleanup(func() { require.NoError(t, trans.Close()) })
-		return trans
-	}
-	a, b := open(), open()
-	b.SetHeartbeatHandler(accept)
-	return leastAllocs(func() { require.NoError(t, heartbeat(a, b.LocalAddr())) })
-}
-
 // A dial that Close has ended did not fail.
 func TestADialThatCloseEndsSaysSo(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
@@ -763,4 +645,58 @@ func TestADialThatCloseEndsSaysSo(t *testing.T) {
 		require.Len(t, seen.dialed, 1)
 		require.Equal(t, raftwire.ErrTransportShutdown, seen.dialed[0].Err)
 	})
+}
+
+// pausingDispatcher takes its time.
+type pausingDispatcher struct {
+	pause time.Duration
+	raftwire.Dispatcher
+}
+
+func (d pausingDispatcher) Dispatch(command any, body io.Reader, heartbeat bool) raftwire.PendingAnswer {
+	pause(d.pause)
+	return d.Dispatcher.Dispatch(command, body, heartbeat)
+}
+
+type (
+	readerOnly struct{ io.Reader }
+	writerOnly struct{ io.Writer }
+	slowly     time.Duration
+)
+
+func (s slowly) Write(p []byte) (int, error) {
+	pause(time.Duration(s) * time.Duration(len(p)) / (64 << 10))
+	return len(p), nil
+}
+
+// requireProgress checks that events go forward to done of total, and that the
+// last one says so.
+func requireProgress(t *testing.T, events []raftwire.SnapshotEvent, done, total int64) {
+	t.Helper()
+	var last int64
+	for i, event := range events {
+		require.GreaterOrEqual(t, event.Done, last)
+		require.Equal(t, total, event.Total)
+		require.Equal(t, i == len(events)-1, event.Over)
+		last = event.Done
+	}
+	require.Equal(t, done, last)
+}
+
+func withSnapshotRate(bytesPerSecond int64) option {
+	return func(c *raftwire.NetworkTransportConfig) { c.MaxSnapshotBytesPerSecond = bytesPerSecond }
+}
+
+func allocsPerHeartbeat(t *testing.T, hooks raftwire.Hooks) float64 {
+	open := func() *raftwire.NetworkTransport {
+		c := config(withHooks(hooks))
+		c.Logger = hclog.NewNullLogger()
+		trans, err := raftwire.NewTCPTransportWithConfig("127.0.0.1:0", nil, c)
+		require.NoError(t, err)
+		t.Cleanup(func() { require.NoError(t, trans.Close()) })
+		return trans
+	}
+	a, b := open(), open()
+	b.SetHeartbeatHandler(accept)
+	return leastAllocs(func() { require.NoError(t, heartbeat(a, b.LocalAddr())) })
 }

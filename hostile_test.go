@@ -20,43 +20,6 @@ import (
 // time. Heap is what is live after a collection, and includes what the network
 // in memory needs; go test -v shows the figures.
 
-// unlimited lets any number of connections in, for as long as they like.
-func unlimited(c *raftwire.NetworkTransportConfig) {
-	c.MaxConns, c.MaxConnsPerHost, c.FirstByteTimeout = -1, -1, -1
-}
-
-// crowd opens count connections to b and begins each in the given way.
-func crowd(t *testing.T, net *faultnet.Network, count int, begin func(conn net_)) []net_ {
-	t.Helper()
-	conns := make([]net_, count)
-	for i := range conns {
-		conn, err := net.Host("crowd").Dial(t.Context(), "b")
-		require.NoError(t, err)
-		begin(conn)
-		conns[i] = conn
-	}
-	synctest.Wait()
-	return conns
-}
-
-// others is how many goroutines may come and go that are not those of a crowd:
-// the runtime's, and what earlier tests leave to end by itself.
-const others = 100
-
-func disperse(conns []net_) {
-	for _, conn := range conns {
-		_ = conn.Close()
-	}
-	synctest.Wait()
-}
-
-// heapOfEach returns by how much f grows the live heap, for each of count.
-func heapOfEach(count int, f func()) int {
-	before := liveHeap()
-	f()
-	return (int(liveHeap()) - int(before)) / count
-}
-
 // P14: an idle inbound connection costs one goroutine and at most 8 KiB,
 // whatever it was used for.
 func TestTenThousandIdleConnections(t *testing.T) {
@@ -135,18 +98,6 @@ func TestConnectionsThatHaveGoneLeaveNothing(t *testing.T) {
 	})
 }
 
-// headerShapes declare as much as they can, in every place where a length is.
-var headerShapes = []string{
-	"\xdf\xff\xff\xff\xff", "\xdd\xff\xff\xff\xff", "\xde\xff\xff", "\xdc\xff\xff",
-	"\x81\xdb\xff\xff\xff\xff", "\x81\xc6\xff\xff\xff\xff",
-	"\x81\xa4Addr\xdb\xff\xff\xff\xff", "\x81\xa4Addr\xc6\x7f\xff\xff\xff",
-	"\x81\xa3Xyz\xdb\xff\xff\xff\xff", "\x81\xa3Xyz\xdd\xff\xff\xff\xff", "\x81\xa3Xyz\xdf\xff\xff\xff\xff",
-	"\x81\xa3Xyz\xc9\xff\xff\xff\xff\x01",
-	"\x81\xa7Entries\xdd\xff\xff\xff\xff", "\x81\xa7Entries\xdd\x00\x10\x00\x00", "\x81\xa7Entries\xdc\xff\xff",
-	"\x81\xa7Entries\x91\xdf\xff\xff\xff\xff", "\x81\xa7Entries\x91\x81\xa4Data\xdb\xff\xff\xff\xff",
-	"\x81\xa7Entries\xdd\xff\xff\xff\xff\x81\xa4Data\xdb\xff\xff\xff\xff",
-}
-
 // P10: whatever is declared, an unfinished request holds at most twice what
 // has arrived of it, and 64 KiB.
 func TestHalfSentRequestsCostWhatArrived(t *testing.T) {
@@ -220,14 +171,6 @@ func TestAThousandConnectionsThatNeverRead(t *testing.T) {
 	}
 }
 
-// askForEver sends requests until it is cut off.
-func askForEver(conn net_) {
-	requests := strings.Repeat("\x03\x80", 1000)
-	for err := error(nil); err == nil; {
-		_, err = io.WriteString(conn, requests)
-	}
-}
-
 // P10: an answer that does not end costs its sender the connection before it
 // costs much memory.
 func TestAnAnswerWithoutAnEndIsRefused(t *testing.T) {
@@ -260,16 +203,6 @@ func TestAnAnswerWithoutAnEndIsRefused(t *testing.T) {
 	}
 }
 
-// repeated is text without an end.
-type repeated string
-
-func (r repeated) Read(p []byte) (n int, err error) {
-	for n < len(p) {
-		n += copy(p[n:], r)
-	}
-	return n, nil
-}
-
 // P4: Close ends 10,000 inbound connections in every state they can be in.
 func TestCloseEndsTenThousandInboundConnections(t *testing.T) {
 	const each = 2500
@@ -287,4 +220,47 @@ func TestCloseEndsTenThousandInboundConnections(t *testing.T) {
 		require.LessOrEqual(t, runtime.NumGoroutine(), before+others)
 		disperse(conns)
 	})
+}
+
+// crowd opens count connections to b and begins each in the given way.
+func crowd(t *testing.T, net *faultnet.Network, count int, begin func(conn net_)) []net_ {
+	t.Helper()
+	conns := make([]net_, count)
+	for i := range conns {
+		conn, err := net.Host("crowd").Dial(t.Context(), "b")
+		require.NoError(t, err)
+		begin(conn)
+		conns[i] = conn
+	}
+	synctest.Wait()
+	return conns
+}
+
+func disperse(conns []net_) {
+	for _, conn := range conns {
+		_ = conn.Close()
+	}
+	synctest.Wait()
+}
+
+// headerShapes declare as much as they can, in every place where a length is.
+var headerShapes = []string{
+	"\xdf\xff\xff\xff\xff", "\xdd\xff\xff\xff\xff", "\xde\xff\xff", "\xdc\xff\xff",
+	"\x81\xdb\xff\xff\xff\xff", "\x81\xc6\xff\xff\xff\xff",
+	"\x81\xa4Addr\xdb\xff\xff\xff\xff", "\x81\xa4Addr\xc6\x7f\xff\xff\xff",
+	"\x81\xa3Xyz\xdb\xff\xff\xff\xff", "\x81\xa3Xyz\xdd\xff\xff\xff\xff", "\x81\xa3Xyz\xdf\xff\xff\xff\xff",
+	"\x81\xa3Xyz\xc9\xff\xff\xff\xff\x01",
+	"\x81\xa7Entries\xdd\xff\xff\xff\xff", "\x81\xa7Entries\xdd\x00\x10\x00\x00", "\x81\xa7Entries\xdc\xff\xff",
+	"\x81\xa7Entries\x91\xdf\xff\xff\xff\xff", "\x81\xa7Entries\x91\x81\xa4Data\xdb\xff\xff\xff\xff",
+	"\x81\xa7Entries\xdd\xff\xff\xff\xff\x81\xa4Data\xdb\xff\xff\xff\xff",
+}
+
+// repeated is text without an end.
+type repeated string
+
+func (r repeated) Read(p []byte) (n int, err error) {
+	for n < len(p) {
+		n += copy(p[n:], r)
+	}
+	return n, nil
 }

@@ -13,31 +13,6 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// inBubble runs test on fake time with a network of the transports a, b and c.
-func inBubble(t *testing.T, config raftwire.InmemNetworkConfig, test func(t *testing.T, x *inmemRig)) {
-	t.Helper()
-	config.Timeout = testTimeout
-	synctest.Test(t, func(t *testing.T) {
-		x := &inmemRig{InmemNetwork: raftwire.NewInmemNetwork(config)}
-		x.a, x.b, x.c = x.Add("a"), x.Add("b"), x.Add("c")
-		t.Cleanup(func() { require.NoError(t, x.Close()) })
-		test(t, x)
-	})
-}
-
-type inmemRig struct {
-	*raftwire.InmemNetwork
-	a, b, c *raftwire.InmemTransport
-}
-
-// inmemCalls are the calls, and what else goes from one transport to another.
-func inmemCalls() map[string]func(trans caller, target raftwire.ServerAddress) error {
-	all := maps.Clone(calls)
-	all["heartbeat"] = func(trans caller, target raftwire.ServerAddress) error { return heartbeat(trans, target) }
-	all["AppendEntriesPipeline"] = func(trans caller, target raftwire.ServerAddress) error { return openPipelineOnce(trans, target) }
-	return all
-}
-
 func TestInmemNetwork_ConnectsEveryTransportWithEveryOther(t *testing.T) {
 	inBubble(t, raftwire.InmemNetworkConfig{}, func(t *testing.T, x *inmemRig) {
 		all := []*raftwire.InmemTransport{x.a, x.b, x.c, x.Add("")}
@@ -96,15 +71,6 @@ func TestInmemNetwork_LosesEveryCallInEveryWay(t *testing.T) {
 	}
 }
 
-// lostAfter is when a lost call ends: the answer to a snapshot that has arrived
-// is waited for longer.
-func lostAfter(kind string, arrived bool) time.Duration {
-	if kind == "InstallSnapshot" && arrived {
-		return 10 * testTimeout
-	}
-	return testTimeout
-}
-
 // A lost answer leaves no trace in the response.
 func TestInmemNetwork_LeavesTheResponseOfALostAnswerZero(t *testing.T) {
 	inBubble(t, raftwire.InmemNetworkConfig{}, func(t *testing.T, x *inmemRig) {
@@ -114,15 +80,6 @@ func TestInmemNetwork_LeavesTheResponseOfALostAnswerZero(t *testing.T) {
 		requireTimeout(t, x.a.AppendEntries("b", "b", appendRequest(1), resp))
 		require.Zero(t, *resp)
 	})
-}
-
-// mend ends every fault between a and b.
-func (x *inmemRig) mend() {
-	x.Heal()
-	for _, l := range []*raftwire.InmemLink{x.Link("a", "b"), x.Link("b", "a")} {
-		l.SetLoss(0)
-		l.SetLatency(0)
-	}
 }
 
 // A one-way cut leaves the other direction's requests alone only if they need
@@ -654,4 +611,47 @@ func TestInmemSnapshotBody_EndsWithItsTransport(t *testing.T) {
 			})
 		})
 	}
+}
+
+// inBubble runs test on fake time with a network of the transports a, b and c.
+func inBubble(t *testing.T, config raftwire.InmemNetworkConfig, test func(t *testing.T, x *inmemRig)) {
+	t.Helper()
+	config.Timeout = testTimeout
+	synctest.Test(t, func(t *testing.T) {
+		x := &inmemRig{InmemNetwork: raftwire.NewInmemNetwork(config)}
+		x.a, x.b, x.c = x.Add("a"), x.Add("b"), x.Add("c")
+		t.Cleanup(func() { require.NoError(t, x.Close()) })
+		test(t, x)
+	})
+}
+
+type inmemRig struct {
+	*raftwire.InmemNetwork
+	a, b, c *raftwire.InmemTransport
+}
+
+// mend ends every fault between a and b.
+func (x *inmemRig) mend() {
+	x.Heal()
+	for _, l := range []*raftwire.InmemLink{x.Link("a", "b"), x.Link("b", "a")} {
+		l.SetLoss(0)
+		l.SetLatency(0)
+	}
+}
+
+// inmemCalls are the calls, and what else goes from one transport to another.
+func inmemCalls() map[string]func(trans caller, target raftwire.ServerAddress) error {
+	all := maps.Clone(calls)
+	all["heartbeat"] = func(trans caller, target raftwire.ServerAddress) error { return heartbeat(trans, target) }
+	all["AppendEntriesPipeline"] = func(trans caller, target raftwire.ServerAddress) error { return openPipelineOnce(trans, target) }
+	return all
+}
+
+// lostAfter is when a lost call ends: the answer to a snapshot that has arrived
+// is waited for longer.
+func lostAfter(kind string, arrived bool) time.Duration {
+	if kind == "InstallSnapshot" && arrived {
+		return 10 * testTimeout
+	}
+	return testTimeout
 }

@@ -13,20 +13,6 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// inmemPair returns two transports, each connected to the other.
-func inmemPair(t *testing.T) (a, b *raftwire.InmemTransport) {
-	t.Helper()
-	_, a = raftwire.NewInmemTransportWithTimeout("a", testTimeout)
-	_, b = raftwire.NewInmemTransportWithTimeout("b", testTimeout)
-	a.Connect("b", b)
-	b.Connect("a", a)
-	t.Cleanup(func() {
-		require.NoError(t, a.Close())
-		require.NoError(t, b.Close())
-	})
-	return a, b
-}
-
 func TestNewInmemAddr_IsNew(t *testing.T) {
 	addr, trans := raftwire.NewInmemTransport("")
 	require.Equal(t, addr, trans.LocalAddr())
@@ -170,14 +156,6 @@ func TestInmemTransport_DoesNotGrowWithPipelines(t *testing.T) {
 	require.LessOrEqual(t, runtime.NumGoroutine(), goroutines)
 }
 
-func liveHeap() uint64 {
-	runtime.GC()
-	runtime.GC()
-	var stats runtime.MemStats
-	runtime.ReadMemStats(&stats)
-	return stats.HeapAlloc
-}
-
 // A snapshot in memory keeps the promises of one over the network.
 func TestInmemSnapshot_IsAsOverANetwork(t *testing.T) {
 	for name, c := range map[string]struct {
@@ -273,10 +251,6 @@ func TestInmemTransport_ConnectsThroughWrappers(t *testing.T) {
 	})
 }
 
-type wrapper struct{ raftwire.Transport }
-
-func (w wrapper) Unwrap() raftwire.Transport { return w.Transport }
-
 func TestInmemTransport_EncodesPeersAsTheyAre(t *testing.T) {
 	_, a := raftwire.NewInmemTransport("a")
 	require.Equal(t, raftwire.ServerAddress("x"), a.DecodePeer(a.EncodePeer("id", "x")))
@@ -309,6 +283,10 @@ func TestInmemTransport_IgnoresAnswersAfterThePeersClose(t *testing.T) {
 		})
 	}
 }
+
+type wrapper struct{ raftwire.Transport }
+
+func (w wrapper) Unwrap() raftwire.Transport { return w.Transport }
 
 // lateAnswer closes its transport before it answers a request.
 type lateAnswer struct {

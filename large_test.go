@@ -7,72 +7,12 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/stretchr/testify/require"
-
 	"github.com/raftwire/raftwire"
 	"github.com/raftwire/raftwire/faultnet"
 	"github.com/raftwire/raftwire/internal/testca"
+	"github.com/raftwire/raftwire/layers"
+	"github.com/stretchr/testify/require"
 )
-
-// largeRequest returns a request with size bytes of entries.
-func largeRequest(size int) *raftwire.AppendEntriesRequest {
-	const entry = 64 << 10
-	request := appendRequest(1)
-	request.Entries = nil
-	for i := range size / entry {
-		request.Entries = append(request.Entries, &raftwire.Log{Index: uint64(i + 2), Term: 7, Data: make([]byte, entry)})
-	}
-	return request
-}
-
-// large is the size of a request that a link carries in eight timeouts.
-const large = 4 << 20
-
-// lookInterval is how late a stall may be noticed.
-const lookInterval = testTimeout / 4
-
-// largeCase sends a request over a link that carries large bytes in eight timeouts.
-type largeCase struct {
-	net      *faultnet.Network
-	a        *raftwire.NetworkTransport
-	buffered bool // a write returns at once, and the wait is for the answer
-	send     func(request *raftwire.AppendEntriesRequest) error
-}
-
-// eachLargeCase runs a test with a request that is sent alone, and in a pipeline.
-func eachLargeCase(t *testing.T, test func(t *testing.T, x *largeCase)) {
-	for _, buffered := range []bool{false, true} {
-		for _, pipelined := range []bool{false, true} {
-			t.Run(fmt.Sprintf("buffered=%v/pipelined=%v", buffered, pipelined), func(t *testing.T) {
-				onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
-					x := &largeCase{net: net, a: listen(t, net, "a"), buffered: buffered}
-					serve(t, listen(t, net, "b"), accept)
-					if buffered {
-						net.SetBuffer(2 * large)
-					}
-					net.Link("a", "b").SetBandwidth(large / 8)
-					x.send = func(request *raftwire.AppendEntriesRequest) error {
-						return x.a.AppendEntries("b", "b", request, new(raftwire.AppendEntriesResponse))
-					}
-					if pipelined {
-						p := openPipeline(t, x.a, "b")
-						x.send = func(request *raftwire.AppendEntriesRequest) error { return pipelineOne(p, request) }
-					}
-					test(t, x)
-				})
-			})
-		}
-	}
-}
-
-func pipelineOne(p raftwire.AppendPipeline, request *raftwire.AppendEntriesRequest) error {
-	f, err := p.AppendEntries(request, new(raftwire.AppendEntriesResponse))
-	if err != nil {
-		return err
-	}
-	<-p.Consumer()
-	return f.Error()
-}
 
 func TestLargeRequest_TakesAsLongAsItMakesProgress(t *testing.T) {
 	eachLargeCase(t, func(t *testing.T, x *largeCase) {
@@ -233,4 +173,65 @@ func TestLargeRequest_EndedByThePeerIsNoOtherProtocol(t *testing.T) {
 			})
 		}
 	}
+}
+
+// largeRequest returns a request with size bytes of entries.
+func largeRequest(size int) *raftwire.AppendEntriesRequest {
+	const entry = 64 << 10
+	request := appendRequest(1)
+	request.Entries = nil
+	for i := range size / entry {
+		request.Entries = append(request.Entries, &raftwire.Log{Index: uint64(i + 2), Term: 7, Data: make([]byte, entry)})
+	}
+	return request
+}
+
+// large is the size of a request that a link carries in eight timeouts.
+const large = 4 << 20
+
+// lookInterval is how late a stall may be noticed.
+const lookInterval = testTimeout / 4
+
+// largeCase sends a request over a link that carries large bytes in eight timeouts.
+type largeCase struct {
+	net      *faultnet.Network
+	a        *raftwire.NetworkTransport
+	buffered bool // a write returns at once, and the wait is for the answer
+	send     func(request *raftwire.AppendEntriesRequest) error
+}
+
+// eachLargeCase runs a test with a request that is sent alone, and in a pipeline.
+func eachLargeCase(t *testing.T, test func(t *testing.T, x *largeCase)) {
+	for _, buffered := range []bool{false, true} {
+		for _, pipelined := range []bool{false, true} {
+			t.Run(fmt.Sprintf("buffered=%v/pipelined=%v", buffered, pipelined), func(t *testing.T) {
+				onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
+					x := &largeCase{net: net, a: listen(t, net, "a"), buffered: buffered}
+					serve(t, listen(t, net, "b"), accept)
+					if buffered {
+						net.SetBuffer(2 * large)
+					}
+					net.Link("a", "b").SetBandwidth(large / 8)
+					x.send = func(request *raftwire.AppendEntriesRequest) error {
+						return x.a.AppendEntries("b", "b", request, new(raftwire.AppendEntriesResponse))
+					}
+					if pipelined {
+						p := openPipeline(t, x.a, "b")
+						x.send = func(request *raftwire.AppendEntriesRequest) error { return pipelineOne(p, request) }
+					}
+					test(t, x)
+				})
+			})
+		}
+	}
+}
+
+// secureLayer returns a layer on a host of net.
+func secureLayer(t testing.TB, net *faultnet.Network, host string, config layers.TLSConfig) *layers.TLS {
+	t.Helper()
+	inner, err := net.Host(host).Listen()
+	require.NoError(t, err)
+	layer, err := layers.NewTLS(inner, config)
+	require.NoError(t, err)
+	return layer
 }

@@ -2,10 +2,8 @@ package raftwire_test
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
 	"io"
-	"os"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -18,62 +16,6 @@ import (
 
 // Limits on what comes in (P11 to P13, P15): a refusal is seen in the log and
 // in a counter, and peers get in whoever else is at the door.
-
-func withLimits(conns, perHost int) option {
-	return func(c *raftwire.NetworkTransportConfig) { c.MaxConns, c.MaxConnsPerHost = conns, perHost }
-}
-
-func withFirstByte(d time.Duration) option {
-	return func(c *raftwire.NetworkTransportConfig) { c.FirstByteTimeout = d }
-}
-
-// dialRaw connects a host without a transport to b.
-func dialRaw(t *testing.T, net *faultnet.Network, from string) net_ {
-	t.Helper()
-	conn, err := net.Host(from).Dial(t.Context(), "b")
-	require.NoError(t, err)
-	t.Cleanup(func() { _ = conn.Close() })
-	return conn
-}
-
-// say writes to a raw connection.
-func say(t *testing.T, conn net_, text string) {
-	t.Helper()
-	_, err := io.WriteString(conn, text)
-	require.NoError(t, err)
-}
-
-// introduce makes a raw connection one of a peer: it sends the smallest
-// request there is, and takes the answer.
-func introduce(t *testing.T, conn net_) {
-	t.Helper()
-	say(t, conn, "\x03\x80")
-	_, err := conn.Read(make([]byte, 100))
-	require.NoError(t, err)
-}
-
-// isOpen reports whether a connection is open, with nothing to read.
-func isOpen(conn net_) bool {
-	_ = conn.SetReadDeadline(time.Now().Add(1))
-	_, err := conn.Read(make([]byte, 1))
-	_ = conn.SetReadDeadline(time.Time{})
-	return errors.Is(err, os.ErrDeadlineExceeded)
-}
-
-// pause lets fake time pass. It does not wait on a timer that is due already: in a
-// bubble, under the race detector, that has crashed the runtime of Go 1.26.8.
-func pause(d time.Duration) {
-	if d <= 0 {
-		return
-	}
-	timer := time.NewTimer(d)
-	<-timer.C
-}
-
-var bothLimits = map[string]option{
-	"in total": withLimits(3, -1),
-	"per host": withLimits(-1, 3),
-}
 
 func TestTheOldestStrangerMakesRoom(t *testing.T) {
 	for name, limits := range bothLimits {
@@ -243,15 +185,6 @@ func TestACrowdOfStrangersDoesNotLockPeersOut(t *testing.T) {
 	}
 }
 
-// appendTo sends a request on a pipeline and consumes its future.
-func appendTo(p raftwire.AppendPipeline) error {
-	_, err := p.AppendEntries(appendRequest(1), new(raftwire.AppendEntriesResponse))
-	if err != nil {
-		return err
-	}
-	return (<-p.Consumer()).Error()
-}
-
 // A stranger has a limited time for the first byte, and a peer has all the
 // time in the world for the next.
 func TestTheFirstByteHasALimit(t *testing.T) {
@@ -292,9 +225,6 @@ func TestTheFirstByteHasALimit(t *testing.T) {
 		})
 	})
 }
-
-// tinyEntries is a request that would need a hundred times its bytes.
-var tinyEntries = "\x00\x81\xa7Entries\xdd\x00\x01\x00\x00" + strings.Repeat("\x80", 1<<16)
 
 // Whatever a connection is refused for, one log line says so and one counter
 // counts it; and what is not the peer's fault is not counted.
@@ -382,37 +312,6 @@ func TestGarbageDoesNotCostTheAnswersToWhatCameBefore(t *testing.T) {
 	}
 }
 
-func closeNow(conn net_) { _ = conn.Close() }
-
-func hearAndClose(conn net_) {
-	_, _ = conn.Read(make([]byte, 100))
-	_ = conn.Close()
-}
-
-func resetNow(conn net_) { conn.(*faultnet.Conn).Reset() }
-
-// requireOneLine checks that a text is logged once, at the given level, and
-// nothing else at a level above debug.
-func requireOneLine(t *testing.T, log, level, text string) {
-	t.Helper()
-	loud, with := 0, ""
-	for line := range strings.Lines(log) {
-		if strings.Contains(line, text) {
-			with = line
-		}
-		if !strings.Contains(line, "[DEBUG]") {
-			loud++
-		}
-	}
-	require.Contains(t, with, "["+level+"]", log)
-	require.Contains(t, with, "local=b peer=a:", log)
-	if level == "DEBUG" {
-		require.Zero(t, loud, log)
-	} else {
-		require.Equal(t, 1, loud, log)
-	}
-}
-
 // A prober that comes for ever gets a line now and then, with a count, and two of
 // them do not hide each other.
 func TestALogIsNotFlooded(t *testing.T) {
@@ -458,20 +357,6 @@ func TestALogSpeaksUpAgain(t *testing.T) {
 		require.NoError(t, b.Close())
 	})
 	require.Len(t, linesWith(log.String(), "[WARN]", "HTTP"), 3)
-}
-
-// linesWith returns the lines of a log that contain all of the texts.
-func linesWith(log string, texts ...string) (lines []string) {
-	for line := range strings.Lines(log) {
-		all := true
-		for _, text := range texts {
-			all = all && strings.Contains(line, text)
-		}
-		if all {
-			lines = append(lines, line)
-		}
-	}
-	return lines
 }
 
 // Whoever keeps an entry, or a part of one, keeps little else.
@@ -524,5 +409,52 @@ func TestEntry_KeptHoldsLittleElse(t *testing.T) {
 				})
 			})
 		}
+	}
+}
+
+// Over plain TCP an unused pipeline looks like a port scan: it ends, and its first
+// future says so.
+func TestFirstByteTimeout_EndsAnUnusedPipelineOverPlainTCP(t *testing.T) {
+	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
+		a, b := listen(t, net, "a"), listen(t, net, "b")
+		serve(t, b, accept)
+		p := openPipeline(t, a, "b")
+		pause(2 * raftwire.DefaultFirstByteTimeout)
+		require.Error(t, appendTo(p))
+		require.NoError(t, appendTo(openPipeline(t, a, "b")))
+		synctest.Wait() // a refusal is counted after the connection was closed
+		require.Equal(t, raftwire.Refusals{Silent: 1}, b.Refusals())
+	})
+}
+
+var bothLimits = map[string]option{
+	"in total": withLimits(3, -1),
+	"per host": withLimits(-1, 3),
+}
+
+func hearAndClose(conn net_) {
+	_, _ = conn.Read(make([]byte, 100))
+	_ = conn.Close()
+}
+
+// requireOneLine checks that a text is logged once, at the given level, and
+// nothing else at a level above debug.
+func requireOneLine(t *testing.T, log, level, text string) {
+	t.Helper()
+	loud, with := 0, ""
+	for line := range strings.Lines(log) {
+		if strings.Contains(line, text) {
+			with = line
+		}
+		if !strings.Contains(line, "[DEBUG]") {
+			loud++
+		}
+	}
+	require.Contains(t, with, "["+level+"]", log)
+	require.Contains(t, with, "local=b peer=a:", log)
+	if level == "DEBUG" {
+		require.Zero(t, loud, log)
+	} else {
+		require.Equal(t, 1, loud, log)
 	}
 }

@@ -168,11 +168,6 @@ func TestCloseIsSafeFromManyGoroutines(t *testing.T) {
 	})
 }
 
-func heartbeat(trans raftwire.Transport, target raftwire.ServerAddress) error {
-	args := &raftwire.AppendEntriesRequest{RPCHeader: raftwire.RPCHeader{Addr: []byte("a")}, Term: 7}
-	return trans.AppendEntries("b", target, args, new(raftwire.AppendEntriesResponse))
-}
-
 // P5: CloseStreams ends connections of every kind, on the side where it is
 // called, and new ones work at once.
 func TestCloseStreamsEndsEveryConnection(t *testing.T) {
@@ -210,19 +205,6 @@ func TestCloseStreamsEndsEveryConnection(t *testing.T) {
 			})
 		})
 	}
-}
-
-func openPipelineOnce(trans raftwire.Transport, target raftwire.ServerAddress) error {
-	p, err := trans.AppendEntriesPipeline("b", target)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = p.Close() }()
-	f, err := p.AppendEntries(appendRequest(1), new(raftwire.AppendEntriesResponse))
-	if err != nil {
-		return err
-	}
-	return f.Error()
 }
 
 // P5: a connection that was dialled before CloseStreams is not used after it.
@@ -277,12 +259,6 @@ func TestBadConfigurationEndsInAnErrorThatSaysWhatToDo(t *testing.T) {
 	})
 }
 
-func withLayer(o option) *raftwire.NetworkTransportConfig {
-	c := config(o)
-	c.Stream = &plainLayer{}
-	return c
-}
-
 // A request that would trip the peer up does not leave.
 func TestABadRequestIsRefusedBeforeItTravels(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
@@ -316,28 +292,6 @@ func TestErrorsCarryOperationPeerAndCause(t *testing.T) {
 		}
 		_ = a
 	})
-}
-
-// net_ is net.Conn: the tests' networks are called net.
-type net_ = net.Conn
-
-// plainLayer is a StreamLayer as applications write them, without DialContext.
-type plainLayer struct {
-	dial   func() (net.Conn, error)
-	accept func() (net.Conn, error)
-	closed bool
-}
-
-func (l *plainLayer) Accept() (net.Conn, error) {
-	if l.accept != nil {
-		return l.accept()
-	}
-	return nil, errors.New("nobody comes")
-}
-func (l *plainLayer) Close() error   { l.closed = true; return nil }
-func (l *plainLayer) Addr() net.Addr { return &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 1} }
-func (l *plainLayer) Dial(raftwire.ServerAddress, time.Duration) (net.Conn, error) {
-	return l.dial()
 }
 
 // P6, P4: a Dial that ignores its timeout, and cannot be cancelled, holds up
@@ -461,24 +415,6 @@ func TestWhoHasAnsweredIsAPeer(t *testing.T) {
 	})
 }
 
-// pretend lets something that is no peer listen on a host, which does as it
-// likes when a request has come.
-func pretend(t *testing.T, net *faultnet.Network, host string, meet func(net_)) {
-	t.Helper()
-	layer, err := net.Host(host).Listen()
-	require.NoError(t, err)
-	ended := make(chan struct{})
-	t.Cleanup(func() { require.NoError(t, layer.Close()); <-ended })
-	go func() {
-		defer close(ended)
-		for conn, err := layer.Accept(); err == nil; conn, err = layer.Accept() {
-			_, _ = conn.Read(make([]byte, 4096))
-			meet(conn)
-			_ = conn.Close()
-		}
-	}()
-}
-
 // P12: inside a message the peer has to make progress; between messages it
 // may be silent for ever.
 func TestAHalfSentRequestEndsItsConnection(t *testing.T) {
@@ -536,24 +472,6 @@ func TestAnIdleInboundConnectionCostsLittle(t *testing.T) {
 	})
 }
 
-// largeHeartbeat returns the bytes of a heartbeat that grows an input buffer.
-func largeHeartbeat(t *testing.T, net *faultnet.Network) []byte {
-	t.Helper()
-	var request []byte
-	net.Tap(func(from, _ string, data []byte) {
-		if from == "sender" {
-			request = append(request, data...)
-		}
-	})
-	defer net.Tap(nil)
-	sender := listen(t, net, "sender", withPool(0))
-	args := &raftwire.AppendEntriesRequest{RPCHeader: raftwire.RPCHeader{Addr: make([]byte, 50_000)}, Term: 7}
-	require.NoError(t, sender.AppendEntries("b", "b", args, new(raftwire.AppendEntriesResponse)))
-	require.NoError(t, sender.Close())
-	synctest.Wait()
-	return request
-}
-
 // The other constructors lead to the same transport.
 func TestConstructors(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
@@ -603,4 +521,28 @@ func TestTheDefaultLoggerIsHclogs(t *testing.T) {
 	hclog.DefaultOutput = &log
 	require.NoError(t, raftwire.NewNetworkTransportWithConfig(nil).Close())
 	require.Contains(t, log.String(), "transport not started")
+}
+
+func withLayer(o option) *raftwire.NetworkTransportConfig {
+	c := config(o)
+	c.Stream = &plainLayer{}
+	return c
+}
+
+// largeHeartbeat returns the bytes of a heartbeat that grows an input buffer.
+func largeHeartbeat(t *testing.T, net *faultnet.Network) []byte {
+	t.Helper()
+	var request []byte
+	net.Tap(func(from, _ string, data []byte) {
+		if from == "sender" {
+			request = append(request, data...)
+		}
+	})
+	defer net.Tap(nil)
+	sender := listen(t, net, "sender", withPool(0))
+	args := &raftwire.AppendEntriesRequest{RPCHeader: raftwire.RPCHeader{Addr: make([]byte, 50_000)}, Term: 7}
+	require.NoError(t, sender.AppendEntries("b", "b", args, new(raftwire.AppendEntriesResponse)))
+	require.NoError(t, sender.Close())
+	synctest.Wait()
+	return request
 }

@@ -18,18 +18,6 @@ import (
 // What applications return may be nil, or a nil pointer in an interface: that is an
 // error, never a panic.
 
-var noConns = map[string]net.Conn{"nil": nil, "a nil pointer": (*net.TCPConn)(nil)}
-
-// nilDialLayer dials with DialContext.
-type nilDialLayer struct {
-	*plainLayer
-	conn net.Conn
-}
-
-func (l nilDialLayer) DialContext(context.Context, raftwire.ServerAddress) (net.Conn, error) {
-	return l.conn, nil
-}
-
 func TestDial_TakesNoConnectionForAnError(t *testing.T) {
 	ca := testca.New()
 	for name, none := range noConns {
@@ -71,29 +59,6 @@ func TestDial_TakesNoConnectionForAnError(t *testing.T) {
 		}
 	}
 }
-
-// nilAddrLayer has no address, and its connections have none.
-type nilAddrLayer struct {
-	*faultnet.Layer
-	addr net.Addr
-}
-
-func (l nilAddrLayer) Addr() net.Addr { return l.addr }
-
-func (l nilAddrLayer) Accept() (net.Conn, error) {
-	conn, err := l.Layer.Accept()
-	if err != nil {
-		return nil, err
-	}
-	return nilAddrConn{conn, l.addr}, nil
-}
-
-type nilAddrConn struct {
-	net.Conn
-	addr net.Addr
-}
-
-func (c nilAddrConn) RemoteAddr() net.Addr { return c.addr }
 
 func TestAddr_MayBeNil(t *testing.T) {
 	for name, addr := range map[string]net.Addr{"nil": nil, "a nil pointer": (*net.UnixAddr)(nil)} {
@@ -165,4 +130,46 @@ func TestSetDispatcher_TakesNoDispatcherForAnError(t *testing.T) {
 			require.NoError(t, appendOnce(a, "b"))
 		})
 	})
+}
+
+var noConns = map[string]net.Conn{"nil": nil, "a nil pointer": (*net.TCPConn)(nil)}
+
+// nilDialLayer dials with DialContext.
+type nilDialLayer struct {
+	*plainLayer
+	conn net.Conn
+}
+
+func (l nilDialLayer) DialContext(context.Context, raftwire.ServerAddress) (net.Conn, error) {
+	return l.conn, nil
+}
+
+// nilAddrLayer has no address, and its connections have none.
+type nilAddrLayer struct {
+	*faultnet.Layer
+	addr net.Addr
+}
+
+func (l nilAddrLayer) Addr() net.Addr { return l.addr }
+
+func (l nilAddrLayer) Accept() (net.Conn, error) {
+	conn, err := l.Layer.Accept()
+	if err != nil {
+		return nil, err
+	}
+	return nilAddrConn{conn, l.addr}, nil
+}
+
+type nilAddrConn struct {
+	net.Conn
+	addr net.Addr
+}
+
+func (c nilAddrConn) RemoteAddr() net.Addr { return c.addr }
+
+func listenLocal(t *testing.T) net.Listener {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	return listener
 }

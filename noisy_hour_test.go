@@ -59,21 +59,6 @@ func (c *levelCounter) logger(name string) (_ hclog.Logger, silence func()) {
 	return hclog.New(&hclog.LoggerOptions{Name: name, Output: p, Level: hclog.Trace}), func() { p.dead.Store(true) }
 }
 
-type processLog struct {
-	to   *levelCounter
-	dead atomic.Bool
-}
-
-func (p *processLog) Write(line []byte) (int, error) {
-	if p.dead.Load() {
-		return len(line), nil
-	}
-	p.to.mu.Lock()
-	defer p.to.mu.Unlock()
-	p.to.lines = append(p.to.lines, string(line))
-	return len(line), nil
-}
-
 func (c *levelCounter) counts() map[string]int {
 	counts := make(map[string]int)
 	for _, line := range c.lines {
@@ -95,6 +80,21 @@ func (c *levelCounter) text() string {
 	return loud.String()
 }
 
+type processLog struct {
+	to   *levelCounter
+	dead atomic.Bool
+}
+
+func (p *processLog) Write(line []byte) (int, error) {
+	if p.dead.Load() {
+		return len(line), nil
+	}
+	p.to.mu.Lock()
+	defer p.to.mu.Unlock()
+	p.to.lines = append(p.to.lines, string(line))
+	return len(line), nil
+}
+
 // noisyHour is a cluster whose nodes call each other all the time.
 type noisyHour struct {
 	net    *faultnet.Network
@@ -103,22 +103,6 @@ type noisyHour struct {
 	nodes  map[string]*noisyNode
 	fates  int
 	scans  sync.WaitGroup
-}
-
-type noisyNode struct {
-	transport *raftwire.NetworkTransport
-	silence   func()
-	stop      func() // ends its calls, and waits
-}
-
-var noisyNames = []string{"a", "b", "c"}
-
-func newNoisyHour(t *testing.T, net *faultnet.Network, log *levelCounter) *noisyHour {
-	h := &noisyHour{net: net, log: log, random: rand.New(rand.NewPCG(1, 2)), nodes: make(map[string]*noisyNode)}
-	for _, name := range noisyNames {
-		h.start(t, name)
-	}
-	return h
 }
 
 func (h *noisyHour) start(t *testing.T, name string) {
@@ -138,30 +122,6 @@ func (h *noisyHour) start(t *testing.T, name string) {
 	}
 	node.stop = func() { cancel(); all.Wait() }
 	h.nodes[name] = node
-}
-
-func (n *noisyNode) answerUntil(ctx context.Context) {
-	for {
-		select {
-		case rpc := <-n.transport.Consumer():
-			accept(rpc)
-		case <-ctx.Done():
-			return
-		}
-	}
-}
-
-func (n *noisyNode) callUntil(ctx context.Context, peer raftwire.ServerAddress) {
-	tick := time.NewTicker(3 * time.Second)
-	defer tick.Stop()
-	for {
-		select {
-		case <-tick.C:
-			_ = appendOnce(n.transport, peer) // what the caller is told is not in the log
-		case <-ctx.Done():
-			return
-		}
-	}
 }
 
 // misfortune lets one node after the other be restarted, killed, cut off and
@@ -224,9 +184,42 @@ func (h *noisyHour) scan(t *testing.T) {
 	})
 }
 
-// waitAndClose stays until the other end has had enough, or is no more.
-func waitAndClose(conn net_) {
-	_ = conn.SetDeadline(time.Now().Add(90 * time.Second))
-	_, _ = io.Copy(io.Discard, conn)
-	_ = conn.Close()
+type noisyNode struct {
+	transport *raftwire.NetworkTransport
+	silence   func()
+	stop      func() // ends its calls, and waits
+}
+
+func (n *noisyNode) answerUntil(ctx context.Context) {
+	for {
+		select {
+		case rpc := <-n.transport.Consumer():
+			accept(rpc)
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+func (n *noisyNode) callUntil(ctx context.Context, peer raftwire.ServerAddress) {
+	tick := time.NewTicker(3 * time.Second)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+			_ = appendOnce(n.transport, peer) // what the caller is told is not in the log
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+var noisyNames = []string{"a", "b", "c"}
+
+func newNoisyHour(t *testing.T, net *faultnet.Network, log *levelCounter) *noisyHour {
+	h := &noisyHour{net: net, log: log, random: rand.New(rand.NewPCG(1, 2)), nodes: make(map[string]*noisyNode)}
+	for _, name := range noisyNames {
+		h.start(t, name)
+	}
+	return h
 }

@@ -15,41 +15,6 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func openPipeline(t *testing.T, trans raftwire.Transport, target raftwire.ServerAddress) raftwire.AppendPipeline {
-	t.Helper()
-	p, err := trans.AppendEntriesPipeline("b", target)
-	require.NoError(t, err)
-	t.Cleanup(func() { require.NoError(t, p.Close()) })
-	return p
-}
-
-// send sends count requests and returns the futures; none of them may fail.
-func send(t *testing.T, p raftwire.AppendPipeline, count int) []raftwire.AppendFuture {
-	t.Helper()
-	futures := make([]raftwire.AppendFuture, count)
-	for i := range futures {
-		f, err := p.AppendEntries(appendRequest(uint64(i)), new(raftwire.AppendEntriesResponse))
-		require.NoError(t, err)
-		futures[i] = f
-	}
-	return futures
-}
-
-// requireFailed checks that futures have settled, unsuccessfully, by now.
-func requireFailed(t *testing.T, futures []raftwire.AppendFuture, target error) {
-	t.Helper()
-	start := time.Now()
-	for _, f := range futures {
-		err := f.Error()
-		require.Error(t, err)
-		if target != nil {
-			require.ErrorIs(t, err, target)
-		}
-		require.Zero(t, *f.Response(), "the response of a failed future must be zero")
-	}
-	require.Zero(t, time.Since(start), "a future was still pending")
-}
-
 // P1: every future settles, whatever ends the pipeline, within 100 ms of it.
 func TestEveryFutureSettlesWhateverEndsThePipeline(t *testing.T) {
 	const window = 50
@@ -110,19 +75,6 @@ func TestFuturesAreConsumedInOrderWithTheirOwnAnswers(t *testing.T) {
 			})
 		})
 	}
-}
-
-func consumeInOrder(p raftwire.AppendPipeline, count int) error {
-	for i := range count {
-		f := <-p.Consumer()
-		if err := f.Error(); err != nil {
-			return err
-		}
-		if f.Request().PrevLogEntry != uint64(i) || f.Response().LastLog != uint64(i) {
-			return fmt.Errorf("future %d has request %d and answer %d", i, f.Request().PrevLogEntry, f.Response().LastLog)
-		}
-	}
-	return nil
 }
 
 // P2, the pipeline wedge: a core's reader of futures leaves at the first
@@ -436,24 +388,6 @@ func TestACallerThatGoesIsMissedWhileTheCoreIsBusy(t *testing.T) {
 	})
 }
 
-// slowWrites writes as much as there is, but takes its time.
-func slowWrites(d time.Duration) *roughness {
-	return &roughness{write: func(c *roughConn, p []byte) (int, error) {
-		pause(d)
-		return c.Conn.Write(p)
-	}}
-}
-
-// listenRough starts a transport with rough connections.
-func listenRough(t *testing.T, net *faultnet.Network, host string, r *roughness, options ...option) *raftwire.NetworkTransport {
-	t.Helper()
-	layer, err := net.Host(host).Listen()
-	require.NoError(t, err)
-	rough := &roughLayer{Layer: layer}
-	rough.rough.Store(r)
-	return over(t, rough, append([]option{withTimeout(testTimeout)}, options...)...)
-}
-
 // P2: who finds the connection free writes what is there, and not also what
 // others send for as long as they do.
 func TestASenderDoesNotWriteForOthersForEver(t *testing.T) {
@@ -638,4 +572,22 @@ func TestClosingAStalledPipelineTakesNotLong(t *testing.T) {
 		require.Equal(t, 100*time.Millisecond, elapsed(func() { require.NoError(t, p.Close()) }))
 		net.Heal()
 	})
+}
+
+// slowWrites writes as much as there is, but takes its time.
+func slowWrites(d time.Duration) *roughness {
+	return &roughness{write: func(c *roughConn, p []byte) (int, error) {
+		pause(d)
+		return c.Conn.Write(p)
+	}}
+}
+
+// listenRough starts a transport with rough connections.
+func listenRough(t *testing.T, net *faultnet.Network, host string, r *roughness, options ...option) *raftwire.NetworkTransport {
+	t.Helper()
+	layer, err := net.Host(host).Listen()
+	require.NoError(t, err)
+	rough := &roughLayer{Layer: layer}
+	rough.rough.Store(r)
+	return over(t, rough, append([]option{withTimeout(testTimeout)}, options...)...)
 }

@@ -13,23 +13,6 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// fillPool leaves count idle connections from a to b.
-func fillPool(t *testing.T, a, b *raftwire.NetworkTransport, count int) {
-	t.Helper()
-	errs := make(chan error, count)
-	for range count {
-		go func() { errs <- appendOnce(a, b.LocalAddr()) }()
-	}
-	rpcs := make([]raftwire.RPC, count)
-	for i := range rpcs { // hold them all, so that each needs a connection
-		rpcs[i] = <-b.Consumer()
-	}
-	for i := range rpcs {
-		accept(rpcs[i])
-		require.NoError(t, <-errs)
-	}
-}
-
 // P7: a peer that was restarted costs no failed request, of any kind, however
 // many idle connections it left behind.
 func TestARestartedPeerCostsNoFailedRequest(t *testing.T) {
@@ -167,19 +150,6 @@ func TestSurplusBytesAreNeverTakenForAnAnswer(t *testing.T) {
 	})
 }
 
-// answerTwice answers the first request on a connection twice at once.
-func answerTwice(t *testing.T, layer net.Listener) {
-	conn, err := layer.Accept()
-	if err != nil {
-		t.Error(err)
-		return
-	}
-	defer func() { _ = conn.Close() }()
-	_, _ = conn.Read(make([]byte, 4096))
-	_, _ = io.WriteString(conn, "\xa0\xc0\xa0\xc0") // no error, no response; twice
-	_, _ = conn.Read(make([]byte, 1))               // until the peer closes
-}
-
 // The pool keeps as many idle connections for a peer as it was told to.
 func TestThePoolKeepsItsSize(t *testing.T) {
 	for _, size := range []int{0, 1, 3} {
@@ -223,4 +193,17 @@ func TestAnIdleConnectionThatSpeaksIsNotUsed(t *testing.T) {
 		require.Error(t, <-result)
 		require.NoError(t, conn.Close())
 	})
+}
+
+// answerTwice answers the first request on a connection twice at once.
+func answerTwice(t *testing.T, layer net.Listener) {
+	conn, err := layer.Accept()
+	if err != nil {
+		t.Error(err)
+		return
+	}
+	defer func() { _ = conn.Close() }()
+	_, _ = conn.Read(make([]byte, 4096))
+	_, _ = io.WriteString(conn, "\xa0\xc0\xa0\xc0") // no error, no response; twice
+	_, _ = conn.Read(make([]byte, 1))               // until the peer closes
 }

@@ -18,26 +18,6 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func withDispatchAhead(n int) option {
-	return func(c *raftwire.NetworkTransportConfig) { c.MaxDispatchAhead = n }
-}
-
-// smallRequest is a request on the wire, with its kind.
-func smallRequest() []byte { return requestFrame(benchRequest(workload{entries: 1, size: 100})) }
-
-// takeAll takes requests until none comes any more at this moment.
-func takeAll(trans raftwire.Transport) (taken []raftwire.RPC) {
-	for {
-		synctest.Wait()
-		select {
-		case rpc := <-trans.Consumer():
-			taken = append(taken, rpc)
-		default:
-			return taken
-		}
-	}
-}
-
 // A core may have so many requests of a connection before it answers one, and
 // then one more for each answer.
 func TestAsManyRequestsAreAheadAsMayBe(t *testing.T) {
@@ -235,16 +215,6 @@ func TestAnAppendEntriesAllocatesLittle(t *testing.T) {
 		}
 	})
 	require.LessOrEqual(t, allocs, 9.0)
-}
-
-// leastAllocs counts the allocations of f, which is warm after the first run. What
-// else the process does is counted as well, now and then.
-func leastAllocs(f func()) float64 {
-	least := testing.AllocsPerRun(250, f)
-	for range 3 {
-		least = min(least, testing.AllocsPerRun(250, f))
-	}
-	return least
 }
 
 // An error that says nothing is an error.

@@ -83,29 +83,6 @@ type receiver struct {
 	ended chan time.Time // when the connection did
 }
 
-func newReceiver(t *testing.T, net *faultnet.Network, s sender) *receiver {
-	x := &receiver{t: t, net: net, heard: make(chan []byte, 1), ended: make(chan time.Time, 3)}
-	if s.deaf {
-		net.SetBuffer(16)
-	}
-	x.b = listen(t, net, "b", withHooks(raftwire.Hooks{
-		ConnClosed: func(raftwire.ConnEvent) { x.ended <- time.Now() },
-	}))
-	serve(t, x.b, func(rpc raftwire.RPC) {
-		x.seen.Add(1)
-		if core := s.core; core != nil && !x.over.Load() {
-			go core(rpc)
-		} else {
-			go accept(rpc)
-		}
-	})
-	x.conn = dialRaw(t, net, "a").(*faultnet.Conn)
-	if !s.deaf {
-		go func() { all, _ := io.ReadAll(x.conn); x.heard <- all }()
-	}
-	return x
-}
-
 func (x *receiver) suffer(s sender, in inbound) {
 	s.does(x, in)
 	done := time.Now()
@@ -174,6 +151,29 @@ func (x *receiver) checkOthers() {
 	var resp raftwire.RequestVoteResponse
 	require.NoError(x.t, c.RequestVote("b", "b", &raftwire.RequestVoteRequest{Term: 7}, &resp))
 	require.True(x.t, resp.Granted)
+}
+
+func newReceiver(t *testing.T, net *faultnet.Network, s sender) *receiver {
+	x := &receiver{t: t, net: net, heard: make(chan []byte, 1), ended: make(chan time.Time, 3)}
+	if s.deaf {
+		net.SetBuffer(16)
+	}
+	x.b = listen(t, net, "b", withHooks(raftwire.Hooks{
+		ConnClosed: func(raftwire.ConnEvent) { x.ended <- time.Now() },
+	}))
+	serve(t, x.b, func(rpc raftwire.RPC) {
+		x.seen.Add(1)
+		if core := s.core; core != nil && !x.over.Load() {
+			go core(rpc)
+		} else {
+			go accept(rpc)
+		}
+	})
+	x.conn = dialRaw(t, net, "a").(*faultnet.Conn)
+	if !s.deaf {
+		go func() { all, _ := io.ReadAll(x.conn); x.heard <- all }()
+	}
+	return x
 }
 
 // sender is somebody who sends requests, and what comes of it.

@@ -18,13 +18,6 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// install sends size bytes of data under an announced size.
-func install(trans raftwire.Transport, announced int64, data io.Reader) (raftwire.InstallSnapshotResponse, error) {
-	var resp raftwire.InstallSnapshotResponse
-	err := trans.InstallSnapshot("b", "b", &raftwire.InstallSnapshotRequest{Term: 7, Size: announced}, &resp, data)
-	return resp, err
-}
-
 func TestASnapshotArrivesAsItIs(t *testing.T) {
 	for _, size := range []int{0, 1, 1000, 64 << 10, 64<<10 + 1, 128 << 10, 1 << 20} {
 		t.Run(fmt.Sprint(size), func(t *testing.T) {
@@ -50,23 +43,6 @@ func TestASnapshotThatIsTakenLateArrivesAsItIs(t *testing.T) {
 	for range 50 {
 		testLateSnapshot(t)
 	}
-}
-
-func testLateSnapshot(t *testing.T) {
-	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
-		a, b := listen(t, net, "a"), listen(t, net, "b")
-		const interval, pieces = 10 * time.Millisecond, 100
-		body := bytes.Repeat([]byte("a piece of the snapshot"), pieces)
-		go func() {
-			pause(30 * interval) // a piece comes at this very moment
-			rpc := <-b.Consumer()
-			got, err := io.ReadAll(rpc.Reader)
-			rpc.Respond(&raftwire.InstallSnapshotResponse{Success: bytes.Equal(got, body)}, err)
-		}()
-		resp, err := install(a, int64(len(body)), &gradualReader{bytes.NewReader(body), len(body) / pieces, interval})
-		require.NoError(t, err)
-		require.True(t, resp.Success)
-	})
 }
 
 // P15: also of a snapshot, and whether its sender has sent all of it or not.
@@ -97,26 +73,6 @@ func TestASnapshotWhoseSenderHasGoneIsNotDelivered(t *testing.T) {
 	}
 }
 
-// endlessWait gives nothing until stop is closed, and then ends.
-type endlessWait struct{ stop <-chan struct{} }
-
-func (r *endlessWait) Read([]byte) (int, error) {
-	<-r.stop
-	return 0, io.EOF
-}
-
-// gradualReader gives a piece after each interval.
-type gradualReader struct {
-	io.Reader
-	piece    int
-	interval time.Duration
-}
-
-func (r *gradualReader) Read(p []byte) (int, error) {
-	pause(r.interval)
-	return r.Reader.Read(p[:min(len(p), r.piece)])
-}
-
 // Programs compress a snapshot under way: Size is then that of what they compress.
 func TestInstallSnapshot_SendsWhatTheReaderYields(t *testing.T) {
 	want := bytes.Repeat([]byte("snapshot "), 100_000)
@@ -143,14 +99,6 @@ func TestInstallSnapshot_SendsWhatTheReaderYields(t *testing.T) {
 			})
 		})
 	}
-}
-
-func installCompressed(trans raftwire.Transport, data []byte) (raftwire.InstallSnapshotResponse, error) {
-	var body bytes.Buffer
-	w, _ := flate.NewWriter(&body, flate.BestSpeed)
-	_, _ = w.Write(data)
-	_ = w.Close()
-	return install(trans, int64(len(data)), &body)
 }
 
 // A body that is shorter than Size is over when its sender says so: a core that
@@ -311,32 +259,6 @@ func TestInstallSnapshot_WaitsForAPeerThatAnswersOtherRequests(t *testing.T) {
 	}
 }
 
-func withStall(d time.Duration) option {
-	return func(c *raftwire.NetworkTransportConfig) { c.SnapshotStallTimeout = d }
-}
-
-// heartbeats sends some, as a leader does beside a snapshot, until stop is called.
-func heartbeats(t *testing.T, from raftwire.Transport, interval time.Duration) (stop func()) {
-	stopping, stopped := make(chan struct{}), make(chan struct{})
-	go func() {
-		defer close(stopped)
-		ticker := time.NewTicker(interval)
-		defer ticker.Stop()
-		for {
-			beat := &raftwire.AppendEntriesRequest{Term: 7, Leader: []byte("a")}
-			if err := from.AppendEntries("b", "b", beat, new(raftwire.AppendEntriesResponse)); err != nil {
-				t.Error("heartbeat:", err)
-			}
-			select {
-			case <-ticker.C:
-			case <-stopping:
-				return
-			}
-		}
-	}()
-	return func() { close(stopping); <-stopped }
-}
-
 // A follower that stalls, and goes on, gets the snapshot.
 func TestInstallSnapshot_OutlastsAStall(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
@@ -366,10 +288,6 @@ func TestInstallSnapshot_SlowReaderIsNoStall(t *testing.T) {
 		require.True(t, resp.Success)
 	})
 }
-
-type zeros struct{}
-
-func (zeros) Read(p []byte) (int, error) { return len(p), nil }
 
 // P16: one that is slow, but goes on, may take as long as it needs.
 func TestASlowSnapshotSucceedsWhileItMakesProgress(t *testing.T) {
@@ -438,12 +356,6 @@ func TestARestoreMayTakeLongerThanTheTimeout(t *testing.T) {
 	}
 }
 
-func config0(*raftwire.NetworkTransportConfig) {}
-
-func withRestore(d time.Duration) option {
-	return func(c *raftwire.NetworkTransportConfig) { c.RestoreTimeout = d }
-}
-
 // P16: an answer that comes early ends the stream, and is what the caller gets.
 func TestAnEarlyAnswerEndsTheSnapshot(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
@@ -486,17 +398,6 @@ func TestAnEarlyAnswerWakesAStuckSender(t *testing.T) {
 	})
 }
 
-type countingReader struct {
-	r    io.Reader
-	read int64
-}
-
-func (c *countingReader) Read(p []byte) (int, error) {
-	n, err := c.r.Read(p)
-	c.read += int64(n)
-	return n, err
-}
-
 // P9: a sender that looks for the answer only after its last byte, as
 // hashicorp/raft does, gets it although the body was not read; and not a byte
 // of the body is taken for a request, though 0x03 0x80 is a TimeoutNow.
@@ -522,11 +423,6 @@ func TestAnUnreadSnapshotBodyIsNeverExecuted(t *testing.T) {
 		require.Len(t, commands, 1)
 		require.IsType(t, &raftwire.InstallSnapshotRequest{}, <-commands)
 	})
-}
-
-// snapshotHeader is the request of an InstallSnapshot of 2^24 bytes at least.
-func snapshotHeader(size uint32) []byte {
-	return append([]byte("\x02\x81\xa4Size\xce"), byte(size>>24), byte(size>>16), byte(size>>8), byte(size))
 }
 
 // A body that stalls fails the consumer's Read: after Timeout if another peer's
@@ -728,6 +624,92 @@ func TestASnapshotsReaderMustYieldSomething(t *testing.T) {
 		err := a.InstallSnapshot("b", "b", args, new(raftwire.InstallSnapshotResponse), idleReader{})
 		require.ErrorIs(t, err, io.ErrNoProgress)
 	})
+}
+
+func testLateSnapshot(t *testing.T) {
+	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
+		a, b := listen(t, net, "a"), listen(t, net, "b")
+		const interval, pieces = 10 * time.Millisecond, 100
+		body := bytes.Repeat([]byte("a piece of the snapshot"), pieces)
+		go func() {
+			pause(30 * interval) // a piece comes at this very moment
+			rpc := <-b.Consumer()
+			got, err := io.ReadAll(rpc.Reader)
+			rpc.Respond(&raftwire.InstallSnapshotResponse{Success: bytes.Equal(got, body)}, err)
+		}()
+		resp, err := install(a, int64(len(body)), &gradualReader{bytes.NewReader(body), len(body) / pieces, interval})
+		require.NoError(t, err)
+		require.True(t, resp.Success)
+	})
+}
+
+// endlessWait gives nothing until stop is closed, and then ends.
+type endlessWait struct{ stop <-chan struct{} }
+
+func (r *endlessWait) Read([]byte) (int, error) {
+	<-r.stop
+	return 0, io.EOF
+}
+
+// gradualReader gives a piece after each interval.
+type gradualReader struct {
+	io.Reader
+	piece    int
+	interval time.Duration
+}
+
+func (r *gradualReader) Read(p []byte) (int, error) {
+	pause(r.interval)
+	return r.Reader.Read(p[:min(len(p), r.piece)])
+}
+
+func installCompressed(trans raftwire.Transport, data []byte) (raftwire.InstallSnapshotResponse, error) {
+	var body bytes.Buffer
+	w, _ := flate.NewWriter(&body, flate.BestSpeed)
+	_, _ = w.Write(data)
+	_ = w.Close()
+	return install(trans, int64(len(data)), &body)
+}
+
+func withStall(d time.Duration) option {
+	return func(c *raftwire.NetworkTransportConfig) { c.SnapshotStallTimeout = d }
+}
+
+// heartbeats sends some, as a leader does beside a snapshot, until stop is called.
+func heartbeats(t *testing.T, from raftwire.Transport, interval time.Duration) (stop func()) {
+	stopping, stopped := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(stopped)
+		ticker := time.NewTicker(interval)
+		defer ticker.Stop()
+		for {
+			beat := &raftwire.AppendEntriesRequest{Term: 7, Leader: []byte("a")}
+			if err := from.AppendEntries("b", "b", beat, new(raftwire.AppendEntriesResponse)); err != nil {
+				t.Error("heartbeat:", err)
+			}
+			select {
+			case <-ticker.C:
+			case <-stopping:
+				return
+			}
+		}
+	}()
+	return func() { close(stopping); <-stopped }
+}
+
+func withRestore(d time.Duration) option {
+	return func(c *raftwire.NetworkTransportConfig) { c.RestoreTimeout = d }
+}
+
+type countingReader struct {
+	r    io.Reader
+	read int64
+}
+
+func (c *countingReader) Read(p []byte) (int, error) {
+	n, err := c.r.Read(p)
+	c.read += int64(n)
+	return n, err
 }
 
 type idleReader struct{}

@@ -87,19 +87,6 @@ func TestACallerIsMissedWhoHadSentMuchBefore(t *testing.T) {
 	}
 }
 
-func requireOptions(t *testing.T, conn net.Conn, want map[int]int) {
-	t.Helper()
-	raw, err := conn.(syscall.Conn).SyscallConn()
-	require.NoError(t, err)
-	require.NoError(t, raw.Control(func(fd uintptr) {
-		for option, value := range want {
-			got, err := syscall.GetsockoptInt(int(fd), syscall.IPPROTO_TCP, option)
-			require.NoError(t, err)
-			require.Equal(t, value, got, "option %d", option)
-		}
-	}))
-}
-
 // The transport's own clocks decide when to give a peer up: the socket's limit is
 // raised to what they allow, whatever is between the transport and the socket.
 func TestTCPUserTimeout_IsNeverShorterThanTimeouts(t *testing.T) {
@@ -181,6 +168,19 @@ func TestTCPUserTimeout_AllowsAStallOfASnapshot(t *testing.T) {
 	}
 	accept(rpc)
 	require.NoError(t, <-ended)
+}
+
+func requireOptions(t *testing.T, conn net.Conn, want map[int]int) {
+	t.Helper()
+	raw, err := conn.(syscall.Conn).SyscallConn()
+	require.NoError(t, err)
+	require.NoError(t, raw.Control(func(fd uintptr) {
+		for option, value := range want {
+			got, err := syscall.GetsockoptInt(int(fd), syscall.IPPROTO_TCP, option)
+			require.NoError(t, err)
+			require.Equal(t, value, got, "option %d", option)
+		}
+	}))
 }
 
 // isWindowShut reports whether a socket has bytes to send, and none of them may leave.

@@ -3,7 +3,6 @@ package raftwire_test
 import (
 	"bufio"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -19,14 +18,6 @@ import (
 	"github.com/raftwire/raftwire/internal/errno"
 	"github.com/stretchr/testify/require"
 )
-
-func listenTCP(t *testing.T, addr string, options ...option) *raftwire.NetworkTransport {
-	t.Helper()
-	trans, err := raftwire.NewTCPTransportWithConfig(addr, nil, config(append([]option{withTimeout(10 * time.Second)}, options...)...))
-	require.NoError(t, err)
-	t.Cleanup(func() { _ = trans.Close() })
-	return trans
-}
 
 // Smoke: every request over real sockets.
 func TestTCPCarriesEveryRequest(t *testing.T) {
@@ -127,14 +118,6 @@ func TestSurplusOnASocketIsNeverTakenForAnAnswer(t *testing.T) {
 	}
 }
 
-// aheadConn has read more than it gives out.
-type aheadConn struct {
-	*net.TCPConn
-	ahead *bufio.Reader
-}
-
-func (c aheadConn) Read(p []byte) (int, error) { return c.ahead.Read(p[:min(len(p), 2)]) }
-
 // P4: Close leaves no goroutine and no descriptor, with 1,000 inbound
 // connections of every kind, or 10,000 in a long run: silent, inside a message,
 // waiting for an answer. The other ends are in a process of their own, since
@@ -161,84 +144,6 @@ func TestCloseLeavesNothingOfManyInboundConnections(t *testing.T) {
 	crowd.seeClosed()
 	require.LessOrEqual(t, runtime.NumGoroutine(), goroutines)
 	require.LessOrEqual(t, openDescriptors(t), descriptors)
-}
-
-// crowdProcess is a process that holds raw connections to a transport.
-type crowdProcess struct {
-	t           *testing.T
-	descriptors int // that it costs this process
-	command     *exec.Cmd
-	says        *bufio.Scanner
-}
-
-// crowdEnv tells a process of this program to be a crowd, and where.
-const crowdEnv = "RAFTWIRE_CROWD"
-
-func startCrowd(t *testing.T, addr raftwire.ServerAddress, connections int) *crowdProcess {
-	t.Helper()
-	before := openDescriptors(t)
-	command := exec.Command(os.Args[0])
-	command.Env = append(os.Environ(), fmt.Sprintf("%s=%s %d", crowdEnv, addr, connections))
-	command.Stderr = os.Stderr
-	out, err := command.StdoutPipe()
-	require.NoError(t, err)
-	require.NoError(t, command.Start())
-	p := &crowdProcess{t: t, command: command, says: bufio.NewScanner(out)}
-	p.expect("connected")
-	p.descriptors = openDescriptors(t) - before
-	return p
-}
-
-func (p *crowdProcess) expect(line string) {
-	p.t.Helper()
-	require.True(p.t, p.says.Scan(), "the crowd has left")
-	require.Equal(p.t, line, p.says.Text())
-}
-
-// seeClosed checks that the crowd sees all of its connections closed.
-func (p *crowdProcess) seeClosed() {
-	p.t.Helper()
-	p.expect("closed")
-	require.NoError(p.t, p.command.Wait())
-}
-
-// beCrowd is what such a process does instead of running tests.
-func beCrowd(task string) error {
-	var addr string
-	var connections int
-	if _, err := fmt.Sscan(task, &addr, &connections); err != nil {
-		return err
-	}
-	beginnings := []string{"", "\x00", "\x00\x89\xa4Addr\xdb\xff\xff\xff\xff", "\x03\x80"}
-	conns := make([]net.Conn, connections)
-	for i := range conns {
-		conn, err := net.Dial("tcp", addr)
-		if err != nil {
-			return err
-		}
-		if _, err := io.WriteString(conn, beginnings[i%len(beginnings)]); err != nil {
-			return err
-		}
-		conns[i] = conn
-	}
-	fmt.Println("connected")
-	deadline := time.Now().Add(time.Minute)
-	for _, conn := range conns {
-		_ = conn.SetReadDeadline(deadline)
-		if _, err := conn.Read(make([]byte, 1)); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
-			return fmt.Errorf("a connection is still open: %v", err)
-		}
-	}
-	fmt.Println("closed")
-	return nil
-}
-
-// openDescriptors counts the process's descriptors where the system tells.
-func openDescriptors(t *testing.T) int {
-	t.Helper()
-	entries, err := filepath.Glob("/proc/self/fd/*")
-	require.NoError(t, err)
-	return len(entries)
 }
 
 // A bad address ends in an error that says what to do.
@@ -313,23 +218,6 @@ func TestAConfigurationCanBeUsedTwice(t *testing.T) {
 	}
 }
 
-func newLayer(t *testing.T, config raftwire.TCPConfig) *raftwire.TCPStreamLayer {
-	t.Helper()
-	layer, err := raftwire.NewTCPStreamLayer(config)
-	require.NoError(t, err)
-	return layer
-}
-
-// over starts a transport over a stream layer; it is closed when the test ends.
-func over(t *testing.T, stream raftwire.StreamLayer, options ...option) *raftwire.NetworkTransport {
-	t.Helper()
-	c := config(append([]option{withTimeout(10 * time.Second)}, options...)...)
-	c.Stream = stream
-	trans := raftwire.NewNetworkTransportWithConfig(c)
-	t.Cleanup(func() { require.NoError(t, trans.Close()) })
-	return trans
-}
-
 // Addresses may be names, and sockets of the machine; what is bound and what is
 // advertised need not be the same.
 func TestTCPAddresses(t *testing.T) {
@@ -358,15 +246,6 @@ func TestTCPAddresses(t *testing.T) {
 		})
 	}
 	require.NoFileExists(t, socket)
-}
-
-// unixSocket returns a path that is short enough for one.
-func unixSocket(t *testing.T) string {
-	t.Helper()
-	dir, err := os.MkdirTemp("", "raftwire")
-	require.NoError(t, err)
-	t.Cleanup(func() { require.NoError(t, os.RemoveAll(dir)) })
-	return filepath.Join(dir, "socket")
 }
 
 // What is advertised is not looked up: it may not exist yet, or not from here.
@@ -468,3 +347,68 @@ func TestTCPStreamLayerDials(t *testing.T) {
 	require.NoError(t, conn.Close())
 	require.NoError(t, trans.Close())
 }
+
+// aheadConn has read more than it gives out.
+type aheadConn struct {
+	*net.TCPConn
+	ahead *bufio.Reader
+}
+
+func (c aheadConn) Read(p []byte) (int, error) { return c.ahead.Read(p[:min(len(p), 2)]) }
+
+// crowdProcess is a process that holds raw connections to a transport.
+type crowdProcess struct {
+	t           *testing.T
+	descriptors int // that it costs this process
+	command     *exec.Cmd
+	says        *bufio.Scanner
+}
+
+func (p *crowdProcess) expect(line string) {
+	p.t.Helper()
+	require.True(p.t, p.says.Scan(), "the crowd has left")
+	require.Equal(p.t, line, p.says.Text())
+}
+
+// seeClosed checks that the crowd sees all of its connections closed.
+func (p *crowdProcess) seeClosed() {
+	p.t.Helper()
+	p.expect("closed")
+	require.NoError(p.t, p.command.Wait())
+}
+
+func startCrowd(t *testing.T, addr raftwire.ServerAddress, connections int) *crowdProcess {
+	t.Helper()
+	before := openDescriptors(t)
+	command := exec.Command(os.Args[0])
+	command.Env = append(os.Environ(), fmt.Sprintf("%s=%s %d", crowdEnv, addr, connections))
+	command.Stderr = os.Stderr
+	out, err := command.StdoutPipe()
+	require.NoError(t, err)
+	require.NoError(t, command.Start())
+	p := &crowdProcess{t: t, command: command, says: bufio.NewScanner(out)}
+	p.expect("connected")
+	p.descriptors = openDescriptors(t) - before
+	return p
+}
+
+// openDescriptors counts the process's descriptors where the system tells.
+func openDescriptors(t *testing.T) int {
+	t.Helper()
+	entries, err := filepath.Glob("/proc/self/fd/*")
+	require.NoError(t, err)
+	return len(entries)
+}
+
+// unixSocket returns a path that is short enough for one.
+func unixSocket(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "raftwire")
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, os.RemoveAll(dir)) })
+	return filepath.Join(dir, "socket")
+}
+
+// longRun makes some tests larger than most machines like. It is switched on
+// by RAFTWIRE_LONG=1 in the environment.
+var longRun = os.Getenv("RAFTWIRE_LONG") != ""

@@ -7,41 +7,10 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/hashicorp/go-hclog"
 	"github.com/raftwire/raftwire"
 	"github.com/raftwire/raftwire/faultnet"
 	"github.com/stretchr/testify/require"
 )
-
-// hangingWriter is the output of a log that is full.
-type hangingWriter struct {
-	release chan struct{}
-	blocked atomic.Int32
-}
-
-func newHangingWriter() *hangingWriter { return &hangingWriter{release: make(chan struct{})} }
-
-func (w *hangingWriter) Write(p []byte) (int, error) {
-	w.blocked.Add(1)
-	<-w.release
-	return len(p), nil
-}
-
-// blocking returns hooks of which one blocks on connections from or to a host.
-func blocking(release chan struct{}) map[string]raftwire.Hooks {
-	of := func(peer raftwire.ServerAddress) {
-		if len(peer) > 5 && peer[:5] == "stuck" {
-			<-release
-		}
-	}
-	return map[string]raftwire.Hooks{
-		"ConnOpened": {ConnOpened: func(e raftwire.ConnEvent) { of(e.Peer) }},
-		"ConnClosed": {ConnClosed: func(e raftwire.ConnEvent) { of(e.Peer) }},
-		"ServeBegun": {ServeBegun: func(e *raftwire.ServeEvent) { of(e.Peer) }},
-		"ServeDone":  {ServeDone: func(e *raftwire.ServeEvent) { of(e.Peer) }},
-		"Refused":    {Refused: func(e raftwire.RefusalEvent) { of(e.Peer) }},
-	}
-}
 
 // A hook that blocks holds up the connection that it is told of, and no other. Close
 // waits for it a second, and says so; CloseStreams does not.
@@ -110,31 +79,6 @@ func TestCloseStreams_IsNotHeldUpByHooks(t *testing.T) {
 			synctest.Wait()
 		})
 	}
-}
-
-// slowToClose has connections whose Close takes its time, as that of a stream in a
-// session does which is stalled.
-type slowToClose struct {
-	*faultnet.Layer
-	release chan struct{}
-}
-
-func (l slowToClose) Accept() (net_, error) {
-	conn, err := l.Layer.Accept()
-	if err != nil {
-		return nil, err
-	}
-	return slowConn{conn, l.release}, nil
-}
-
-type slowConn struct {
-	net_
-	release chan struct{}
-}
-
-func (c slowConn) Close() error {
-	<-c.release
-	return c.net_.Close()
 }
 
 func TestConns_WhoseCloseBlocksHoldUpNobody(t *testing.T) {
@@ -227,10 +171,6 @@ func TestServerAddressProvider_ThatBlocksHoldsUpNoOtherServer(t *testing.T) {
 	})
 }
 
-type providerFunc func(id raftwire.ServerID) (raftwire.ServerAddress, error)
-
-func (f providerFunc) ServerAddr(id raftwire.ServerID) (raftwire.ServerAddress, error) { return f(id) }
-
 // A hook that panics on a caller's goroutine is the caller's panic. Whoever recovers
 // has a transport that goes on, with nothing left open.
 func TestHooks_ThatPanicLeaveTheTransportUsable(t *testing.T) {
@@ -288,7 +228,47 @@ func TestHooks_ThatPanicInAPipelineEndIt(t *testing.T) {
 	})
 }
 
-// quiet is a logger of warnings and errors.
-func quiet(w io.Writer) hclog.Logger {
-	return hclog.New(&hclog.LoggerOptions{Output: w, Level: hclog.Warn})
+// blocking returns hooks of which one blocks on connections from or to a host.
+func blocking(release chan struct{}) map[string]raftwire.Hooks {
+	of := func(peer raftwire.ServerAddress) {
+		if len(peer) > 5 && peer[:5] == "stuck" {
+			<-release
+		}
+	}
+	return map[string]raftwire.Hooks{
+		"ConnOpened": {ConnOpened: func(e raftwire.ConnEvent) { of(e.Peer) }},
+		"ConnClosed": {ConnClosed: func(e raftwire.ConnEvent) { of(e.Peer) }},
+		"ServeBegun": {ServeBegun: func(e *raftwire.ServeEvent) { of(e.Peer) }},
+		"ServeDone":  {ServeDone: func(e *raftwire.ServeEvent) { of(e.Peer) }},
+		"Refused":    {Refused: func(e raftwire.RefusalEvent) { of(e.Peer) }},
+	}
 }
+
+// slowToClose has connections whose Close takes its time, as that of a stream in a
+// session does which is stalled.
+type slowToClose struct {
+	*faultnet.Layer
+	release chan struct{}
+}
+
+func (l slowToClose) Accept() (net_, error) {
+	conn, err := l.Layer.Accept()
+	if err != nil {
+		return nil, err
+	}
+	return slowConn{conn, l.release}, nil
+}
+
+type slowConn struct {
+	net_
+	release chan struct{}
+}
+
+func (c slowConn) Close() error {
+	<-c.release
+	return c.net_.Close()
+}
+
+type providerFunc func(id raftwire.ServerID) (raftwire.ServerAddress, error)
+
+func (f providerFunc) ServerAddr(id raftwire.ServerID) (raftwire.ServerAddress, error) { return f(id) }

@@ -10,22 +10,6 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// onBothTransports runs test over the network and in memory.
-func onBothTransports(t *testing.T, test func(t *testing.T, a, b raftwire.Transport)) {
-	t.Helper()
-	t.Run("network", func(t *testing.T) {
-		onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
-			test(t, listen(t, net, "a"), listen(t, net, "b"))
-		})
-	})
-	t.Run("memory", func(t *testing.T) {
-		onFakeTime(t, func(t *testing.T, _ *faultnet.Network) {
-			a, b := inmemPair(t)
-			test(t, a, b)
-		})
-	})
-}
-
 // P17: whatever a consumer answers, the caller gets an error or the right
 // response, by a single request and by a pipeline.
 func TestAnswersOfEveryKind(t *testing.T) {

@@ -1,0 +1,587 @@
+package raftwire_test
+
+import (
+	"bytes"
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"runtime"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+	"github.com/raftwire/raftwire"
+	"github.com/raftwire/raftwire/faultnet"
+	"github.com/raftwire/raftwire/internal/testca"
+	"github.com/raftwire/raftwire/layers"
+	"github.com/stretchr/testify/require"
+)
+
+// Tests run on fake time over faultnet wherever time or faults matter: a
+// deadline is then exact, and what takes a minute takes no time.
+
+// testTimeout is the transports' timeout in these tests.
+const testTimeout = time.Second
+
+// prompt is how soon something must happen that no deadline has to bring about.
+const prompt = 100 * time.Millisecond
+
+// crowdEnv tells a process of this program to be a crowd, and where.
+const crowdEnv = "RAFTWIRE_CROWD"
+
+// net_ is net.Conn: the tests' networks are called net.
+type net_ = net.Conn
+
+// onFakeTime runs test in a bubble with a network, and fails if a connection
+// is left open.
+func onFakeTime(t *testing.T, test func(t *testing.T, net *faultnet.Network)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		net := faultnet.New(1)
+		t.Cleanup(func() { require.Zero(t, net.OpenConns(), "connections left open") })
+		test(t, net)
+	})
+}
+
+// onBothTransports runs test over the network and in memory.
+func onBothTransports(t *testing.T, test func(t *testing.T, a, b raftwire.Transport)) {
+	t.Helper()
+	t.Run("network", func(t *testing.T) {
+		onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
+			test(t, listen(t, net, "a"), listen(t, net, "b"))
+		})
+	})
+	t.Run("memory", func(t *testing.T) {
+		onFakeTime(t, func(t *testing.T, _ *faultnet.Network) {
+			a, b := inmemPair(t)
+			test(t, a, b)
+		})
+	})
+}
+
+// pause lets fake time pass. It does not wait on a timer that is due already: in a
+// bubble, under the race detector, that has crashed the runtime of Go 1.26.8.
+func pause(d time.Duration) {
+	if d <= 0 {
+		return
+	}
+	timer := time.NewTimer(d)
+	<-timer.C
+}
+
+// pass lets fake time pass.
+func pass(d time.Duration) {
+	timer := time.NewTimer(d)
+	<-timer.C
+	synctest.Wait()
+}
+
+// elapsed returns how long f takes.
+func elapsed(f func()) time.Duration {
+	start := time.Now()
+	f()
+	return time.Since(start)
+}
+
+type option func(*raftwire.NetworkTransportConfig)
+
+func config(options ...option) *raftwire.NetworkTransportConfig {
+	c := &raftwire.NetworkTransportConfig{MaxPool: 3, Timeout: testTimeout, Logger: hclog.NewNullLogger()}
+	for _, o := range options {
+		o(c)
+	}
+	return c
+}
+
+// listen starts a transport on a host of net; it is closed when the test ends.
+func listen(t *testing.T, net *faultnet.Network, host string, options ...option) *raftwire.NetworkTransport {
+	t.Helper()
+	layer, err := net.Host(host).Listen()
+	require.NoError(t, err)
+	c := config(options...)
+	c.Stream = layer
+	trans := raftwire.NewNetworkTransportWithConfig(c)
+	t.Cleanup(func() { require.NoError(t, trans.Close()) })
+	return trans
+}
+
+// transport makes a transport that is closed when the test ends.
+func transport(t testing.TB, options ...option) *raftwire.NetworkTransport {
+	t.Helper()
+	trans := raftwire.NewNetworkTransportWithConfig(config(options...))
+	t.Cleanup(func() { require.NoError(t, trans.Close()) })
+	return trans
+}
+
+// over starts a transport over a stream layer; it is closed when the test ends.
+func over(t *testing.T, stream raftwire.StreamLayer, options ...option) *raftwire.NetworkTransport {
+	t.Helper()
+	c := config(append([]option{withTimeout(10 * time.Second)}, options...)...)
+	c.Stream = stream
+	trans := raftwire.NewNetworkTransportWithConfig(c)
+	t.Cleanup(func() { require.NoError(t, trans.Close()) })
+	return trans
+}
+
+func listenTCP(t *testing.T, addr string, options ...option) *raftwire.NetworkTransport {
+	t.Helper()
+	trans, err := raftwire.NewTCPTransportWithConfig(addr, nil, config(append([]option{withTimeout(10 * time.Second)}, options...)...))
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = trans.Close() })
+	return trans
+}
+
+func newLayer(t *testing.T, config raftwire.TCPConfig) *raftwire.TCPStreamLayer {
+	t.Helper()
+	layer, err := raftwire.NewTCPStreamLayer(config)
+	require.NoError(t, err)
+	return layer
+}
+
+// inmemPair returns two transports, each connected to the other.
+func inmemPair(t *testing.T) (a, b *raftwire.InmemTransport) {
+	t.Helper()
+	_, a = raftwire.NewInmemTransportWithTimeout("a", testTimeout)
+	_, b = raftwire.NewInmemTransportWithTimeout("b", testTimeout)
+	a.Connect("b", b)
+	b.Connect("a", a)
+	t.Cleanup(func() {
+		require.NoError(t, a.Close())
+		require.NoError(t, b.Close())
+	})
+	return a, b
+}
+
+// observed returns two transports whose hooks are recorded.
+func observed(t *testing.T, net *faultnet.Network, options ...option) (a, b *raftwire.NetworkTransport, atA, atB *events) {
+	atA, atB = new(events), new(events)
+	a = listen(t, net, "a", append(options, withHooks(atA.hooks()))...)
+	b = listen(t, net, "b", append(options, withHooks(atB.hooks()))...)
+	return a, b, atA, atB
+}
+
+func layerOf(t testing.TB, mux *layers.Mux, keys ...layers.Key) *layers.Handoff {
+	t.Helper()
+	layer, err := mux.Layer(keys...)
+	require.NoError(t, err)
+	return layer
+}
+
+// role is the name of every node in these tests, wherever it runs.
+const role = testca.Name
+
+func named(names ...string) func(*x509.Certificate) {
+	return func(c *x509.Certificate) { c.DNSNames = names }
+}
+
+// secure returns the configuration of a node that shows certificate and trusts
+// the authorities.
+func secure(certificate *tls.Certificate, trusted ...*testca.Authority) layers.TLSConfig {
+	return layers.TLSConfig{
+		Load:       func() (*tls.Certificate, *x509.CertPool, error) { return certificate, testca.Pool(trusted...), nil },
+		ServerName: role,
+		Logger:     hclog.NewNullLogger(),
+	}
+}
+
+func mutual(ca *testca.Authority, name string) *tls.Config {
+	return &tls.Config{
+		Certificates: []tls.Certificate{*ca.Issue(named(name))},
+		RootCAs:      testca.Pool(ca),
+		ClientCAs:    testca.Pool(ca),
+		ClientAuth:   tls.RequireAndVerifyClientCert,
+		ServerName:   name,
+		MinVersion:   tls.VersionTLS13,
+	}
+}
+
+func withStream(layer raftwire.StreamLayer) option {
+	return func(c *raftwire.NetworkTransportConfig) { c.Stream = layer }
+}
+
+func withWindow(n int) option {
+	return func(c *raftwire.NetworkTransportConfig) { c.MaxRPCsInFlight = n }
+}
+
+func withTimeout(d time.Duration) option {
+	return func(c *raftwire.NetworkTransportConfig) { c.Timeout = d }
+}
+
+func withPool(n int) option {
+	return func(c *raftwire.NetworkTransportConfig) { c.MaxPool = n }
+}
+
+func withDispatchAhead(n int) option {
+	return func(c *raftwire.NetworkTransportConfig) { c.MaxDispatchAhead = n }
+}
+
+func withLimits(conns, perHost int) option {
+	return func(c *raftwire.NetworkTransportConfig) { c.MaxConns, c.MaxConnsPerHost = conns, perHost }
+}
+
+func withFirstByte(d time.Duration) option {
+	return func(c *raftwire.NetworkTransportConfig) { c.FirstByteTimeout = d }
+}
+
+// unlimited lets any number of connections in, for as long as they like.
+func unlimited(c *raftwire.NetworkTransportConfig) {
+	c.MaxConns, c.MaxConnsPerHost, c.FirstByteTimeout = -1, -1, -1
+}
+
+func withLog(w io.Writer) option {
+	return func(c *raftwire.NetworkTransportConfig) {
+		c.Logger = hclog.New(&hclog.LoggerOptions{Output: w, Level: hclog.Debug})
+	}
+}
+
+func withHooks(hooks raftwire.Hooks) option {
+	return func(c *raftwire.NetworkTransportConfig) { c.Hooks = hooks }
+}
+
+func config0(*raftwire.NetworkTransportConfig) {}
+
+// quiet is a logger of warnings and errors.
+func quiet(w io.Writer) hclog.Logger {
+	return hclog.New(&hclog.LoggerOptions{Output: w, Level: hclog.Warn})
+}
+
+// serve answers what arrives at trans until the test ends, one at a time.
+func serve(t *testing.T, trans raftwire.Transport, answer func(raftwire.RPC)) {
+	t.Helper()
+	stop, stopped := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(stopped)
+		for {
+			select {
+			case rpc := <-trans.Consumer():
+				answer(rpc)
+			case <-stop:
+				return
+			}
+		}
+	}()
+	t.Cleanup(func() { close(stop); <-stopped })
+}
+
+// accept is an answer of a healthy follower.
+func accept(rpc raftwire.RPC) {
+	switch command := rpc.Command.(type) {
+	case *raftwire.AppendEntriesRequest:
+		rpc.Respond(&raftwire.AppendEntriesResponse{Term: command.Term, LastLog: command.PrevLogEntry, Success: true}, nil)
+	case *raftwire.RequestVoteRequest:
+		rpc.Respond(&raftwire.RequestVoteResponse{Term: command.Term, Granted: true}, nil)
+	case *raftwire.RequestPreVoteRequest:
+		rpc.Respond(&raftwire.RequestPreVoteResponse{Term: command.Term, Granted: true}, nil)
+	case *raftwire.TimeoutNowRequest:
+		rpc.Respond(&raftwire.TimeoutNowResponse{}, nil)
+	case *raftwire.InstallSnapshotRequest:
+		_, err := io.Copy(io.Discard, rpc.Reader)
+		rpc.Respond(&raftwire.InstallSnapshotResponse{Term: command.Term, Success: err == nil}, err)
+	}
+}
+
+// acceptAfter accepts once a time has passed.
+func acceptAfter(d time.Duration) func(raftwire.RPC) {
+	return func(rpc raftwire.RPC) {
+		pause(d)
+		accept(rpc)
+	}
+}
+
+// never leaves requests unanswered.
+func never(raftwire.RPC) {}
+
+// takeAll takes requests until none comes any more at this moment.
+func takeAll(trans raftwire.Transport) (taken []raftwire.RPC) {
+	for {
+		synctest.Wait()
+		select {
+		case rpc := <-trans.Consumer():
+			taken = append(taken, rpc)
+		default:
+			return taken
+		}
+	}
+}
+
+// events records what hooks are told.
+type events struct {
+	mu       sync.Mutex // protects following
+	dialed   []raftwire.DialEvent
+	opened   []raftwire.ConnEvent
+	closed   []raftwire.ConnEvent
+	begun    []raftwire.CallEvent
+	calls    []raftwire.CallEvent
+	arrived  []raftwire.ServeEvent
+	served   []raftwire.ServeEvent
+	progress []raftwire.SnapshotEvent
+	refused  []raftwire.RefusalEvent
+}
+
+func (e *events) hooks() raftwire.Hooks {
+	return raftwire.Hooks{
+		Dialed:           record(e, &e.dialed),
+		ConnOpened:       record(e, &e.opened),
+		ConnClosed:       record(e, &e.closed),
+		CallBegun:        copied(e, &e.begun),
+		CallDone:         copied(e, &e.calls),
+		ServeBegun:       copied(e, &e.arrived),
+		ServeDone:        copied(e, &e.served),
+		SnapshotProgress: record(e, &e.progress),
+		Refused:          record(e, &e.refused),
+	}
+}
+
+// record returns a function that appends to list.
+func record[E any](e *events, list *[]E) func(E) {
+	return func(event E) {
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		*list = append(*list, event)
+	}
+}
+
+// copied is record for events that are lent.
+func copied[E any](e *events, list *[]E) func(*E) {
+	keep := record(e, list)
+	return func(event *E) { keep(*event) }
+}
+
+// caller is what both transports are.
+type caller interface {
+	raftwire.Transport
+	raftwire.WithPreVote
+}
+
+// calls are the requests of a Transport, for promises that all of them keep.
+var calls = map[string]func(trans caller, target raftwire.ServerAddress) error{
+	"AppendEntries": func(trans caller, target raftwire.ServerAddress) error {
+		return appendOnce(trans, target)
+	},
+	"RequestVote": func(trans caller, target raftwire.ServerAddress) error {
+		return trans.RequestVote("b", target, &raftwire.RequestVoteRequest{Term: 7}, new(raftwire.RequestVoteResponse))
+	},
+	"RequestPreVote": func(trans caller, target raftwire.ServerAddress) error {
+		return trans.RequestPreVote("b", target, &raftwire.RequestPreVoteRequest{Term: 7}, new(raftwire.RequestPreVoteResponse))
+	},
+	"TimeoutNow": func(trans caller, target raftwire.ServerAddress) error {
+		return trans.TimeoutNow("b", target, &raftwire.TimeoutNowRequest{}, new(raftwire.TimeoutNowResponse))
+	},
+	"InstallSnapshot": func(trans caller, target raftwire.ServerAddress) error {
+		return installSnapshot(trans, target, "body")
+	},
+}
+
+// appendRequest returns a request that is no heartbeat. Its number comes back
+// in LastLog.
+func appendRequest(number uint64) *raftwire.AppendEntriesRequest {
+	return &raftwire.AppendEntriesRequest{
+		RPCHeader:    raftwire.RPCHeader{ProtocolVersion: 3, ID: []byte("leader"), Addr: []byte("a")},
+		Term:         7,
+		PrevLogEntry: number,
+		PrevLogTerm:  7,
+		Entries:      []*raftwire.Log{{Index: number + 1, Term: 7, Data: []byte("data")}},
+	}
+}
+
+func appendOnce(trans raftwire.Transport, target raftwire.ServerAddress) error {
+	var resp raftwire.AppendEntriesResponse
+	return trans.AppendEntries("b", target, appendRequest(1), &resp)
+}
+
+func heartbeat(trans raftwire.Transport, target raftwire.ServerAddress) error {
+	args := &raftwire.AppendEntriesRequest{RPCHeader: raftwire.RPCHeader{Addr: []byte("a")}, Term: 7}
+	return trans.AppendEntries("b", target, args, new(raftwire.AppendEntriesResponse))
+}
+
+func openPipelineOnce(trans raftwire.Transport, target raftwire.ServerAddress) error {
+	p, err := trans.AppendEntriesPipeline("b", target)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = p.Close() }()
+	f, err := p.AppendEntries(appendRequest(1), new(raftwire.AppendEntriesResponse))
+	if err != nil {
+		return err
+	}
+	return f.Error()
+}
+
+func installSnapshot(trans raftwire.Transport, target raftwire.ServerAddress, body string) error {
+	var resp raftwire.InstallSnapshotResponse
+	args := &raftwire.InstallSnapshotRequest{Term: 7, Size: int64(len(body))}
+	return trans.InstallSnapshot("b", target, args, &resp, bytes.NewReader([]byte(body)))
+}
+
+// install sends size bytes of data under an announced size.
+func install(trans raftwire.Transport, announced int64, data io.Reader) (raftwire.InstallSnapshotResponse, error) {
+	var resp raftwire.InstallSnapshotResponse
+	err := trans.InstallSnapshot("b", "b", &raftwire.InstallSnapshotRequest{Term: 7, Size: announced}, &resp, data)
+	return resp, err
+}
+
+type zeros struct{}
+
+func (zeros) Read(p []byte) (int, error) { return len(p), nil }
+
+// endless yields zeros.
+type endless struct{}
+
+func (endless) Read(p []byte) (int, error) { clear(p); return len(p), nil }
+
+func openPipeline(t *testing.T, trans raftwire.Transport, target raftwire.ServerAddress) raftwire.AppendPipeline {
+	t.Helper()
+	p, err := trans.AppendEntriesPipeline("b", target)
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, p.Close()) })
+	return p
+}
+
+// send sends count requests and returns the futures; none of them may fail.
+func send(t *testing.T, p raftwire.AppendPipeline, count int) []raftwire.AppendFuture {
+	t.Helper()
+	futures := make([]raftwire.AppendFuture, count)
+	for i := range futures {
+		f, err := p.AppendEntries(appendRequest(uint64(i)), new(raftwire.AppendEntriesResponse))
+		require.NoError(t, err)
+		futures[i] = f
+	}
+	return futures
+}
+
+// appendTo sends a request on a pipeline and consumes its future.
+func appendTo(p raftwire.AppendPipeline) error {
+	_, err := p.AppendEntries(appendRequest(1), new(raftwire.AppendEntriesResponse))
+	if err != nil {
+		return err
+	}
+	return (<-p.Consumer()).Error()
+}
+
+func pipelineOne(p raftwire.AppendPipeline, request *raftwire.AppendEntriesRequest) error {
+	f, err := p.AppendEntries(request, new(raftwire.AppendEntriesResponse))
+	if err != nil {
+		return err
+	}
+	<-p.Consumer()
+	return f.Error()
+}
+
+func consumeInOrder(p raftwire.AppendPipeline, count int) error {
+	for i := range count {
+		f := <-p.Consumer()
+		if err := f.Error(); err != nil {
+			return err
+		}
+		if f.Request().PrevLogEntry != uint64(i) || f.Response().LastLog != uint64(i) {
+			return fmt.Errorf("future %d has request %d and answer %d", i, f.Request().PrevLogEntry, f.Response().LastLog)
+		}
+	}
+	return nil
+}
+
+// fillPool leaves count idle connections from a to b.
+func fillPool(t *testing.T, a, b *raftwire.NetworkTransport, count int) {
+	t.Helper()
+	errs := make(chan error, count)
+	for range count {
+		go func() { errs <- appendOnce(a, b.LocalAddr()) }()
+	}
+	rpcs := make([]raftwire.RPC, count)
+	for i := range rpcs { // hold them all, so that each needs a connection
+		rpcs[i] = <-b.Consumer()
+	}
+	for i := range rpcs {
+		accept(rpcs[i])
+		require.NoError(t, <-errs)
+	}
+}
+
+// requireTimeout checks what P18 promises of a timeout.
+func requireTimeout(t *testing.T, err error) {
+	t.Helper()
+	require.ErrorIs(t, err, os.ErrDeadlineExceeded)
+	var netErr interface{ Timeout() bool }
+	require.ErrorAs(t, err, &netErr)
+	require.True(t, netErr.Timeout())
+}
+
+// requireOpError checks what P18 promises of a request that failed on the way.
+func requireOpError(t *testing.T, err error) {
+	t.Helper()
+	var op *raftwire.OpError
+	require.ErrorAs(t, err, &op)
+	require.Equal(t, raftwire.ServerAddress("b"), op.Peer)
+	require.Error(t, op.Err)
+}
+
+// requireFailed checks that futures have settled, unsuccessfully, by now.
+func requireFailed(t *testing.T, futures []raftwire.AppendFuture, target error) {
+	t.Helper()
+	start := time.Now()
+	for _, f := range futures {
+		err := f.Error()
+		require.Error(t, err)
+		if target != nil {
+			require.ErrorIs(t, err, target)
+		}
+		require.Zero(t, *f.Response(), "the response of a failed future must be zero")
+	}
+	require.Zero(t, time.Since(start), "a future was still pending")
+}
+
+// linesWith returns the lines of a log that contain all of the texts.
+func linesWith(log string, texts ...string) (lines []string) {
+	for line := range strings.Lines(log) {
+		all := true
+		for _, text := range texts {
+			all = all && strings.Contains(line, text)
+		}
+		if all {
+			lines = append(lines, line)
+		}
+	}
+	return lines
+}
+
+func orElse(condition bool, yes, no string) string {
+	if condition {
+		return yes
+	}
+	return no
+}
+
+func liveHeap() uint64 {
+	runtime.GC()
+	runtime.GC()
+	var stats runtime.MemStats
+	runtime.ReadMemStats(&stats)
+	return stats.HeapAlloc
+}
+
+// heapOfEach returns by how much f grows the live heap, for each of count.
+func heapOfEach(count int, f func()) int {
+	before := liveHeap()
+	f()
+	return (int(liveHeap()) - int(before)) / count
+}
+
+// others is how many goroutines may come and go that are not those of a crowd:
+// the runtime's, and what earlier tests leave to end by itself.
+const others = 100
+
+// leastAllocs counts the allocations of f, which is warm after the first run. What
+// else the process does is counted as well, now and then.
+func leastAllocs(f func()) float64 {
+	least := testing.AllocsPerRun(250, f)
+	for range 3 {
+		least = min(least, testing.AllocsPerRun(250, f))
+	}
+	return least
+}
