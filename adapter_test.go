@@ -30,7 +30,7 @@ func TestServeObserver_IsGivenDurations(t *testing.T) {
 }
 
 // A dispatcher takes the place of Consumer and of the heartbeat handler.
-func TestADispatcherTakesTheRequests(t *testing.T) {
+func TestDispatcher_TakesEveryRequest(t *testing.T) {
 	send := func(t *testing.T, a raftwire.Transport, b dispatching) *recordingDispatcher {
 		d := new(recordingDispatcher)
 		b.SetDispatcher(func(<-chan struct{}) raftwire.Dispatcher { return d })

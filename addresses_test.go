@@ -17,7 +17,7 @@ import (
 
 // The provider's address overrides the one in the call, for requests of every
 // kind; without one, that in the call is used.
-func TestServerAddressProvider(t *testing.T) {
+func TestServerAddressProvider_OverridesTheCallsAddress(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		a := listen(t, net, "a", withProvider(&directory{addr: "b"}))
 		serve(t, listen(t, net, "b"), accept)
@@ -33,7 +33,7 @@ func TestServerAddressProvider(t *testing.T) {
 
 // However many requests there are, the provider is asked once a second, by one
 // goroutine, and none of them waits for it but the first.
-func TestTheProviderIsOffTheHotPath(t *testing.T) {
+func TestServerAddressProvider_IsAskedOnceASecond(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		provider := &directory{addr: "b", takes: 300 * time.Millisecond}
 		a := listen(t, net, "a", withProvider(provider))
@@ -66,7 +66,7 @@ func TestTheProviderIsOffTheHotPath(t *testing.T) {
 
 // Once the provider gives a new address, nothing of the old one is used: idle
 // connections are closed, and those in use when they are given back.
-func TestConnectionsToAnAddressThatWasLeftAreClosed(t *testing.T) {
+func TestServerAddressProvider_NewAddressClosesOldConnections(t *testing.T) {
 	var log bytes.Buffer
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		provider := &directory{addr: "old"}
@@ -96,7 +96,7 @@ func TestConnectionsToAnAddressThatWasLeftAreClosed(t *testing.T) {
 }
 
 // A peer that has moved costs one request, and not a second of them.
-func TestAfterAFailedDialTheProviderIsAskedAtOnce(t *testing.T) {
+func TestServerAddressProvider_IsAskedAgainAfterAFailedDial(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		provider := &directory{addr: "old"}
 		a := listen(t, net, "a", withProvider(provider))
@@ -110,7 +110,7 @@ func TestAfterAFailedDialTheProviderIsAskedAtOnce(t *testing.T) {
 
 // An address that the provider does not confirm is not used in silence, nor is
 // the log flooded.
-func TestAFallbackAddressIsSaidToBeOne(t *testing.T) {
+func TestServerAddressProvider_FallbackIsLogged(t *testing.T) {
 	for name, err := range map[string]error{"an error": errors.New("no quorum"), "gave no address": nil} {
 		t.Run(name, func(t *testing.T) {
 			var log bytes.Buffer
@@ -148,7 +148,7 @@ func TestAFallbackAddressIsSaidToBeOne(t *testing.T) {
 
 // Without fallback nothing is dialled that the provider has not confirmed;
 // connections that stand are used on.
-func TestWithoutFallbackNoOldAddressIsDialled(t *testing.T) {
+func TestNoAddressFallback_DialsNoUnconfirmedAddress(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		lost := errors.New("no quorum")
 		provider := &directory{err: lost}
@@ -181,7 +181,7 @@ func TestWithoutFallbackNoOldAddressIsDialled(t *testing.T) {
 }
 
 // An address may pass from one server to another.
-func TestWithoutFallbackAnAddressMayHaveANewOwner(t *testing.T) {
+func TestNoAddressFallback_LetsAnAddressChangeItsServer(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		owners := &sync.Map{}
 		owners.Store(raftwire.ServerID("one"), raftwire.ServerAddress("b"))
@@ -201,7 +201,7 @@ func TestWithoutFallbackAnAddressMayHaveANewOwner(t *testing.T) {
 
 // P6: a provider that hangs costs a call its time, and no more; Close does not
 // wait for it for ever, and calls end at once.
-func TestAProviderThatHangsHoldsUpNobody(t *testing.T) {
+func TestServerAddressProvider_ThatHangsDelaysOneCall(t *testing.T) {
 	for kind, call := range calls {
 		t.Run(kind, func(t *testing.T) {
 			onFakeTime(t, func(t *testing.T, net *faultnet.Network) {

@@ -16,7 +16,7 @@ import (
 // constructor, in the package itself. The fields that they set keep their
 // names, and those that they leave out may be zero.
 
-func TestAnInmemTransportMadeByHandWorks(t *testing.T) {
+func TestInmemTransport_WorksWhenMadeByHand(t *testing.T) {
 	byHand := func(addr ServerAddress) *InmemTransport {
 		return &InmemTransport{
 			consumerCh: make(chan RPC),
@@ -53,7 +53,7 @@ func (l *brokenListener) Close() error { return nil }
 
 // The pauses are 5 ms, 10 ms and so on, and never more than a second: eleven begin
 // in four seconds, each after a line in the log.
-func TestAFailedAcceptIsTriedAgainEverMoreSlowly(t *testing.T) {
+func TestAccept_BacksOffToOneSecond(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var log bytes.Buffer
 		broken := new(brokenListener)

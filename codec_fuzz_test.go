@@ -67,8 +67,8 @@ func smallFrames(t testing.TB, k codecKind) (frames [][]byte) {
 	return frames
 }
 
-// TestCodecAgreesOnDamagedFrames is a fuzzer that knows what is likely to hurt.
-func TestCodecAgreesOnDamagedFrames(t *testing.T) {
+// TestCodec_AgreesWithTheOracleOnDamagedFrames is a fuzzer that knows what is likely to hurt.
+func TestCodec_AgreesWithTheOracleOnDamagedFrames(t *testing.T) {
 	for _, k := range codecKinds {
 		t.Run(k.name, func(t *testing.T) {
 			rnd := rand.New(rand.NewPCG(11, 12))

@@ -220,7 +220,7 @@ func forEachKind(t *testing.T, f func(t *testing.T, rnd *rand.Rand, k codecKind,
 	}
 }
 
-func TestCodecEncodesAsTheOracle(t *testing.T) {
+func TestCodec_EncodesAsTheOracle(t *testing.T) {
 	forEachKind(t, func(t *testing.T, rnd *rand.Rand, k codecKind, newTime bool) {
 		for range 200 {
 			m := randomMessage(rnd, k)
@@ -229,7 +229,7 @@ func TestCodecEncodesAsTheOracle(t *testing.T) {
 	})
 }
 
-func TestCodecDecodesAsTheOracle(t *testing.T) {
+func TestCodec_DecodesAsTheOracle(t *testing.T) {
 	forEachKind(t, func(t *testing.T, rnd *rand.Rand, k codecKind, newTime bool) {
 		for range 200 {
 			frame := oracleEncode(t, randomMessage(rnd, k), newTime)
@@ -242,7 +242,7 @@ func TestCodecDecodesAsTheOracle(t *testing.T) {
 	})
 }
 
-func TestCodecDecodesByteByByte(t *testing.T) {
+func TestCodec_DecodesByteByByte(t *testing.T) {
 	forEachKind(t, func(t *testing.T, rnd *rand.Rand, k codecKind, newTime bool) {
 		for range 20 {
 			frame := oracleEncode(t, randomMessage(rnd, k), newTime)
@@ -255,7 +255,7 @@ func TestCodecDecodesByteByByte(t *testing.T) {
 	})
 }
 
-func TestCodecOverwritesOldContent(t *testing.T) {
+func TestCodec_OverwritesOldContent(t *testing.T) {
 	forEachKind(t, func(t *testing.T, rnd *rand.Rand, k codecKind, newTime bool) {
 		m := randomMessage(rnd, k)
 		var r msgpack.Reader
@@ -267,7 +267,7 @@ func TestCodecOverwritesOldContent(t *testing.T) {
 	})
 }
 
-func TestCodecTruncation(t *testing.T) {
+func TestCodec_RefusesEveryTruncation(t *testing.T) {
 	for _, k := range codecKinds {
 		t.Run(k.name, func(t *testing.T) {
 			frame := oracleEncode(t, randomMessage(rand.New(rand.NewPCG(5, 6)), k), false)
@@ -285,7 +285,7 @@ func TestCodecTruncation(t *testing.T) {
 
 type fields = map[string]any
 
-func TestCodecRejectsAndSaysWhere(t *testing.T) {
+func TestCodec_SaysWhereAFrameIsWrong(t *testing.T) {
 	appendEntries, installSnapshot := requestKinds[0], requestKinds[2]
 	for _, c := range []struct {
 		kind  codecKind
@@ -318,7 +318,7 @@ func TestCodecRejectsAndSaysWhere(t *testing.T) {
 	}
 }
 
-func TestCodecAcceptsEveryShapeOfAMessage(t *testing.T) {
+func TestCodec_AcceptsEveryShapeOfAMessage(t *testing.T) {
 	forEachKind(t, func(t *testing.T, rnd *rand.Rand, k codecKind, newTime bool) {
 		for range 100 {
 			m := randomMessage(rnd, k)
@@ -379,7 +379,7 @@ func fieldsOf(v reflect.Value) fields {
 	return all
 }
 
-func TestCodecShuffledEntries(t *testing.T) {
+func TestCodec_DecodesShuffledEntries(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(3, 4))
 	for range 200 {
 		frame := append(msgpack.AppendMapHeader(nil, 1), "\xa7Entries"...)
@@ -397,7 +397,7 @@ func TestCodecShuffledEntries(t *testing.T) {
 	}
 }
 
-func TestCodecNilMessageIsZero(t *testing.T) {
+func TestCodec_NilMessageIsZero(t *testing.T) {
 	for _, k := range codecKinds {
 		got, err := decode([]byte{0xc0}, k)
 		require.NoError(t, err)
@@ -405,7 +405,7 @@ func TestCodecNilMessageIsZero(t *testing.T) {
 	}
 }
 
-func TestCodecCutsLargePayloads(t *testing.T) {
+func TestCodec_CutsLargePayloads(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(7, 8))
 	var cuts []conn.Cut
 	for _, size := range []int{0, cutThreshold - 1, cutThreshold, 70_000} {
@@ -434,7 +434,7 @@ func TestCodecCutsLargePayloads(t *testing.T) {
 
 // What it costs.
 
-func TestCodecEncodeAllocatesNothing(t *testing.T) {
+func TestCodec_EncodeAllocatesNothing(t *testing.T) {
 	dst, cuts := make([]byte, 0, 1<<20), make([]conn.Cut, 0, 64)
 	m := benchRequest(64, 128)
 	require.Zero(t, testing.AllocsPerRun(100, func() { dst, _ = appendAppendEntriesRequest(dst[:0], m, false, cuts) }))
@@ -461,7 +461,7 @@ func decodeAllocs(k codecKind, m any, newTime bool) float64 {
 	return testing.AllocsPerRun(1000, run)
 }
 
-func TestCodecDecodeAllocates(t *testing.T) {
+func TestCodec_DecodeAllocatesLittle(t *testing.T) {
 	appendEntries := requestKinds[0]
 	for _, newTime := range []bool{false, true} {
 		require.LessOrEqual(t, decodeAllocs(appendEntries, benchRequest(0, 0), newTime), 1.0, "bare heartbeat")
@@ -488,7 +488,7 @@ func allocated(f func()) int {
 	return int(after.TotalAlloc - before.TotalAlloc)
 }
 
-func TestCodecDeclaredLengthsCostNothing(t *testing.T) {
+func TestCodec_DeclaredLengthsCostNothing(t *testing.T) {
 	const entries, data = "\x81\xa7Entries", "\x91\x81\xa4Data"
 	for _, header := range []string{
 		"\xdf\xff\xff\xff\xff", "\xdd\xff\xff\xff\xff", "\xde\xff\xff", "\xdc\xff\xff",
@@ -511,7 +511,7 @@ func TestCodecDeclaredLengthsCostNothing(t *testing.T) {
 	}
 }
 
-func TestCodecTinyEntriesCannotBloat(t *testing.T) {
+func TestCodec_RefusesTinyEntriesThatBloat(t *testing.T) {
 	const n = 1_000_000
 	frame := append([]byte("\x81\xa7Entries\xdd\x00\x0f\x42\x40"), bytes.Repeat([]byte{0x80}, n)...)
 	var err error
@@ -520,7 +520,7 @@ func TestCodecTinyEntriesCannotBloat(t *testing.T) {
 	require.Less(t, got, 512<<10)
 }
 
-func TestCodecSmallEntriesAreFine(t *testing.T) {
+func TestCodec_AcceptsSmallEntries(t *testing.T) {
 	for _, newTime := range []bool{false, true} {
 		for _, n := range []int{1, 1000, 100_000} {
 			m := &AppendEntriesRequest{}
@@ -538,7 +538,7 @@ func TestCodecSmallEntriesAreFine(t *testing.T) {
 	}
 }
 
-func TestCodecLargeEntryAllocatesLinearly(t *testing.T) {
+func TestCodec_LargeEntryAllocatesLinearly(t *testing.T) {
 	sizes := []int{1 << 20, 8 << 20, 64 << 20}
 	if os.Getenv("RAFTWIRE_LONG") != "" {
 		sizes = append(sizes, 256<<20)
@@ -634,7 +634,7 @@ func TestCodec_KeptEntryHoldsLittleElse(t *testing.T) {
 
 // The short cuts must be as strict as the long way.
 
-func TestCodecShortCutsKeepTheLimit(t *testing.T) {
+func TestCodec_FastPathKeepsTheLimit(t *testing.T) {
 	forEachKind(t, func(t *testing.T, rnd *rand.Rand, k codecKind, newTime bool) {
 		frame := k.append(nil, k.empty(), newTime)
 		for _, more := range []int{0, 1} {
@@ -655,7 +655,7 @@ func TestCodecShortCutsKeepTheLimit(t *testing.T) {
 	})
 }
 
-func TestCodecShortCutsSeeWhatComesBeforeAndAfter(t *testing.T) {
+func TestCodec_FastPathSeesNeighbours(t *testing.T) {
 	frame := string(appendUncut(nil, benchRequest(1, 10), false))
 	addr, rest := frame[:strings.Index(frame, "\xa7Entries")], frame[strings.Index(frame, "\xa7Entries"):]
 	k := requestKinds[0]
@@ -676,7 +676,7 @@ func TestCodecShortCutsSeeWhatComesBeforeAndAfter(t *testing.T) {
 	equal(t, benchRequest(1, 10), got)
 }
 
-func TestCodecShortCutsCheckRanges(t *testing.T) {
+func TestCodec_FastPathChecksRanges(t *testing.T) {
 	m := &AppendEntriesRequest{Entries: []*Log{{Type: 255, AppendedAt: time.Unix(0, 999_999_999)}}}
 	frame := string(appendUncut(nil, m, false))
 	for _, c := range []struct{ from, to, want string }{

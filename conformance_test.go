@@ -12,7 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func TestInmemTransportConforms(t *testing.T) {
+func TestInmemTransport_Conforms(t *testing.T) {
 	transporttest.Run(t, transporttest.Maker{
 		New:      newInmemTransports,
 		Without:  transporttest.Windows,
@@ -20,7 +20,7 @@ func TestInmemTransportConforms(t *testing.T) {
 	})
 }
 
-func TestInmemNetworkConforms(t *testing.T) {
+func TestInmemNetwork_Conforms(t *testing.T) {
 	transporttest.Run(t, transporttest.Maker{
 		New: func(_ testing.TB, n int, o transporttest.Options) []raftwire.Transport {
 			return newNetworkOfInmemTransports(n, o, 0)
@@ -30,7 +30,7 @@ func TestInmemNetworkConforms(t *testing.T) {
 	})
 }
 
-func TestInmemNetworkConformsWithLatency(t *testing.T) {
+func TestInmemNetwork_ConformsWithLatency(t *testing.T) {
 	transporttest.Run(t, transporttest.Maker{
 		New: func(_ testing.TB, n int, o transporttest.Options) []raftwire.Transport {
 			return newNetworkOfInmemTransports(n, o, time.Millisecond)
@@ -43,7 +43,7 @@ func TestInmemNetworkConformsWithLatency(t *testing.T) {
 
 // The network transport in its variants: what a connection pool, a request at
 // a time or a network that delivers in crumbs must not change.
-func TestNetworkTransportConforms(t *testing.T) {
+func TestNetworkTransport_Conforms(t *testing.T) {
 	variants := []struct {
 		name   string
 		slice  int
@@ -70,7 +70,7 @@ func TestNetworkTransportConforms(t *testing.T) {
 	}
 }
 
-func TestTCPTransportConforms(t *testing.T) {
+func TestTCPTransport_Conforms(t *testing.T) {
 	t.Parallel() // waits for real time
 	transporttest.Run(t, transporttest.Maker{New: newTCPTransports})
 }

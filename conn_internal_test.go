@@ -27,7 +27,7 @@ func (given) Await(<-chan struct{}) (RPCResponse, bool) { return RPCResponse{}, 
 
 // A sender that has failed keeps the answer that it had, for the hooks: nobody
 // takes another one after it.
-func TestNobodyTakesTheNextAnswerAfterASenderThatFailed(t *testing.T) {
+func TestConn_TakesNoAnswerAfterAFailedSender(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := idleConn(t)
 		ended := 0

@@ -19,7 +19,7 @@ import (
 // Every request under every fault: it ends when it should, with the error that
 // it should have and no response but a right one, the transport is of use
 // afterwards, and in the end neither a goroutine nor a connection is left.
-func TestEveryRequestUnderEveryFault(t *testing.T) {
+func TestNetworkTransport_EveryRequestUnderEveryFault(t *testing.T) {
 	for _, f := range faults {
 		for _, r := range requests {
 			for _, reused := range []bool{false, true} {

@@ -22,7 +22,7 @@ import (
 
 // Both ends tell of a call, with the same sizes, and these are what crosses the
 // network.
-func TestHooksTellOfEachCall(t *testing.T) {
+func TestHooks_TellOfEachCall(t *testing.T) {
 	for kind, call := range calls {
 		t.Run(kind, func(t *testing.T) {
 			onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
@@ -63,7 +63,7 @@ func TestHooksTellOfEachCall(t *testing.T) {
 	}
 }
 
-func TestHooksKnowAHeartbeat(t *testing.T) {
+func TestHooks_KnowAHeartbeat(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		a, b, atA, atB := observed(t, net)
 		b.SetHeartbeatHandler(acceptAfter(100 * time.Millisecond))
@@ -76,7 +76,7 @@ func TestHooksKnowAHeartbeat(t *testing.T) {
 }
 
 // The stages of a request at the server.
-func TestServeDoneTimesTheStages(t *testing.T) {
+func TestServeDone_TimesTheStages(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		_, b, _, atB := observed(t, net)
 		conn := dialRaw(t, net, "a")
@@ -101,7 +101,7 @@ func TestServeDoneTimesTheStages(t *testing.T) {
 
 // Requests that come faster than they are read share times, but not the time that
 // the core lets them wait. A dispatcher that says nothing of waits may have waited.
-func TestEachWaitForTheCoreIsTimed(t *testing.T) {
+func TestServeDone_TimesEachWaitForTheCore(t *testing.T) {
 	const sent, wait = 20, 10 * time.Millisecond
 	core := func(b *raftwire.NetworkTransport) {
 		for range sent {
@@ -133,7 +133,7 @@ func TestEachWaitForTheCoreIsTimed(t *testing.T) {
 
 // A connection that lets memory go, since nothing more comes, still knows the
 // request that the core has not answered yet.
-func TestHooksSeeALateAnswerOnAnIdleConnection(t *testing.T) {
+func TestServeDone_SeesALateAnswerOnAnIdleConnection(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		_, b, _, atB := observed(t, net)
 		large := requestFrame(benchRequest(workload{entries: 64, size: 1000}))
@@ -152,7 +152,7 @@ func TestHooksSeeALateAnswerOnAnIdleConnection(t *testing.T) {
 }
 
 // A call that fails is told of with what its caller gets.
-func TestHooksTellOfFailure(t *testing.T) {
+func TestHooks_TellOfFailure(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		a, b, atA, atB := observed(t, net)
 		refusal := errors.New("not today")
@@ -175,7 +175,7 @@ func TestHooksTellOfFailure(t *testing.T) {
 }
 
 // Whatever ends a pipeline, each of its requests is told of once.
-func TestHooksTellOfEachPipelinedRequest(t *testing.T) {
+func TestHooks_TellOfEachPipelinedRequest(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		a, b, atA, atB := observed(t, net, withWindow(10))
 		answered := 0
@@ -213,7 +213,7 @@ func TestHooksTellOfEachPipelinedRequest(t *testing.T) {
 }
 
 // Each took the time until its own answer, those that came together as long.
-func TestHooksTimeEachPipelinedRequest(t *testing.T) {
+func TestHooks_TimeEachPipelinedRequest(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		a, b, atA, _ := observed(t, net, withWindow(10))
 		delay := 100 * time.Millisecond
@@ -242,7 +242,7 @@ func TestHooksTimeEachPipelinedRequest(t *testing.T) {
 
 // The next request of a pipeline that was lost while it was idle fails, and is
 // told of.
-func TestHooksTellOfTheFutureOfALostPipeline(t *testing.T) {
+func TestHooks_TellOfTheFutureOfALostPipeline(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		a, _, atA, _ := observed(t, net)
 		p := openPipeline(t, a, "b")
@@ -258,7 +258,7 @@ func TestHooksTellOfTheFutureOfALostPipeline(t *testing.T) {
 }
 
 // Each connection is opened once and closed once, with a reason and its age.
-func TestHooksTellOfEachConnection(t *testing.T) {
+func TestHooks_TellOfEachConnection(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		a, b, atA, atB := observed(t, net, withPool(1), withLimits(-1, 5))
 		serve(t, b, accept)
@@ -341,7 +341,7 @@ func TestHooks_NameServersByID(t *testing.T) {
 	})
 }
 
-func TestHooksTellOfRefusals(t *testing.T) {
+func TestHooks_TellOfRefusals(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		_, _, _, atB := observed(t, net, withLimits(-1, 1), withFirstByte(time.Second))
 		say(t, dialRaw(t, net, "a"), "GET /")
@@ -363,7 +363,7 @@ func TestHooksTellOfRefusals(t *testing.T) {
 
 // Progress is told of once a second at most while a snapshot travels, at both
 // ends, and once more when it is over.
-func TestSnapshotProgress(t *testing.T) {
+func TestSnapshotProgress_ComesOnceASecond(t *testing.T) {
 	const size = 1 << 20
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		net.SetBuffer(1000)
@@ -386,7 +386,7 @@ func TestSnapshotProgress(t *testing.T) {
 
 // All snapshots of a transport together keep to the rate, at any time, and
 // none is starved.
-func TestSnapshotsKeepToTheirRate(t *testing.T) {
+func TestSnapshotRate_HoldsForAllTogether(t *testing.T) {
 	const size, rate = 1 << 20, 100 << 10
 	for _, count := range []int{1, 3} {
 		t.Run(fmt.Sprintf("%d at once", count), func(t *testing.T) {
@@ -437,7 +437,7 @@ func TestSnapshotsAtOnce_EachGetsItsLeastRate(t *testing.T) {
 }
 
 // While a snapshot waits for its turn, nothing holds up its end.
-func TestASnapshotThatWaitsEndsAtOnce(t *testing.T) {
+func TestSnapshotRate_WaitEndsAtOnce(t *testing.T) {
 	for name, c := range map[string]struct {
 		end func(a, b *raftwire.NetworkTransport, net *faultnet.Network)
 		err string
@@ -495,7 +495,7 @@ func TestASnapshotThatWaitsEndsAtOnce(t *testing.T) {
 }
 
 // A snapshot that fails is over as well, on both sides.
-func TestSnapshotProgressEndsWithTheSnapshot(t *testing.T) {
+func TestSnapshotProgress_EndsWithTheSnapshot(t *testing.T) {
 	const size = 1 << 20
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		a, b, atA, atB := observed(t, net)
@@ -515,7 +515,7 @@ func TestSnapshotProgressEndsWithTheSnapshot(t *testing.T) {
 }
 
 // A hook may look at the transport, whatever it is told of.
-func TestHooksMayCallStats(t *testing.T) {
+func TestHooks_MayCallStats(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		var a, b *raftwire.NetworkTransport
 		look := func() {
@@ -550,7 +550,7 @@ func TestHooksMayCallStats(t *testing.T) {
 	})
 }
 
-func TestStats(t *testing.T) {
+func TestStats_CountsWhatIsOpen(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		a, b := listen(t, net, "a", withWindow(5)), listen(t, net, "b")
 		require.Equal(t, raftwire.Stats{Peers: []raftwire.PeerStats{}, Inbound: []raftwire.HostStats{}}, a.Stats())
@@ -602,7 +602,7 @@ func TestStats(t *testing.T) {
 
 // Addresses that change all the time do not fill the memory, and those in use
 // stay.
-func TestStatsForgetAddressesWithoutConnections(t *testing.T) {
+func TestStats_ForgetsAddressesWithoutConnections(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		a := listen(t, net, "a", withPool(1))
 		serve(t, listen(t, net, "b"), accept)
@@ -618,7 +618,7 @@ func TestStatsForgetAddressesWithoutConnections(t *testing.T) {
 }
 
 // Four events cost one allocation: what is known of a request at its receiver.
-func TestHooksDoNotAllocate(t *testing.T) {
+func TestHooks_AllocateOnceForFourEvents(t *testing.T) {
 	var count atomic.Int64
 	hooks := raftwire.Hooks{
 		CallBegun:  func(*raftwire.CallEvent) { count.Add(1) },
@@ -632,7 +632,7 @@ func TestHooksDoNotAllocate(t *testing.T) {
 }
 
 // A dial that Close has ended did not fail.
-func TestADialThatCloseEndsSaysSo(t *testing.T) {
+func TestHooks_TellOfADialThatCloseEnds(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		seen := new(events)
 		a := listen(t, net, "a", withHooks(seen.hooks()))

@@ -22,7 +22,7 @@ import (
 
 // P14: an idle inbound connection costs one goroutine and at most 8 KiB,
 // whatever it was used for.
-func TestTenThousandIdleConnections(t *testing.T) {
+func TestIdleConns_CostLittle(t *testing.T) {
 	const count = 10_000
 	for name, begin := range map[string]func(t *testing.T, conn net_){
 		"that never spoke": func(*testing.T, net_) {},
@@ -50,7 +50,7 @@ func TestTenThousandIdleConnections(t *testing.T) {
 }
 
 // P14: nor does it cost more after many requests at once, or a large answer.
-func TestIdleConnectionsLetTheirBuffersGo(t *testing.T) {
+func TestIdleConns_ReleaseTheirBuffers(t *testing.T) {
 	const count = 200
 	for name, c := range map[string]struct {
 		answer   func(raftwire.RPC)
@@ -82,7 +82,7 @@ func TestIdleConnectionsLetTheirBuffersGo(t *testing.T) {
 }
 
 // Connections that have gone leave nothing behind.
-func TestConnectionsThatHaveGoneLeaveNothing(t *testing.T) {
+func TestClosedConns_LeaveNothing(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		b := listen(t, net, "b")
 		serve(t, b, accept)
@@ -100,7 +100,7 @@ func TestConnectionsThatHaveGoneLeaveNothing(t *testing.T) {
 
 // P10: whatever is declared, an unfinished request holds at most twice what
 // has arrived of it, and 64 KiB.
-func TestHalfSentRequestsCostWhatArrived(t *testing.T) {
+func TestHalfSentRequests_CostWhatHasArrived(t *testing.T) {
 	const count = 20
 	for _, rest := range []int{0, 300_000} {
 		for i, shape := range headerShapes {
@@ -126,7 +126,7 @@ func TestHalfSentRequestsCostWhatArrived(t *testing.T) {
 	}
 }
 
-func TestTenThousandHalfSentRequests(t *testing.T) {
+func TestHalfSentRequests_CostLittle(t *testing.T) {
 	const count = 10_000
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		b := listen(t, net, "b", unlimited)
@@ -145,7 +145,7 @@ func TestTenThousandHalfSentRequests(t *testing.T) {
 
 // P15: connections that send requests and never read an answer cost bounded
 // memory, whatever the answers are, and end within the timeout.
-func TestAThousandConnectionsThatNeverRead(t *testing.T) {
+func TestConns_ThatNeverReadCostBoundedMemory(t *testing.T) {
 	for size, limit := range map[int]struct{ count, heap int }{
 		10_000:  {1000, 512 << 10},
 		1 << 20: {50, 4 << 20},
@@ -173,7 +173,7 @@ func TestAThousandConnectionsThatNeverRead(t *testing.T) {
 
 // P10: an answer that does not end costs its sender the connection before it
 // costs much memory.
-func TestAnAnswerWithoutAnEndIsRefused(t *testing.T) {
+func TestCall_RefusesAnEndlessAnswer(t *testing.T) {
 	const most = 64 << 20
 	for name, beginning := range map[string]string{
 		"a text":          "\xdb\x7f\xff\xff\xff",
@@ -204,7 +204,7 @@ func TestAnAnswerWithoutAnEndIsRefused(t *testing.T) {
 }
 
 // P4: Close ends 10,000 inbound connections in every state they can be in.
-func TestCloseEndsTenThousandInboundConnections(t *testing.T) {
+func TestClose_EndsTenThousandInboundConns(t *testing.T) {
 	const each = 2500
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		before := runtime.NumGoroutine()

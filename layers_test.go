@@ -21,7 +21,7 @@ import (
 
 // Connections may say that they have no deadlines. Nothing may depend on them but
 // the deadlines themselves: neither reuse nor a wait for the core.
-func TestConnectionsWithoutDeadlinesWork(t *testing.T) {
+func TestStreamLayer_MayHaveNoDeadlines(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, network *faultnet.Network) {
 		wrap := func(conn net.Conn) net.Conn { return timelessConn{conn} }
 		a := listenWrapped(t, network, "a", wrap, withTimeout(0))
@@ -36,7 +36,7 @@ func TestConnectionsWithoutDeadlinesWork(t *testing.T) {
 
 // Connections may have timeouts of their own: slow answers arrive, and the
 // connections are used again.
-func TestTimeoutsOfAnotherMake(t *testing.T) {
+func TestStreamLayer_MayHaveTimeoutsOfItsOwn(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, network *faultnet.Network) {
 		var conns atomic.Int32
 		wrap := func(conn net.Conn) net.Conn { conns.Add(1); return ownTimeoutConn{conn} }
@@ -51,7 +51,7 @@ func TestTimeoutsOfAnotherMake(t *testing.T) {
 }
 
 // P18: whatever a layer's timeout is, callers know it for one.
-func TestADialTimeoutOfAnotherMake(t *testing.T) {
+func TestDial_AnyTimeoutOfALayerIsATimeout(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, network *faultnet.Network) {
 		layer, err := network.Host("a").Listen()
 		require.NoError(t, err)
@@ -61,7 +61,7 @@ func TestADialTimeoutOfAnotherMake(t *testing.T) {
 
 // Deadlines that do nothing hold up no call for ever: a connection that is to be
 // used again is given up.
-func TestConnectionsThatDoNotHeedTheirDeadlines(t *testing.T) {
+func TestStreamLayer_MayIgnoreDeadlines(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, network *faultnet.Network) {
 		a := listenWrapped(t, network, "a", func(conn net.Conn) net.Conn { return heedlessConn{conn} }, withTimeout(10*time.Second))
 		b := listen(t, network, "b")
@@ -72,7 +72,7 @@ func TestConnectionsThatDoNotHeedTheirDeadlines(t *testing.T) {
 	})
 }
 
-func TestAShortWriteEndsTheCall(t *testing.T) {
+func TestCall_EndsAfterAShortWrite(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, network *faultnet.Network) {
 		a := listenWrapped(t, network, "a", func(conn net.Conn) net.Conn { return shortConn{conn} })
 		listen(t, network, "b")
@@ -80,7 +80,7 @@ func TestAShortWriteEndsTheCall(t *testing.T) {
 	})
 }
 
-func TestNothingIsDoneWithAConnectionBesideAnError(t *testing.T) {
+func TestStreamLayer_ConnBesideAnErrorIsIgnored(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, network *faultnet.Network) {
 		layer, err := network.Host("a").Listen()
 		require.NoError(t, err)
@@ -94,14 +94,14 @@ func TestNothingIsDoneWithAConnectionBesideAnError(t *testing.T) {
 }
 
 // What a constructor returns beside an error is no layer.
-func TestALayerThatIsANilPointerIsNone(t *testing.T) {
+func TestStreamLayer_NilPointerIsNone(t *testing.T) {
 	for _, layer := range []raftwire.StreamLayer{(*raftwire.TCPStreamLayer)(nil), (*layers.Handoff)(nil), (*layers.TLS)(nil)} {
 		trans := transport(t, withStream(layer))
 		require.ErrorContains(t, appendOnce(trans, "b"), "look at the error of its constructor")
 	}
 }
 
-func TestALayerMayHaveNoAddressYet(t *testing.T) {
+func TestStreamLayer_MayHaveNoAddressYet(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, network *faultnet.Network) {
 		layer, err := network.Host("a").Listen()
 		require.NoError(t, err)

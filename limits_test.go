@@ -17,7 +17,7 @@ import (
 // Limits on what comes in (P11 to P13, P15): a refusal is seen in the log and
 // in a counter, and peers get in whoever else is at the door.
 
-func TestTheOldestStrangerMakesRoom(t *testing.T) {
+func TestLimits_EvictTheOldestUnidentifiedConn(t *testing.T) {
 	for name, limits := range bothLimits {
 		t.Run(name, func(t *testing.T) {
 			onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
@@ -45,7 +45,7 @@ func TestTheOldestStrangerMakesRoom(t *testing.T) {
 }
 
 // Where only peers are, a newcomer has nobody's place to take.
-func TestAmongPeersTheNewcomerIsRefused(t *testing.T) {
+func TestLimits_RefuseANewConnAmongPeers(t *testing.T) {
 	for name, limits := range bothLimits {
 		t.Run(name, func(t *testing.T) {
 			onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
@@ -70,7 +70,7 @@ func TestAmongPeersTheNewcomerIsRefused(t *testing.T) {
 
 // A crowd of strangers that make room does not hide from the log that peers are
 // turned away: that is another thing to do something about.
-func TestTheLogTellsPeersThatAreRefusedFromStrangersThatMakeRoom(t *testing.T) {
+func TestLimits_LogRefusedPeersApart(t *testing.T) {
 	for name, limits := range bothLimits {
 		t.Run(name, func(t *testing.T) {
 			var log bytes.Buffer
@@ -102,7 +102,7 @@ func TestTheLogTellsPeersThatAreRefusedFromStrangersThatMakeRoom(t *testing.T) {
 	}
 }
 
-func TestAFullHostLeavesOthersAlone(t *testing.T) {
+func TestMaxConnsPerHost_LeavesOtherHostsAlone(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		b := listen(t, net, "b", withLimits(-1, 2))
 		quiet := dialRaw(t, net, "quiet")
@@ -136,7 +136,7 @@ func TestLimits_AFloodFromOneHostEvictsNoneOfAnother(t *testing.T) {
 	})
 }
 
-func TestLimitsCanBeTurnedOffAndHaveDefaults(t *testing.T) {
+func TestLimits_HaveDefaultsAndCanBeTurnedOff(t *testing.T) {
 	for name, c := range map[string]struct {
 		limits option
 		open   int
@@ -162,7 +162,7 @@ func TestLimitsCanBeTurnedOffAndHaveDefaults(t *testing.T) {
 
 // P13: from wherever they come, as many as they are and whatever they begin to
 // say, a peer gets in with requests of every kind, and keeps what it has.
-func TestACrowdOfStrangersDoesNotLockPeersOut(t *testing.T) {
+func TestLimits_AFloodDoesNotLockPeersOut(t *testing.T) {
 	for _, greeting := range []string{"", "\x00", "\x00\x89\xa4Addr\xdb\xff\xff\xff\xff"} {
 		t.Run(fmt.Sprintf("%q", greeting), func(t *testing.T) {
 			onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
@@ -187,7 +187,7 @@ func TestACrowdOfStrangersDoesNotLockPeersOut(t *testing.T) {
 
 // A stranger has a limited time for the first byte, and a peer has all the
 // time in the world for the next.
-func TestTheFirstByteHasALimit(t *testing.T) {
+func TestFirstByteTimeout_EndsSilentConns(t *testing.T) {
 	for name, c := range map[string]struct {
 		config option
 		after  time.Duration
@@ -228,7 +228,7 @@ func TestTheFirstByteHasALimit(t *testing.T) {
 
 // Whatever a connection is refused for, one log line says so and one counter
 // counts it; and what is not the peer's fault is not counted.
-func TestRefusalsAreSeen(t *testing.T) {
+func TestRefusals_AreLoggedAndCounted(t *testing.T) {
 	one := func(count func(*raftwire.Refusals) *uint64) (r raftwire.Refusals) {
 		*count(&r) = 1
 		return r
@@ -288,7 +288,7 @@ func TestRefusalsAreSeen(t *testing.T) {
 
 // What cannot be decoded ends the connection, but the requests before it were
 // right: if the core answers them soon, the answers go out.
-func TestGarbageDoesNotCostTheAnswersToWhatCameBefore(t *testing.T) {
+func TestSession_AnswersWhatCameBeforeGarbage(t *testing.T) {
 	for _, late := range []time.Duration{0, 10 * time.Millisecond, time.Hour} {
 		t.Run(fmt.Sprintf("answers after %v", late), func(t *testing.T) {
 			onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
@@ -314,7 +314,7 @@ func TestGarbageDoesNotCostTheAnswersToWhatCameBefore(t *testing.T) {
 
 // A prober that comes for ever gets a line now and then, with a count, and two of
 // them do not hide each other.
-func TestALogIsNotFlooded(t *testing.T) {
+func TestLog_RepeatedLinesAreLimited(t *testing.T) {
 	var log bytes.Buffer
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		b := listen(t, net, "b", withLog(&log))
@@ -340,7 +340,7 @@ func TestALogIsNotFlooded(t *testing.T) {
 }
 
 // What has not happened for hours is news again.
-func TestALogSpeaksUpAgain(t *testing.T) {
+func TestLog_SpeaksAgainAfterHours(t *testing.T) {
 	var log bytes.Buffer
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		b := listen(t, net, "b", withLog(&log))

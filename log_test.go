@@ -15,7 +15,7 @@ import (
 
 // The code logs with the keys that internal/logs lists, and the package doc explains
 // each of them.
-func TestLogKeysAreTheSameEverywhere(t *testing.T) {
+func TestLogKeys_AreListedAndExplained(t *testing.T) {
 	declared := logKeys(t)
 	require.NotEmpty(t, declared)
 	doc, err := os.ReadFile("doc.go")

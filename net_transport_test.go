@@ -19,7 +19,7 @@ import (
 )
 
 // P6: every call ends by its deadline, exactly, and the transport goes on.
-func TestACallEndsByItsDeadline(t *testing.T) {
+func TestCall_EndsByItsDeadline(t *testing.T) {
 	obstacles := map[string]func(t *testing.T, net *faultnet.Network, b *raftwire.NetworkTransport){
 		"nobody answers":      func(t *testing.T, _ *faultnet.Network, b *raftwire.NetworkTransport) { serve(t, b, never) },
 		"nobody consumes":     func(*testing.T, *faultnet.Network, *raftwire.NetworkTransport) {},
@@ -46,7 +46,7 @@ func TestACallEndsByItsDeadline(t *testing.T) {
 }
 
 // P6: the deadline is for dialling and I/O together.
-func TestTheDeadlineIsForTheWholeCall(t *testing.T) {
+func TestCall_DeadlineCoversDialAndIO(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		a, b := listen(t, net, "a"), listen(t, net, "b")
 		serve(t, b, never)
@@ -56,7 +56,7 @@ func TestTheDeadlineIsForTheWholeCall(t *testing.T) {
 }
 
 // P6: without a timeout a call waits, until Close.
-func TestACallWithoutTimeoutEndsOnClose(t *testing.T) {
+func TestCall_WithoutTimeoutEndsOnClose(t *testing.T) {
 	for kind, call := range calls {
 		t.Run(kind, func(t *testing.T) {
 			onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
@@ -77,7 +77,7 @@ func TestACallWithoutTimeoutEndsOnClose(t *testing.T) {
 }
 
 // P4: calls in flight end when the transport is closed, wherever they are.
-func TestCloseEndsCallsInFlight(t *testing.T) {
+func TestClose_EndsCallsInFlight(t *testing.T) {
 	for _, state := range []string{"dialling", "waiting for the answer"} {
 		for kind, call := range calls {
 			t.Run(kind+" "+state, func(t *testing.T) {
@@ -102,7 +102,7 @@ func TestCloseEndsCallsInFlight(t *testing.T) {
 }
 
 // P4: a closed transport does nothing any more.
-func TestAClosedTransportRefusesEveryCall(t *testing.T) {
+func TestClose_RefusesLaterCalls(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		a, b := listen(t, net, "a"), listen(t, net, "b")
 		serve(t, b, accept)
@@ -121,7 +121,7 @@ func TestAClosedTransportRefusesEveryCall(t *testing.T) {
 }
 
 // P4: after Close nothing reaches a consumer or a heartbeat handler.
-func TestNothingIsDeliveredAfterClose(t *testing.T) {
+func TestClose_DeliversNothingAfterwards(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		a, b := listen(t, net, "a"), listen(t, net, "b")
 		result := make(chan error, 1)
@@ -141,7 +141,7 @@ func TestNothingIsDeliveredAfterClose(t *testing.T) {
 
 // P4: Close may come from anywhere, also from a handler on a goroutine that
 // Close waits for; it then says that this one has not ended.
-func TestCloseInsideAHeartbeatHandler(t *testing.T) {
+func TestClose_MayComeFromAHeartbeatHandler(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		a, b := listen(t, net, "a"), listen(t, net, "b")
 		closed := make(chan error, 1)
@@ -154,7 +154,7 @@ func TestCloseInsideAHeartbeatHandler(t *testing.T) {
 }
 
 // P4: many at once.
-func TestCloseIsSafeFromManyGoroutines(t *testing.T) {
+func TestClose_IsSafeFromManyGoroutines(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		a, b := listen(t, net, "a"), listen(t, net, "b")
 		serve(t, b, accept)
@@ -170,7 +170,7 @@ func TestCloseIsSafeFromManyGoroutines(t *testing.T) {
 
 // P5: CloseStreams ends connections of every kind, on the side where it is
 // called, and new ones work at once.
-func TestCloseStreamsEndsEveryConnection(t *testing.T) {
+func TestCloseStreams_EndsEveryConn(t *testing.T) {
 	for _, side := range []string{"outgoing", "inbound"} {
 		t.Run(side, func(t *testing.T) {
 			onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
@@ -208,7 +208,7 @@ func TestCloseStreamsEndsEveryConnection(t *testing.T) {
 }
 
 // P5: a connection that was dialled before CloseStreams is not used after it.
-func TestCloseStreamsOvertakesADial(t *testing.T) {
+func TestCloseStreams_DropsAConnDialledBefore(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		a, b := listen(t, net, "a"), listen(t, net, "b")
 		serve(t, b, accept)
@@ -222,7 +222,7 @@ func TestCloseStreamsOvertakesADial(t *testing.T) {
 }
 
 // Whatever is wrong with a configuration, every call says what to do.
-func TestBadConfigurationEndsInAnErrorThatSaysWhatToDo(t *testing.T) {
+func TestConfig_ErrorSaysWhatToDo(t *testing.T) {
 	bad := map[string]*raftwire.NetworkTransportConfig{
 		"Stream is nil: set it to a StreamLayer":                                        config(),
 		"MaxPool is -1: use 0 to keep no idle connections":                              withLayer(withPool(-1)),
@@ -260,7 +260,7 @@ func TestBadConfigurationEndsInAnErrorThatSaysWhatToDo(t *testing.T) {
 }
 
 // A request that would trip the peer up does not leave.
-func TestABadRequestIsRefusedBeforeItTravels(t *testing.T) {
+func TestCall_RefusesABadRequestBeforeItIsSent(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		a := listen(t, net, "a")
 		listen(t, net, "b")
@@ -277,7 +277,7 @@ func TestABadRequestIsRefusedBeforeItTravels(t *testing.T) {
 }
 
 // P18: errors say what was tried with whom, and carry the cause.
-func TestErrorsCarryOperationPeerAndCause(t *testing.T) {
+func TestErrors_CarryOperationPeerAndCause(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		a := listen(t, net, "a")
 		cause := errors.New("no route")
@@ -296,7 +296,7 @@ func TestErrorsCarryOperationPeerAndCause(t *testing.T) {
 
 // P6, P4: a Dial that ignores its timeout, and cannot be cancelled, holds up
 // nobody; what it brings in the end is closed.
-func TestADialThatHangsHoldsUpNobody(t *testing.T) {
+func TestDial_ThatHangsHoldsUpNobody(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		network := faultnet.New(1)
 		_, err := network.Host("b").Listen()
@@ -322,7 +322,7 @@ func TestADialThatHangsHoldsUpNobody(t *testing.T) {
 }
 
 // Failing accepts are tried again, ever more slowly, up to once a second.
-func TestAcceptBacksOff(t *testing.T) {
+func TestAccept_BacksOff(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		start := time.Now()
 		var at []time.Duration
@@ -346,7 +346,7 @@ func TestAcceptBacksOff(t *testing.T) {
 }
 
 // P10: a request that is too large ends its connection, and says why.
-func TestARequestOverTheLimitIsRefused(t *testing.T) {
+func TestMaxMessageBytes_RefusesALargerRequest(t *testing.T) {
 	var log bytes.Buffer
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		a := listen(t, net, "a")
@@ -366,7 +366,7 @@ func TestARequestOverTheLimitIsRefused(t *testing.T) {
 
 // What answers without being a peer is named, and who hangs up on the first
 // request of a connection had a reason.
-func TestWhatIsNoPeerIsNamed(t *testing.T) {
+func TestCall_NamesAForeignProtocol(t *testing.T) {
 	const noAnswer = "the peer closed the connection without an answer: its log says why (does it want TLS, or a Mux key?): "
 	for name, c := range map[string]struct {
 		answer string
@@ -404,7 +404,7 @@ func TestWhatIsNoPeerIsNamed(t *testing.T) {
 }
 
 // A connection that has brought an answer is one to a peer, whatever ends it.
-func TestWhoHasAnsweredIsAPeer(t *testing.T) {
+func TestCall_TakesAConnThatAnsweredForAPeer(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		a, b := listen(t, net, "a"), listen(t, net, "b")
 		fillPool(t, a, b, 1)
@@ -417,7 +417,7 @@ func TestWhoHasAnsweredIsAPeer(t *testing.T) {
 
 // P12: inside a message the peer has to make progress; between messages it
 // may be silent for ever.
-func TestAHalfSentRequestEndsItsConnection(t *testing.T) {
+func TestSession_EndsAfterAHalfSentRequest(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		serve(t, listen(t, net, "b"), accept)
 		conn, err := net.Host("a").Dial(t.Context(), "b")
@@ -443,7 +443,7 @@ func TestAHalfSentRequestEndsItsConnection(t *testing.T) {
 
 // P14: an idle inbound connection costs one goroutine and at most 8 KiB, also
 // after a large request.
-func TestAnIdleInboundConnectionCostsLittle(t *testing.T) {
+func TestIdleConn_CostsLittle(t *testing.T) {
 	const connections = 1000
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		b := listen(t, net, "b", withLimits(-1, -1))
@@ -473,7 +473,7 @@ func TestAnIdleInboundConnectionCostsLittle(t *testing.T) {
 }
 
 // The other constructors lead to the same transport.
-func TestConstructors(t *testing.T) {
+func TestConstructors_MakeTheSameTransport(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		layer, err := net.Host("a").Listen()
 		require.NoError(t, err)
@@ -488,7 +488,7 @@ func TestConstructors(t *testing.T) {
 	})
 }
 
-func TestAClosedTransportWithoutPipelinesIsClosed(t *testing.T) {
+func TestClose_ComesBeforePipeliningNotSupported(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		a := listen(t, net, "a", withWindow(1))
 		_, err := a.AppendEntriesPipeline("b", "b")
@@ -500,7 +500,7 @@ func TestAClosedTransportWithoutPipelinesIsClosed(t *testing.T) {
 }
 
 // A transport whose listener was closed by somebody else says so once.
-func TestAListenerClosedByOthersIsToldOnce(t *testing.T) {
+func TestAccept_LogsAClosedListenerOnce(t *testing.T) {
 	var log bytes.Buffer
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		layer, err := net.Host("a").Listen()
@@ -515,7 +515,7 @@ func TestAListenerClosedByOthersIsToldOnce(t *testing.T) {
 }
 
 // As in hashicorp/raft, a transport without a logger writes to hclog's default.
-func TestTheDefaultLoggerIsHclogs(t *testing.T) {
+func TestLogger_DefaultsToHclogs(t *testing.T) {
 	var log bytes.Buffer
 	defer func(before io.Writer) { hclog.DefaultOutput = before }(hclog.DefaultOutput)
 	hclog.DefaultOutput = &log

@@ -21,7 +21,7 @@ import (
 // call each other, are restarted, killed, cut off and switched off, leaves a
 // log that can be read: what it says of scans does not grow with their number,
 // and none of it is an error.
-func TestTheLogOfANoisyHour(t *testing.T) {
+func TestLog_StaysReadableInANoisyHour(t *testing.T) {
 	var log levelCounter
 	scans := 0
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {

@@ -62,7 +62,7 @@ func (l *slowLink) receive(resp *AppendEntriesResponse, _ answerClock) (int64, e
 // While a pipeline ends, its link may still read requests. No call returns, and
 // no future settles, before that is over; and an answer that comes meanwhile
 // changes no response.
-func TestNothingIsGivenBackWhileTheLinkCloses(t *testing.T) {
+func TestPipeline_SettlesNothingWhileItsLinkCloses(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newSlowLink()
 		p := l.pipeline(t, 2)
@@ -91,7 +91,7 @@ func TestNothingIsGivenBackWhileTheLinkCloses(t *testing.T) {
 }
 
 // A request that the link refuses has a future, which says so and is delivered.
-func TestARefusedPostIsToldByItsFuture(t *testing.T) {
+func TestPipeline_ARefusedPostFailsItsFuture(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newSlowLink()
 		close(l.release)
@@ -224,7 +224,7 @@ func TestPipeline_CloseWaitsForASenderThatPosts(t *testing.T) {
 
 // An answer that comes while Close sends the rest does not end the link: the
 // answers to the rest are awaited, for a while from then on.
-func TestAnAnswerWhileAPipelineClosesIsNotTheLast(t *testing.T) {
+func TestPipeline_CloseAwaitsTheAnswersToTheRest(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newSlowLink()
 		close(l.release)

@@ -16,7 +16,7 @@ import (
 )
 
 // P1: every future settles, whatever ends the pipeline, within 100 ms of it.
-func TestEveryFutureSettlesWhateverEndsThePipeline(t *testing.T) {
+func TestPipeline_SettlesEveryFuture(t *testing.T) {
 	const window = 50
 	ends := map[string]struct {
 		end    func(a, b *raftwire.NetworkTransport, p raftwire.AppendPipeline, net *faultnet.Network)
@@ -60,7 +60,7 @@ func TestEveryFutureSettlesWhateverEndsThePipeline(t *testing.T) {
 }
 
 // P1: in request order, each once, answers paired with their own requests.
-func TestFuturesAreConsumedInOrderWithTheirOwnAnswers(t *testing.T) {
+func TestPipeline_DeliversFuturesInOrder(t *testing.T) {
 	for _, window := range []int{2, 3, 16, 130} {
 		t.Run(fmt.Sprint(window), func(t *testing.T) {
 			onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
@@ -79,7 +79,7 @@ func TestFuturesAreConsumedInOrderWithTheirOwnAnswers(t *testing.T) {
 
 // P2, the pipeline wedge: a core's reader of futures leaves at the first
 // refusal, while its sender goes on. The sender must get its call back.
-func TestAppendEntriesReturnsWithinTheTimeoutThoughNobodyConsumes(t *testing.T) {
+func TestPipeline_AppendEntriesReturnsThoughNobodyConsumes(t *testing.T) {
 	for _, window := range []int{2, 3, 10, 130} {
 		t.Run(fmt.Sprint(window), func(t *testing.T) {
 			onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
@@ -104,7 +104,7 @@ func TestAppendEntriesReturnsWithinTheTimeoutThoughNobodyConsumes(t *testing.T) 
 }
 
 // P2, with nobody answering: the timeout of the oldest request ends the wait.
-func TestAppendEntriesReturnsWithinTheTimeoutThoughNobodyAnswers(t *testing.T) {
+func TestPipeline_AppendEntriesReturnsThoughNobodyAnswers(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		a, b := listen(t, net, "a", withWindow(4)), listen(t, net, "b")
 		serve(t, b, never)
@@ -121,7 +121,7 @@ func TestAppendEntriesReturnsWithinTheTimeoutThoughNobodyAnswers(t *testing.T) {
 
 // P2: a request whose sender got an error has no future, and the
 // consumer gets none.
-func TestARequestThatFailedHasNoFuture(t *testing.T) {
+func TestPipeline_AFailedSendHasNoFuture(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		a, b := listen(t, net, "a", withWindow(3)), listen(t, net, "b")
 		serve(t, b, never)
@@ -143,7 +143,7 @@ func TestARequestThatFailedHasNoFuture(t *testing.T) {
 
 // P2: a peer that stops answering fails what is in flight one timeout after
 // its last answer.
-func TestAPeerThatStopsAnsweringFailsThePipeline(t *testing.T) {
+func TestPipeline_FailsWhenThePeerStopsAnswering(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		a, b := listen(t, net, "a", withWindow(10)), listen(t, net, "b")
 		p := openPipeline(t, a, "b")
@@ -158,7 +158,7 @@ func TestAPeerThatStopsAnsweringFailsThePipeline(t *testing.T) {
 }
 
 // P2: the reader of answers does not wait for the consumer.
-func TestFuturesSettleThoughNobodyConsumes(t *testing.T) {
+func TestPipeline_SettlesFuturesThoughNobodyConsumes(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		a, b := listen(t, net, "a", withWindow(130)), listen(t, net, "b")
 		serve(t, b, accept)
@@ -174,7 +174,7 @@ func TestFuturesSettleThoughNobodyConsumes(t *testing.T) {
 }
 
 // P2: the channel stays open, since a core reads it without looking.
-func TestConsumerIsNeverClosed(t *testing.T) {
+func TestPipeline_ConsumerIsNeverClosed(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		a := listen(t, net, "a")
 		listen(t, net, "b")
@@ -192,7 +192,7 @@ func TestConsumerIsNeverClosed(t *testing.T) {
 
 // P3: with a window of N, N-1 sends return at once, and the Nth waits for one
 // answer to be consumed.
-func TestTheWindowHolds(t *testing.T) {
+func TestPipeline_KeepsItsWindow(t *testing.T) {
 	for configured, window := range map[int]int{0: 2, 2: 2, 3: 3, 10: 10} {
 		t.Run(fmt.Sprint(configured), func(t *testing.T) {
 			onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
@@ -237,7 +237,7 @@ func TestTheWindowHolds(t *testing.T) {
 }
 
 // P3: a window of one is no pipeline.
-func TestPipeliningCanBeTurnedOff(t *testing.T) {
+func TestPipeline_CanBeTurnedOff(t *testing.T) {
 	for _, window := range []int{1, -1} {
 		onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 			_, err := listen(t, net, "a", withWindow(window)).AppendEntriesPipeline("b", "b")
@@ -247,7 +247,7 @@ func TestPipeliningCanBeTurnedOff(t *testing.T) {
 }
 
 // An open pipeline may be idle for as long as its core likes.
-func TestAnIdlePipelineStaysOpen(t *testing.T) {
+func TestPipeline_StaysOpenWhileIdle(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		a, b := listen(t, net, "a"), listen(t, net, "b")
 		serve(t, b, accept)
@@ -262,7 +262,7 @@ func TestAnIdlePipelineStaysOpen(t *testing.T) {
 }
 
 // A link that is lost while nothing is in flight is told by the next future.
-func TestALostIdleLinkIsToldByTheNextFuture(t *testing.T) {
+func TestPipeline_ALostIdleLinkFailsTheNextFuture(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		a, b := listen(t, net, "a"), listen(t, net, "b")
 		serve(t, b, accept)
@@ -281,7 +281,7 @@ func TestALostIdleLinkIsToldByTheNextFuture(t *testing.T) {
 
 // P17, P1: a remote error on a pipeline is that future's alone, and leaves its
 // response zero, since a core looks at nothing else.
-func TestARemoteErrorFailsOneFuture(t *testing.T) {
+func TestPipeline_ARemoteErrorFailsOneFuture(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		a, b := listen(t, net, "a", withWindow(4)), listen(t, net, "b")
 		serve(t, b, func(rpc raftwire.RPC) {
@@ -302,7 +302,7 @@ func TestARemoteErrorFailsOneFuture(t *testing.T) {
 }
 
 // Concurrent senders are not what a core does, and still keep every promise.
-func TestConcurrentSendersShareAPipeline(t *testing.T) {
+func TestPipeline_ServesConcurrentSenders(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		a, b := listen(t, net, "a", withWindow(5)), listen(t, net, "b")
 		serve(t, b, accept)
@@ -333,7 +333,7 @@ func TestConcurrentSendersShareAPipeline(t *testing.T) {
 
 // A core that takes its time loses nothing of the requests that come meanwhile,
 // whole or in pieces.
-func TestRequestsThatComeWhileTheCoreIsBusy(t *testing.T) {
+func TestSession_KeepsRequestsWhileTheCoreIsBusy(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		a, b := listen(t, net, "a", withWindow(10)), listen(t, net, "b")
 		serve(t, b, acceptAfter(200*time.Millisecond))
@@ -350,7 +350,7 @@ func TestRequestsThatComeWhileTheCoreIsBusy(t *testing.T) {
 	})
 }
 
-func TestARequestThatComesInPiecesWhileTheCoreIsBusy(t *testing.T) {
+func TestSession_ReadsPiecesWhileTheCoreIsBusy(t *testing.T) {
 	for _, size := range []int{10, 100_000} { // the larger is read straight to where it belongs
 		t.Run(fmt.Sprint(size, " bytes"), func(t *testing.T) {
 			onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
@@ -374,7 +374,7 @@ func TestARequestThatComesInPiecesWhileTheCoreIsBusy(t *testing.T) {
 	}
 }
 
-func TestACallerThatGoesIsMissedWhileTheCoreIsBusy(t *testing.T) {
+func TestSession_WithdrawsRequestsOfACallerThatHasGone(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		b := listen(t, net, "b")
 		serve(t, b, acceptAfter(10*time.Second))
@@ -390,7 +390,7 @@ func TestACallerThatGoesIsMissedWhileTheCoreIsBusy(t *testing.T) {
 
 // P2: who finds the connection free writes what is there, and not also what
 // others send for as long as they do.
-func TestASenderDoesNotWriteForOthersForEver(t *testing.T) {
+func TestPipeline_ASenderWritesForOthersOnce(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		a, b := listenRough(t, net, "a", slowWrites(testTimeout/100), withWindow(64)), listen(t, net, "b")
 		serve(t, b, accept)
@@ -429,7 +429,7 @@ func TestASenderDoesNotWriteForOthersForEver(t *testing.T) {
 
 // A caller that got an error has no future, and then the consumer gets none
 // either: whoever keeps account of futures would miss, or find, one.
-func TestAFutureThatWasNotReturnedIsNotDelivered(t *testing.T) {
+func TestPipeline_DeliversOnlyReturnedFutures(t *testing.T) {
 	const runs, senders = 50, 2 // the order in which goroutines run is left to chance
 	for range runs {
 		onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
@@ -470,7 +470,7 @@ func TestAFutureThatWasNotReturnedIsNotDelivered(t *testing.T) {
 
 // Senders that wait for one that waits for room do not stop fake time, and none
 // waits for longer than the timeout.
-func TestSendersThatQueueUpGiveUpInTime(t *testing.T) {
+func TestPipeline_QueuedSendersGiveUpInTime(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		a, b := listen(t, net, "a", withWindow(2), withTimeout(time.Second)), listen(t, net, "b")
 		serve(t, b, accept)
@@ -496,7 +496,7 @@ func TestSendersThatQueueUpGiveUpInTime(t *testing.T) {
 
 // Nor does a sender wait for longer whose turn does not come, although each of
 // those before it is served in time.
-func TestSendersOnASlowLinkGiveUpInTime(t *testing.T) {
+func TestPipeline_SendersOnASlowLinkGiveUpInTime(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		a, b := listen(t, net, "a", withWindow(100), withTimeout(200*time.Millisecond)), listen(t, net, "b")
 		serve(t, b, accept)
@@ -530,7 +530,7 @@ func TestSendersOnASlowLinkGiveUpInTime(t *testing.T) {
 
 // What was sent before Close is answered before the connection ends, but that is
 // not waited for by Close, nor for longer than a request may take.
-func TestAClosedPipelineAwaitsItsAnswers(t *testing.T) {
+func TestPipeline_CloseLetsAnswersArrive(t *testing.T) {
 	for name, c := range map[string]struct {
 		answer func(raftwire.RPC)
 		open   time.Duration
@@ -557,7 +557,7 @@ func TestAClosedPipelineAwaitsItsAnswers(t *testing.T) {
 }
 
 // Close waits for a write, but not for one that has stalled.
-func TestClosingAStalledPipelineTakesNotLong(t *testing.T) {
+func TestPipeline_CloseDoesNotWaitForAStalledWrite(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		a, b := listen(t, net, "a", withWindow(10), withTimeout(time.Minute)), listen(t, net, "b")
 		serve(t, b, accept)

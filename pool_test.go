@@ -15,7 +15,7 @@ import (
 
 // P7: a peer that was restarted costs no failed request, of any kind, however
 // many idle connections it left behind.
-func TestARestartedPeerCostsNoFailedRequest(t *testing.T) {
+func TestPool_ARestartedPeerCostsNoFailedRequest(t *testing.T) {
 	for _, size := range []int{1, 3, 10} {
 		for kind, call := range calls {
 			t.Run(fmt.Sprintf("%s with %d idle connections", kind, size), func(t *testing.T) {
@@ -36,7 +36,7 @@ func TestARestartedPeerCostsNoFailedRequest(t *testing.T) {
 
 // Peers that come back under new addresses leave nothing behind under the old
 // ones, which nobody asks for again.
-func TestAddressesThatWereLeftLeaveNothing(t *testing.T) {
+func TestPool_ForgetsAddressesThatWereLeft(t *testing.T) {
 	const size, rounds = 3, 50
 	move := func(t *testing.T, a, b *raftwire.NetworkTransport) {
 		fillPool(t, a, b, size)
@@ -69,7 +69,7 @@ func TestAddressesThatWereLeftLeaveNothing(t *testing.T) {
 }
 
 // P7: and neither does one whose pipeline is opened on an idle connection.
-func TestAPipelineIsNotOpenedOnADeadConnection(t *testing.T) {
+func TestPipeline_IsNotOpenedOnADeadConn(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		a, b := listen(t, net, "a"), listen(t, net, "b")
 		fillPool(t, a, b, 3)
@@ -82,7 +82,7 @@ func TestAPipelineIsNotOpenedOnADeadConnection(t *testing.T) {
 
 // P7: a connection can be lost at the very moment of its reuse. Then the
 // request is tried once more, on a new connection.
-func TestARequestIsTriedOnceMoreIfAReusedConnectionBreaks(t *testing.T) {
+func TestRetry_HappensOnceWhenAReusedConnBreaks(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		a, b := listen(t, net, "a"), listen(t, net, "b")
 		fillPool(t, a, b, 2)
@@ -93,7 +93,7 @@ func TestARequestIsTriedOnceMoreIfAReusedConnectionBreaks(t *testing.T) {
 }
 
 // P7: but not on a connection that was new: its loss says something.
-func TestARequestIsNotTriedAgainOnANewConnection(t *testing.T) {
+func TestRetry_NeverOnANewConn(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		a, b := listen(t, net, "a", withPool(0)), listen(t, net, "b")
 		serve(t, b, accept)
@@ -104,7 +104,7 @@ func TestARequestIsNotTriedAgainOnANewConnection(t *testing.T) {
 }
 
 // P7: and never after a timeout, when the peer may be at work on it.
-func TestARequestIsNotTriedAgainAfterATimeout(t *testing.T) {
+func TestRetry_NeverAfterATimeout(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		a, b := listen(t, net, "a"), listen(t, net, "b")
 		fillPool(t, a, b, 1)
@@ -117,7 +117,7 @@ func TestARequestIsNotTriedAgainAfterATimeout(t *testing.T) {
 }
 
 // P7: nor once the answer had begun.
-func TestARequestIsNotTriedAgainOnceItsAnswerHasBegun(t *testing.T) {
+func TestRetry_NeverOnceTheAnswerHasBegun(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		a, b := listen(t, net, "a"), listen(t, net, "b")
 		fillPool(t, a, b, 1)
@@ -130,7 +130,7 @@ func TestARequestIsNotTriedAgainOnceItsAnswerHasBegun(t *testing.T) {
 }
 
 // P9: an answer that is longer than it should be cannot become the next one's.
-func TestSurplusBytesAreNeverTakenForAnAnswer(t *testing.T) {
+func TestPool_SurplusBytesAreNoAnswer(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		a := listen(t, net, "a")
 		layer, err := net.Host("b").Listen()
@@ -151,7 +151,7 @@ func TestSurplusBytesAreNeverTakenForAnAnswer(t *testing.T) {
 }
 
 // The pool keeps as many idle connections for a peer as it was told to.
-func TestThePoolKeepsItsSize(t *testing.T) {
+func TestPool_KeepsItsSize(t *testing.T) {
 	for _, size := range []int{0, 1, 3} {
 		t.Run(fmt.Sprint(size), func(t *testing.T) {
 			onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
@@ -165,7 +165,7 @@ func TestThePoolKeepsItsSize(t *testing.T) {
 }
 
 // A peer that speaks unasked on an idle connection is not a Raft peer.
-func TestAnIdleConnectionThatSpeaksIsNotUsed(t *testing.T) {
+func TestPool_DropsAnIdleConnThatSpeaks(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		a, b := listen(t, net, "a"), listen(t, net, "b")
 		serve(t, b, accept)

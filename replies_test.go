@@ -20,7 +20,7 @@ import (
 
 // A core may have so many requests of a connection before it answers one, and
 // then one more for each answer.
-func TestAsManyRequestsAreAheadAsMayBe(t *testing.T) {
+func TestMaxDispatchAhead_IsReached(t *testing.T) {
 	for _, limit := range []int{1, 2, 3, 16} {
 		t.Run(fmt.Sprint(limit), func(t *testing.T) {
 			onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
@@ -43,7 +43,7 @@ func TestAsManyRequestsAreAheadAsMayBe(t *testing.T) {
 }
 
 // The wait until one more may be ahead is no time of the request that waits.
-func TestDecodingDoesNotTakeUntilThereIsRoom(t *testing.T) {
+func TestMaxDispatchAhead_WaitIsNoDecodingTime(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		var seen events
 		b := listen(t, net, "b", withDispatchAhead(2), withHooks(seen.hooks()))
@@ -65,7 +65,7 @@ func TestDecodingDoesNotTakeUntilThereIsRoom(t *testing.T) {
 
 // An answer goes out at once: it waits neither for the core to take the next
 // request, nor for the answer to that, nor for the rest of it.
-func TestAnAnswerWaitsForNothing(t *testing.T) {
+func TestAnswers_GoOutAtOnce(t *testing.T) {
 	request := smallRequest()
 	for name, c := range map[string]struct {
 		next  []byte
@@ -97,7 +97,7 @@ func TestAnAnswerWaitsForNothing(t *testing.T) {
 }
 
 // Who does not read has few answers gather: one write's, and as many beside it.
-func TestWhoDoesNotReadIsNotServedForEver(t *testing.T) {
+func TestAnswers_ToACallerThatDoesNotReadAreBounded(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		const buffer, gathered, ahead = 4 << 10, 4 << 10, 16 // bytes, bytes, requests
 		net.SetBuffer(buffer)
@@ -119,7 +119,7 @@ func TestWhoDoesNotReadIsNotServedForEver(t *testing.T) {
 
 // Who has sent nonsense after requests, and is slow to read, gets the answers to
 // what came before, also those that are still being written.
-func TestGarbageDoesNotCutAWriteOff(t *testing.T) {
+func TestAnswers_SurviveGarbageBehindTheirRequests(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		const count, buffer = 30, 200
 		net.SetBuffer(buffer)
@@ -136,7 +136,7 @@ func TestGarbageDoesNotCutAWriteOff(t *testing.T) {
 
 // Who has sent all of its requests may say so, and still gets what is answered
 // soon.
-func TestAHalfClosedCallerGetsItsAnswers(t *testing.T) {
+func TestAnswers_ReachAHalfClosedCaller(t *testing.T) {
 	const count = 5
 	for _, size := range []int{100, 10_000} {
 		t.Run(fmt.Sprint(size), func(t *testing.T) {
@@ -162,7 +162,7 @@ func TestAHalfClosedCallerGetsItsAnswers(t *testing.T) {
 
 // Who has stalled in the midst of a request is not waited for because answers are
 // owed, which may never be given.
-func TestAHalfSentRequestEndsItsConnectionThoughAnswersAreOwed(t *testing.T) {
+func TestSession_EndsAfterAHalfSentRequestDespitePendingReplies(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		b := listen(t, net, "b")
 		conn := dialRaw(t, net, "a")
@@ -179,7 +179,7 @@ func TestAHalfSentRequestEndsItsConnectionThoughAnswersAreOwed(t *testing.T) {
 
 // Every request that hooks have seen begin they also see end, although the
 // connection ends while its own goroutine is in a heartbeat handler.
-func TestHooksSeeTheEndOfWhatWasBegunDuringAHeartbeat(t *testing.T) {
+func TestServeDone_FollowsEveryServeBegun(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		var seen events
 		b := listen(t, net, "b", withHooks(seen.hooks()))
@@ -205,7 +205,7 @@ func TestHooksSeeTheEndOfWhatWasBegunDuringAHeartbeat(t *testing.T) {
 
 // What a request costs beyond what it carries is pinned. Two of the allocations
 // are made here: the response to fill, and the answer.
-func TestAnAppendEntriesAllocatesLittle(t *testing.T) {
+func TestAppendEntries_AllocatesLittle(t *testing.T) {
 	a, b := listenTCP(t, "127.0.0.1:0"), listenTCP(t, "127.0.0.1:0")
 	serve(t, b, func(rpc raftwire.RPC) { rpc.Respond(benchAnswer(firstAnswer), nil) })
 	request := benchRequest(workload{entries: 1, size: 100})
@@ -218,7 +218,7 @@ func TestAnAppendEntriesAllocatesLittle(t *testing.T) {
 }
 
 // An error that says nothing is an error.
-func TestAnErrorWithoutATextArrives(t *testing.T) {
+func TestAnswers_ErrorWithoutATextArrives(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		a, b := listen(t, net, "a"), listen(t, net, "b")
 		serve(t, b, func(rpc raftwire.RPC) { rpc.Respond(nil, errors.New("")) })

@@ -15,11 +15,11 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// The other side of TestEveryRequestUnderEveryFault: every request from every
+// The other side of TestNetworkTransport_EveryRequestUnderEveryFault: every request from every
 // kind of sender. Whole requests reach the core, and nothing else does; the
 // connection ends when it should, and is counted if it was refused; others are
 // served, and in the end neither a goroutine nor a connection is left.
-func TestEveryRequestFromEverySender(t *testing.T) {
+func TestNetworkTransport_EveryRequestFromEverySender(t *testing.T) {
 	for _, s := range senders {
 		for _, in := range inboundRequests() {
 			for _, crumb := range []int{0, 3} {

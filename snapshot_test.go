@@ -18,7 +18,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func TestASnapshotArrivesAsItIs(t *testing.T) {
+func TestInstallSnapshot_ArrivesUnchanged(t *testing.T) {
 	for _, size := range []int{0, 1, 1000, 64 << 10, 64<<10 + 1, 128 << 10, 1 << 20} {
 		t.Run(fmt.Sprint(size), func(t *testing.T) {
 			onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
@@ -39,14 +39,14 @@ func TestASnapshotArrivesAsItIs(t *testing.T) {
 // A core that is busy takes a snapshot late, and reads it at once: then nobody
 // else may read, as who watches whether a caller is still there would. That is
 // for the race detector to see, about once in 14 times.
-func TestASnapshotThatIsTakenLateArrivesAsItIs(t *testing.T) {
+func TestInstallSnapshot_TakenLateArrivesUnchanged(t *testing.T) {
 	for range 50 {
 		testLateSnapshot(t)
 	}
 }
 
 // P15: also of a snapshot, and whether its sender has sent all of it or not.
-func TestASnapshotWhoseSenderHasGoneIsNotDelivered(t *testing.T) {
+func TestInstallSnapshot_OfASenderThatHasGoneIsWithdrawn(t *testing.T) {
 	const size = 10_000
 	for name, sent := range map[string]int{"all of it": size, "half of it": size / 2, "nothing of it": 0} {
 		t.Run(name, func(t *testing.T) {
@@ -182,7 +182,7 @@ func TestSnapshotBody_SurplusIsNeverExecuted(t *testing.T) {
 }
 
 // What a core has no bytes for needs no reader.
-func TestAnEmptySnapshotNeedsNoReader(t *testing.T) {
+func TestInstallSnapshot_EmptyNeedsNoReader(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		a, b := listen(t, net, "a"), listen(t, net, "b")
 		serve(t, b, accept)
@@ -290,7 +290,7 @@ func TestInstallSnapshot_SlowReaderIsNoStall(t *testing.T) {
 }
 
 // P16: one that is slow, but goes on, may take as long as it needs.
-func TestASlowSnapshotSucceedsWhileItMakesProgress(t *testing.T) {
+func TestInstallSnapshot_MayBeSlowWhileItMakesProgress(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		a, b := listen(t, net, "a"), listen(t, net, "b")
 		const pause, size = testTimeout * 3 / 4, 1 << 20
@@ -311,7 +311,7 @@ func TestASlowSnapshotSucceedsWhileItMakesProgress(t *testing.T) {
 }
 
 // P16: the follower's restore has a limit of its own.
-func TestARestoreMayTakeLongerThanTheTimeout(t *testing.T) {
+func TestInstallSnapshot_RestoreMayOutlastTheTimeout(t *testing.T) {
 	for name, c := range map[string]struct {
 		restore time.Duration
 		scale   int
@@ -357,7 +357,7 @@ func TestARestoreMayTakeLongerThanTheTimeout(t *testing.T) {
 }
 
 // P16: an answer that comes early ends the stream, and is what the caller gets.
-func TestAnEarlyAnswerEndsTheSnapshot(t *testing.T) {
+func TestInstallSnapshot_EndsWithAnEarlyAnswer(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		a, b := listen(t, net, "a"), listen(t, net, "b")
 		serve(t, b, func(rpc raftwire.RPC) {
@@ -376,7 +376,7 @@ func TestAnEarlyAnswerEndsTheSnapshot(t *testing.T) {
 }
 
 // P16: also if the peer reads nothing any more, so that a write is stuck.
-func TestAnEarlyAnswerWakesAStuckSender(t *testing.T) {
+func TestInstallSnapshot_EarlyAnswerWakesAStuckSender(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		a := listen(t, net, "a")
 		layer, err := net.Host("b").Listen()
@@ -401,7 +401,7 @@ func TestAnEarlyAnswerWakesAStuckSender(t *testing.T) {
 // P9: a sender that looks for the answer only after its last byte, as
 // hashicorp/raft does, gets it although the body was not read; and not a byte
 // of the body is taken for a request, though 0x03 0x80 is a TimeoutNow.
-func TestAnUnreadSnapshotBodyIsNeverExecuted(t *testing.T) {
+func TestSnapshotBody_UnreadIsNeverExecuted(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		b := listen(t, net, "b")
 		commands := make(chan any, 100)
@@ -542,7 +542,7 @@ func TestSnapshotBody_SlowLinkIsNoStall(t *testing.T) {
 }
 
 // The body belongs to the consumer until it answers, and not a moment longer.
-func TestABodyCannotBeReadAfterTheAnswer(t *testing.T) {
+func TestSnapshotBody_EndsWithTheAnswer(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		a, b := listen(t, net, "a"), listen(t, net, "b")
 		result := make(chan error, 1)
@@ -559,7 +559,7 @@ func TestABodyCannotBeReadAfterTheAnswer(t *testing.T) {
 }
 
 // P16: a peer that is gone is not waited for as one that restores.
-func TestASnapshotToAPeerThatGoesFailsAtOnce(t *testing.T) {
+func TestInstallSnapshot_FailsAtOnceWhenThePeerGoes(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		a, b := listen(t, net, "a"), listen(t, net, "b")
 		serve(t, b, func(rpc raftwire.RPC) {
@@ -576,7 +576,7 @@ func TestASnapshotToAPeerThatGoesFailsAtOnce(t *testing.T) {
 // An answer goes out at once, also while the body is being read, and ends that
 // Read. What is unread is thrown away as it comes, and whoever reads then learns
 // at once that it is too late.
-func TestAnAnswerDoesNotWaitForWhoReadsTheBody(t *testing.T) {
+func TestSnapshotBody_ReaderDoesNotDelayTheAnswer(t *testing.T) {
 	for _, timeout := range []time.Duration{0, testTimeout} {
 		t.Run(timeout.String(), func(t *testing.T) {
 			onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
@@ -616,7 +616,7 @@ func TestAnAnswerDoesNotWaitForWhoReadsTheBody(t *testing.T) {
 }
 
 // A reader that yields nothing, for ever, ends the transfer.
-func TestASnapshotsReaderMustYieldSomething(t *testing.T) {
+func TestInstallSnapshot_EndsIfItsReaderYieldsNothing(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		a, b := listen(t, net, "a"), listen(t, net, "b")
 		serve(t, b, accept)

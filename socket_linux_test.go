@@ -18,7 +18,7 @@ import (
 
 // A peer that is gone without a word is given up within a minute, at either
 // end: see tcp(7) for what the options mean.
-func TestTCPSocketsGiveADeadPeerUp(t *testing.T) {
+func TestTCPSockets_GiveUpADeadPeer(t *testing.T) {
 	const tcpUserTimeout = 0x12
 	keepAlive := net.KeepAliveConfig{Enable: true, Idle: 7 * time.Second, Interval: 8 * time.Second, Count: 9}
 	for name, c := range map[string]struct {
@@ -52,7 +52,7 @@ func TestTCPSocketsGiveADeadPeerUp(t *testing.T) {
 
 // P15: a caller that has gone is noticed behind more than is read ahead, and
 // what it sent is not handed over any more.
-func TestACallerIsMissedWhoHadSentMuchBefore(t *testing.T) {
+func TestSession_NoticesTheEndOfACallerThatSentMuch(t *testing.T) {
 	for name, layerOver := range map[string]func(t *testing.T, tcp raftwire.StreamLayer) raftwire.StreamLayer{
 		"on a port of its own": func(_ *testing.T, tcp raftwire.StreamLayer) raftwire.StreamLayer { return tcp },
 		"on a shared port": func(t *testing.T, tcp raftwire.StreamLayer) raftwire.StreamLayer {

@@ -19,7 +19,7 @@ import (
 // Storms: much at once, drawn from a seed, for what no table lists: whatever the
 // order of things, what was begun ends, once and in order, and nobody hangs.
 
-func TestPipelinesInStorms(t *testing.T) {
+func TestPipeline_SurvivesStorms(t *testing.T) {
 	inStorms(t, func(t *testing.T, net *faultnet.Network, s *storm) {
 		a, b, atA, atB := observed(t, net, s.options()...)
 		var all sync.WaitGroup
@@ -79,7 +79,7 @@ func TestPipelinesInStorms(t *testing.T) {
 	})
 }
 
-func TestInboundConnectionsInStorms(t *testing.T) {
+func TestSession_SurvivesStorms(t *testing.T) {
 	inStorms(t, func(t *testing.T, net *faultnet.Network, s *storm) {
 		var seen events
 		b := listen(t, net, "b", append(s.options(), withHooks(seen.hooks()))...)

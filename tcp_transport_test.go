@@ -20,7 +20,7 @@ import (
 )
 
 // Smoke: every request over real sockets.
-func TestTCPCarriesEveryRequest(t *testing.T) {
+func TestTCPTransport_CarriesEveryRequest(t *testing.T) {
 	a, b := listenTCP(t, "127.0.0.1:0"), listenTCP(t, "127.0.0.1:0")
 	serve(t, b, accept)
 	for kind, call := range calls {
@@ -32,7 +32,7 @@ func TestTCPCarriesEveryRequest(t *testing.T) {
 }
 
 // P7, over real sockets: a peer that was restarted on its port costs nothing.
-func TestARestartedTCPPeerCostsNoFailedRequest(t *testing.T) {
+func TestTCPTransport_ARestartedPeerCostsNoFailedRequest(t *testing.T) {
 	for _, size := range []int{1, 3, 10} {
 		t.Run(fmt.Sprint(size), func(t *testing.T) {
 			a, b := listenTCP(t, "127.0.0.1:0", withPool(size)), listenTCP(t, "127.0.0.1:0")
@@ -48,7 +48,7 @@ func TestARestartedTCPPeerCostsNoFailedRequest(t *testing.T) {
 }
 
 // The deadline of a call is over soon after it, and says nothing of the peer.
-func TestAnIdleTCPConnectionOutlivesTheDeadlineOfItsLastCall(t *testing.T) {
+func TestTCPTransport_IdleConnOutlivesTheLastDeadline(t *testing.T) {
 	var dialled []net.Conn
 	layer, err := raftwire.NewTCPStreamLayer(raftwire.TCPConfig{
 		Bind: "127.0.0.1:0",
@@ -73,7 +73,7 @@ func TestAnIdleTCPConnectionOutlivesTheDeadlineOfItsLastCall(t *testing.T) {
 
 // P9, over real sockets: what has come on an idle connection is not the answer to
 // the next request, nor what a wrapper has read ahead of it.
-func TestSurplusOnASocketIsNeverTakenForAnAnswer(t *testing.T) {
+func TestTCPTransport_SurplusBytesAreNoAnswer(t *testing.T) {
 	for name, wrap := range map[string]func(*net.TCPConn) net.Conn{
 		"as it is": func(conn *net.TCPConn) net.Conn { return conn },
 		"wrapped":  func(conn *net.TCPConn) net.Conn { return aheadConn{conn, bufio.NewReader(conn)} },
@@ -122,7 +122,7 @@ func TestSurplusOnASocketIsNeverTakenForAnAnswer(t *testing.T) {
 // connections of every kind, or 10,000 in a long run: silent, inside a message,
 // waiting for an answer. The other ends are in a process of their own, since
 // not every system allows one process as many descriptors.
-func TestCloseLeavesNothingOfManyInboundConnections(t *testing.T) {
+func TestTCPTransport_CloseLeavesNothing(t *testing.T) {
 	connections := 1000
 	if longRun {
 		connections = 10_000
@@ -147,7 +147,7 @@ func TestCloseLeavesNothingOfManyInboundConnections(t *testing.T) {
 }
 
 // A bad address ends in an error that says what to do.
-func TestBadTCPAddresses(t *testing.T) {
+func TestTCPTransport_BadAddressErrorSaysWhatToDo(t *testing.T) {
 	taken := listenTCP(t, "127.0.0.1:0")
 	for name, c := range map[string]struct {
 		bind      string
@@ -169,14 +169,14 @@ func TestBadTCPAddresses(t *testing.T) {
 	}
 }
 
-func TestTCPRefusesABadConfigurationBeforeItBinds(t *testing.T) {
+func TestTCPTransport_ChecksItsConfigBeforeItBinds(t *testing.T) {
 	_, err := raftwire.NewTCPTransport("127.0.0.1:0", nil, -1, 0, nil)
 	require.ErrorContains(t, err, "MaxPool is -1")
 	_, err = raftwire.NewTCPTransportWithConfig(":0", nil, nil)
 	require.ErrorContains(t, err, "not advertisable")
 }
 
-func TestTCPAdvertisesAnotherAddress(t *testing.T) {
+func TestTCPTransport_AdvertisesAnotherAddress(t *testing.T) {
 	advertise := &net.TCPAddr{IP: net.IPv4(10, 1, 2, 3), Port: 8300}
 	trans, err := raftwire.NewTCPTransportWithLogger("0.0.0.0:0", advertise, 3, time.Second, nil)
 	require.NoError(t, err)
@@ -185,7 +185,7 @@ func TestTCPAdvertisesAnotherAddress(t *testing.T) {
 }
 
 // Port 0 stands for the one that was bound, and a nil address for all of it.
-func TestTCPAdvertisesThePortBound(t *testing.T) {
+func TestTCPTransport_AdvertisesTheBoundPort(t *testing.T) {
 	anyPort := &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)}
 	for name, c := range map[string]struct {
 		bind      string
@@ -206,7 +206,7 @@ func TestTCPAdvertisesThePortBound(t *testing.T) {
 }
 
 // One configuration may serve several transports.
-func TestAConfigurationCanBeUsedTwice(t *testing.T) {
+func TestConfig_CanBeUsedTwice(t *testing.T) {
 	c := config()
 	c.Logger = nil
 	for range 2 {
@@ -220,7 +220,7 @@ func TestAConfigurationCanBeUsedTwice(t *testing.T) {
 
 // Addresses may be names, and sockets of the machine; what is bound and what is
 // advertised need not be the same.
-func TestTCPAddresses(t *testing.T) {
+func TestTCPStreamLayer_TakesNamesAndUnixSockets(t *testing.T) {
 	socket := unixSocket(t)
 	for name, c := range map[string]struct {
 		config     raftwire.TCPConfig
@@ -249,7 +249,7 @@ func TestTCPAddresses(t *testing.T) {
 }
 
 // What is advertised is not looked up: it may not exist yet, or not from here.
-func TestAnAdvertisedNameIsNotResolved(t *testing.T) {
+func TestTCPStreamLayer_DoesNotResolveAnAdvertisedName(t *testing.T) {
 	for advertised, network := range map[string]string{"node-1.invalid:8300": "tcp", "unix:/proxy/raft": "unix"} {
 		layer := newLayer(t, raftwire.TCPConfig{Bind: ":0", Advertise: advertised})
 		require.Equal(t, advertised, layer.Addr().String())
@@ -258,7 +258,7 @@ func TestAnAdvertisedNameIsNotResolved(t *testing.T) {
 	}
 }
 
-func TestAddressesThatPeersCannotDialAreRefused(t *testing.T) {
+func TestTCPStreamLayer_RefusesAddressesThatPeersCannotDial(t *testing.T) {
 	const advice = `: set Advertise to the "host:port" where peers reach this node, by name or IP`
 	for text, config := range map[string]raftwire.TCPConfig{
 		`Bind ":0" is not advertisable, since it names no host` + advice:             {Bind: ":0"},
@@ -278,7 +278,7 @@ func TestAddressesThatPeersCannotDialAreRefused(t *testing.T) {
 
 // A process that was killed leaves its socket behind, which is in nobody's way;
 // that of a process that lives is.
-func TestAnAbandonedUnixSocketIsReplaced(t *testing.T) {
+func TestTCPStreamLayer_ReplacesAnAbandonedUnixSocket(t *testing.T) {
 	path := unixSocket(t)
 	killed, err := net.Listen("unix", path)
 	require.NoError(t, err)
@@ -296,7 +296,7 @@ func TestAnAbandonedUnixSocketIsReplaced(t *testing.T) {
 }
 
 // A file that is no socket is nobody's to remove.
-func TestAFileIsNotReplacedByASocket(t *testing.T) {
+func TestTCPStreamLayer_ReplacesNoFile(t *testing.T) {
 	path := unixSocket(t)
 	require.NoError(t, os.WriteFile(path, []byte("data"), 0o600))
 	_, err := raftwire.NewTCPStreamLayer(raftwire.TCPConfig{Bind: "unix:" + path})
@@ -305,7 +305,7 @@ func TestAFileIsNotReplacedByASocket(t *testing.T) {
 }
 
 // A name is resolved by each dial, so that a peer may move.
-func TestANameIsResolvedByEachDial(t *testing.T) {
+func TestTCPStreamLayer_ResolvesANameAtEachDial(t *testing.T) {
 	first, second := listenTCP(t, "127.0.0.1:0"), listenTCP(t, "127.0.0.1:0")
 	serve(t, first, accept)
 	serve(t, second, accept)
@@ -324,7 +324,7 @@ func TestANameIsResolvedByEachDial(t *testing.T) {
 }
 
 // A dialer of the program's own says where connections come from.
-func TestTCPDialsWithTheDialerThatIsGiven(t *testing.T) {
+func TestTCPStreamLayer_UsesTheGivenDialer(t *testing.T) {
 	reserved, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	require.NoError(t, reserved.Close())
@@ -338,7 +338,7 @@ func TestTCPDialsWithTheDialerThatIsGiven(t *testing.T) {
 }
 
 // The stream layer's own Dial, which the transport does not need.
-func TestTCPStreamLayerDials(t *testing.T) {
+func TestTCPStreamLayer_Dials(t *testing.T) {
 	c := config()
 	trans, err := raftwire.NewTCPTransportWithConfig("127.0.0.1:0", nil, c)
 	require.NoError(t, err)

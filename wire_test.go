@@ -12,7 +12,7 @@ import (
 
 // P17: whatever a consumer answers, the caller gets an error or the right
 // response, by a single request and by a pipeline.
-func TestAnswersOfEveryKind(t *testing.T) {
+func TestAnswers_OfEveryKindEndTheCall(t *testing.T) {
 	for name, c := range map[string]struct {
 		response any
 		err      error
@@ -52,7 +52,7 @@ func TestAnswersOfEveryKind(t *testing.T) {
 
 // An answer of a wrong type is an error in the log of the node that gave it,
 // once for each kind and type.
-func TestAnAnswerOfAnotherKindIsLogged(t *testing.T) {
+func TestAnswers_OfTheWrongTypeAreLogged(t *testing.T) {
 	var log bytes.Buffer
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		a, b := listen(t, net, "a"), listen(t, net, "b", withLog(&log))
@@ -72,7 +72,7 @@ func TestAnAnswerOfAnotherKindIsLogged(t *testing.T) {
 }
 
 // P17: a nil pointer answers every kind of request.
-func TestANilPointerAnswersEveryRequest(t *testing.T) {
+func TestAnswers_MayBeNilPointers(t *testing.T) {
 	nils := map[string]any{
 		"AppendEntries":   (*raftwire.AppendEntriesResponse)(nil),
 		"RequestVote":     (*raftwire.RequestVoteResponse)(nil),
@@ -92,7 +92,7 @@ func TestANilPointerAnswersEveryRequest(t *testing.T) {
 }
 
 // P17: an answer that comes twice, or too late, is nobody else's.
-func TestAnswersThatComeTwiceOrLate(t *testing.T) {
+func TestAnswers_TwiceOrLateAreDropped(t *testing.T) {
 	onBothTransports(t, func(t *testing.T, a, b raftwire.Transport) {
 		stale := make(chan raftwire.RPC, 1)
 		serve(t, b, func(rpc raftwire.RPC) {
