@@ -20,8 +20,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// What applications bring along (listeners, connections, hooks, loggers) may block:
-// that must hold up neither the accept loop nor other peers nor Close.
+// An application's listeners, connections, hooks and loggers may block. They must
+// not hold up the accept loop, other peers or Close.
 
 func TestClose_DoesNotWaitForAnAcceptThatStays(t *testing.T) {
 	for name, over := range overStaying {
@@ -46,7 +46,7 @@ func TestClose_DoesNotWaitForAnAcceptThatStays(t *testing.T) {
 	}
 }
 
-// The goroutine that stays holds no memory of the transport.
+// The goroutine that stays in Accept holds no memory of the transport.
 func TestClose_LeavesNothingBesideAnAcceptThatStays(t *testing.T) {
 	accepting, release := make(chan struct{}), make(chan struct{})
 	defer close(release)
@@ -69,7 +69,7 @@ func TestClose_LeavesNothingBesideAnAcceptThatStays(t *testing.T) {
 	require.True(t, freed.Load())
 }
 
-// A layer's Close that does not return is waited for, but not for long.
+// Close waits a while for the layer's Close, then returns without it.
 func TestClose_DoesNotWaitForALayersCloseForEver(t *testing.T) {
 	for name, over := range overStaying {
 		t.Run(name, func(t *testing.T) {
@@ -120,7 +120,7 @@ func TestFirstByteTimeout_CoversTheWaitForTheAddress(t *testing.T) {
 	})
 }
 
-// Connections whose address is awaited count, and make room as the oldest ones.
+// Connections without an address count. The oldest of them make room first.
 func TestMaxConns_CountsConnectionsWhoseAddressIsAwaited(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		before := runtime.NumGoroutine()
@@ -176,7 +176,7 @@ func TestCloseStreams_ClosesConnectionsWhoseAddressIsAwaited(t *testing.T) {
 	})
 }
 
-// However stuck connections are, the goroutines for them are bounded.
+// The number of goroutines for stuck connections is bounded.
 func TestAccept_BoundsGoroutinesOfConnectionsThatDoNotEnd(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, network *faultnet.Network) {
 		layer, err := network.Host("b").Listen()
@@ -244,13 +244,13 @@ func TestAccept_TakesNoConnectionForAnError(t *testing.T) {
 	}
 }
 
-// stayingLayer is a layer whose Close ends nothing: Accept goes on, and returns when
-// the listener underneath has a connection, or is closed.
+// stayingLayer is a layer whose Close does not end Accept. Accept returns when the
+// listener underneath has a connection or is closed.
 type stayingLayer struct{ *faultnet.Layer }
 
 func (stayingLayer) Close() error { return nil }
 
-// overStaying are the ways to accept from a layer, with how to close them.
+// overStaying lists the ways to accept from a layer, and how to close them.
 var overStaying = map[string]func(t *testing.T, layer raftwire.StreamLayer, log hclog.Logger) func() error{
 	"a transport": func(_ *testing.T, layer raftwire.StreamLayer, log hclog.Logger) func() error {
 		c := config(withStream(layer))
@@ -285,8 +285,8 @@ func (l hangingCloseLayer) Close() error {
 	return l.Layer.Close()
 }
 
-// headerLayer yields connections as a listener for the PROXY protocol does: to ask
-// for their remote address reads it from the connection, to the end of a line.
+// headerLayer yields connections as a listener for the PROXY protocol does: RemoteAddr
+// reads the address from the connection, up to the end of a line.
 type headerLayer struct{ *faultnet.Layer }
 
 func (l headerLayer) Accept() (net.Conn, error) {
@@ -331,7 +331,7 @@ func listenForHeaders(t *testing.T, net *faultnet.Network, options ...option) *r
 	return transport(t, append(options, withStream(headerLayer{layer}))...)
 }
 
-// stuckConn has an address that never comes, and is not closed by Close.
+// stuckConn is a connection whose RemoteAddr and Close block.
 type stuckConn struct {
 	net.Conn
 	stuck chan struct{}

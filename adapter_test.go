@@ -11,7 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// The wait is known although nobody observed the request before.
+// The wait is known although no observer saw the request before.
 func TestServeObserver_IsGivenDurations(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		a, b := listen(t, net, "a"), listen(t, net, "b")
@@ -61,7 +61,7 @@ func TestDispatcher_TakesEveryRequest(t *testing.T) {
 	})
 }
 
-// slowDispatcher is one that takes its time.
+// slowDispatcher waits before it answers.
 type slowDispatcher struct{ *recordingDispatcher }
 
 func (d slowDispatcher) Dispatch(command any, body io.Reader, heartbeat bool) raftwire.PendingAnswer {
@@ -69,7 +69,7 @@ func (d slowDispatcher) Dispatch(command any, body io.Reader, heartbeat bool) ra
 	return d.recordingDispatcher.Dispatch(command, body, heartbeat)
 }
 
-// dispatching is a transport whose requests can go elsewhere.
+// dispatching is a transport that can send requests to a Dispatcher.
 type dispatching interface {
 	raftwire.Transport
 	raftwire.WithDispatcher

@@ -15,8 +15,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// The provider's address overrides the one in the call, for requests of every
-// kind; without one, that in the call is used.
+// Requests of every kind go to the provider's address. Without a provider they go to
+// the address in the call.
 func TestServerAddressProvider_OverridesTheCallsAddress(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		a := listen(t, net, "a", withProvider(&directory{addr: "b"}))
@@ -31,8 +31,8 @@ func TestServerAddressProvider_OverridesTheCallsAddress(t *testing.T) {
 	})
 }
 
-// However many requests there are, the provider is asked once a second, by one
-// goroutine, and none of them waits for it but the first.
+// One goroutine asks the provider once a second, however many requests there are. Only
+// the first request waits for it.
 func TestServerAddressProvider_IsAskedOnceASecond(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		provider := &directory{addr: "b", takes: 300 * time.Millisecond}
@@ -64,8 +64,8 @@ func TestServerAddressProvider_IsAskedOnceASecond(t *testing.T) {
 	})
 }
 
-// Once the provider gives a new address, nothing of the old one is used: idle
-// connections are closed, and those in use when they are given back.
+// When the provider gives a new address, idle connections to the old one are closed at
+// once, and those in use when they are given back.
 func TestServerAddressProvider_NewAddressClosesOldConnections(t *testing.T) {
 	var log bytes.Buffer
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
@@ -95,7 +95,7 @@ func TestServerAddressProvider_NewAddressClosesOldConnections(t *testing.T) {
 	require.Contains(t, log.String(), "a server has a new address: local=a id=b peer=new before=old")
 }
 
-// A peer that has moved costs one request, and not a second of them.
+// A peer that has moved costs one failed request, not a second of them.
 func TestServerAddressProvider_IsAskedAgainAfterAFailedDial(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		provider := &directory{addr: "old"}
@@ -108,8 +108,7 @@ func TestServerAddressProvider_IsAskedAgainAfterAFailedDial(t *testing.T) {
 	})
 }
 
-// An address that the provider does not confirm is not used in silence, nor is
-// the log flooded.
+// A call to an unconfirmed address is logged, but not each time.
 func TestServerAddressProvider_FallbackIsLogged(t *testing.T) {
 	for name, err := range map[string]error{"an error": errors.New("no quorum"), "gave no address": nil} {
 		t.Run(name, func(t *testing.T) {
@@ -146,8 +145,8 @@ func TestServerAddressProvider_FallbackIsLogged(t *testing.T) {
 	}
 }
 
-// Without fallback nothing is dialled that the provider has not confirmed;
-// connections that stand are used on.
+// Without fallback the transport dials only addresses that the provider has confirmed.
+// Open connections stay in use.
 func TestNoAddressFallback_DialsNoUnconfirmedAddress(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		lost := errors.New("no quorum")
@@ -199,8 +198,8 @@ func TestNoAddressFallback_LetsAnAddressChangeItsServer(t *testing.T) {
 	})
 }
 
-// P6: a provider that hangs costs a call its time, and no more; Close does not
-// wait for it for ever, and calls end at once.
+// A provider that hangs costs one call its time. Close does not wait for it for ever,
+// and pending calls end at once.
 func TestServerAddressProvider_ThatHangsDelaysOneCall(t *testing.T) {
 	for kind, call := range calls {
 		t.Run(kind, func(t *testing.T) {
@@ -230,7 +229,7 @@ func TestServerAddressProvider_ThatHangsDelaysOneCall(t *testing.T) {
 	}
 }
 
-// Addresses and IDs that come and go leave nothing behind, however many there are.
+// However many addresses and IDs come and go, they leave nothing behind.
 func TestTransport_KeepsLittleOfAddressesAndServersThatCameAndWent(t *testing.T) {
 	refused := errors.New("refused")
 	layer := &plainLayer{dial: func() (net_, error) { return nil, refused }}
@@ -255,7 +254,7 @@ func withProvider(p raftwire.ServerAddressProvider) option {
 
 func withoutFallback(c *raftwire.NetworkTransportConfig) { c.NoAddressFallback = true }
 
-// fillPoolAt is fillPool for a peer that is known under another name.
+// fillPoolAt is fillPool for a peer that goes by another name.
 func fillPoolAt(t *testing.T, a, b *raftwire.NetworkTransport, target raftwire.ServerAddress, count int) {
 	t.Helper()
 	errs := make(chan error, count)
@@ -282,7 +281,7 @@ func (f ownersOf) ServerAddr(id raftwire.ServerID) (raftwire.ServerAddress, erro
 	return addr.(raftwire.ServerAddress), nil
 }
 
-// everybody is at an address of their own.
+// everybody gives each server its ID as its address.
 type everybody struct{}
 
 func (everybody) ServerAddr(id raftwire.ServerID) (raftwire.ServerAddress, error) {

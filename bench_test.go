@@ -134,9 +134,9 @@ func closing(b *testing.B, trans endpoint) endpoint {
 	return trans
 }
 
-// besideLiveHeap keeps 64 MiB of log entries of 1 KiB alive for a benchmark. A
-// node has as much in its log cache; without it the collector runs all the
-// time, and that is what would be measured.
+// besideLiveHeap keeps 64 MiB of log entries of 1 KiB alive for a benchmark. A node's
+// log cache holds as much. Without it the benchmark would measure the garbage
+// collector.
 func besideLiveHeap(b *testing.B) {
 	const data, overhead = 1 << 10, 96 + 8 // an entry, and the pointer to it
 	cache := make([]*raftwire.Log, (64<<20)/(data+overhead))
@@ -146,7 +146,7 @@ func besideLiveHeap(b *testing.B) {
 	b.Cleanup(func() { runtime.KeepAlive(cache) })
 }
 
-// exchange is a sender, a receiver and the request between them.
+// exchange is a sender, a receiver and the request that travels between them.
 type exchange struct {
 	from, to endpoint
 	target   raftwire.ServerAddress // of to
@@ -264,8 +264,8 @@ func benchSync(b *testing.B, x *exchange) {
 	}
 }
 
-// benchParallel cannot use b.Loop, which is for one goroutine. Nor is there an
-// order of answers to check.
+// benchParallel does not use b.Loop, which is for one goroutine. Answers have no order
+// to check.
 func benchParallel(b *testing.B, x *exchange) {
 	require.NoError(b, x.checkedCall()) // compares the request in full
 	b.SetParallelism(benchCallers)
@@ -280,8 +280,8 @@ func benchParallel(b *testing.B, x *exchange) {
 	})
 }
 
-// benchPipeline sends, while a goroutine receives. What is in flight when the
-// clock stops is less than the window, and is checked too.
+// benchPipeline sends while another goroutine receives. When the clock stops, less
+// than a window is in flight; it is checked, too.
 func benchPipeline(b *testing.B, x *exchange) {
 	pipeline, err := x.from.AppendEntriesPipeline("receiver", x.target)
 	require.NoError(b, err)

@@ -38,7 +38,7 @@ func TestInmemTransport_WorksWhenMadeByHand(t *testing.T) {
 	require.NoError(t, b.Close())
 }
 
-// brokenListener fails to accept, and counts how often.
+// brokenListener fails each Accept, and counts the calls.
 type brokenListener struct {
 	StreamLayer
 	accepts int
@@ -51,8 +51,8 @@ func (l *brokenListener) Accept() (net.Conn, error) {
 
 func (l *brokenListener) Close() error { return nil }
 
-// The pauses are 5 ms, 10 ms and so on, and never more than a second: eleven begin
-// in four seconds, each after a line in the log.
+// Accept is tried again after 5 ms, 10 ms and so on, up to one second. That makes
+// eleven tries in four seconds, each with a line in the log.
 func TestAccept_BacksOffToOneSecond(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var log bytes.Buffer

@@ -29,7 +29,7 @@ func TestClosePeer_EndsWhatIsUnderWayToOnePeer(t *testing.T) {
 	})
 }
 
-// Afterwards all is as before.
+// After ClosePeer, calls to the peer succeed again.
 func TestClosePeer_LeavesThePeerReachable(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		a, b := listen(t, net, "a"), listen(t, net, "b")
@@ -46,8 +46,8 @@ func TestClosePeer_LeavesThePeerReachable(t *testing.T) {
 	})
 }
 
-// A dial ends as well; one that cannot be ended ends for its call, and what it brings
-// is closed.
+// ClosePeer ends dials. If a dial cannot be ended, its call ends, and the connection
+// that it brings is closed.
 func TestClosePeer_EndsDials(t *testing.T) {
 	for kind, call := range calls {
 		t.Run(kind, func(t *testing.T) {
@@ -78,7 +78,7 @@ func TestClosePeer_EndsDials(t *testing.T) {
 	}
 }
 
-// A snapshot whose sending the pace holds up ends at once, too.
+// A snapshot that waits for its rate ends at once, too.
 func TestClosePeer_EndsASnapshotThatIsPaced(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		a := listen(t, net, "a", func(c *raftwire.NetworkTransportConfig) { c.MaxSnapshotBytesPerSecond = 1 << 20 })

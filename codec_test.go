@@ -92,8 +92,8 @@ func decodeFrom(src io.Reader, k codecKind) (any, *msgpack.Reader) {
 	return m, &r
 }
 
-// decode decodes a frame that is buffered already, as it is behind a kind byte
-// or an error text: short cuts look at nothing else.
+// decode decodes a frame that is buffered already, as it is behind a kind byte or an
+// error text. The fast path needs that.
 func decode(frame []byte, k codecKind) (any, error) {
 	var r msgpack.Reader
 	r.Reset(bytes.NewReader(frame))
@@ -193,8 +193,8 @@ func randomTime(rnd *rand.Rand) time.Time {
 	return time.Unix(secs[rnd.IntN(len(secs))], nsecs[rnd.IntN(len(nsecs))]).In(zones[rnd.IntN(len(zones))])
 }
 
-// equal is require.Equal without its cost when there is nothing to report, and
-// without its length when there is.
+// equal is require.Equal, but cheap when the values are equal, and short when they are
+// not.
 func equal(t testing.TB, want, got any) {
 	t.Helper()
 	if reflect.DeepEqual(want, got) {
@@ -344,14 +344,14 @@ func arrayOf(t testing.TB, m any, newTime bool) []byte {
 	return encodeWith(t, h, m)
 }
 
-// newForms encodes with the forms of the present msgpack: bin, str8, timestamps
-// as extensions, positive integers as unsigned.
+// newForms encodes with the forms of today's msgpack: bin, str8, timestamps as
+// extensions, positive integers as unsigned.
 func newForms(t testing.TB, m any) []byte {
 	return encodeWith(t, &codec.MsgpackHandle{WriteExt: true, PositiveIntUnsigned: true, NoFixedNum: true}, m)
 }
 
-// shuffledMap encodes a message as a map in any order, with some fields missing
-// and some that nobody knows.
+// shuffledMap encodes a message as a map in any order, with some fields missing and
+// some unknown ones.
 func shuffledMap(t testing.TB, rnd *rand.Rand, m any, newTime bool) []byte {
 	h := &codec.MsgpackHandle{}
 	h.TimeNotBuiltin = !newTime
@@ -556,8 +556,8 @@ func TestCodec_LargeEntryAllocatesLinearly(t *testing.T) {
 	}
 }
 
-// However sizes follow each other, groups of small entries waste too little to
-// have a request refused.
+// Whatever the order of sizes, groups of small entries waste too little to have a
+// request refused.
 func TestCodec_GroupsWasteLittle(t *testing.T) {
 	for _, sizes := range [][]int{
 		{0, 1023, 1023, 1023, 500}, {0, 1000}, {1000, 0}, {1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1023},
@@ -578,8 +578,8 @@ func TestCodec_GroupsWasteLittle(t *testing.T) {
 	}
 }
 
-// keptHeap returns how much heap it takes to keep what f returns of every 30th
-// entry of a stream of requests, for each entry that is kept.
+// keptHeap keeps what f returns of every 30th entry of a stream of requests. It
+// returns the heap that this takes for each entry kept.
 func keptHeap(t *testing.T, m *AppendEntriesRequest, unshared bool, f func(l *Log) any) int {
 	const kept, every = 100, 30
 	var r msgpack.Reader
@@ -609,7 +609,7 @@ func keptHeap(t *testing.T, m *AppendEntriesRequest, unshared bool, f func(l *Lo
 	return int(int64(after.HeapAlloc)-int64(before.HeapAlloc)) / kept
 }
 
-// Whoever keeps an entry, or a part of one, keeps few KiB of others.
+// A kept entry, or a kept part of one, holds a few KiB of others at most.
 func TestCodec_KeptEntryHoldsLittleElse(t *testing.T) {
 	const buffer = 256 << 10 / 100 // the reader may still have its own
 	for _, entries := range []int{1, 4, 64} {

@@ -41,8 +41,8 @@ func TestInmemNetwork_ConformsWithLatency(t *testing.T) {
 	})
 }
 
-// The network transport in its variants: what a connection pool, a request at
-// a time or a network that delivers in crumbs must not change.
+// The network transport conforms with every pool, window and network, also with one
+// that delivers a few bytes at a time.
 func TestNetworkTransport_Conforms(t *testing.T) {
 	variants := []struct {
 		name   string
@@ -114,8 +114,8 @@ func newStreamTransports(t testing.TB, network *faultnet.Network, n int, o trans
 	return all
 }
 
-// slowStreamTransports returns a Maker's NewSlow. Without a pool nothing could be
-// kept for the next call.
+// slowStreamTransports returns a Maker's NewSlow. Without a pool no connection could
+// be kept for the next call.
 func slowStreamTransports(change func(*raftwire.NetworkTransportConfig)) func(testing.TB, int, transporttest.Options, time.Duration) []raftwire.Transport {
 	return func(t testing.TB, n int, o transporttest.Options, connecting time.Duration) []raftwire.Transport {
 		return newStreamTransports(t, faultnet.New(1), n, o, func(config *raftwire.NetworkTransportConfig) {
@@ -126,7 +126,7 @@ func slowStreamTransports(change func(*raftwire.NetworkTransportConfig)) func(te
 	}
 }
 
-// requireNothingLeft checks that closed transports have closed everything.
+// requireNothingLeft checks that closed transports have closed all connections.
 func requireNothingLeft(t testing.TB, network *faultnet.Network) {
 	require.Zero(t, network.OpenConns(), "connections were left open")
 	require.Zero(t, network.Bytes())

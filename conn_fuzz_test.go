@@ -18,9 +18,8 @@ import (
 	"github.com/raftwire/raftwire/faultnet"
 )
 
-// Fuzzing of both ends of a connection: whatever comes, in whatever pieces,
-// and however it ends. The codec has fuzz targets of its own; these are about
-// what stands around it.
+// Fuzzing of both ends of a connection, with any bytes in any pieces and with any
+// end. The codec has fuzz targets of its own.
 
 // FuzzServe sends arbitrary bytes to a transport whose core answers in
 // arbitrary ways. manner seeds how the bytes are cut, how the sender ends, and
@@ -39,9 +38,8 @@ func FuzzServe(f *testing.F) {
 	})
 }
 
-// FuzzAnswers answers requests of every kind, also pipelined, with arbitrary
-// bytes. manner seeds which kind, how the bytes are cut, and whether the peer
-// then hangs up.
+// FuzzAnswers answers requests of every kind, also pipelined, with arbitrary bytes.
+// manner seeds the kind, how the bytes are cut, and whether the peer then hangs up.
 func FuzzAnswers(f *testing.F) {
 	for i, bytes := range answerSeeds() {
 		for manner := range uint64(len(requests)) {
@@ -105,7 +103,7 @@ func writeInPieces(conn io.Writer, random *rand.Rand, data []byte) {
 	_, _ = conn.Write(data)
 }
 
-// fuzzedCore checks what it gets, and answers as it likes.
+// fuzzedCore checks the requests that it gets, and answers them at random.
 type fuzzedCore struct {
 	t      *testing.T
 	seen   atomic.Int64
@@ -146,7 +144,7 @@ func (c *fuzzedCore) answer(rpc raftwire.RPC) {
 	}
 }
 
-// checkCommand checks that a command cannot trip a core up.
+// checkCommand checks that a command holds no value that could make a core panic.
 func checkCommand(t *testing.T, rpc raftwire.RPC, budget int) {
 	held := 0
 	switch m := rpc.Command.(type) {
@@ -211,9 +209,8 @@ func checkCall(t *testing.T, a *raftwire.NetworkTransport, r request, answers *o
 	answers.check(t, resp, err, true)
 }
 
-// checkFutures sends up to three requests at once. Their futures settle in
-// order, each with its own answer, until one fails on the way, and the rest with
-// it.
+// checkFutures sends up to three requests at once. Their futures must settle in order,
+// each with its own answer, until one fails on the way; then the rest must fail.
 func checkFutures(t *testing.T, a *raftwire.NetworkTransport, answers *oracle) {
 	p := openPipeline(t, a, "b")
 	var futures []raftwire.AppendFuture
@@ -235,13 +232,13 @@ func checkFutures(t *testing.T, a *raftwire.NetworkTransport, answers *oracle) {
 	}
 }
 
-// oracle reads answers as hashicorp's codec does from a connection. From a slice it
-// does not take an empty extension for a whole value.
+// oracle reads answers from a connection as hashicorp's codec does. A slice would not
+// do: from one it does not take an empty extension for a whole value.
 type oracle struct{ answers *codec.Decoder }
 
-// check compares the outcome of a request with the next answer, if it was
-// answered, which it returns. Otherwise its response must be zero. keeps says
-// that an error leaves the response that came with it.
+// check compares the outcome of a request with the next answer, and reports whether
+// there was one. Without an answer the response must be zero. keeps says that an error
+// leaves the response that came with it.
 func (o *oracle) check(t *testing.T, resp any, err error, keeps bool) (answered bool) {
 	t.Helper()
 	var remote *raftwire.RemoteError
@@ -275,8 +272,8 @@ func (o *oracle) next(t *testing.T, like any) (text string, resp any) {
 	return text, resp
 }
 
-// babbler is a peer that answers the first request on its first connection
-// with whatever it was given.
+// babbler is a peer that answers the first request on its first connection with the
+// bytes that it was given.
 type babbler struct {
 	layer    *faultnet.Layer
 	babbled  chan struct{} // closed when it has
@@ -299,7 +296,7 @@ func (p *babbler) listen(data []byte, random *rand.Rand) {
 	}
 }
 
-// babble reports whether it stays on the line.
+// babble reports whether it keeps the connection open.
 func (p *babbler) babble(conn net_, data []byte, random *rand.Rand) bool {
 	defer close(p.babbled)
 	_, _ = conn.Read(make([]byte, 4096))
@@ -307,7 +304,7 @@ func (p *babbler) babble(conn net_, data []byte, random *rand.Rand) bool {
 	return random.IntN(2) == 0
 }
 
-// talk answers requests, each of which comes with one read.
+// talk answers requests. Each must come with one read.
 func (p *babbler) talk(conn net_) {
 	answer := appendMsgpack(appendMsgpack(nil, ""), &sensibleAnswer)
 	for buf := make([]byte, 4096); ; {
@@ -320,14 +317,15 @@ func (p *babbler) talk(conn net_) {
 	}
 }
 
-// becomeSensible waits for the end of the babbling.
+// becomeSensible waits until the peer has sent its bytes. From then on it answers
+// properly.
 func (p *babbler) becomeSensible() {
 	<-p.babbled
 	p.sensible.Store(true)
 	synctest.Wait()
 }
 
-// sensibleAnswer is the one of a babbler who became sensible.
+// sensibleAnswer is the answer of a babbler that answers properly.
 var sensibleAnswer = raftwire.AppendEntriesResponse{Term: 7, LastLog: 4711, Success: true}
 
 func newBabbler(t *testing.T, net *faultnet.Network, data []byte, random *rand.Rand) *babbler {
@@ -347,7 +345,7 @@ func newBabbler(t *testing.T, net *faultnet.Network, data []byte, random *rand.R
 	return p
 }
 
-// answerSeeds are answers, and what is almost one.
+// answerSeeds returns answers, and bytes that are almost one.
 func answerSeeds() [][]byte {
 	good := appendMsgpack(appendMsgpack(nil, ""), &raftwire.AppendEntriesResponse{
 		RPCHeader: raftwire.RPCHeader{ProtocolVersion: 3, ID: []byte("b"), Addr: []byte("b")}, Term: 7, LastLog: 300, Success: true,
@@ -370,7 +368,7 @@ func allocatedBytes(f func()) uint64 {
 	return sample[0].Value.Uint64() - before
 }
 
-// inboundSeeds are what a peer sends, and what strangers do.
+// inboundSeeds returns requests, and what other programs send.
 func inboundSeeds() [][]byte {
 	seeds := [][]byte{
 		nil, []byte("\x03\x80"), []byte("\x03\x80\x03\x80\x03\x80"), []byte("\x05"), []byte("GET / HTTP/1.1\r\n\r\n"), []byte("\x16\x03\x01\x02"),

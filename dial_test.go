@@ -22,8 +22,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// A connection that takes longer than a call may take is made nevertheless, and
-// serves the calls that follow.
+// A dial that takes longer than a call may take goes on, and later calls use its
+// connection.
 func TestDial_ServesALaterCallIfItTakesLongerThanTimeout(t *testing.T) {
 	for name, put := range putOver {
 		t.Run(name, func(t *testing.T) {
@@ -45,9 +45,9 @@ func TestDial_ServesALaterCallIfItTakesLongerThanTimeout(t *testing.T) {
 	}
 }
 
-// Where dialling and answering take longer than Timeout only together, the second
-// call finds the connection of the first one, and its answer is not taken for that of
-// the first.
+// If dialling and answering take longer than Timeout only together, the second call
+// uses the connection of the first. It does not take the first call's answer for its
+// own.
 func TestCall_KeepsAConnectionWhoseAnswerIsLateBecauseItHadToBeDialled(t *testing.T) {
 	for name, put := range putOver {
 		t.Run(name, func(t *testing.T) {
@@ -73,7 +73,7 @@ func TestCall_KeepsAConnectionWhoseAnswerIsLateBecauseItHadToBeDialled(t *testin
 	}
 }
 
-// Without a pool, such a connection is kept for one call.
+// Without a pool, a connection that was late is kept for one call.
 func TestCall_WithoutAPoolUsesAConnectionThatWasLate(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, network *faultnet.Network) {
 		slow := newDialer(t, network, "a")
@@ -92,7 +92,8 @@ func TestCall_WithoutAPoolUsesAConnectionThatWasLate(t *testing.T) {
 	})
 }
 
-// A snapshot waits for a connection of its own, and takes one that a call has left.
+// A snapshot needs a connection of its own, and takes the one of a dial that a call
+// has left.
 func TestInstallSnapshot_UsesADialThatWasLeft(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, network *faultnet.Network) {
 		slow := newDialer(t, network, "a")
@@ -104,8 +105,8 @@ func TestInstallSnapshot_UsesADialThatWasLeft(t *testing.T) {
 	})
 }
 
-// Dials that hang are few, whoever calls and however often; the error says what
-// hangs. A layer put over one that hangs makes no difference.
+// The number of hung dials is bounded, whoever calls and however often. The error says
+// what hangs, also behind another layer.
 func TestDial_HungOnesAreBounded(t *testing.T) {
 	const short = 50 * time.Millisecond
 	for name, put := range putOver {
@@ -178,8 +179,8 @@ func TestDial_OnesThatCannotBeEndedAreBounded(t *testing.T) {
 	}
 }
 
-// What still hangs when the transport is closed keeps none of its memory, and what it
-// brings is closed.
+// A dial that still hangs after Close holds no memory of the transport. The connection
+// that it brings is closed.
 func TestDial_ThatHangsHoldsNoMemoryAfterClose(t *testing.T) {
 	layer, err := raftwire.NewTCPStreamLayer(raftwire.TCPConfig{Bind: "127.0.0.1:0"})
 	require.NoError(t, err)
@@ -209,8 +210,8 @@ func TestDial_ThatHangsHoldsNoMemoryAfterClose(t *testing.T) {
 	require.ErrorIs(t, err, io.EOF)
 }
 
-// While old dials hang, a peer that has come back is reached at once: by any of
-// several callers, and by one where dials cannot be ended.
+// A peer that has come back is reached at once although old dials hang: by any of
+// several callers, and also where dials cannot be ended.
 func TestDial_ReachesAPeerThatComesBackWhileOldOnesHang(t *testing.T) {
 	for name, put := range putOver {
 		t.Run(name, func(t *testing.T) {
@@ -239,7 +240,8 @@ func TestDial_ReachesAPeerThatComesBackWhileOldOnesHang(t *testing.T) {
 	}
 }
 
-// A call takes what comes first: here a connection that another one gives back.
+// A call that dials takes a connection that another call gives back, if that comes
+// first.
 func TestDial_ACallTakesAConnectionThatIsGivenBack(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, network *faultnet.Network) {
 		hung := newDialer(t, network, "a")
@@ -258,7 +260,7 @@ func TestDial_ACallTakesAConnectionThatIsGivenBack(t *testing.T) {
 	})
 }
 
-// A dial is told once, with the time that it took and not that of its call.
+// Hooks are told of a dial once, with its own duration and not its call's.
 func TestDial_IsToldOnceWithItsOwnTime(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, network *faultnet.Network) {
 		slow := newDialer(t, network, "a")
@@ -273,8 +275,8 @@ func TestDial_IsToldOnceWithItsOwnTime(t *testing.T) {
 	})
 }
 
-// A dial whose call has gone ends with CloseStreams. What one brings that cannot be
-// ended is not kept for later.
+// CloseStreams ends a dial whose call has gone. If the dial cannot be ended, its
+// connection is not kept.
 func TestCloseStreams_EndsDialsWithoutACall(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, network *faultnet.Network) {
 		hung := newDialer(t, network, "a")
@@ -297,7 +299,7 @@ func TestCloseStreams_EndsDialsWithoutACall(t *testing.T) {
 	})
 }
 
-// nothing is a layer whose dials bring neither a connection nor an error.
+// A dial that returns neither a connection nor an error has failed.
 func TestDial_ThatBringsNothingIsAnError(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, network *faultnet.Network) {
 		layer, err := network.Host("a").Listen()
@@ -312,8 +314,8 @@ func TestDial_ThatBringsNothingIsAnError(t *testing.T) {
 	})
 }
 
-// A peer that has no pre-votes refuses each of them once, and the connections to it
-// are kept; when it has learnt them, all is as with other requests.
+// A peer without pre-votes refuses each of them once, and the connections to it are
+// kept. When it has learnt pre-votes, they work as other requests do.
 func TestPreVote_IsRefusedOnceByAPeerThatHasNone(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, network *faultnet.Network) {
 		peer := new(oldPeer)
@@ -342,8 +344,8 @@ func TestPreVote_IsRefusedOnceByAPeerThatHasNone(t *testing.T) {
 	})
 }
 
-// Once a peer has answered a pre-vote, a connection that is lost at the moment of its
-// use costs no failed one.
+// Once a peer has answered a pre-vote, a connection that is lost while it is reused
+// costs no failed pre-vote.
 func TestPreVote_IsTriedOnceMoreIfThePeerHasThem(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, network *faultnet.Network) {
 		peer := new(oldPeer)
@@ -356,7 +358,7 @@ func TestPreVote_IsTriedOnceMoreIfThePeerHasThem(t *testing.T) {
 	})
 }
 
-// The write deadline of a call does not outlast it where its answer is late.
+// A late answer is not lost because the call's write deadline is over.
 func TestCall_KeepsAConnectionWhoseLateAnswerNeedsAWrite(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, network *faultnet.Network) {
 		slow := newDialer(t, network, "a")
@@ -370,7 +372,7 @@ func TestCall_KeepsAConnectionWhoseLateAnswerNeedsAWrite(t *testing.T) {
 	})
 }
 
-// putOver are stream layers of all makes, over a dialer.
+// putOver are layers of several makes, over a dialer.
 var putOver = map[string]func(t *testing.T, d *dialer, ca *testca.Authority) raftwire.StreamLayer{
 	"DialContext": func(_ *testing.T, d *dialer, _ *testca.Authority) raftwire.StreamLayer { return d },
 	"Dial":        func(_ *testing.T, d *dialer, _ *testca.Authority) raftwire.StreamLayer { return plain{d, d.Dial} },
@@ -411,8 +413,8 @@ func muxLayer(t *testing.T, config layers.MuxConfig, key layers.Key) raftwire.St
 	return layer
 }
 
-// oldPeer answers what peers before hashicorp/raft 1.7 answer, and closes a connection
-// on which a request for a pre-vote comes.
+// oldPeer answers as peers before hashicorp/raft 1.7 do: it closes the connection when
+// a request for a pre-vote comes.
 type oldPeer struct {
 	knowsPreVotes atomic.Bool
 	refusals      atomic.Int32
@@ -446,8 +448,8 @@ func (o *oldPeer) serve(conn net.Conn) {
 	}
 }
 
-// readsWrite is a connection whose Read writes, as that of TLS does to answer an
-// update of keys: it fails if the write would.
+// readsWrite is a connection whose Read writes, as that of TLS does to answer a key
+// update. Read fails if that write would.
 type readsWrite struct {
 	net.Conn
 	until atomic.Pointer[time.Time] // the write deadline
@@ -471,7 +473,7 @@ func (c *readsWrite) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// wrappingDial puts something around what a dialer dials.
+// wrappingDial wraps the connections that a dialer dials.
 type wrappingDial struct {
 	*dialer
 	wrap func(net.Conn) net.Conn

@@ -16,9 +16,9 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// Every request under every fault: it ends when it should, with the error that
-// it should have and no response but a right one, the transport is of use
-// afterwards, and in the end neither a goroutine nor a connection is left.
+// Every request under every fault ends when it should, with the right error, and with
+// the right response or none. Afterwards the transport works, and no goroutine or
+// connection is left.
 func TestNetworkTransport_EveryRequestUnderEveryFault(t *testing.T) {
 	for _, f := range faults {
 		for _, r := range requests {
@@ -37,7 +37,7 @@ func TestNetworkTransport_EveryRequestUnderEveryFault(t *testing.T) {
 	}
 }
 
-// rig is a transport and its peer, with things that can go wrong.
+// rig is a transport and its peer, with faults that a test can switch on.
 type rig struct {
 	t    *testing.T
 	net  *faultnet.Network
@@ -48,8 +48,8 @@ type rig struct {
 	gone atomic.Bool  // b's process has ended, or is closed
 }
 
-// startPeer starts b, or another one in its place. Its own timeout is long, so
-// that it is never the one who gives up.
+// startPeer starts b, or another one in its place. Its timeout is long, so that a is
+// the one that gives up.
 func (x *rig) startPeer() {
 	layer, err := x.net.Host("b").Listen()
 	require.NoError(x.t, err)
@@ -65,7 +65,7 @@ func (x *rig) startPeer() {
 
 func (x *rig) behave(core func(*rig, raftwire.RPC)) { x.core.Store(&core) }
 
-// answer never blocks: a heartbeat handler must not.
+// answer never blocks, since a heartbeat handler must not.
 func (x *rig) answer(rpc raftwire.RPC) {
 	x.seen.Add(1)
 	core := *x.core.Load()
@@ -98,7 +98,7 @@ func (x *rig) run(f fault, r request, reused bool) {
 	}
 }
 
-// repair puts everything but a right, once what is slow has come to its end.
+// repair ends every fault, once what is slow has come to its end.
 func (x *rig) repair() {
 	x.behave(healthy)
 	x.wire.rough.Store(nil)
@@ -117,7 +117,7 @@ func (x *rig) repair() {
 	}
 }
 
-// away puts b at a distance of d.
+// away gives b a latency of d.
 func (x *rig) away(d time.Duration) {
 	toward(x).SetLatency(d)
 	from(x).SetLatency(d)
@@ -153,7 +153,7 @@ var (
 	}}
 )
 
-// halfAnswer writes the first half of everything, and then does as it is told.
+// halfAnswer writes the first half of everything, then calls next.
 func halfAnswer(then func(*roughConn)) *roughness {
 	return &roughness{write: func(c *roughConn, p []byte) (int, error) {
 		_, err := c.Conn.Write(p[:len(p)/2])
@@ -173,7 +173,7 @@ type fault struct {
 
 func (f fault) String() string { return f.name }
 
-// wants says what becomes of requests; what is not set is as all.
+// wants says what becomes of requests. An outcome that is not set is that of all.
 type wants struct {
 	all, pipeline, snapshot outcome
 
@@ -211,7 +211,7 @@ func (w wants) of(r request, reused bool) outcome {
 	return special
 }
 
-// outcome is what a request comes to.
+// outcome is what a request must come to.
 type outcome struct {
 	is     func(t *testing.T, err error)
 	after  time.Duration // exactly, if it is a timeout; else the request ends promptly
@@ -233,7 +233,7 @@ func (o outcome) check(t *testing.T, r request, resp any, err error, took time.D
 	}
 }
 
-// answers are those of accept.
+// answers are the answers that accept gives.
 var answers = map[string]any{
 	"AppendEntries":  &raftwire.AppendEntriesResponse{Term: 7, LastLog: 1, Success: true},
 	pipelined:        &raftwire.AppendEntriesResponse{Term: 7, LastLog: 1, Success: true},
@@ -285,7 +285,7 @@ const (
 	acceptGrace = 5 * time.Millisecond
 )
 
-// toward and from are faults of the links.
+// toward and from return faults of one direction of the link.
 func toward(x *rig) *faultnet.Link { return x.net.Link("a", "b") }
 func from(x *rig) *faultnet.Link   { return x.net.Link("b", "a") }
 
@@ -359,15 +359,15 @@ var faults = []fault{
 	{name: "two answers", want: wants{all: succeeds}, core: func(_ *rig, rpc raftwire.RPC) { accept(rpc); rpc.Respond(nil, errors.New("again")) }},
 }
 
-// succeedsAfter is what becomes of a request that takes a while on its way.
+// succeedsAfter is the outcome of a request that takes d on its way.
 func succeedsAfter(d time.Duration) outcome {
 	return outcome{is: succeeds.is, after: d, answer: true}
 }
 
-// succeedsLate is what becomes of a snapshot whose restore takes a while.
+// succeedsLate is the outcome of a snapshot whose restore takes d.
 var succeedsLate = succeedsAfter(2 * testTimeout)
 
-// withAnswer is an outcome with the right response all the same.
+// withAnswer returns an outcome that has the right response nevertheless.
 func withAnswer(o outcome) outcome {
 	o.answer = true
 	return o

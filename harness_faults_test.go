@@ -69,7 +69,8 @@ func (d *directory) times() int {
 	return d.asked
 }
 
-// recordingDispatcher answers at once, and records what it was told.
+// recordingDispatcher answers at once, and records the heartbeats and events that it
+// is told of.
 type recordingDispatcher struct {
 	heartbeats []bool // of the requests it took
 	mu         sync.Mutex
@@ -95,7 +96,7 @@ func (d *recordingDispatcher) ServeDone() func(*raftwire.ServeEvent) {
 	}
 }
 
-// given is an answer that is there.
+// given is an answer that is ready.
 type given raftwire.RPCResponse
 
 func (g given) Ready() bool { return true }
@@ -127,7 +128,7 @@ func otherAnswer(command any) any {
 	return &raftwire.RequestVoteResponse{Term: 7, Granted: true}
 }
 
-// plainLayer is a StreamLayer as applications write them, without DialContext.
+// plainLayer is a StreamLayer without DialContext, as applications write them.
 type plainLayer struct {
 	dial   func() (net.Conn, error)
 	accept func() (net.Conn, error)
@@ -146,7 +147,7 @@ func (l *plainLayer) Dial(raftwire.ServerAddress, time.Duration) (net.Conn, erro
 	return l.dial()
 }
 
-// plain is a layer without DialContext.
+// plain is a layer without DialContext, over a listener.
 type plain struct {
 	net.Listener
 	dial func(addr raftwire.ServerAddress, timeout time.Duration) (net.Conn, error)
@@ -161,8 +162,7 @@ type deafListener struct{ plainLayer }
 
 func (*deafListener) Accept() (net_, error) { return nil, errors.New("nobody comes") }
 
-// dialer counts the dials of the layer that it is put over, and can make them slow or
-// hang.
+// dialer counts the dials of a layer, and can make them slow or hang.
 type dialer struct {
 	*faultnet.Layer
 	takes    time.Duration
@@ -199,7 +199,7 @@ func newDialer(t *testing.T, network *faultnet.Network, host string) *dialer {
 	return &dialer{Layer: layer}
 }
 
-// stuckDial is a Dial that heeds nothing.
+// stuckDial is a Dial that ignores its timeout.
 type stuckDial struct {
 	release  chan struct{}
 	begun    atomic.Int32
@@ -215,7 +215,7 @@ func (s *stuckDial) Dial(raftwire.ServerAddress, time.Duration) (net.Conn, error
 	return s.dial()
 }
 
-// roughLayer is a stream layer with rough connections.
+// roughLayer is a layer whose connections misbehave as a test says.
 type roughLayer struct {
 	*faultnet.Layer
 	rough atomic.Pointer[roughness]
@@ -237,7 +237,7 @@ func (l *roughLayer) DialContext(ctx context.Context, address raftwire.ServerAdd
 	return &roughConn{conn, l}, nil
 }
 
-// roughness is what a process makes of its connections.
+// roughness says how connections misbehave.
 type roughness struct {
 	afterRead func(n int) // of n bytes
 	write     func(c *roughConn, p []byte) (int, error)
@@ -263,7 +263,7 @@ func (c *roughConn) Write(p []byte) (int, error) {
 	return c.Conn.Write(p)
 }
 
-// hangingWriter is the output of a log that is full.
+// hangingWriter is a log output that blocks until it is released.
 type hangingWriter struct {
 	release chan struct{}
 	blocked atomic.Int32
@@ -277,8 +277,8 @@ func (w *hangingWriter) Write(p []byte) (int, error) {
 
 func newHangingWriter() *hangingWriter { return &hangingWriter{release: make(chan struct{})} }
 
-// pretend lets something that is no peer listen on a host, which does as it
-// likes when a request has come.
+// pretend starts a listener on a host that is no Raft peer. It calls meet with each
+// connection that has sent something.
 func pretend(t *testing.T, net *faultnet.Network, host string, meet func(net_)) {
 	t.Helper()
 	layer, err := net.Host(host).Listen()
@@ -311,8 +311,8 @@ func say(t *testing.T, conn net_, text string) {
 	require.NoError(t, err)
 }
 
-// introduce makes a raw connection one of a peer: it sends the smallest
-// request there is, and takes the answer.
+// introduce makes a raw connection a peer's: it sends the smallest request, and reads
+// the answer.
 func introduce(t *testing.T, conn net_) {
 	t.Helper()
 	say(t, conn, "\x03\x80")
@@ -320,7 +320,7 @@ func introduce(t *testing.T, conn net_) {
 	require.NoError(t, err)
 }
 
-// isOpen reports whether a connection is open, with nothing to read.
+// isOpen reports whether a connection is open and has nothing to read.
 func isOpen(conn net_) bool {
 	_ = conn.SetReadDeadline(time.Now().Add(1))
 	_, err := conn.Read(make([]byte, 1))
@@ -332,14 +332,14 @@ func closeNow(conn net_) { _ = conn.Close() }
 
 func resetNow(conn net_) { conn.(*faultnet.Conn).Reset() }
 
-// waitAndClose stays until the other end has had enough, or is no more.
+// waitAndClose waits until the other end closes, or for 90 seconds.
 func waitAndClose(conn net_) {
 	_ = conn.SetDeadline(time.Now().Add(90 * time.Second))
 	_, _ = io.Copy(io.Discard, conn)
 	_ = conn.Close()
 }
 
-// askForEver sends requests until it is cut off.
+// askForEver sends requests until the connection is closed.
 func askForEver(conn net_) {
 	requests := strings.Repeat("\x03\x80", 1000)
 	for err := error(nil); err == nil; {
@@ -347,14 +347,14 @@ func askForEver(conn net_) {
 	}
 }
 
-// workload is what a request holds.
+// workload says what a request holds.
 type workload struct {
 	name          string
 	entries, size int
 }
 
-// firstAnswer is the LastLog of the first answer. Each further one's is one
-// higher, which shows an answer that is lost or out of order.
+// firstAnswer is the LastLog of the first answer. Each further one is one higher, so
+// that a lost or swapped answer shows.
 const firstAnswer = 5_000_000
 
 // What requests and answers say about their senders.
@@ -365,8 +365,8 @@ var (
 	receiverAddr = []byte("10.0.0.2:8300")
 )
 
-// benchRequest returns a request as a leader sends it in the middle of its
-// term, and a heartbeat for the workload without entries.
+// benchRequest returns a request as a leader sends it in the middle of its term. For
+// the workload without entries it is a heartbeat.
 func benchRequest(w workload) *raftwire.AppendEntriesRequest {
 	request := &raftwire.AppendEntriesRequest{
 		RPCHeader: raftwire.RPCHeader{ProtocolVersion: 3, ID: senderID, Addr: senderAddr},
@@ -401,19 +401,19 @@ func benchAnswer(lastLog uint64) *raftwire.AppendEntriesResponse {
 	}
 }
 
-// requestFrame returns the bytes in which a request travels.
+// requestFrame returns a request's bytes on the wire.
 func requestFrame(request *raftwire.AppendEntriesRequest) []byte {
 	const kindAppendEntries = 0
 	return appendMsgpack([]byte{kindAppendEntries}, request)
 }
 
-// answerFrame returns the bytes in which an answer travels.
+// answerFrame returns an answer's bytes on the wire.
 func answerFrame() []byte {
 	const noError = ""
 	return appendMsgpack(appendMsgpack(nil, noError), benchAnswer(firstAnswer))
 }
 
-// smallRequest is a request on the wire, with its kind.
+// smallRequest is a request's bytes on the wire.
 func smallRequest() []byte { return requestFrame(benchRequest(workload{entries: 1, size: 100})) }
 
 // requestBytes encodes a request as hashicorp's codec does.
@@ -440,12 +440,12 @@ func commandsOfEveryKind() []any {
 	}
 }
 
-// snapshotHeader is the request of an InstallSnapshot of 2^24 bytes at least.
+// snapshotHeader is the request of an InstallSnapshot; size must be 2^24 at least.
 func snapshotHeader(size uint32) []byte {
 	return append([]byte("\x02\x81\xa4Size\xce"), byte(size>>24), byte(size>>16), byte(size>>8), byte(size))
 }
 
-// tinyEntries is a request that would need a hundred times its bytes.
+// tinyEntries is a request whose decoding would take a hundred times its bytes.
 var tinyEntries = "\x00\x81\xa7Entries\xdd\x00\x01\x00\x00" + strings.Repeat("\x80", 1<<16)
 
 func appendMsgpack(frame []byte, value any) []byte {
@@ -458,8 +458,8 @@ func appendMsgpack(frame []byte, value any) []byte {
 	return buffer.Bytes()
 }
 
-// countAnswers checks that data is made of whole answers, but for the last,
-// and counts them.
+// countAnswers checks that data consists of answers, and counts them. The last one may
+// be cut short.
 func countAnswers(t *testing.T, data []byte) (count int64) {
 	for d := codec.NewDecoderBytes(data, new(codec.MsgpackHandle)); d.NumBytesRead() < len(data); count++ {
 		var text string
@@ -477,8 +477,8 @@ func countAnswers(t *testing.T, data []byte) (count int64) {
 	return count
 }
 
-// request is one of the things that a transport does for a core. It returns
-// the response, which held something before.
+// request is a request that a transport can send. send returns the response, which
+// held something before.
 type request struct {
 	name string
 	send func(a *raftwire.NetworkTransport) (resp any, err error)
@@ -525,8 +525,8 @@ func staleAppend() *raftwire.AppendEntriesResponse {
 	return &raftwire.AppendEntriesResponse{Term: 99, LastLog: 99, Success: true, NoRetryBackoff: true}
 }
 
-// sendPipelined sends a request on a pipeline of its own, and checks that its
-// future reaches the consumer whatever became of it.
+// sendPipelined sends a request on a new pipeline, and checks that its future reaches
+// the consumer, failed or not.
 func sendPipelined(a *raftwire.NetworkTransport) (any, error) {
 	resp := staleAppend()
 	p, err := a.AppendEntriesPipeline("b", "b")

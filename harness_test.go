@@ -29,13 +29,13 @@ import (
 // testTimeout is the transports' timeout in these tests.
 const testTimeout = time.Second
 
-// prompt is how soon something must happen that no deadline has to bring about.
+// prompt is how soon something must happen that needs no deadline.
 const prompt = 100 * time.Millisecond
 
-// crowdEnv tells a process of this program to be a crowd, and where.
+// crowdEnv makes a process of this program a crowd; its value says where.
 const crowdEnv = "RAFTWIRE_CROWD"
 
-// net_ is net.Conn: the tests' networks are called net.
+// net_ is net.Conn, for tests in which net is a network.
 type net_ = net.Conn
 
 // onFakeTime runs test in a bubble with a network, and fails if a connection
@@ -75,7 +75,7 @@ func pause(d time.Duration) {
 	<-timer.C
 }
 
-// pass lets fake time pass.
+// pass lets fake time pass, then waits until all goroutines block.
 func pass(d time.Duration) {
 	timer := time.NewTimer(d)
 	<-timer.C
@@ -158,7 +158,7 @@ func inmemPair(t *testing.T) (a, b *raftwire.InmemTransport) {
 	return a, b
 }
 
-// observed returns two transports whose hooks are recorded.
+// observed starts two transports that record what their hooks are told.
 func observed(t *testing.T, net *faultnet.Network, options ...option) (a, b *raftwire.NetworkTransport, atA, atB *events) {
 	atA, atB = new(events), new(events)
 	a = listen(t, net, "a", append(options, withHooks(atA.hooks()))...)
@@ -173,15 +173,15 @@ func layerOf(t testing.TB, mux *layers.Mux, keys ...layers.Key) *layers.Handoff 
 	return layer
 }
 
-// role is the name of every node in these tests, wherever it runs.
+// role is the name in every node's certificate.
 const role = testca.Name
 
 func named(names ...string) func(*x509.Certificate) {
 	return func(c *x509.Certificate) { c.DNSNames = names }
 }
 
-// secure returns the configuration of a node that shows certificate and trusts
-// the authorities.
+// secure returns the configuration of a node with this certificate that trusts the
+// authorities.
 func secure(certificate *tls.Certificate, trusted ...*testca.Authority) layers.TLSConfig {
 	return layers.TLSConfig{
 		Load:       func() (*tls.Certificate, *x509.CertPool, error) { return certificate, testca.Pool(trusted...), nil },
@@ -229,7 +229,7 @@ func withFirstByte(d time.Duration) option {
 	return func(c *raftwire.NetworkTransportConfig) { c.FirstByteTimeout = d }
 }
 
-// unlimited lets any number of connections in, for as long as they like.
+// unlimited turns the limits on connections off.
 func unlimited(c *raftwire.NetworkTransportConfig) {
 	c.MaxConns, c.MaxConnsPerHost, c.FirstByteTimeout = -1, -1, -1
 }
@@ -251,7 +251,7 @@ func quiet(w io.Writer) hclog.Logger {
 	return hclog.New(&hclog.LoggerOptions{Output: w, Level: hclog.Warn})
 }
 
-// serve answers what arrives at trans until the test ends, one at a time.
+// serve answers the requests that arrive at trans, one at a time, until the test ends.
 func serve(t *testing.T, trans raftwire.Transport, answer func(raftwire.RPC)) {
 	t.Helper()
 	stop, stopped := make(chan struct{}), make(chan struct{})
@@ -269,7 +269,7 @@ func serve(t *testing.T, trans raftwire.Transport, answer func(raftwire.RPC)) {
 	t.Cleanup(func() { close(stop); <-stopped })
 }
 
-// accept is an answer of a healthy follower.
+// accept answers as a healthy follower does.
 func accept(rpc raftwire.RPC) {
 	switch command := rpc.Command.(type) {
 	case *raftwire.AppendEntriesRequest:
@@ -286,7 +286,7 @@ func accept(rpc raftwire.RPC) {
 	}
 }
 
-// acceptAfter accepts once a time has passed.
+// acceptAfter accepts after d.
 func acceptAfter(d time.Duration) func(raftwire.RPC) {
 	return func(rpc raftwire.RPC) {
 		pause(d)
@@ -297,7 +297,7 @@ func acceptAfter(d time.Duration) func(raftwire.RPC) {
 // never leaves requests unanswered.
 func never(raftwire.RPC) {}
 
-// takeAll takes requests until none comes any more at this moment.
+// takeAll takes requests until no more arrive at this moment.
 func takeAll(trans raftwire.Transport) (taken []raftwire.RPC) {
 	for {
 		synctest.Wait()
@@ -347,19 +347,19 @@ func record[E any](e *events, list *[]E) func(E) {
 	}
 }
 
-// copied is record for events that are lent.
+// copied is record for events that are valid only during the hook.
 func copied[E any](e *events, list *[]E) func(*E) {
 	keep := record(e, list)
 	return func(event *E) { keep(*event) }
 }
 
-// caller is what both transports are.
+// caller is what both transports can do.
 type caller interface {
 	raftwire.Transport
 	raftwire.WithPreVote
 }
 
-// calls are the requests of a Transport, for promises that all of them keep.
+// calls are the requests of a Transport, for promises that hold for all of them.
 var calls = map[string]func(trans caller, target raftwire.ServerAddress) error{
 	"AppendEntries": func(trans caller, target raftwire.ServerAddress) error {
 		return appendOnce(trans, target)
@@ -378,8 +378,8 @@ var calls = map[string]func(trans caller, target raftwire.ServerAddress) error{
 	},
 }
 
-// appendRequest returns a request that is no heartbeat. Its number comes back
-// in LastLog.
+// appendRequest returns a request that is no heartbeat. Its number comes back in
+// LastLog.
 func appendRequest(number uint64) *raftwire.AppendEntriesRequest {
 	return &raftwire.AppendEntriesRequest{
 		RPCHeader:    raftwire.RPCHeader{ProtocolVersion: 3, ID: []byte("leader"), Addr: []byte("a")},
@@ -419,7 +419,7 @@ func installSnapshot(trans raftwire.Transport, target raftwire.ServerAddress, bo
 	return trans.InstallSnapshot("b", target, args, &resp, bytes.NewReader([]byte(body)))
 }
 
-// install sends size bytes of data under an announced size.
+// install sends a snapshot from data, and announces its size.
 func install(trans raftwire.Transport, announced int64, data io.Reader) (raftwire.InstallSnapshotResponse, error) {
 	var resp raftwire.InstallSnapshotResponse
 	err := trans.InstallSnapshot("b", "b", &raftwire.InstallSnapshotRequest{Term: 7, Size: announced}, &resp, data)
@@ -443,7 +443,7 @@ func openPipeline(t *testing.T, trans raftwire.Transport, target raftwire.Server
 	return p
 }
 
-// send sends count requests and returns the futures; none of them may fail.
+// send sends count requests and returns the futures; no send may fail.
 func send(t *testing.T, p raftwire.AppendPipeline, count int) []raftwire.AppendFuture {
 	t.Helper()
 	futures := make([]raftwire.AppendFuture, count)
@@ -503,7 +503,7 @@ func fillPool(t *testing.T, a, b *raftwire.NetworkTransport, count int) {
 	}
 }
 
-// requireTimeout checks what P18 promises of a timeout.
+// requireTimeout checks that err is a timeout, to errors.Is and as a net.Error.
 func requireTimeout(t *testing.T, err error) {
 	t.Helper()
 	require.ErrorIs(t, err, os.ErrDeadlineExceeded)
@@ -512,7 +512,7 @@ func requireTimeout(t *testing.T, err error) {
 	require.True(t, netErr.Timeout())
 }
 
-// requireOpError checks what P18 promises of a request that failed on the way.
+// requireOpError checks that err names the peer and has a cause.
 func requireOpError(t *testing.T, err error) {
 	t.Helper()
 	var op *raftwire.OpError
@@ -521,7 +521,7 @@ func requireOpError(t *testing.T, err error) {
 	require.Error(t, op.Err)
 }
 
-// requireFailed checks that futures have settled, unsuccessfully, by now.
+// requireFailed checks that futures have failed already, with zero responses.
 func requireFailed(t *testing.T, futures []raftwire.AppendFuture, target error) {
 	t.Helper()
 	start := time.Now()
@@ -565,19 +565,19 @@ func liveHeap() uint64 {
 	return stats.HeapAlloc
 }
 
-// heapOfEach returns by how much f grows the live heap, for each of count.
+// heapOfEach returns by how much f grows the live heap, divided by count.
 func heapOfEach(count int, f func()) int {
 	before := liveHeap()
 	f()
 	return (int(liveHeap()) - int(before)) / count
 }
 
-// others is how many goroutines may come and go that are not those of a crowd:
-// the runtime's, and what earlier tests leave to end by itself.
+// others is how many goroutines beside a crowd's may come and go: the runtime's, and
+// those that earlier tests leave to end.
 const others = 100
 
-// leastAllocs counts the allocations of f, which is warm after the first run. What
-// else the process does is counted as well, now and then.
+// leastAllocs returns the least number of allocations of f in four rounds, since other
+// goroutines allocate now and then.
 func leastAllocs(f func()) float64 {
 	least := testing.AllocsPerRun(250, f)
 	for range 3 {

@@ -20,8 +20,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// Both ends tell of a call, with the same sizes, and these are what crosses the
-// network.
+// Both ends tell of a call with the same sizes, which are those on the network.
 func TestHooks_TellOfEachCall(t *testing.T) {
 	for kind, call := range calls {
 		t.Run(kind, func(t *testing.T) {
@@ -75,7 +74,7 @@ func TestHooks_KnowAHeartbeat(t *testing.T) {
 	})
 }
 
-// The stages of a request at the server.
+// ServeDone has the duration of each stage of a request at the server.
 func TestServeDone_TimesTheStages(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		_, b, _, atB := observed(t, net)
@@ -99,8 +98,8 @@ func TestServeDone_TimesTheStages(t *testing.T) {
 	})
 }
 
-// Requests that come faster than they are read share times, but not the time that
-// the core lets them wait. A dispatcher that says nothing of waits may have waited.
+// Requests that are read together share their times, but not the wait for the core. If
+// a dispatcher tells nothing of waits, the time may be one.
 func TestServeDone_TimesEachWaitForTheCore(t *testing.T) {
 	const sent, wait = 20, 10 * time.Millisecond
 	core := func(b *raftwire.NetworkTransport) {
@@ -131,8 +130,8 @@ func TestServeDone_TimesEachWaitForTheCore(t *testing.T) {
 	}
 }
 
-// A connection that lets memory go, since nothing more comes, still knows the
-// request that the core has not answered yet.
+// An idle connection releases memory, but still knows the request that the core has
+// not answered yet.
 func TestServeDone_SeesALateAnswerOnAnIdleConnection(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		_, b, _, atB := observed(t, net)
@@ -151,7 +150,7 @@ func TestServeDone_SeesALateAnswerOnAnIdleConnection(t *testing.T) {
 	})
 }
 
-// A call that fails is told of with what its caller gets.
+// Hooks are told of a failed call, with the error that its caller gets.
 func TestHooks_TellOfFailure(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		a, b, atA, atB := observed(t, net)
@@ -174,7 +173,7 @@ func TestHooks_TellOfFailure(t *testing.T) {
 	})
 }
 
-// Whatever ends a pipeline, each of its requests is told of once.
+// Whatever ends a pipeline, hooks are told of each request once.
 func TestHooks_TellOfEachPipelinedRequest(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		a, b, atA, atB := observed(t, net, withWindow(10))
@@ -212,7 +211,8 @@ func TestHooks_TellOfEachPipelinedRequest(t *testing.T) {
 	})
 }
 
-// Each took the time until its own answer, those that came together as long.
+// Each request has the time until its own answer, also if several answers arrive
+// together.
 func TestHooks_TimeEachPipelinedRequest(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		a, b, atA, _ := observed(t, net, withWindow(10))
@@ -240,8 +240,8 @@ func TestHooks_TimeEachPipelinedRequest(t *testing.T) {
 	})
 }
 
-// The next request of a pipeline that was lost while it was idle fails, and is
-// told of.
+// The next request on a pipeline that was lost while idle fails, and hooks are told of
+// it.
 func TestHooks_TellOfTheFutureOfALostPipeline(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		a, _, atA, _ := observed(t, net)
@@ -361,8 +361,8 @@ func TestHooks_TellOfRefusals(t *testing.T) {
 	})
 }
 
-// Progress is told of once a second at most while a snapshot travels, at both
-// ends, and once more when it is over.
+// Both ends tell of progress at most once a second while a snapshot travels, and once
+// more when it is over.
 func TestSnapshotProgress_ComesOnceASecond(t *testing.T) {
 	const size = 1 << 20
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
@@ -384,8 +384,8 @@ func TestSnapshotProgress_ComesOnceASecond(t *testing.T) {
 	})
 }
 
-// All snapshots of a transport together keep to the rate, at any time, and
-// none is starved.
+// All snapshots of a transport together keep to the rate at any time, and all make
+// progress.
 func TestSnapshotRate_HoldsForAllTogether(t *testing.T) {
 	const size, rate = 1 << 20, 100 << 10
 	for _, count := range []int{1, 3} {
@@ -415,7 +415,7 @@ func TestSnapshotRate_HoldsForAllTogether(t *testing.T) {
 	}
 }
 
-// However many there are, each gets what a receiver asks for.
+// Each snapshot gets the least rate that a receiver demands.
 func TestSnapshotsAtOnce_EachGetsItsLeastRate(t *testing.T) {
 	const size, rate, count = 256 << 10, 16 << 10, 10
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
@@ -436,7 +436,7 @@ func TestSnapshotsAtOnce_EachGetsItsLeastRate(t *testing.T) {
 	})
 }
 
-// While a snapshot waits for its turn, nothing holds up its end.
+// A snapshot that waits for its turn ends at once.
 func TestSnapshotRate_WaitEndsAtOnce(t *testing.T) {
 	for name, c := range map[string]struct {
 		end func(a, b *raftwire.NetworkTransport, net *faultnet.Network)
@@ -494,7 +494,7 @@ func TestSnapshotRate_WaitEndsAtOnce(t *testing.T) {
 	}
 }
 
-// A snapshot that fails is over as well, on both sides.
+// Both ends tell of the end of a snapshot that fails.
 func TestSnapshotProgress_EndsWithTheSnapshot(t *testing.T) {
 	const size = 1 << 20
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
@@ -514,7 +514,7 @@ func TestSnapshotProgress_EndsWithTheSnapshot(t *testing.T) {
 	})
 }
 
-// A hook may look at the transport, whatever it is told of.
+// Every hook may call Stats.
 func TestHooks_MayCallStats(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		var a, b *raftwire.NetworkTransport
@@ -600,8 +600,7 @@ func TestStats_CountsWhatIsOpen(t *testing.T) {
 	})
 }
 
-// Addresses that change all the time do not fill the memory, and those in use
-// stay.
+// However many addresses come and go, few are kept, and those in use stay.
 func TestStats_ForgetsAddressesWithoutConnections(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		a := listen(t, net, "a", withPool(1))
@@ -617,7 +616,7 @@ func TestStats_ForgetsAddressesWithoutConnections(t *testing.T) {
 	})
 }
 
-// Four events cost one allocation: what is known of a request at its receiver.
+// Four events cost one allocation: the receiver's event.
 func TestHooks_AllocateOnceForFourEvents(t *testing.T) {
 	var count atomic.Int64
 	hooks := raftwire.Hooks{
@@ -631,7 +630,7 @@ func TestHooks_AllocateOnceForFourEvents(t *testing.T) {
 	require.InDelta(t, unset, set, 1, "for four events")
 }
 
-// A dial that Close has ended did not fail.
+// A dial that Close ends has ErrTransportShutdown as its error.
 func TestHooks_TellOfADialThatCloseEnds(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		seen := new(events)
@@ -647,7 +646,7 @@ func TestHooks_TellOfADialThatCloseEnds(t *testing.T) {
 	})
 }
 
-// pausingDispatcher takes its time.
+// pausingDispatcher waits before it answers.
 type pausingDispatcher struct {
 	pause time.Duration
 	raftwire.Dispatcher
@@ -669,8 +668,8 @@ func (s slowly) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// requireProgress checks that events go forward to done of total, and that the
-// last one says so.
+// requireProgress checks that events go forward to done of total, and that only the
+// last one is marked as done.
 func requireProgress(t *testing.T, events []raftwire.SnapshotEvent, done, total int64) {
 	t.Helper()
 	var last int64

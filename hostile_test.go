@@ -16,12 +16,11 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// What crowds of connections cost (P4, P10, P14, P15), in memory and on fake
-// time. Heap is what is live after a collection, and includes what the network
-// in memory needs; go test -v shows the figures.
+// What crowds of connections cost, in memory and on fake time. Heap is what is live
+// after a collection, and includes the network in memory; go test -v shows figures.
 
-// P14: an idle inbound connection costs one goroutine and at most 8 KiB,
-// whatever it was used for.
+// An idle inbound connection costs one goroutine and at most 8 KiB, whatever it was
+// used for.
 func TestIdleConns_CostLittle(t *testing.T) {
 	const count = 10_000
 	for name, begin := range map[string]func(t *testing.T, conn net_){
@@ -49,7 +48,8 @@ func TestIdleConns_CostLittle(t *testing.T) {
 	}
 }
 
-// P14: nor does it cost more after many requests at once, or a large answer.
+// An idle connection costs as little after many requests at once, or after a large
+// answer.
 func TestIdleConns_ReleaseTheirBuffers(t *testing.T) {
 	const count = 200
 	for name, c := range map[string]struct {
@@ -81,7 +81,7 @@ func TestIdleConns_ReleaseTheirBuffers(t *testing.T) {
 	}
 }
 
-// Connections that have gone leave nothing behind.
+// Connections that have closed leave nothing behind.
 func TestClosedConns_LeaveNothing(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		b := listen(t, net, "b")
@@ -98,8 +98,8 @@ func TestClosedConns_LeaveNothing(t *testing.T) {
 	})
 }
 
-// P10: whatever is declared, an unfinished request holds at most twice what
-// has arrived of it, and 64 KiB.
+// Whatever it declares, an unfinished request holds at most twice the bytes that have
+// arrived, and 64 KiB.
 func TestHalfSentRequests_CostWhatHasArrived(t *testing.T) {
 	const count = 20
 	for _, rest := range []int{0, 300_000} {
@@ -143,8 +143,8 @@ func TestHalfSentRequests_CostLittle(t *testing.T) {
 	})
 }
 
-// P15: connections that send requests and never read an answer cost bounded
-// memory, whatever the answers are, and end within the timeout.
+// Connections that send requests and never read an answer cost bounded memory,
+// whatever the answers are. They end within the timeout.
 func TestConns_ThatNeverReadCostBoundedMemory(t *testing.T) {
 	for size, limit := range map[int]struct{ count, heap int }{
 		10_000:  {1000, 512 << 10},
@@ -171,8 +171,8 @@ func TestConns_ThatNeverReadCostBoundedMemory(t *testing.T) {
 	}
 }
 
-// P10: an answer that does not end costs its sender the connection before it
-// costs much memory.
+// An answer that does not end costs its sender the connection before it costs much
+// memory.
 func TestCall_RefusesAnEndlessAnswer(t *testing.T) {
 	const most = 64 << 20
 	for name, beginning := range map[string]string{
@@ -203,7 +203,7 @@ func TestCall_RefusesAnEndlessAnswer(t *testing.T) {
 	}
 }
 
-// P4: Close ends 10,000 inbound connections in every state they can be in.
+// Close ends 10,000 inbound connections in every state they can be in.
 func TestClose_EndsTenThousandInboundConns(t *testing.T) {
 	const each = 2500
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
@@ -222,7 +222,7 @@ func TestClose_EndsTenThousandInboundConns(t *testing.T) {
 	})
 }
 
-// crowd opens count connections to b and begins each in the given way.
+// crowd opens count connections to b, and begins each in the given way.
 func crowd(t *testing.T, net *faultnet.Network, count int, begin func(conn net_)) []net_ {
 	t.Helper()
 	conns := make([]net_, count)
@@ -243,7 +243,8 @@ func disperse(conns []net_) {
 	synctest.Wait()
 }
 
-// headerShapes declare as much as they can, in every place where a length is.
+// headerShapes are requests that declare as much as they can, in every place that has
+// a length.
 var headerShapes = []string{
 	"\xdf\xff\xff\xff\xff", "\xdd\xff\xff\xff\xff", "\xde\xff\xff", "\xdc\xff\xff",
 	"\x81\xdb\xff\xff\xff\xff", "\x81\xc6\xff\xff\xff\xff",
@@ -255,7 +256,7 @@ var headerShapes = []string{
 	"\x81\xa7Entries\xdd\xff\xff\xff\xff\x81\xa4Data\xdb\xff\xff\xff\xff",
 }
 
-// repeated is text without an end.
+// repeated yields the same text for ever.
 type repeated string
 
 func (r repeated) Read(p []byte) (n int, err error) {

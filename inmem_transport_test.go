@@ -63,7 +63,7 @@ func TestInmemTransport_HonoursTheHeartbeatHandler(t *testing.T) {
 	})
 }
 
-// A timeout names request and peer, and says how far the request got.
+// A timeout names the request and the peer, and says how far the request got.
 func TestInmemTransport_SaysWhatTimedOut(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a, b := inmemPair(t)
@@ -199,7 +199,7 @@ func TestInmemSnapshot_FailsIfNobodyReadsIt(t *testing.T) {
 	})
 }
 
-// Its answers in a pipeline show that the peer is there, as over a network.
+// Answers in a pipeline show that the peer is alive, as over a network.
 func TestInmemTransport_WaitsWithASnapshotForAPeerThatAnswersAPipeline(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a, b := inmemPair(t)
@@ -257,7 +257,7 @@ func TestInmemTransport_EncodesPeersAsTheyAre(t *testing.T) {
 	require.True(t, strings.HasPrefix(string(a.LocalAddr()), "a"))
 }
 
-// Once the peer is closed a call must not succeed, although its core answers then.
+// Once the peer is closed a call fails, although the peer's core still answers.
 func TestInmemTransport_IgnoresAnswersAfterThePeersClose(t *testing.T) {
 	sends := map[string]func(a *raftwire.InmemTransport) error{
 		"AppendEntries":   func(a *raftwire.InmemTransport) error { return appendOnce(a, "b") },

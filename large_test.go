@@ -33,8 +33,8 @@ func TestLargeRequest_FailsAfterTenTimeouts(t *testing.T) {
 	})
 }
 
-// What this network has in its buffers nobody can see: the total bounds the wait
-// for the answer.
+// This network's buffers hide how much has arrived, so the total bounds the wait for
+// the answer.
 func TestLargeRequest_FailsWhenTheLinkStalls(t *testing.T) {
 	eachLargeCase(t, func(t *testing.T, x *largeCase) {
 		time.AfterFunc(3*time.Second, func() { x.net.Partition("a", "b") })
@@ -51,7 +51,7 @@ func TestLargeRequest_FailsWhenTheLinkStalls(t *testing.T) {
 	})
 }
 
-// A request of up to 1 MiB has Timeout in total, whatever makes progress.
+// A request of up to 1 MiB has Timeout in total, whatever progress it makes.
 func TestSmallRequest_FailsAfterTimeout(t *testing.T) {
 	eachLargeCase(t, func(t *testing.T, x *largeCase) {
 		x.net.Link("a", "b").SetBandwidth(256 << 10)
@@ -60,7 +60,7 @@ func TestSmallRequest_FailsAfterTimeout(t *testing.T) {
 	})
 }
 
-// TLS cannot go on after a write that a deadline has interrupted.
+// TLS cannot go on after a write that a deadline has ended.
 func TestLargeRequest_MakesProgressOverTLS(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		ca := testca.New()
@@ -81,8 +81,8 @@ func TestLargeRequest_MakesProgressOverTLS(t *testing.T) {
 	})
 }
 
-// Small requests that are behind a large one in a pipeline wait with it, and so do
-// their senders. Requests on other connections do not.
+// Small requests behind a large one in a pipeline wait for it, and so do their
+// senders. Requests on other connections do not wait.
 func TestLargeRequest_HoldsUpItsPipelineOnly(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		a, b := listen(t, net, "a", withWindow(4)), listen(t, net, "b")
@@ -145,7 +145,7 @@ func TestLargeRequest_LetsItsPipelinesSendersGo(t *testing.T) {
 	}
 }
 
-// A peer that ends it halfway, because it stalls, speaks the same protocol.
+// A peer that ends a stalled request halfway is not taken for one of another protocol.
 func TestLargeRequest_EndedByThePeerIsNoOtherProtocol(t *testing.T) {
 	for kind, send := range map[string]func(t *testing.T, a *raftwire.NetworkTransport) error{
 		"AppendEntries": func(_ *testing.T, a *raftwire.NetworkTransport) error {
@@ -189,7 +189,7 @@ func largeRequest(size int) *raftwire.AppendEntriesRequest {
 // large is the size of a request that a link carries in eight timeouts.
 const large = 4 << 20
 
-// lookInterval is how late a stall may be noticed.
+// lookInterval is by how much a stall may be noticed late.
 const lookInterval = testTimeout / 4
 
 // largeCase sends a request over a link that carries large bytes in eight timeouts.

@@ -17,10 +17,10 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// Stream layers of other makes, with the habits that they have.
+// Stream layers of other makes, and their habits.
 
-// Connections may say that they have no deadlines. Nothing may depend on them but
-// the deadlines themselves: neither reuse nor a wait for the core.
+// SetDeadline may always fail. Then deadlines do not work, but reuse does, and so does
+// a wait for the core.
 func TestStreamLayer_MayHaveNoDeadlines(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, network *faultnet.Network) {
 		wrap := func(conn net.Conn) net.Conn { return timelessConn{conn} }
@@ -34,8 +34,8 @@ func TestStreamLayer_MayHaveNoDeadlines(t *testing.T) {
 	})
 }
 
-// Connections may have timeouts of their own: slow answers arrive, and the
-// connections are used again.
+// Connections may have timeouts of their own: slow answers arrive, and the connections
+// are used again.
 func TestStreamLayer_MayHaveTimeoutsOfItsOwn(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, network *faultnet.Network) {
 		var conns atomic.Int32
@@ -50,7 +50,7 @@ func TestStreamLayer_MayHaveTimeoutsOfItsOwn(t *testing.T) {
 	})
 }
 
-// P18: whatever a layer's timeout is, callers know it for one.
+// Whatever a layer's timeout is, callers see a timeout.
 func TestDial_AnyTimeoutOfALayerIsATimeout(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, network *faultnet.Network) {
 		layer, err := network.Host("a").Listen()
@@ -59,8 +59,8 @@ func TestDial_AnyTimeoutOfALayerIsATimeout(t *testing.T) {
 	})
 }
 
-// Deadlines that do nothing hold up no call for ever: a connection that is to be
-// used again is given up.
+// If deadlines do nothing, a call does not wait for one: it gives the connection up,
+// instead of keeping it for reuse.
 func TestStreamLayer_MayIgnoreDeadlines(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, network *faultnet.Network) {
 		a := listenWrapped(t, network, "a", func(conn net.Conn) net.Conn { return heedlessConn{conn} }, withTimeout(10*time.Second))
@@ -93,7 +93,7 @@ func TestStreamLayer_ConnBesideAnErrorIsIgnored(t *testing.T) {
 	require.ErrorContains(t, appendOnce(transport(t, withStream(layer)), "b"), "refused")
 }
 
-// What a constructor returns beside an error is no layer.
+// A nil pointer from a constructor is no layer.
 func TestStreamLayer_NilPointerIsNone(t *testing.T) {
 	for _, layer := range []raftwire.StreamLayer{(*raftwire.TCPStreamLayer)(nil), (*layers.Handoff)(nil), (*layers.TLS)(nil)} {
 		trans := transport(t, withStream(layer))
@@ -112,7 +112,7 @@ func TestStreamLayer_MayHaveNoAddressYet(t *testing.T) {
 	})
 }
 
-// wrapping is a layer whose connections are all wrapped.
+// wrapping is a layer that wraps all of its connections.
 type wrapping struct {
 	*faultnet.Layer
 	wrap func(net.Conn) net.Conn
@@ -169,7 +169,7 @@ func (c ownTimeoutConn) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// lateLayer's dials fail by timeouts of their own.
+// lateLayer's dials fail by a timeout of its own.
 type lateLayer struct{ *faultnet.Layer }
 
 func (lateLayer) DialContext(context.Context, raftwire.ServerAddress) (net.Conn, error) {
@@ -188,8 +188,8 @@ type shortConn struct{ net.Conn }
 
 func (c shortConn) Write(p []byte) (int, error) { return c.Conn.Write(p[:len(p)/2]) }
 
-// nilConnLayer returns a connection beside its error that is nil, but not as a
-// net.Conn: as tls.Dial does.
+// nilConnLayer returns a connection beside its error that is a nil pointer, as
+// tls.Dial does.
 type nilConnLayer struct{ net.Listener }
 
 func (nilConnLayer) Dial(raftwire.ServerAddress, time.Duration) (net.Conn, error) {

@@ -14,8 +14,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// Limits on what comes in (P11 to P13, P15): a refusal is seen in the log and
-// in a counter, and peers get in whoever else is at the door.
+// Limits on inbound connections: the log and a counter show each refusal, and
+// peers get in whoever else connects.
 
 func TestLimits_EvictTheOldestUnidentifiedConn(t *testing.T) {
 	for name, limits := range bothLimits {
@@ -44,7 +44,7 @@ func TestLimits_EvictTheOldestUnidentifiedConn(t *testing.T) {
 	}
 }
 
-// Where only peers are, a newcomer has nobody's place to take.
+// If all connections are peers', a new one is refused.
 func TestLimits_RefuseANewConnAmongPeers(t *testing.T) {
 	for name, limits := range bothLimits {
 		t.Run(name, func(t *testing.T) {
@@ -68,8 +68,8 @@ func TestLimits_RefuseANewConnAmongPeers(t *testing.T) {
 	}
 }
 
-// A crowd of strangers that make room does not hide from the log that peers are
-// turned away: that is another thing to do something about.
+// The log says that peers are refused although many unidentified connections make room
+// at the same time.
 func TestLimits_LogRefusedPeersApart(t *testing.T) {
 	for name, limits := range bothLimits {
 		t.Run(name, func(t *testing.T) {
@@ -84,7 +84,7 @@ func TestLimits_LogRefusedPeersApart(t *testing.T) {
 				for range 3 {
 					introduce(t, dialRaw(t, net, "a"))
 				}
-				synctest.Wait() // for what the strangers' goroutines log
+				synctest.Wait() // until their goroutines have logged
 				dialRaw(t, net, "a")
 				synctest.Wait()
 				require.NoError(t, b.Close())
@@ -114,8 +114,8 @@ func TestMaxConnsPerHost_LeavesOtherHostsAlone(t *testing.T) {
 	})
 }
 
-// A host that floods the transport evicts its own connections: those of others have
-// the time that they need for a request.
+// A host that floods the transport evicts its own connections. Those of other hosts
+// have the time that a request needs.
 func TestLimits_AFloodFromOneHostEvictsNoneOfAnother(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		b := listen(t, net, "b", withLimits(100, -1))
@@ -160,8 +160,8 @@ func TestLimits_HaveDefaultsAndCanBeTurnedOff(t *testing.T) {
 	}
 }
 
-// P13: from wherever they come, as many as they are and whatever they begin to
-// say, a peer gets in with requests of every kind, and keeps what it has.
+// Wherever the flood comes from and whatever it sends, a peer gets in with requests of
+// every kind, and keeps its connections.
 func TestLimits_AFloodDoesNotLockPeersOut(t *testing.T) {
 	for _, greeting := range []string{"", "\x00", "\x00\x89\xa4Addr\xdb\xff\xff\xff\xff"} {
 		t.Run(fmt.Sprintf("%q", greeting), func(t *testing.T) {
@@ -185,8 +185,8 @@ func TestLimits_AFloodDoesNotLockPeersOut(t *testing.T) {
 	}
 }
 
-// A stranger has a limited time for the first byte, and a peer has all the
-// time in the world for the next.
+// A new connection has a limited time for its first byte. A peer may then be silent as
+// long as it likes.
 func TestFirstByteTimeout_EndsSilentConns(t *testing.T) {
 	for name, c := range map[string]struct {
 		config option
@@ -226,8 +226,8 @@ func TestFirstByteTimeout_EndsSilentConns(t *testing.T) {
 	})
 }
 
-// Whatever a connection is refused for, one log line says so and one counter
-// counts it; and what is not the peer's fault is not counted.
+// For each reason, a refused connection is logged once and counted once. What is not
+// the peer's fault is not counted.
 func TestRefusals_AreLoggedAndCounted(t *testing.T) {
 	one := func(count func(*raftwire.Refusals) *uint64) (r raftwire.Refusals) {
 		*count(&r) = 1
@@ -286,8 +286,8 @@ func TestRefusals_AreLoggedAndCounted(t *testing.T) {
 	}
 }
 
-// What cannot be decoded ends the connection, but the requests before it were
-// right: if the core answers them soon, the answers go out.
+// Garbage ends the connection. The requests before it are still answered, if the core
+// answers soon.
 func TestSession_AnswersWhatCameBeforeGarbage(t *testing.T) {
 	for _, late := range []time.Duration{0, 10 * time.Millisecond, time.Hour} {
 		t.Run(fmt.Sprintf("answers after %v", late), func(t *testing.T) {
@@ -312,8 +312,8 @@ func TestSession_AnswersWhatCameBeforeGarbage(t *testing.T) {
 	}
 }
 
-// A prober that comes for ever gets a line now and then, with a count, and two of
-// them do not hide each other.
+// A prober that comes for ever gets a line now and then, with a count. Two probers do
+// not hide each other.
 func TestLog_RepeatedLinesAreLimited(t *testing.T) {
 	var log bytes.Buffer
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
@@ -339,7 +339,7 @@ func TestLog_RepeatedLinesAreLimited(t *testing.T) {
 	require.Len(t, linesWith(log.String(), "[DEBUG]", "connection refused"), 2*(6*60*24-len(lines)))
 }
 
-// What has not happened for hours is news again.
+// After hours of silence a line is written at once again.
 func TestLog_SpeaksAgainAfterHours(t *testing.T) {
 	var log bytes.Buffer
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
@@ -359,7 +359,7 @@ func TestLog_SpeaksAgainAfterHours(t *testing.T) {
 	require.Len(t, linesWith(log.String(), "[WARN]", "HTTP"), 3)
 }
 
-// Whoever keeps an entry, or a part of one, keeps little else.
+// A kept entry, or a kept part of one, holds little else.
 func TestEntry_KeptHoldsLittleElse(t *testing.T) {
 	const kept, every, batch = 300, 30, 60
 	keep := func(t *testing.T, a, b raftwire.Transport, size int, part func(l *raftwire.Log) any) int {
@@ -412,8 +412,8 @@ func TestEntry_KeptHoldsLittleElse(t *testing.T) {
 	}
 }
 
-// Over plain TCP an unused pipeline looks like a port scan: it ends, and its first
-// future says so.
+// Over plain TCP an unused pipeline looks like a port scan. It ends, and its first
+// future fails.
 func TestFirstByteTimeout_EndsAnUnusedPipelineOverPlainTCP(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		a, b := listen(t, net, "a"), listen(t, net, "b")
@@ -437,8 +437,8 @@ func hearAndClose(conn net_) {
 	_ = conn.Close()
 }
 
-// requireOneLine checks that a text is logged once, at the given level, and
-// nothing else at a level above debug.
+// requireOneLine checks that a text is logged once, at the given level, and that
+// nothing else is logged above debug.
 func requireOneLine(t *testing.T, log, level, text string) {
 	t.Helper()
 	loud, with := 0, ""

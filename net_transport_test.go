@@ -18,7 +18,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// P6: every call ends by its deadline, exactly, and the transport goes on.
+// Every call ends at its deadline exactly, and the transport works afterwards.
 func TestCall_EndsByItsDeadline(t *testing.T) {
 	obstacles := map[string]func(t *testing.T, net *faultnet.Network, b *raftwire.NetworkTransport){
 		"nobody answers":      func(t *testing.T, _ *faultnet.Network, b *raftwire.NetworkTransport) { serve(t, b, never) },
@@ -45,7 +45,6 @@ func TestCall_EndsByItsDeadline(t *testing.T) {
 	}
 }
 
-// P6: the deadline is for dialling and I/O together.
 func TestCall_DeadlineCoversDialAndIO(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		a, b := listen(t, net, "a"), listen(t, net, "b")
@@ -55,7 +54,6 @@ func TestCall_DeadlineCoversDialAndIO(t *testing.T) {
 	})
 }
 
-// P6: without a timeout a call waits, until Close.
 func TestCall_WithoutTimeoutEndsOnClose(t *testing.T) {
 	for kind, call := range calls {
 		t.Run(kind, func(t *testing.T) {
@@ -76,7 +74,7 @@ func TestCall_WithoutTimeoutEndsOnClose(t *testing.T) {
 	}
 }
 
-// P4: calls in flight end when the transport is closed, wherever they are.
+// Close ends calls in flight, wherever they are.
 func TestClose_EndsCallsInFlight(t *testing.T) {
 	for _, state := range []string{"dialling", "waiting for the answer"} {
 		for kind, call := range calls {
@@ -101,7 +99,6 @@ func TestClose_EndsCallsInFlight(t *testing.T) {
 	}
 }
 
-// P4: a closed transport does nothing any more.
 func TestClose_RefusesLaterCalls(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		a, b := listen(t, net, "a"), listen(t, net, "b")
@@ -120,7 +117,7 @@ func TestClose_RefusesLaterCalls(t *testing.T) {
 	})
 }
 
-// P4: after Close nothing reaches a consumer or a heartbeat handler.
+// After Close no request reaches a consumer or a heartbeat handler.
 func TestClose_DeliversNothingAfterwards(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		a, b := listen(t, net, "a"), listen(t, net, "b")
@@ -139,8 +136,8 @@ func TestClose_DeliversNothingAfterwards(t *testing.T) {
 	})
 }
 
-// P4: Close may come from anywhere, also from a handler on a goroutine that
-// Close waits for; it then says that this one has not ended.
+// Close may be called by a handler whose goroutine Close waits for. Then it returns an
+// error that says so.
 func TestClose_MayComeFromAHeartbeatHandler(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		a, b := listen(t, net, "a"), listen(t, net, "b")
@@ -153,7 +150,6 @@ func TestClose_MayComeFromAHeartbeatHandler(t *testing.T) {
 	})
 }
 
-// P4: many at once.
 func TestClose_IsSafeFromManyGoroutines(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		a, b := listen(t, net, "a"), listen(t, net, "b")
@@ -168,8 +164,8 @@ func TestClose_IsSafeFromManyGoroutines(t *testing.T) {
 	})
 }
 
-// P5: CloseStreams ends connections of every kind, on the side where it is
-// called, and new ones work at once.
+// CloseStreams ends connections of every kind at the side that calls it, and new ones
+// work at once.
 func TestCloseStreams_EndsEveryConn(t *testing.T) {
 	for _, side := range []string{"outgoing", "inbound"} {
 		t.Run(side, func(t *testing.T) {
@@ -207,7 +203,7 @@ func TestCloseStreams_EndsEveryConn(t *testing.T) {
 	}
 }
 
-// P5: a connection that was dialled before CloseStreams is not used after it.
+// A connection that was dialled before CloseStreams is not used after it.
 func TestCloseStreams_DropsAConnDialledBefore(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		a, b := listen(t, net, "a"), listen(t, net, "b")
@@ -221,7 +217,7 @@ func TestCloseStreams_DropsAConnDialledBefore(t *testing.T) {
 	})
 }
 
-// Whatever is wrong with a configuration, every call says what to do.
+// If a configuration is wrong, every call fails with an error that says what to do.
 func TestConfig_ErrorSaysWhatToDo(t *testing.T) {
 	bad := map[string]*raftwire.NetworkTransportConfig{
 		"Stream is nil: set it to a StreamLayer":                                        config(),
@@ -259,7 +255,7 @@ func TestConfig_ErrorSaysWhatToDo(t *testing.T) {
 	})
 }
 
-// A request that would trip the peer up does not leave.
+// A request that could make the peer fail is not sent.
 func TestCall_RefusesABadRequestBeforeItIsSent(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		a := listen(t, net, "a")
@@ -276,7 +272,6 @@ func TestCall_RefusesABadRequestBeforeItIsSent(t *testing.T) {
 	})
 }
 
-// P18: errors say what was tried with whom, and carry the cause.
 func TestErrors_CarryOperationPeerAndCause(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		a := listen(t, net, "a")
@@ -294,8 +289,8 @@ func TestErrors_CarryOperationPeerAndCause(t *testing.T) {
 	})
 }
 
-// P6, P4: a Dial that ignores its timeout, and cannot be cancelled, holds up
-// nobody; what it brings in the end is closed.
+// A Dial that ignores its timeout holds up no call and not Close. The connection that
+// it brings is closed.
 func TestDial_ThatHangsHoldsUpNobody(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		network := faultnet.New(1)
@@ -321,7 +316,7 @@ func TestDial_ThatHangsHoldsUpNobody(t *testing.T) {
 	})
 }
 
-// Failing accepts are tried again, ever more slowly, up to once a second.
+// A failing Accept is tried again after growing delays, up to one second.
 func TestAccept_BacksOff(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		start := time.Now()
@@ -345,7 +340,7 @@ func TestAccept_BacksOff(t *testing.T) {
 	})
 }
 
-// P10: a request that is too large ends its connection, and says why.
+// A larger request ends its connection, and the log says why.
 func TestMaxMessageBytes_RefusesALargerRequest(t *testing.T) {
 	var log bytes.Buffer
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
@@ -364,8 +359,8 @@ func TestMaxMessageBytes_RefusesALargerRequest(t *testing.T) {
 	require.Contains(t, log.String(), "is over MaxMessageBytes, which is 10000")
 }
 
-// What answers without being a peer is named, and who hangs up on the first
-// request of a connection had a reason.
+// The error names the foreign protocol that answers. If the peer hangs up on the first
+// request, the error says where to look.
 func TestCall_NamesAForeignProtocol(t *testing.T) {
 	const noAnswer = "the peer closed the connection without an answer: its log says why (does it want TLS, or a Mux key?): "
 	for name, c := range map[string]struct {
@@ -403,7 +398,8 @@ func TestCall_NamesAForeignProtocol(t *testing.T) {
 	}
 }
 
-// A connection that has brought an answer is one to a peer, whatever ends it.
+// Once a connection has brought an answer, no error of it speaks of a foreign
+// protocol.
 func TestCall_TakesAConnThatAnsweredForAPeer(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		a, b := listen(t, net, "a"), listen(t, net, "b")
@@ -415,8 +411,8 @@ func TestCall_TakesAConnThatAnsweredForAPeer(t *testing.T) {
 	})
 }
 
-// P12: inside a message the peer has to make progress; between messages it
-// may be silent for ever.
+// Inside a message the peer has to make progress. Between messages it may be silent
+// for ever.
 func TestSession_EndsAfterAHalfSentRequest(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		serve(t, listen(t, net, "b"), accept)
@@ -441,8 +437,8 @@ func TestSession_EndsAfterAHalfSentRequest(t *testing.T) {
 	})
 }
 
-// P14: an idle inbound connection costs one goroutine and at most 8 KiB, also
-// after a large request.
+// An idle inbound connection costs one goroutine and at most 8 KiB, also after a large
+// request.
 func TestIdleConn_CostsLittle(t *testing.T) {
 	const connections = 1000
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
@@ -472,7 +468,7 @@ func TestIdleConn_CostsLittle(t *testing.T) {
 	})
 }
 
-// The other constructors lead to the same transport.
+// The older constructors make the same transport.
 func TestConstructors_MakeTheSameTransport(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		layer, err := net.Host("a").Listen()
@@ -499,7 +495,7 @@ func TestClose_ComesBeforePipeliningNotSupported(t *testing.T) {
 	})
 }
 
-// A transport whose listener was closed by somebody else says so once.
+// If somebody else closes the listener, the transport logs it once.
 func TestAccept_LogsAClosedListenerOnce(t *testing.T) {
 	var log bytes.Buffer
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
@@ -529,7 +525,7 @@ func withLayer(o option) *raftwire.NetworkTransportConfig {
 	return c
 }
 
-// largeHeartbeat returns the bytes of a heartbeat that grows an input buffer.
+// largeHeartbeat returns the bytes of a heartbeat that makes an input buffer grow.
 func largeHeartbeat(t *testing.T, net *faultnet.Network) []byte {
 	t.Helper()
 	var request []byte

@@ -15,8 +15,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// What applications return may be nil, or a nil pointer in an interface: that is an
-// error, never a panic.
+// An application may return nil, or a nil pointer in an interface. That is an error,
+// never a panic.
 
 func TestDial_TakesNoConnectionForAnError(t *testing.T) {
 	ca := testca.New()
@@ -144,7 +144,7 @@ func (l nilDialLayer) DialContext(context.Context, raftwire.ServerAddress) (net.
 	return l.conn, nil
 }
 
-// nilAddrLayer has no address, and its connections have none.
+// nilAddrLayer has no address, nor have its connections.
 type nilAddrLayer struct {
 	*faultnet.Layer
 	addr net.Addr

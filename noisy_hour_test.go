@@ -17,10 +17,9 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// An hour in which every second somebody scans the ports of three nodes, which
-// call each other, are restarted, killed, cut off and switched off, leaves a
-// log that can be read: what it says of scans does not grow with their number,
-// and none of it is an error.
+// Three nodes call each other for an hour. They are restarted, killed, cut off and
+// switched off, and every second somebody scans their ports. The number of lines does
+// not grow with the number of scans, and none is an error.
 func TestLog_StaysReadableInANoisyHour(t *testing.T) {
 	var log levelCounter
 	scans := 0
@@ -46,14 +45,14 @@ func TestLog_StaysReadableInANoisyHour(t *testing.T) {
 	}
 }
 
-// levelCounter is a log of several processes.
+// levelCounter is a log of several processes that counts lines by level.
 type levelCounter struct {
 	mu    sync.Mutex // protects following
 	lines []string
 }
 
-// logger returns the logger of a process, and what silences it: the log of one
-// that was killed ends.
+// logger returns the logger of a process, and a function that silences it, as when the
+// process is killed.
 func (c *levelCounter) logger(name string) (_ hclog.Logger, silence func()) {
 	p := &processLog{to: c}
 	return hclog.New(&hclog.LoggerOptions{Name: name, Output: p, Level: hclog.Trace}), func() { p.dead.Store(true) }
@@ -124,8 +123,7 @@ func (h *noisyHour) start(t *testing.T, name string) {
 	h.nodes[name] = node
 }
 
-// misfortune lets one node after the other be restarted, killed, cut off and
-// switched off.
+// misfortune restarts, kills, cuts off and switches off one node after the other.
 func (h *noisyHour) misfortune(t *testing.T) {
 	name := noisyNames[h.fates%len(noisyNames)]
 	switch h.fates++; h.fates % 4 {
@@ -165,7 +163,7 @@ func (h *noisyHour) stop(t *testing.T) {
 	h.scans.Wait()
 }
 
-// scan is one visit of somebody who has no business there.
+// scan is one connection of a port scanner.
 func (h *noisyHour) scan(t *testing.T) {
 	from, to := fmt.Sprintf("scanner-%d", h.random.IntN(50)), noisyNames[h.random.IntN(len(noisyNames))]
 	junk := []byte{byte(6 + h.random.IntN(250)), 0xff, 0}

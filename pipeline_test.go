@@ -15,7 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// P1: every future settles, whatever ends the pipeline, within 100 ms of it.
+// Whatever ends the pipeline, every future settles within 100 ms of it.
 func TestPipeline_SettlesEveryFuture(t *testing.T) {
 	const window = 50
 	ends := map[string]struct {
@@ -59,7 +59,8 @@ func TestPipeline_SettlesEveryFuture(t *testing.T) {
 	}
 }
 
-// P1: in request order, each once, answers paired with their own requests.
+// The consumer gets each future once, in request order, with the answer to its own
+// request.
 func TestPipeline_DeliversFuturesInOrder(t *testing.T) {
 	for _, window := range []int{2, 3, 16, 130} {
 		t.Run(fmt.Sprint(window), func(t *testing.T) {
@@ -77,8 +78,8 @@ func TestPipeline_DeliversFuturesInOrder(t *testing.T) {
 	}
 }
 
-// P2, the pipeline wedge: a core's reader of futures leaves at the first
-// refusal, while its sender goes on. The sender must get its call back.
+// A core's reader of futures stops at the first refusal, while its sender goes on. The
+// sender's call must return.
 func TestPipeline_AppendEntriesReturnsThoughNobodyConsumes(t *testing.T) {
 	for _, window := range []int{2, 3, 10, 130} {
 		t.Run(fmt.Sprint(window), func(t *testing.T) {
@@ -103,7 +104,7 @@ func TestPipeline_AppendEntriesReturnsThoughNobodyConsumes(t *testing.T) {
 	}
 }
 
-// P2, with nobody answering: the timeout of the oldest request ends the wait.
+// The timeout of the oldest request ends the wait.
 func TestPipeline_AppendEntriesReturnsThoughNobodyAnswers(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		a, b := listen(t, net, "a", withWindow(4)), listen(t, net, "b")
@@ -119,8 +120,7 @@ func TestPipeline_AppendEntriesReturnsThoughNobodyAnswers(t *testing.T) {
 	})
 }
 
-// P2: a request whose sender got an error has no future, and the
-// consumer gets none.
+// A send that returns an error has no future, and the consumer gets none.
 func TestPipeline_AFailedSendHasNoFuture(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		a, b := listen(t, net, "a", withWindow(3)), listen(t, net, "b")
@@ -141,8 +141,7 @@ func TestPipeline_AFailedSendHasNoFuture(t *testing.T) {
 	})
 }
 
-// P2: a peer that stops answering fails what is in flight one timeout after
-// its last answer.
+// All requests in flight fail one timeout after the peer's last answer.
 func TestPipeline_FailsWhenThePeerStopsAnswering(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		a, b := listen(t, net, "a", withWindow(10)), listen(t, net, "b")
@@ -157,7 +156,7 @@ func TestPipeline_FailsWhenThePeerStopsAnswering(t *testing.T) {
 	})
 }
 
-// P2: the reader of answers does not wait for the consumer.
+// The reader of answers does not wait for the consumer.
 func TestPipeline_SettlesFuturesThoughNobodyConsumes(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		a, b := listen(t, net, "a", withWindow(130)), listen(t, net, "b")
@@ -173,7 +172,7 @@ func TestPipeline_SettlesFuturesThoughNobodyConsumes(t *testing.T) {
 	})
 }
 
-// P2: the channel stays open, since a core reads it without looking.
+// A core reads the channel without a check for its end.
 func TestPipeline_ConsumerIsNeverClosed(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		a := listen(t, net, "a")
@@ -190,8 +189,8 @@ func TestPipeline_ConsumerIsNeverClosed(t *testing.T) {
 	})
 }
 
-// P3: with a window of N, N-1 sends return at once, and the Nth waits for one
-// answer to be consumed.
+// With a window of N, N-1 sends return at once, and the Nth waits until one answer is
+// consumed.
 func TestPipeline_KeepsItsWindow(t *testing.T) {
 	for configured, window := range map[int]int{0: 2, 2: 2, 3: 3, 10: 10} {
 		t.Run(fmt.Sprint(configured), func(t *testing.T) {
@@ -236,7 +235,7 @@ func TestPipeline_KeepsItsWindow(t *testing.T) {
 	}
 }
 
-// P3: a window of one is no pipeline.
+// A window of one means no pipeline.
 func TestPipeline_CanBeTurnedOff(t *testing.T) {
 	for _, window := range []int{1, -1} {
 		onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
@@ -246,7 +245,6 @@ func TestPipeline_CanBeTurnedOff(t *testing.T) {
 	}
 }
 
-// An open pipeline may be idle for as long as its core likes.
 func TestPipeline_StaysOpenWhileIdle(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		a, b := listen(t, net, "a"), listen(t, net, "b")
@@ -261,7 +259,7 @@ func TestPipeline_StaysOpenWhileIdle(t *testing.T) {
 	})
 }
 
-// A link that is lost while nothing is in flight is told by the next future.
+// If the link is lost while nothing is in flight, the next future fails.
 func TestPipeline_ALostIdleLinkFailsTheNextFuture(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		a, b := listen(t, net, "a"), listen(t, net, "b")
@@ -279,8 +277,8 @@ func TestPipeline_ALostIdleLinkFailsTheNextFuture(t *testing.T) {
 	})
 }
 
-// P17, P1: a remote error on a pipeline is that future's alone, and leaves its
-// response zero, since a core looks at nothing else.
+// A remote error fails one future and leaves its response zero, since a core looks
+// only at the response.
 func TestPipeline_ARemoteErrorFailsOneFuture(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		a, b := listen(t, net, "a", withWindow(4)), listen(t, net, "b")
@@ -301,7 +299,7 @@ func TestPipeline_ARemoteErrorFailsOneFuture(t *testing.T) {
 	})
 }
 
-// Concurrent senders are not what a core does, and still keep every promise.
+// A core does not send concurrently, but every promise holds if it does.
 func TestPipeline_ServesConcurrentSenders(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		a, b := listen(t, net, "a", withWindow(5)), listen(t, net, "b")
@@ -331,8 +329,7 @@ func TestPipeline_ServesConcurrentSenders(t *testing.T) {
 	})
 }
 
-// A core that takes its time loses nothing of the requests that come meanwhile,
-// whole or in pieces.
+// A slow core loses none of the requests that arrive meanwhile, whole or in pieces.
 func TestSession_KeepsRequestsWhileTheCoreIsBusy(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		a, b := listen(t, net, "a", withWindow(10)), listen(t, net, "b")
@@ -388,8 +385,8 @@ func TestSession_WithdrawsRequestsOfACallerThatHasGone(t *testing.T) {
 	})
 }
 
-// P2: who finds the connection free writes what is there, and not also what
-// others send for as long as they do.
+// A sender that finds the connection free writes what is queued, but not what others
+// send afterwards.
 func TestPipeline_ASenderWritesForOthersOnce(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		a, b := listenRough(t, net, "a", slowWrites(testTimeout/100), withWindow(64)), listen(t, net, "b")
@@ -427,8 +424,8 @@ func TestPipeline_ASenderWritesForOthersOnce(t *testing.T) {
 	})
 }
 
-// A caller that got an error has no future, and then the consumer gets none
-// either: whoever keeps account of futures would miss, or find, one.
+// If a send fails, its caller has no future and the consumer gets none. Otherwise a
+// caller that counts futures would be wrong.
 func TestPipeline_DeliversOnlyReturnedFutures(t *testing.T) {
 	const runs, senders = 50, 2 // the order in which goroutines run is left to chance
 	for range runs {
@@ -468,8 +465,8 @@ func TestPipeline_DeliversOnlyReturnedFutures(t *testing.T) {
 	}
 }
 
-// Senders that wait for one that waits for room do not stop fake time, and none
-// waits for longer than the timeout.
+// Senders that queue behind one that waits for room do not stop fake time. None waits
+// longer than the timeout.
 func TestPipeline_QueuedSendersGiveUpInTime(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		a, b := listen(t, net, "a", withWindow(2), withTimeout(time.Second)), listen(t, net, "b")
@@ -494,8 +491,8 @@ func TestPipeline_QueuedSendersGiveUpInTime(t *testing.T) {
 	})
 }
 
-// Nor does a sender wait for longer whose turn does not come, although each of
-// those before it is served in time.
+// A queued sender waits no longer than the timeout, although each sender before it is
+// served in time.
 func TestPipeline_SendersOnASlowLinkGiveUpInTime(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		a, b := listen(t, net, "a", withWindow(100), withTimeout(200*time.Millisecond)), listen(t, net, "b")
@@ -528,8 +525,8 @@ func TestPipeline_SendersOnASlowLinkGiveUpInTime(t *testing.T) {
 	})
 }
 
-// What was sent before Close is answered before the connection ends, but that is
-// not waited for by Close, nor for longer than a request may take.
+// Requests sent before Close are answered before the connection ends. Close does not
+// wait for that, and it takes no longer than a request may.
 func TestPipeline_CloseLetsAnswersArrive(t *testing.T) {
 	for name, c := range map[string]struct {
 		answer func(raftwire.RPC)
@@ -556,7 +553,7 @@ func TestPipeline_CloseLetsAnswersArrive(t *testing.T) {
 	}
 }
 
-// Close waits for a write, but not for one that has stalled.
+// Close waits for a write that makes progress, but not for one that has stalled.
 func TestPipeline_CloseDoesNotWaitForAStalledWrite(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		a, b := listen(t, net, "a", withWindow(10), withTimeout(time.Minute)), listen(t, net, "b")
@@ -574,7 +571,7 @@ func TestPipeline_CloseDoesNotWaitForAStalledWrite(t *testing.T) {
 	})
 }
 
-// slowWrites writes as much as there is, but takes its time.
+// slowWrites delays each write.
 func slowWrites(d time.Duration) *roughness {
 	return &roughness{write: func(c *roughConn, p []byte) (int, error) {
 		pause(d)
@@ -582,7 +579,7 @@ func slowWrites(d time.Duration) *roughness {
 	}}
 }
 
-// listenRough starts a transport with rough connections.
+// listenRough starts a transport whose connections misbehave.
 func listenRough(t *testing.T, net *faultnet.Network, host string, r *roughness, options ...option) *raftwire.NetworkTransport {
 	t.Helper()
 	layer, err := net.Host(host).Listen()

@@ -13,8 +13,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// P7: a peer that was restarted costs no failed request, of any kind, however
-// many idle connections it left behind.
+// No request of any kind fails because its peer was restarted, however many idle
+// connections there are.
 func TestPool_ARestartedPeerCostsNoFailedRequest(t *testing.T) {
 	for _, size := range []int{1, 3, 10} {
 		for kind, call := range calls {
@@ -34,8 +34,8 @@ func TestPool_ARestartedPeerCostsNoFailedRequest(t *testing.T) {
 	}
 }
 
-// Peers that come back under new addresses leave nothing behind under the old
-// ones, which nobody asks for again.
+// Peers that come back under new addresses leave nothing behind under the old ones,
+// which nobody asks for again.
 func TestPool_ForgetsAddressesThatWereLeft(t *testing.T) {
 	const size, rounds = 3, 50
 	move := func(t *testing.T, a, b *raftwire.NetworkTransport) {
@@ -68,7 +68,6 @@ func TestPool_ForgetsAddressesThatWereLeft(t *testing.T) {
 	})
 }
 
-// P7: and neither does one whose pipeline is opened on an idle connection.
 func TestPipeline_IsNotOpenedOnADeadConn(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		a, b := listen(t, net, "a"), listen(t, net, "b")
@@ -80,8 +79,8 @@ func TestPipeline_IsNotOpenedOnADeadConn(t *testing.T) {
 	})
 }
 
-// P7: a connection can be lost at the very moment of its reuse. Then the
-// request is tried once more, on a new connection.
+// A connection can be lost while it is reused. Then the request is tried once more, on
+// a new connection.
 func TestRetry_HappensOnceWhenAReusedConnBreaks(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		a, b := listen(t, net, "a"), listen(t, net, "b")
@@ -92,7 +91,7 @@ func TestRetry_HappensOnceWhenAReusedConnBreaks(t *testing.T) {
 	})
 }
 
-// P7: but not on a connection that was new: its loss says something.
+// The loss of a new connection means something, so the call fails.
 func TestRetry_NeverOnANewConn(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		a, b := listen(t, net, "a", withPool(0)), listen(t, net, "b")
@@ -103,7 +102,7 @@ func TestRetry_NeverOnANewConn(t *testing.T) {
 	})
 }
 
-// P7: and never after a timeout, when the peer may be at work on it.
+// After a timeout the peer may be at work on the request.
 func TestRetry_NeverAfterATimeout(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		a, b := listen(t, net, "a"), listen(t, net, "b")
@@ -116,7 +115,6 @@ func TestRetry_NeverAfterATimeout(t *testing.T) {
 	})
 }
 
-// P7: nor once the answer had begun.
 func TestRetry_NeverOnceTheAnswerHasBegun(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		a, b := listen(t, net, "a"), listen(t, net, "b")
@@ -129,7 +127,7 @@ func TestRetry_NeverOnceTheAnswerHasBegun(t *testing.T) {
 	})
 }
 
-// P9: an answer that is longer than it should be cannot become the next one's.
+// Bytes that follow an answer are not taken for the next one.
 func TestPool_SurplusBytesAreNoAnswer(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		a := listen(t, net, "a")
@@ -150,7 +148,7 @@ func TestPool_SurplusBytesAreNoAnswer(t *testing.T) {
 	})
 }
 
-// The pool keeps as many idle connections for a peer as it was told to.
+// The pool keeps MaxPool idle connections for a peer.
 func TestPool_KeepsItsSize(t *testing.T) {
 	for _, size := range []int{0, 1, 3} {
 		t.Run(fmt.Sprint(size), func(t *testing.T) {
@@ -164,7 +162,7 @@ func TestPool_KeepsItsSize(t *testing.T) {
 	}
 }
 
-// A peer that speaks unasked on an idle connection is not a Raft peer.
+// A peer that sends on an idle connection is no Raft peer.
 func TestPool_DropsAnIdleConnThatSpeaks(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		a, b := listen(t, net, "a"), listen(t, net, "b")
@@ -195,7 +193,7 @@ func TestPool_DropsAnIdleConnThatSpeaks(t *testing.T) {
 	})
 }
 
-// answerTwice answers the first request on a connection twice at once.
+// answerTwice answers the first request on a connection with two answers at once.
 func answerTwice(t *testing.T, layer net.Listener) {
 	conn, err := layer.Accept()
 	if err != nil {

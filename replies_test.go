@@ -18,8 +18,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// A core may have so many requests of a connection before it answers one, and
-// then one more for each answer.
+// A core gets MaxDispatchAhead requests of a connection before it answers one, then
+// one more for each answer.
 func TestMaxDispatchAhead_IsReached(t *testing.T) {
 	for _, limit := range []int{1, 2, 3, 16} {
 		t.Run(fmt.Sprint(limit), func(t *testing.T) {
@@ -42,7 +42,7 @@ func TestMaxDispatchAhead_IsReached(t *testing.T) {
 	}
 }
 
-// The wait until one more may be ahead is no time of the request that waits.
+// The wait until the next request may be dispatched is not part of its decoding time.
 func TestMaxDispatchAhead_WaitIsNoDecodingTime(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		var seen events
@@ -63,8 +63,8 @@ func TestMaxDispatchAhead_WaitIsNoDecodingTime(t *testing.T) {
 	})
 }
 
-// An answer goes out at once: it waits neither for the core to take the next
-// request, nor for the answer to that, nor for the rest of it.
+// An answer waits neither for the core to take the next request, nor for the next
+// answer, nor for the rest of the next request.
 func TestAnswers_GoOutAtOnce(t *testing.T) {
 	request := smallRequest()
 	for name, c := range map[string]struct {
@@ -96,7 +96,8 @@ func TestAnswers_GoOutAtOnce(t *testing.T) {
 	}
 }
 
-// Who does not read has few answers gather: one write's, and as many beside it.
+// Answers to a caller that does not read are bounded: those of one write, and as many
+// again.
 func TestAnswers_ToACallerThatDoesNotReadAreBounded(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		const buffer, gathered, ahead = 4 << 10, 4 << 10, 16 // bytes, bytes, requests
@@ -117,8 +118,8 @@ func TestAnswers_ToACallerThatDoesNotReadAreBounded(t *testing.T) {
 	})
 }
 
-// Who has sent nonsense after requests, and is slow to read, gets the answers to
-// what came before, also those that are still being written.
+// A caller that sends garbage after requests, and reads slowly, gets all answers to
+// the requests, also those that are still being written.
 func TestAnswers_SurviveGarbageBehindTheirRequests(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		const count, buffer = 30, 200
@@ -134,8 +135,8 @@ func TestAnswers_SurviveGarbageBehindTheirRequests(t *testing.T) {
 	})
 }
 
-// Who has sent all of its requests may say so, and still gets what is answered
-// soon.
+// A caller may close its sending side after its last request. It still gets answers
+// that come soon.
 func TestAnswers_ReachAHalfClosedCaller(t *testing.T) {
 	const count = 5
 	for _, size := range []int{100, 10_000} {
@@ -160,8 +161,8 @@ func TestAnswers_ReachAHalfClosedCaller(t *testing.T) {
 	}
 }
 
-// Who has stalled in the midst of a request is not waited for because answers are
-// owed, which may never be given.
+// A caller that stalls inside a request is not waited for because of pending replies,
+// which may never come.
 func TestSession_EndsAfterAHalfSentRequestDespitePendingReplies(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		b := listen(t, net, "b")
@@ -177,8 +178,8 @@ func TestSession_EndsAfterAHalfSentRequestDespitePendingReplies(t *testing.T) {
 	})
 }
 
-// Every request that hooks have seen begin they also see end, although the
-// connection ends while its own goroutine is in a heartbeat handler.
+// Hooks see the end of every request whose beginning they saw, although the connection
+// ends during a heartbeat handler.
 func TestServeDone_FollowsEveryServeBegun(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		var seen events
@@ -203,8 +204,8 @@ func TestServeDone_FollowsEveryServeBegun(t *testing.T) {
 	})
 }
 
-// What a request costs beyond what it carries is pinned. Two of the allocations
-// are made here: the response to fill, and the answer.
+// The allocations of a request are pinned. Two of them are the test's own: the
+// response to fill, and the answer.
 func TestAppendEntries_AllocatesLittle(t *testing.T) {
 	a, b := listenTCP(t, "127.0.0.1:0"), listenTCP(t, "127.0.0.1:0")
 	serve(t, b, func(rpc raftwire.RPC) { rpc.Respond(benchAnswer(firstAnswer), nil) })
@@ -217,7 +218,7 @@ func TestAppendEntries_AllocatesLittle(t *testing.T) {
 	require.LessOrEqual(t, allocs, 9.0)
 }
 
-// An error that says nothing is an error.
+// An error with an empty text is still an error.
 func TestAnswers_ErrorWithoutATextArrives(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		a, b := listen(t, net, "a"), listen(t, net, "b")

@@ -15,10 +15,9 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// The other side of TestNetworkTransport_EveryRequestUnderEveryFault: every request from every
-// kind of sender. Whole requests reach the core, and nothing else does; the
-// connection ends when it should, and is counted if it was refused; others are
-// served, and in the end neither a goroutine nor a connection is left.
+// Every request from every kind of sender: only whole requests reach the core, and the
+// connection ends when it should. It is counted if it was refused. Others are served
+// meanwhile, and no goroutine or connection is left.
 func TestNetworkTransport_EveryRequestFromEverySender(t *testing.T) {
 	for _, s := range senders {
 		for _, in := range inboundRequests() {
@@ -71,7 +70,7 @@ func nameOf(command any) string {
 	return strings.TrimPrefix(fmt.Sprintf("%T", command), "*raftwire.")
 }
 
-// receiver is a transport, and a connection that somebody makes to it.
+// receiver is a transport, and a raw connection to it.
 type receiver struct {
 	t     *testing.T
 	net   *faultnet.Network
@@ -138,7 +137,7 @@ func (x *receiver) checkEnd(s sender, in inbound, done time.Time) {
 	}
 }
 
-// checkOthers checks that somebody else is served.
+// checkOthers checks that another peer is served.
 func (x *receiver) checkOthers() {
 	x.over.Store(true)
 	b := x.b
@@ -176,7 +175,7 @@ func newReceiver(t *testing.T, net *faultnet.Network, s sender) *receiver {
 	return x
 }
 
-// sender is somebody who sends requests, and what comes of it.
+// sender is a way to send requests, and what must come of it.
 type sender struct {
 	name string
 	does func(x *receiver, in inbound)
@@ -234,8 +233,8 @@ func busyCore(rpc raftwire.RPC) {
 	accept(rpc)
 }
 
-// halfway sends what comes before something goes wrong inside, and a half of the
-// rest.
+// halfway sends what comes before the place where something goes wrong, and half of
+// the rest.
 func halfway(then func(*receiver)) func(*receiver, inbound) {
 	return func(x *receiver, in inbound) {
 		say(x.t, x.conn, string(in.bytes[:(in.begun+len(in.bytes))/2]))
@@ -244,7 +243,7 @@ func halfway(then func(*receiver)) func(*receiver, inbound) {
 	}
 }
 
-// wholly sends everything, and waits until it is there.
+// wholly sends everything, and waits until it has arrived.
 func wholly(then func(*receiver)) func(*receiver, inbound) {
 	return func(x *receiver, in inbound) {
 		say(x.t, x.conn, string(in.bytes))
@@ -261,7 +260,7 @@ func goesOn(more string, then func(*receiver)) func(*receiver, inbound) {
 	}
 }
 
-// drip is as slow as it may be, which in a body is something else than in a message.
+// drip sends as slowly as is allowed. A body allows less than a message.
 func drip(x *receiver, in inbound) {
 	for i, b := range in.bytes {
 		say(x.t, x.conn, string([]byte{b}))
@@ -273,7 +272,7 @@ func drip(x *receiver, in inbound) {
 	}
 }
 
-// push sends without waiting until it is taken.
+// push sends without waiting until the bytes are taken.
 func push(x *receiver, in inbound) {
 	go func() { _, _ = x.conn.Write(in.bytes) }()
 	synctest.Wait()

@@ -36,16 +36,16 @@ func TestInstallSnapshot_ArrivesUnchanged(t *testing.T) {
 	}
 }
 
-// A core that is busy takes a snapshot late, and reads it at once: then nobody
-// else may read, as who watches whether a caller is still there would. That is
-// for the race detector to see, about once in 14 times.
+// A busy core takes a snapshot late, and reads it at once. Nobody else may read then,
+// not even to see whether the caller is still there. The race detector finds that
+// about once in 14 runs.
 func TestInstallSnapshot_TakenLateArrivesUnchanged(t *testing.T) {
 	for range 50 {
 		testLateSnapshot(t)
 	}
 }
 
-// P15: also of a snapshot, and whether its sender has sent all of it or not.
+// A snapshot is withdrawn whether its sender has sent all of it or not.
 func TestInstallSnapshot_OfASenderThatHasGoneIsWithdrawn(t *testing.T) {
 	const size = 10_000
 	for name, sent := range map[string]int{"all of it": size, "half of it": size / 2, "nothing of it": 0} {
@@ -73,7 +73,7 @@ func TestInstallSnapshot_OfASenderThatHasGoneIsWithdrawn(t *testing.T) {
 	}
 }
 
-// Programs compress a snapshot under way: Size is then that of what they compress.
+// Programs compress a snapshot on the way: then Size is the size before that.
 func TestInstallSnapshot_SendsWhatTheReaderYields(t *testing.T) {
 	want := bytes.Repeat([]byte("snapshot "), 100_000)
 	for name, install := range map[string]func(t *testing.T) (a, b raftwire.Transport){
@@ -101,9 +101,8 @@ func TestInstallSnapshot_SendsWhatTheReaderYields(t *testing.T) {
 	}
 }
 
-// A body that is shorter than Size is over when its sender says so: a core that
-// copies all of it fails at once, and its answer arrives. Of one that is longer no
-// byte after Size travels.
+// A body shorter than Size is over when its sender says so: a core that copies it
+// fails at once, and its answer arrives. Of a longer body nothing after Size is sent.
 func TestInstallSnapshot_OfAnotherLengthIsAnswered(t *testing.T) {
 	const size = 100_000
 	for name, c := range map[string]struct {
@@ -143,8 +142,8 @@ func TestInstallSnapshot_OfAnotherLengthIsAnswered(t *testing.T) {
 	}
 }
 
-// A short body waits for a core that is busy, although its sender has ended it. After
-// Timeout that means that the sender has gone.
+// A short body waits for a busy core, although its sender has ended it. After Timeout
+// its sender counts as gone.
 func TestInstallSnapshot_ShortBodyWaitsForABusyCore(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		a, b := listen(t, net, "a"), listen(t, net, "b")
@@ -160,7 +159,8 @@ func TestInstallSnapshot_ShortBodyWaitsForABusyCore(t *testing.T) {
 	})
 }
 
-// What a sender has after Size is no request, whoever sends it; the connection ends.
+// Bytes after Size are never taken for a request, whoever sends them. The connection
+// ends.
 func TestSnapshotBody_SurplusIsNeverExecuted(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		b := listen(t, net, "b")
@@ -181,7 +181,6 @@ func TestSnapshotBody_SurplusIsNeverExecuted(t *testing.T) {
 	})
 }
 
-// What a core has no bytes for needs no reader.
 func TestInstallSnapshot_EmptyNeedsNoReader(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		a, b := listen(t, net, "a"), listen(t, net, "b")
@@ -192,7 +191,7 @@ func TestInstallSnapshot_EmptyNeedsNoReader(t *testing.T) {
 	})
 }
 
-// What was read last is held back, so that no follower has the whole of a body whose
+// The sender holds the last bytes back. So no follower has the whole body if the
 // reader finds at its end that something is wrong.
 func TestInstallSnapshot_ReaderThatFailsIsAnErrorAtBothEnds(t *testing.T) {
 	for _, size := range []int64{100, 3} {
@@ -214,8 +213,8 @@ func TestInstallSnapshot_ReaderThatFailsIsAnErrorAtBothEnds(t *testing.T) {
 	}
 }
 
-// A follower that takes nothing, and answers nothing else, fails the snapshot after
-// three Timeouts; one that took the beginning of a piece, after as many more.
+// A follower that reads nothing and answers nothing else fails the snapshot after
+// three Timeouts. If it read the beginning of a piece, they count from then.
 func TestInstallSnapshot_GivesUpASilentPeer(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		a, b := listen(t, net, "a"), listen(t, net, "b", withTimeout(0))
@@ -289,7 +288,6 @@ func TestInstallSnapshot_SlowReaderIsNoStall(t *testing.T) {
 	})
 }
 
-// P16: one that is slow, but goes on, may take as long as it needs.
 func TestInstallSnapshot_MayBeSlowWhileItMakesProgress(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		a, b := listen(t, net, "a"), listen(t, net, "b")
@@ -310,7 +308,7 @@ func TestInstallSnapshot_MayBeSlowWhileItMakesProgress(t *testing.T) {
 	})
 }
 
-// P16: the follower's restore has a limit of its own.
+// The follower's restore has a limit of its own.
 func TestInstallSnapshot_RestoreMayOutlastTheTimeout(t *testing.T) {
 	for name, c := range map[string]struct {
 		restore time.Duration
@@ -356,7 +354,7 @@ func TestInstallSnapshot_RestoreMayOutlastTheTimeout(t *testing.T) {
 	}
 }
 
-// P16: an answer that comes early ends the stream, and is what the caller gets.
+// An early answer ends the stream, and the caller gets it.
 func TestInstallSnapshot_EndsWithAnEarlyAnswer(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		a, b := listen(t, net, "a"), listen(t, net, "b")
@@ -375,7 +373,7 @@ func TestInstallSnapshot_EndsWithAnEarlyAnswer(t *testing.T) {
 	})
 }
 
-// P16: also if the peer reads nothing any more, so that a write is stuck.
+// The peer reads nothing any more, so the sender's write is stuck.
 func TestInstallSnapshot_EarlyAnswerWakesAStuckSender(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		a := listen(t, net, "a")
@@ -398,9 +396,9 @@ func TestInstallSnapshot_EarlyAnswerWakesAStuckSender(t *testing.T) {
 	})
 }
 
-// P9: a sender that looks for the answer only after its last byte, as
-// hashicorp/raft does, gets it although the body was not read; and not a byte
-// of the body is taken for a request, though 0x03 0x80 is a TimeoutNow.
+// A sender that looks for the answer only after its last byte, as hashicorp/raft does,
+// gets the answer although the body was not read. No byte of the body is taken for a
+// request, though 0x03 0x80 is a TimeoutNow.
 func TestSnapshotBody_UnreadIsNeverExecuted(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		b := listen(t, net, "b")
@@ -541,7 +539,7 @@ func TestSnapshotBody_SlowLinkIsNoStall(t *testing.T) {
 	})
 }
 
-// The body belongs to the consumer until it answers, and not a moment longer.
+// The body belongs to the consumer until it answers, and no longer.
 func TestSnapshotBody_EndsWithTheAnswer(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		a, b := listen(t, net, "a"), listen(t, net, "b")
@@ -558,7 +556,7 @@ func TestSnapshotBody_EndsWithTheAnswer(t *testing.T) {
 	})
 }
 
-// P16: a peer that is gone is not waited for as one that restores.
+// The wait for a restore ends when the peer is gone.
 func TestInstallSnapshot_FailsAtOnceWhenThePeerGoes(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		a, b := listen(t, net, "a"), listen(t, net, "b")
@@ -573,9 +571,8 @@ func TestInstallSnapshot_FailsAtOnceWhenThePeerGoes(t *testing.T) {
 	})
 }
 
-// An answer goes out at once, also while the body is being read, and ends that
-// Read. What is unread is thrown away as it comes, and whoever reads then learns
-// at once that it is too late.
+// An answer goes out at once, also during a Read of the body, and ends that Read. The
+// unread rest is discarded, and later Reads fail at once.
 func TestSnapshotBody_ReaderDoesNotDelayTheAnswer(t *testing.T) {
 	for _, timeout := range []time.Duration{0, testTimeout} {
 		t.Run(timeout.String(), func(t *testing.T) {
@@ -615,7 +612,6 @@ func TestSnapshotBody_ReaderDoesNotDelayTheAnswer(t *testing.T) {
 	}
 }
 
-// A reader that yields nothing, for ever, ends the transfer.
 func TestInstallSnapshot_EndsIfItsReaderYieldsNothing(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		a, b := listen(t, net, "a"), listen(t, net, "b")
@@ -643,7 +639,7 @@ func testLateSnapshot(t *testing.T) {
 	})
 }
 
-// endlessWait gives nothing until stop is closed, and then ends.
+// endlessWait blocks until stop is closed, then ends.
 type endlessWait struct{ stop <-chan struct{} }
 
 func (r *endlessWait) Read([]byte) (int, error) {
@@ -651,7 +647,7 @@ func (r *endlessWait) Read([]byte) (int, error) {
 	return 0, io.EOF
 }
 
-// gradualReader gives a piece after each interval.
+// gradualReader yields a piece after each interval.
 type gradualReader struct {
 	io.Reader
 	piece    int
@@ -675,7 +671,8 @@ func withStall(d time.Duration) option {
 	return func(c *raftwire.NetworkTransportConfig) { c.SnapshotStallTimeout = d }
 }
 
-// heartbeats sends some, as a leader does beside a snapshot, until stop is called.
+// heartbeats sends heartbeats, as a leader does beside a snapshot, until stop is
+// called.
 func heartbeats(t *testing.T, from raftwire.Transport, interval time.Duration) (stop func()) {
 	stopping, stopped := make(chan struct{}), make(chan struct{})
 	go func() {

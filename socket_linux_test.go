@@ -16,8 +16,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// A peer that is gone without a word is given up within a minute, at either
-// end: see tcp(7) for what the options mean.
+// Both ends give up a peer that is gone without a word within a minute. See tcp(7) for
+// the options.
 func TestTCPSockets_GiveUpADeadPeer(t *testing.T) {
 	const tcpUserTimeout = 0x12
 	keepAlive := net.KeepAliveConfig{Enable: true, Idle: 7 * time.Second, Interval: 8 * time.Second, Count: 9}
@@ -50,8 +50,8 @@ func TestTCPSockets_GiveUpADeadPeer(t *testing.T) {
 	}
 }
 
-// P15: a caller that has gone is noticed behind more than is read ahead, and
-// what it sent is not handed over any more.
+// The end of a caller is noticed behind more bytes than are read ahead, and its
+// requests are withdrawn.
 func TestSession_NoticesTheEndOfACallerThatSentMuch(t *testing.T) {
 	for name, layerOver := range map[string]func(t *testing.T, tcp raftwire.StreamLayer) raftwire.StreamLayer{
 		"on a port of its own": func(_ *testing.T, tcp raftwire.StreamLayer) raftwire.StreamLayer { return tcp },
@@ -183,7 +183,8 @@ func requireOptions(t *testing.T, conn net.Conn, want map[int]int) {
 	}))
 }
 
-// isWindowShut reports whether a socket has bytes to send, and none of them may leave.
+// isWindowShut reports whether a socket has bytes to send that the other end's window
+// holds back.
 func isWindowShut(t *testing.T, conn net.Conn) (shut bool) {
 	const unsentBytes = 0x894b // SIOCOUTQNSD; for SIOCOUTQ see tcp(7)
 	raw, err := conn.(syscall.Conn).SyscallConn()
@@ -204,7 +205,7 @@ type readerFunc func(p []byte) (int, error)
 
 func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
 
-// sockets is a layer that remembers its connections: those that were dialled first.
+// sockets is a layer that remembers its connections, dialled ones first.
 type sockets struct {
 	raftwire.StreamLayer
 	mu               sync.Mutex // protects following

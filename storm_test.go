@@ -16,8 +16,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// Storms: much at once, drawn from a seed, for what no table lists: whatever the
-// order of things, what was begun ends, once and in order, and nobody hangs.
+// Storms: a seed draws many things that happen at once. In any order, everything that
+// begins ends once and in order, and nobody hangs.
 
 func TestPipeline_SurvivesStorms(t *testing.T) {
 	inStorms(t, func(t *testing.T, net *faultnet.Network, s *storm) {
@@ -129,7 +129,7 @@ func TestSession_SurvivesStorms(t *testing.T) {
 	})
 }
 
-// storm draws what happens. It is used by several goroutines.
+// storm draws at random what happens. Several goroutines use it.
 type storm struct {
 	mu     sync.Mutex
 	random *rand.Rand
@@ -145,7 +145,7 @@ func (s *storm) oneIn(n int) bool { return s.below(n) == 0 }
 
 func (s *storm) pause(most time.Duration) { pause(time.Duration(s.below(int(most) + 1))) }
 
-// options draws how a transport is configured.
+// options draws the configuration of a transport.
 func (s *storm) options() []option {
 	return []option{
 		withDispatchAhead(drawn(s, 1, 2, 3, 16)), withWindow(drawn(s, 2, 3, 16, 100)), withTimeout(drawn(s, 0, testTimeout)),
@@ -161,8 +161,8 @@ func (s *storm) request() *raftwire.AppendEntriesRequest {
 	return benchRequest(workload{entries: 1, size: size})
 }
 
-// core answers what arrives until stop is closed, late, twice or never, some at
-// once and some meanwhile.
+// core answers requests until stop is closed: late, twice or never, some at once and
+// some in the background.
 func (s *storm) core(from raftwire.Transport, stop <-chan struct{}, all *sync.WaitGroup) {
 	slow := time.Duration(drawn(s, 0, 1, 30, 200)) * time.Millisecond
 	some := drawn(s, 1, 1, 50)
@@ -198,7 +198,7 @@ func (s *storm) core(from raftwire.Transport, stop <-chan struct{}, all *sync.Wa
 	}
 }
 
-// end ends what is under way, or nothing.
+// end ends something that is under way, or nothing.
 func (s *storm) end(ends ...*raftwire.NetworkTransport) {
 	trans := drawn(s, ends...)
 	switch s.below(3) {
@@ -229,7 +229,7 @@ func inStorms(t *testing.T, f func(t *testing.T, net *faultnet.Network, s *storm
 	}
 }
 
-// snapshotFrame is an InstallSnapshot as it travels.
+// snapshotFrame is an InstallSnapshot's bytes on the wire.
 func snapshotFrame(size int) []byte {
 	header := appendMsgpack([]byte{2}, &raftwire.InstallSnapshotRequest{Term: 7, Size: int64(size)})
 	return append(header, bytes.Repeat([]byte{7}, size)...)

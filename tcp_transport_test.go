@@ -19,7 +19,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// Smoke: every request over real sockets.
+// Every request works over real sockets.
 func TestTCPTransport_CarriesEveryRequest(t *testing.T) {
 	a, b := listenTCP(t, "127.0.0.1:0"), listenTCP(t, "127.0.0.1:0")
 	serve(t, b, accept)
@@ -31,7 +31,7 @@ func TestTCPTransport_CarriesEveryRequest(t *testing.T) {
 	require.NoError(t, openPipelineOnce(a, b.LocalAddr()))
 }
 
-// P7, over real sockets: a peer that was restarted on its port costs nothing.
+// No request fails because its peer was restarted on the same port.
 func TestTCPTransport_ARestartedPeerCostsNoFailedRequest(t *testing.T) {
 	for _, size := range []int{1, 3, 10} {
 		t.Run(fmt.Sprint(size), func(t *testing.T) {
@@ -47,7 +47,7 @@ func TestTCPTransport_ARestartedPeerCostsNoFailedRequest(t *testing.T) {
 	}
 }
 
-// The deadline of a call is over soon after it, and says nothing of the peer.
+// An idle connection is used again after the deadline of its last call.
 func TestTCPTransport_IdleConnOutlivesTheLastDeadline(t *testing.T) {
 	var dialled []net.Conn
 	layer, err := raftwire.NewTCPStreamLayer(raftwire.TCPConfig{
@@ -71,8 +71,8 @@ func TestTCPTransport_IdleConnOutlivesTheLastDeadline(t *testing.T) {
 	require.Len(t, dialled, 1)
 }
 
-// P9, over real sockets: what has come on an idle connection is not the answer to
-// the next request, nor what a wrapper has read ahead of it.
+// Bytes that arrive on an idle connection are not taken for the next answer, nor bytes
+// that a wrapper has read ahead.
 func TestTCPTransport_SurplusBytesAreNoAnswer(t *testing.T) {
 	for name, wrap := range map[string]func(*net.TCPConn) net.Conn{
 		"as it is": func(conn *net.TCPConn) net.Conn { return conn },
@@ -118,10 +118,10 @@ func TestTCPTransport_SurplusBytesAreNoAnswer(t *testing.T) {
 	}
 }
 
-// P4: Close leaves no goroutine and no descriptor, with 1,000 inbound
-// connections of every kind, or 10,000 in a long run: silent, inside a message,
-// waiting for an answer. The other ends are in a process of their own, since
-// not every system allows one process as many descriptors.
+// Close leaves no goroutine and no descriptor of 1,000 inbound connections of every
+// kind, 10,000 in a long run: silent ones, some inside a message, some that wait for
+// an answer. A process of its own holds the other ends, since some systems allow a
+// process too few descriptors.
 func TestTCPTransport_CloseLeavesNothing(t *testing.T) {
 	connections := 1000
 	if longRun {
@@ -146,7 +146,6 @@ func TestTCPTransport_CloseLeavesNothing(t *testing.T) {
 	require.LessOrEqual(t, openDescriptors(t), descriptors)
 }
 
-// A bad address ends in an error that says what to do.
 func TestTCPTransport_BadAddressErrorSaysWhatToDo(t *testing.T) {
 	taken := listenTCP(t, "127.0.0.1:0")
 	for name, c := range map[string]struct {
@@ -184,7 +183,8 @@ func TestTCPTransport_AdvertisesAnotherAddress(t *testing.T) {
 	require.NoError(t, trans.Close())
 }
 
-// Port 0 stands for the one that was bound, and a nil address for all of it.
+// Port 0 is replaced by the port that was bound, and a nil address by the whole bound
+// address.
 func TestTCPTransport_AdvertisesTheBoundPort(t *testing.T) {
 	anyPort := &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)}
 	for name, c := range map[string]struct {
@@ -205,7 +205,7 @@ func TestTCPTransport_AdvertisesTheBoundPort(t *testing.T) {
 	require.Zero(t, anyPort.Port, "it is the caller's")
 }
 
-// One configuration may serve several transports.
+// One configuration can serve several transports.
 func TestConfig_CanBeUsedTwice(t *testing.T) {
 	c := config()
 	c.Logger = nil
@@ -218,8 +218,7 @@ func TestConfig_CanBeUsedTwice(t *testing.T) {
 	}
 }
 
-// Addresses may be names, and sockets of the machine; what is bound and what is
-// advertised need not be the same.
+// The bound and the advertised address need not be the same.
 func TestTCPStreamLayer_TakesNamesAndUnixSockets(t *testing.T) {
 	socket := unixSocket(t)
 	for name, c := range map[string]struct {
@@ -248,7 +247,7 @@ func TestTCPStreamLayer_TakesNamesAndUnixSockets(t *testing.T) {
 	require.NoFileExists(t, socket)
 }
 
-// What is advertised is not looked up: it may not exist yet, or not from here.
+// An advertised name may not exist yet, or not on this machine.
 func TestTCPStreamLayer_DoesNotResolveAnAdvertisedName(t *testing.T) {
 	for advertised, network := range map[string]string{"node-1.invalid:8300": "tcp", "unix:/proxy/raft": "unix"} {
 		layer := newLayer(t, raftwire.TCPConfig{Bind: ":0", Advertise: advertised})
@@ -276,8 +275,8 @@ func TestTCPStreamLayer_RefusesAddressesThatPeersCannotDial(t *testing.T) {
 	}
 }
 
-// A process that was killed leaves its socket behind, which is in nobody's way;
-// that of a process that lives is.
+// A killed process leaves its socket behind. The next one replaces it, but not the
+// socket of a live process.
 func TestTCPStreamLayer_ReplacesAnAbandonedUnixSocket(t *testing.T) {
 	path := unixSocket(t)
 	killed, err := net.Listen("unix", path)
@@ -295,7 +294,7 @@ func TestTCPStreamLayer_ReplacesAnAbandonedUnixSocket(t *testing.T) {
 	require.NoError(t, conn.Close())
 }
 
-// A file that is no socket is nobody's to remove.
+// A file that is no socket stays.
 func TestTCPStreamLayer_ReplacesNoFile(t *testing.T) {
 	path := unixSocket(t)
 	require.NoError(t, os.WriteFile(path, []byte("data"), 0o600))
@@ -304,7 +303,7 @@ func TestTCPStreamLayer_ReplacesNoFile(t *testing.T) {
 	require.FileExists(t, path)
 }
 
-// A name is resolved by each dial, so that a peer may move.
+// Each dial resolves the name, so that a peer may move.
 func TestTCPStreamLayer_ResolvesANameAtEachDial(t *testing.T) {
 	first, second := listenTCP(t, "127.0.0.1:0"), listenTCP(t, "127.0.0.1:0")
 	serve(t, first, accept)
@@ -323,7 +322,7 @@ func TestTCPStreamLayer_ResolvesANameAtEachDial(t *testing.T) {
 	require.NoError(t, appendOnce(trans, "node-2:8300"))
 }
 
-// A dialer of the program's own says where connections come from.
+// The program's dialer chooses where connections come from.
 func TestTCPStreamLayer_UsesTheGivenDialer(t *testing.T) {
 	reserved, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
@@ -337,7 +336,7 @@ func TestTCPStreamLayer_UsesTheGivenDialer(t *testing.T) {
 	require.NoError(t, conn.Close())
 }
 
-// The stream layer's own Dial, which the transport does not need.
+// The stream layer has a Dial of its own, which the transport does not use.
 func TestTCPStreamLayer_Dials(t *testing.T) {
 	c := config()
 	trans, err := raftwire.NewTCPTransportWithConfig("127.0.0.1:0", nil, c)
@@ -348,7 +347,7 @@ func TestTCPStreamLayer_Dials(t *testing.T) {
 	require.NoError(t, trans.Close())
 }
 
-// aheadConn has read more than it gives out.
+// aheadConn has read more than it has returned.
 type aheadConn struct {
 	*net.TCPConn
 	ahead *bufio.Reader
@@ -409,6 +408,6 @@ func unixSocket(t *testing.T) string {
 	return filepath.Join(dir, "socket")
 }
 
-// longRun makes some tests larger than most machines like. It is switched on
-// by RAFTWIRE_LONG=1 in the environment.
+// longRun makes some tests larger than most machines like. RAFTWIRE_LONG=1 in the
+// environment switches it on.
 var longRun = os.Getenv("RAFTWIRE_LONG") != ""

@@ -51,8 +51,7 @@ func TestInmemTransport_RefusesNil(t *testing.T) {
 	})
 }
 
-// checkLeaks fails the run if a goroutine of this module is left over, or a
-// socket beside those that there were before.
+// checkLeaks fails the run if a goroutine of this module is left, or a new socket.
 func checkLeaks(sockets int) int {
 	deadline := time.NewTimer(5 * time.Second)
 	tick := time.NewTicker(10 * time.Millisecond)
@@ -124,7 +123,7 @@ func requireNilRefused(t *testing.T, a caller) {
 	require.NoError(t, pipelineOne(p, appendRequest(1)), "the pipeline goes on")
 }
 
-// beCrowd is what such a process does instead of running tests.
+// beCrowd is what a process of the crowd does instead of running tests.
 func beCrowd(task string) error {
 	var addr string
 	var connections int

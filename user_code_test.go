@@ -228,7 +228,7 @@ func TestHooks_ThatPanicInAPipelineEndIt(t *testing.T) {
 	})
 }
 
-// blocking returns hooks of which one blocks on connections from or to a host.
+// blocking returns hooks of which one blocks, for connections from or to a host.
 func blocking(release chan struct{}) map[string]raftwire.Hooks {
 	of := func(peer raftwire.ServerAddress) {
 		if len(peer) > 5 && peer[:5] == "stuck" {
@@ -244,8 +244,8 @@ func blocking(release chan struct{}) map[string]raftwire.Hooks {
 	}
 }
 
-// slowToClose has connections whose Close takes its time, as that of a stream in a
-// session does which is stalled.
+// slowToClose is a layer whose connections take long to close, as a stalled stream of
+// a session does.
 type slowToClose struct {
 	*faultnet.Layer
 	release chan struct{}

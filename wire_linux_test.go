@@ -46,8 +46,8 @@ func TestAnswer_RefusesWhatIsTooLong(t *testing.T) {
 	})
 }
 
-// untouchable returns 4 GiB that cost no memory. Whoever reads a byte of them
-// ends the process.
+// untouchable returns 4 GiB that cost no memory. Reading a byte of them ends the
+// process.
 func untouchable(t *testing.T) []byte {
 	b, err := syscall.Mmap(-1, 0, 4<<30, syscall.PROT_NONE, syscall.MAP_ANON|syscall.MAP_PRIVATE)
 	require.NoError(t, err)

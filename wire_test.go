@@ -10,8 +10,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// P17: whatever a consumer answers, the caller gets an error or the right
-// response, by a single request and by a pipeline.
+// Whatever a consumer answers, the caller gets an error or the right response, with a
+// single request and in a pipeline.
 func TestAnswers_OfEveryKindEndTheCall(t *testing.T) {
 	for name, c := range map[string]struct {
 		response any
@@ -50,8 +50,8 @@ func TestAnswers_OfEveryKindEndTheCall(t *testing.T) {
 	}
 }
 
-// An answer of a wrong type is an error in the log of the node that gave it,
-// once for each kind and type.
+// An answer of the wrong type is logged at the node that gave it, once for each kind
+// and type.
 func TestAnswers_OfTheWrongTypeAreLogged(t *testing.T) {
 	var log bytes.Buffer
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
@@ -71,7 +71,7 @@ func TestAnswers_OfTheWrongTypeAreLogged(t *testing.T) {
 	require.Len(t, linesWith(log.String(), "[ERROR]"), 2)
 }
 
-// P17: a nil pointer answers every kind of request.
+// A nil pointer is a valid answer to every kind of request.
 func TestAnswers_MayBeNilPointers(t *testing.T) {
 	nils := map[string]any{
 		"AppendEntries":   (*raftwire.AppendEntriesResponse)(nil),
@@ -91,7 +91,7 @@ func TestAnswers_MayBeNilPointers(t *testing.T) {
 	}
 }
 
-// P17: an answer that comes twice, or too late, is nobody else's.
+// A second or late answer reaches no other request.
 func TestAnswers_TwiceOrLateAreDropped(t *testing.T) {
 	onBothTransports(t, func(t *testing.T, a, b raftwire.Transport) {
 		stale := make(chan raftwire.RPC, 1)
