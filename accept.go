@@ -1,46 +1,54 @@
 package raftwire
 
 import (
-	"net"
+	"errors"
+	"io"
+	"sync/atomic"
+	"time"
 
+	"github.com/hashicorp/go-hclog"
 	"github.com/raftwire/raftwire/internal/door"
 	"github.com/raftwire/raftwire/internal/logs"
+	"github.com/raftwire/raftwire/internal/tasks"
 )
 
-// openDoor begins to take connections. A layer of this module hands them over itself.
-func (n *NetworkTransport) openDoor() {
-	if door.HandTo(n.stream, n.accept) {
-		return
-	}
-	n.acceptor = n.newAcceptor()
-	go n.acceptor.Run()
+// server is the inbound half of a transport.
+type server struct {
+	logger           hclog.Logger
+	timeout          time.Duration
+	maxDispatchAhead int
+	maxMessageBytes  int64
+	noSharedEntries  bool
+	snapshots        stallLimits
+	snapshotPatience func(size int64) time.Duration // how long the connection of one may wait; 0 means for ever
+	hooks            *Hooks
+	tasks            *tasks.Group
+	done             <-chan struct{} // closed when the transport is
+
+	open     atomic.Pointer[openDispatcher]
+	door     door.Door
+	refusals door.Refusals
+	waiting  waitingRequests
+	inbound  traffic // of all connections
 }
 
-// listen accepts connections until the transport is closed.
-func (n *NetworkTransport) listen() { n.newAcceptor().Run() }
-
-func (n *NetworkTransport) newAcceptor() *door.Acceptor {
-	return door.NewAcceptor(n.stream.Accept, n.shutdownCh, &door.Target{
-		Handle: func(raw net.Conn) { n.accept(door.Handover{Conn: raw}) },
-		Logger: n.logger,
-		Tasks:  &n.tasks,
-	})
-}
+// openDispatcher opens the dispatcher of a connection.
+type openDispatcher func(done <-chan struct{}) Dispatcher
 
 // accept admits an inbound connection. An accept loop calls it: nothing in it may
 // block.
-func (n *NetworkTransport) accept(handed door.Handover) {
-	c := newConn(handed.Conn, "", n.timeout, &n.tasks, &n.hooks, &n.inbound, true)
+func (s *server) accept(handed door.Handover) {
+	c := newConn(handed.Conn, "", s.timeout, s.tasks, s.hooks, &s.inbound, true)
 	c.MaxQueued = flushAfter
-	c.In.SetLimit("MaxMessageBytes", n.maxMessageBytes)
-	c.In.SetUnshared(n.noSharedEntries)
+	c.In.SetLimit("MaxMessageBytes", s.maxMessageBytes)
+	c.In.SetUnshared(s.noSharedEntries)
 	visit := &door.Visit{Handover: handed, Closer: c}
-	n.door.Admit(visit, func() { n.serve(visit, c) })
+	s.door.Admit(visit, func() { s.serve(visit, c) })
 }
 
 // serve is the goroutine of an inbound connection, which may have been refused, or
 // closed meanwhile.
-func (n *NetworkTransport) serve(visit *door.Visit, c *netConn) {
+func (s *server) serve(visit *door.Visit, c *netConn) {
 	c.peer = ServerAddress(visit.Peer)
 	if c.Failure() == nil {
 		if err := visit.VerifyAgain(); err != nil { // the layer has reported it
@@ -53,9 +61,20 @@ func (n *NetworkTransport) serve(visit *door.Visit, c *netConn) {
 	if err := c.Failure(); err != nil {
 		visit.Leave()
 		c.reportEnd(err)
-		n.logEnd(c, err)
+		s.logEnd(c, err)
 		return
 	}
-	n.logger.Debug("accepted connection", logs.KeyPeer, c.peer)
-	newSession(n, c, visit).run()
+	s.logger.Debug("accepted connection", logs.KeyPeer, c.peer)
+	newSession(s, c, visit).run()
+}
+
+// logEnd says why an inbound connection ended.
+func (s *server) logEnd(c *netConn, err error) {
+	gone := err == io.EOF || tasks.IsClosed(s.done) || errors.Is(err, errStreamsClosed)
+	s.refusals.Report(s.logger, string(c.peer), err, gone)
+}
+
+// logWrongAnswer says that the consumer answered a peer with a wrong type.
+func (s *server) logWrongAnswer(peer ServerAddress, err error) {
+	s.refusals.Limit.Log(s.logger, hclog.Error, logs.Topic{Detail: err.Error()}, "wrong answer", logs.KeyPeer, peer, logs.KeyError, err)
 }

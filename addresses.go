@@ -5,24 +5,37 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/hashicorp/go-hclog"
+	"github.com/raftwire/raftwire/internal/addressbook"
 	"github.com/raftwire/raftwire/internal/logs"
 )
 
+// resolver finds out where servers are.
+type resolver struct {
+	book       addressbook.Book // unused without a Provider
+	noFallback bool
+	timeout    time.Duration   // of calls; 0 means no limit
+	life       context.Context // ends on Close
+	logger     hclog.Logger
+	fallbacks  logs.Limit                  // of lines about fallback addresses
+	retire     func(address ServerAddress) // is told of addresses that a server has left
+}
+
 // destination returns where to reach a server, for a call that begins at start. With
 // an error it is target.
-func (n *NetworkTransport) destination(id ServerID, target ServerAddress, start time.Time) (destination, error) {
-	to := destination{id: id, addr: target, deadline: n.deadline(start)}
-	if n.addresses.Provider == nil {
+func (r *resolver) destination(id ServerID, target ServerAddress, start time.Time) (destination, error) {
+	to := destination{id: id, addr: target, deadline: r.deadline(start)}
+	if r.book.Provider == nil {
 		return to, nil
 	}
-	known, err := n.addresses.Find(string(id), func() (context.Context, context.CancelFunc) { return n.lifeUntil(to.deadline) })
+	known, err := r.book.Find(string(id), func() (context.Context, context.CancelFunc) { return r.lifeUntil(to.deadline) })
 	switch {
 	case err != nil:
 		return to, err
 	case known.Err == nil:
 		to.addr = ServerAddress(known.Address)
-	case !n.noAddressFallback:
-		n.warnOfFallback(to, known.Err)
+	case !r.noFallback:
+		r.warnOfFallback(to, known.Err)
 	default:
 		to.unconfirmed = fmt.Errorf("address unknown, and NoAddressFallback is set: %w", known.Err)
 		if known.Address == "" {
@@ -34,19 +47,19 @@ func (n *NetworkTransport) destination(id ServerID, target ServerAddress, start 
 }
 
 // lifeUntil returns a context that ends at the deadline and on Close.
-func (n *NetworkTransport) lifeUntil(deadline time.Time) (context.Context, context.CancelFunc) {
+func (r *resolver) lifeUntil(deadline time.Time) (context.Context, context.CancelFunc) {
 	if deadline.IsZero() {
-		return context.WithCancel(n.life)
+		return context.WithCancel(r.life)
 	}
-	return context.WithDeadline(n.life, deadline)
+	return context.WithDeadline(r.life, deadline)
 }
 
 // recall returns the address of a server that nobody is about to dial.
-func (n *NetworkTransport) recall(id ServerID, target ServerAddress) ServerAddress {
-	if n.addresses.Provider == nil {
+func (r *resolver) recall(id ServerID, target ServerAddress) ServerAddress {
+	if r.book.Provider == nil {
 		return target
 	}
-	known, err := n.addresses.Recall(string(id), func() (context.Context, context.CancelFunc) { return n.lifeUntil(n.deadline(time.Now())) })
+	known, err := r.book.Recall(string(id), func() (context.Context, context.CancelFunc) { return r.lifeUntil(r.deadline(time.Now())) })
 	if err != nil || known.Err != nil {
 		return target
 	}
@@ -55,13 +68,22 @@ func (n *NetworkTransport) recall(id ServerID, target ServerAddress) ServerAddre
 
 // warnOfFallback says that a call goes to an address that the provider has not
 // confirmed: it may be another server's by now.
-func (n *NetworkTransport) warnOfFallback(to destination, err error) {
-	if skipped, due := n.fallbacks.Due(logs.Topic{Detail: string(to.id)}, time.Now()); due {
-		n.logger.Warn("unable to get address for server, using fallback address", logs.WithSimilar(skipped, logs.KeyID, to.id, logs.KeyPeer, to.addr, logs.KeyError, err)...)
+func (r *resolver) warnOfFallback(to destination, err error) {
+	if skipped, due := r.fallbacks.Due(logs.Topic{Detail: string(to.id)}, time.Now()); due {
+		r.logger.Warn("unable to get address for server, using fallback address", logs.WithSimilar(skipped, logs.KeyID, to.id, logs.KeyPeer, to.addr, logs.KeyError, err)...)
 	}
 }
 
-func (n *NetworkTransport) addressChanged(id, address, before string) {
-	n.logger.Info("a server has a new address", logs.KeyID, id, logs.KeyPeer, address, logs.KeyBefore, before)
-	n.retire(ServerAddress(before))
+func (r *resolver) changed(id, address, before string) {
+	r.logger.Info("a server has a new address", logs.KeyID, id, logs.KeyPeer, address, logs.KeyBefore, before)
+	r.retire(ServerAddress(before))
+}
+
+// deadline returns when a call that begins at start must have ended; zero is
+// never.
+func (r *resolver) deadline(start time.Time) time.Time {
+	if r.timeout <= 0 {
+		return time.Time{}
+	}
+	return start.Add(r.timeout)
 }

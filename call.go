@@ -38,7 +38,7 @@ func (n *NetworkTransport) AppendEntriesPipelineTo(id ServerID, target ServerAdd
 	if n.maxInFlight < minInFlightForPipelining && !n.IsShutdown() {
 		return nil, ErrPipelineReplicationNotSupported
 	}
-	to, err := n.destination(id, target, time.Now())
+	to, err := n.addresses.destination(id, target, time.Now())
 	if err != nil {
 		return nil, n.explain(rpcAppendEntries, to.addr, err)
 	}
@@ -46,7 +46,7 @@ func (n *NetworkTransport) AppendEntriesPipelineTo(id ServerID, target ServerAdd
 	if err != nil {
 		return nil, n.explain(rpcAppendEntries, to.addr, err)
 	}
-	p := newPipeline(c.peer, newNetLink(n, c), n.maxInFlight, n.timeout, sink, &n.tasks)
+	p := newPipeline(c.peer, newNetLink(&n.pool, c, n.newTime), n.maxInFlight, n.timeout, sink, &n.tasks)
 	p.id, p.callBegun, p.callDone, p.traffic = id, n.hooks.CallBegun, n.hooks.CallDone, c.traffic
 	if !p.begin() {
 		return nil, n.down()
@@ -70,7 +70,7 @@ func (n *NetworkTransport) request(id ServerID, target ServerAddress, kind rpcKi
 	}
 	start := time.Now()
 	n.reportBegin(kind, id, target, start, args)
-	to, err := n.destination(id, target, start)
+	to, err := n.addresses.destination(id, target, start)
 	if err == nil {
 		err = checkRequest(args)
 	}
@@ -188,15 +188,6 @@ func (n *NetworkTransport) explain(kind rpcKind, target ServerAddress, err error
 		return n.down()
 	}
 	return explain(kind, target, err)
-}
-
-// deadline returns when a call that begins at start must have ended; zero is
-// never.
-func (n *NetworkTransport) deadline(start time.Time) time.Time {
-	if n.timeout <= 0 {
-		return time.Time{}
-	}
-	return start.Add(n.timeout)
 }
 
 // connect returns a connection for the caller's sole use. now is that of

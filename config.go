@@ -28,15 +28,6 @@ const (
 	// connection if FirstByteTimeout is 0.
 	DefaultFirstByteTimeout = time.Minute
 
-	// MinSnapshotBytesPerSecond is the least average rate of a snapshot that is
-	// received. One that brings less falls behind, and ends once it is behind by
-	// SnapshotStallTimeout, or by Timeout if another peer's request waits for the
-	// core. Time in which nobody reads the body does not count.
-	MinSnapshotBytesPerSecond = 4 << 10
-
-	// defaultSnapshotStallTimeout is SnapshotStallTimeout if that is 0.
-	defaultSnapshotStallTimeout = time.Minute
-
 	// minInFlightForPipelining is the smallest window that pipelines.
 	minInFlightForPipelining = 2
 )

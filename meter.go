@@ -6,12 +6,6 @@ import (
 	"github.com/raftwire/raftwire/internal/conn"
 )
 
-// epoch is a point in time to measure from: the time since then costs half of
-// what the time of day costs.
-var epoch = time.Now()
-
-func sinceEpoch() time.Duration { return time.Since(epoch) }
-
 // meter times the requests of an inbound connection for ServeBegun, ServeDone and
 // the dispatcher, if that is a ServeObserver. Where nobody wants to know of a
 // request, the clock is not read, and there is no serving.

@@ -10,8 +10,9 @@ import (
 
 // netLink is a link over a connection of its own.
 type netLink struct {
-	conn      *netConn
-	transport *NetworkTransport
+	conn    *netConn
+	pool    *pool
+	newTime bool
 
 	_ conn.CacheLine
 
@@ -20,14 +21,14 @@ type netLink struct {
 	timed bool // clock was started for this answer
 }
 
-func newNetLink(n *NetworkTransport, c *netConn) *netLink {
+func newNetLink(p *pool, c *netConn, newTime bool) *netLink {
 	_ = c.Raw.SetDeadline(time.Time{})
-	return &netLink{conn: c, transport: n}
+	return &netLink{conn: c, pool: p, newTime: newTime}
 }
 
 func (l *netLink) post(args *AppendEntriesRequest, size *atomic.Int64, soon bool) error {
 	encode := func(b *conn.Batch) {
-		appendRequest(b, rpcAppendEntries, args, l.transport.newTime)
+		appendRequest(b, rpcAppendEntries, args, l.newTime)
 		size.Store(int64(b.Added()))
 	}
 	if soon {
@@ -81,6 +82,6 @@ func (l *netLink) beforeRead() error {
 func (l *netLink) setDeadline(t time.Time) { _ = l.conn.Raw.SetReadDeadline(t) }
 
 func (l *netLink) close(err error) {
-	l.transport.discard(l.conn, err)
+	l.pool.discard(l.conn, err)
 	l.conn.AwaitWriter()
 }

@@ -3,12 +3,11 @@ package raftwire
 import (
 	"context"
 	"io"
+	"net"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
-	"github.com/raftwire/raftwire/internal/addressbook"
 	"github.com/raftwire/raftwire/internal/dialing"
 	"github.com/raftwire/raftwire/internal/dispatch"
 	"github.com/raftwire/raftwire/internal/door"
@@ -36,33 +35,23 @@ type NetworkTransport struct {
 	// call of InstallSnapshot.
 	TimeoutScale int
 
-	logger           hclog.Logger
-	stream           StreamLayer
-	timeout          time.Duration
-	restoreTimeout   time.Duration
-	snapshotPace     pacer
-	stallLimits      stallLimits // of snapshots
-	maxInFlight      int
-	maxDispatchAhead int
-	maxMessageBytes  int64
-	noSharedEntries  bool
-	newTime          bool
-	hooks            Hooks
+	logger         hclog.Logger
+	stream         StreamLayer
+	timeout        time.Duration
+	restoreTimeout time.Duration
+	snapshotPace   pacer
+	stallLimits    stallLimits // of snapshots
+	maxInFlight    int
+	newTime        bool
+	hooks          Hooks
 
 	desk *dispatch.Desk[RPC, RPCResponse]
-	open atomic.Pointer[openDispatcher]
 
-	addresses         addressbook.Book // unused without a Provider
-	noAddressFallback bool
-	fallbacks         logs.Limit // of lines about fallback addresses
+	addresses resolver
 	pool
-	door     door.Door
+	server   server
 	acceptor *door.Acceptor // nil if made by hand, over a layer that hands over, and if the configuration was refused
-	waiting  waitingRequests
 	tasks    tasks.Group
-	inbound  traffic
-
-	refusals door.Refusals
 
 	life context.Context // ends on Close
 	end  context.CancelFunc
@@ -71,8 +60,6 @@ type NetworkTransport struct {
 	shutdownCh chan struct{} // closed by closing
 	closing    sync.Once
 }
-
-type openDispatcher func(done <-chan struct{}) Dispatcher
 
 // line hands requests to Consumer.
 type line struct {
@@ -136,40 +123,22 @@ func NewNetworkTransportWithConfig(config *NetworkTransportConfig) *NetworkTrans
 func newNetworkTransport(config *NetworkTransportConfig) *NetworkTransport {
 	consumer := make(chan RPC)
 	n := &NetworkTransport{
-		TimeoutScale:      DefaultTimeoutScale,
-		logger:            config.Logger,
-		stream:            config.stream(),
-		timeout:           config.Timeout,
-		restoreTimeout:    config.RestoreTimeout,
-		snapshotPace:      pacer{rate: config.MaxSnapshotBytesPerSecond},
-		stallLimits:       config.stallLimits(),
-		maxInFlight:       config.maxRPCsInFlight(),
-		maxDispatchAhead:  config.maxDispatchAhead(),
-		maxMessageBytes:   config.MaxMessageBytes,
-		noSharedEntries:   config.NoSharedEntries,
-		newTime:           config.MsgpackUseNewTimeFormat,
-		hooks:             config.Hooks,
-		noAddressFallback: config.NoAddressFallback,
-		desk:              dispatch.NewDesk(consumer, newRPC),
-		pool:              pool{maxPool: config.MaxPool},
-		door: door.Door{
-			MaxConns:   config.maxConns(),
-			MaxPerHost: config.maxConnsPerHost(),
-			Timeout:    config.firstByteTimeout(),
-			Late:       errSilent,
-		},
-		refusals:   door.Refusals{Hook: refusedHook(config.Hooks.Refused)},
-		shutdownCh: make(chan struct{}),
+		TimeoutScale:   DefaultTimeoutScale,
+		logger:         config.Logger,
+		stream:         config.stream(),
+		timeout:        config.Timeout,
+		restoreTimeout: config.RestoreTimeout,
+		snapshotPace:   pacer{rate: config.MaxSnapshotBytesPerSecond},
+		stallLimits:    config.stallLimits(),
+		maxInFlight:    config.maxRPCsInFlight(),
+		newTime:        config.MsgpackUseNewTimeFormat,
+		hooks:          config.Hooks,
+		desk:           dispatch.NewDesk(consumer, newRPC),
+		pool:           pool{maxPool: config.MaxPool},
+		shutdownCh:     make(chan struct{}),
 	}
-	n.door.Tasks, n.door.Refusals = &n.tasks, &n.refusals
 	if n.stream != nil {
 		n.logger = n.logger.With(logs.KeyLocal, n.LocalAddr())
-	}
-	n.addresses = addressbook.Book{
-		Provider:  config.provider(),
-		Changed:   n.addressChanged,
-		Tasks:     &n.tasks,
-		ErrClosed: ErrTransportShutdown,
 	}
 	n.life, n.end = context.WithCancel(context.Background())
 	n.dialer = dialer{
@@ -178,12 +147,56 @@ func newNetworkTransport(config *NetworkTransportConfig) *NetworkTransport {
 		timeout:   n.timeout,
 		life:      n.life,
 		done:      n.shutdownCh,
-		doubt:     func(id ServerID) { n.addresses.Doubt(string(id)) },
+		doubt:     func(id ServerID) { n.addresses.book.Doubt(string(id)) },
 		tasks:     &n.tasks,
 		hooks:     &n.hooks,
 	}
-	n.SetDispatcher(nil)
+	n.addresses = resolver{
+		noFallback: config.NoAddressFallback,
+		timeout:    n.timeout,
+		life:       n.life,
+		logger:     n.logger,
+		retire:     n.retire,
+	}
+	n.addresses.book.Provider, n.addresses.book.Changed = config.provider(), n.addresses.changed
+	n.addresses.book.Tasks, n.addresses.book.ErrClosed = &n.tasks, ErrTransportShutdown
+	n.setUpServer(config)
 	return n
+}
+
+func (n *NetworkTransport) setUpServer(config *NetworkTransportConfig) {
+	s := &n.server
+	s.logger, s.timeout, s.hooks, s.tasks, s.done = n.logger, n.timeout, &n.hooks, &n.tasks, n.shutdownCh
+	s.maxDispatchAhead = config.maxDispatchAhead()
+	s.maxMessageBytes = config.MaxMessageBytes
+	s.noSharedEntries = config.NoSharedEntries
+	s.snapshots = n.stallLimits
+	s.snapshotPatience = n.snapshotPatience
+	s.refusals.Hook = refusedHook(config.Hooks.Refused)
+	s.door.MaxConns, s.door.MaxPerHost = config.maxConns(), config.maxConnsPerHost()
+	s.door.Timeout, s.door.Late = config.firstByteTimeout(), errSilent
+	s.door.Tasks, s.door.Refusals = s.tasks, &s.refusals
+	n.SetDispatcher(nil)
+}
+
+// openDoor begins to take connections. A layer of this module hands them over itself.
+func (n *NetworkTransport) openDoor() {
+	if door.HandTo(n.stream, n.server.accept) {
+		return
+	}
+	n.acceptor = n.newAcceptor()
+	go n.acceptor.Run()
+}
+
+// listen accepts connections until the transport is closed.
+func (n *NetworkTransport) listen() { n.newAcceptor().Run() }
+
+func (n *NetworkTransport) newAcceptor() *door.Acceptor {
+	return door.NewAcceptor(n.stream.Accept, n.shutdownCh, &door.Target{
+		Handle: func(raw net.Conn) { n.server.accept(door.Handover{Conn: raw}) },
+		Logger: n.logger,
+		Tasks:  &n.tasks,
+	})
 }
 
 func newRPC(command any, body io.Reader, answers chan<- RPCResponse) RPC {
@@ -222,7 +235,7 @@ func (n *NetworkTransport) SetDispatcher(open func(done <-chan struct{}) Dispatc
 	if open == nil {
 		open = n.openLine
 	}
-	n.open.Store((*openDispatcher)(&open))
+	n.server.open.Store((*openDispatcher)(&open))
 }
 
 // openLine opens the dispatcher that hands requests to Consumer.
@@ -232,11 +245,35 @@ func (n *NetworkTransport) openLine(done <-chan struct{}) Dispatcher { return li
 // id, or else addr, as it is. It waits for the provider's first answer about
 // id, no longer than Timeout.
 func (n *NetworkTransport) EncodePeer(id ServerID, addr ServerAddress) []byte {
-	return []byte(n.recall(id, addr))
+	return []byte(n.addresses.recall(id, addr))
 }
 
 // DecodePeer implements [Transport].
 func (n *NetworkTransport) DecodePeer(buf []byte) ServerAddress { return ServerAddress(buf) }
+
+// snapshotPatience is how long the connection of a snapshot may have to wait in
+// all, which its socket must not cut short; 0 means for ever.
+func (n *NetworkTransport) snapshotPatience(size int64) time.Duration {
+	restore := n.restoreLimit(size)
+	if restore <= 0 || n.stallLimits.stall <= 0 {
+		return 0
+	}
+	return n.stallLimits.stall + restore
+}
+
+// restoreLimit is how long a follower may take to restore size bytes; 0 means
+// for ever. It never divides by zero and never overflows.
+func (n *NetworkTransport) restoreLimit(size int64) time.Duration {
+	if n.restoreTimeout > 0 || n.timeout <= 0 {
+		return n.restoreTimeout
+	}
+	scale := n.TimeoutScale
+	if scale <= 0 {
+		scale = DefaultTimeoutScale
+	}
+	limit := max(10, float64(size/int64(scale))) * float64(n.timeout)
+	return time.Duration(min(limit, float64(max(maxRestoreTimeout, n.timeout))))
+}
 
 // CloseStreams closes every connection, in use or idle, inbound or outgoing,
 // pipelines included; calls under way on them fail. The transport goes on with
@@ -255,7 +292,7 @@ func (n *NetworkTransport) everything() (all []door.Closer) {
 	for _, c := range n.renew() {
 		all = append(all, c)
 	}
-	identified, unidentified := n.door.Visits()
+	identified, unidentified := n.server.door.Visits()
 	for _, visit := range append(identified, unidentified...) {
 		all = append(all, visit)
 	}
@@ -303,7 +340,7 @@ func (n *NetworkTransport) beginClose() {
 		n.end()
 		dials = n.endDials()
 	}
-	n.door.Close(ErrTransportShutdown)
+	n.server.door.Close(ErrTransportShutdown)
 	door.CloseAll(n.everything(), ErrTransportShutdown, 0)
 	n.tasks.Start(n.closeStream)
 	n.awaitDials(dials)
@@ -334,9 +371,13 @@ func (n *NetworkTransport) Stats() Stats {
 	}
 	return Stats{
 		Peers:           peers,
-		Inbound:         n.hostStats(),
-		InboundBytesIn:  n.inbound.In.Load(),
-		InboundBytesOut: n.inbound.Out.Load(),
+		Inbound:         hostStats(n.server.door.Hosts()),
+		InboundBytesIn:  n.server.inbound.In.Load(),
+		InboundBytesOut: n.server.inbound.Out.Load(),
 		Refusals:        n.Refusals(),
 	}
 }
+
+// Refusals returns what was refused since the transport was made. It does not
+// block.
+func (n *NetworkTransport) Refusals() Refusals { return Refusals(n.server.refusals.Counts()) }

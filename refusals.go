@@ -1,12 +1,7 @@
 package raftwire
 
 import (
-	"errors"
-	"io"
-
-	"github.com/hashicorp/go-hclog"
 	"github.com/raftwire/raftwire/internal/door"
-	"github.com/raftwire/raftwire/internal/logs"
 )
 
 // Refusals counts the inbound connections that a transport or a [Mux] has ended,
@@ -38,21 +33,6 @@ type Refusals struct {
 	Malformed uint64
 }
 
-// Refusals returns what was refused since the transport was made. It does not
-// block.
-func (n *NetworkTransport) Refusals() Refusals { return Refusals(n.refusals.Counts()) }
-
-// logEnd says why an inbound connection ended.
-func (n *NetworkTransport) logEnd(c *netConn, err error) {
-	gone := err == io.EOF || n.IsShutdown() || errors.Is(err, errStreamsClosed)
-	n.refusals.Report(n.logger, string(c.peer), err, gone)
-}
-
-// logWrongAnswer says that the consumer answered a peer with a wrong type.
-func (n *NetworkTransport) logWrongAnswer(peer ServerAddress, err error) {
-	n.refusals.Limit.Log(n.logger, hclog.Error, logs.Topic{Detail: err.Error()}, "wrong answer", logs.KeyPeer, peer, logs.KeyError, err)
-}
-
 // refusedHook returns what tells hook of refusals, or nil.
 func refusedHook(hook func(RefusalEvent)) func(reason door.Reason, peer, host string, err error) {
 	if hook == nil {
@@ -62,6 +42,3 @@ func refusedHook(hook func(RefusalEvent)) func(reason door.Reason, peer, host st
 		hook(RefusalEvent{Reason: reason.String(), Peer: ServerAddress(peer), Host: host, Err: err})
 	}
 }
-
-// hostOf returns the host in an address, or "" if it has none.
-func hostOf(address ServerAddress) string { return door.HostOf(string(address)) }

@@ -23,9 +23,9 @@ const shrinkAfter = time.Second
 // that exists only while some are owed, and goes on, up to a bound. So an answer
 // waits neither for a request still on its way nor for that request's consumer.
 type session struct {
-	transport *NetworkTransport
-	conn      *netConn
-	visit     *door.Visit
+	server *server
+	conn   *netConn
+	visit  *door.Visit
 
 	opened     *openDispatcher // what dispatcher was opened with
 	dispatcher Dispatcher
@@ -43,8 +43,8 @@ type session struct {
 	watch   callerWatch
 }
 
-func newSession(n *NetworkTransport, c *netConn, v *door.Visit) *session {
-	s := &session{transport: n, conn: c, visit: v, identifyBy: v.StopTimer(), meter: newMeter(&n.hooks, c)}
+func newSession(n *server, c *netConn, v *door.Visit) *session {
+	s := &session{server: n, conn: c, visit: v, identifyBy: v.StopTimer(), meter: newMeter(n.hooks, c)}
 	s.replies.init(c, s.meter, n.maxDispatchAhead)
 	s.replies.wrong = n.logWrongAnswer
 	s.watch.conn, s.watch.waiting = c, &n.waiting
@@ -52,7 +52,7 @@ func newSession(n *NetworkTransport, c *netConn, v *door.Visit) *session {
 }
 
 func (s *session) run() {
-	sock.RaiseUserTimeout(s.conn.Raw, s.transport.timeout)
+	sock.RaiseUserTimeout(s.conn.Raw, s.server.timeout)
 	s.conn.In.SetBefore(s.beforeRead)
 	s.openDispatcher()
 	err := s.serve()
@@ -63,7 +63,7 @@ func (s *session) run() {
 	s.replies.awaitSender() // which the end of the connection ends
 	s.replies.abandon(err)
 	s.meter.abandon(err)
-	s.transport.logEnd(s.conn, err)
+	s.server.logEnd(s.conn, err)
 }
 
 // serve reads requests until the connection ends, and returns why. A peer that
@@ -120,7 +120,7 @@ func (s *session) explainStall(err error) error {
 	if door.ReasonOf(err) != door.Stalled {
 		return err
 	}
-	return errno.Timeout(fmt.Sprintf("a request made no progress within Timeout (%v)", s.transport.timeout))
+	return errno.Timeout(fmt.Sprintf("a request made no progress within Timeout (%v)", s.server.timeout))
 }
 
 // awaitRequest blocks until a request begins.
@@ -155,7 +155,7 @@ func isVerified(raw net.Conn) bool {
 // openDispatcher opens the transport's dispatcher, again if it was exchanged while
 // a request was awaited: nobody observes that one then.
 func (s *session) openDispatcher() {
-	if open := s.transport.open.Load(); open != s.opened {
+	if open := s.server.open.Load(); open != s.opened {
 		s.opened = open
 		if s.dispatcher = (*open)(s.conn.Done); isNil(s.dispatcher) {
 			s.dispatcher = noDispatcher{}
@@ -198,7 +198,7 @@ func (s *session) setClock() {
 	var limit time.Duration
 	switch {
 	case s.inMessage:
-		limit = s.transport.timeout
+		limit = s.server.timeout
 	case !s.visit.Identified && !s.identifyBy.IsZero():
 		limit = max(1, time.Until(s.identifyBy))
 	case s.conn.Grown():

@@ -6,10 +6,6 @@ import (
 	"time"
 )
 
-// leastPace is what each snapshot may send in a second at least: twice what a
-// receiver asks for, because links are not even.
-const leastPace = 2 * MinSnapshotBytesPerSecond
-
 // pacer spreads what is sent evenly over time, in the order of its calls.
 type pacer struct {
 	rate int64 // bytes per second; 0 means no limit

@@ -45,11 +45,11 @@ func (s *session) serveSnapshot(request *InstallSnapshotRequest) error {
 
 func (s *session) newBody(request *InstallSnapshotRequest) *snapshotBody {
 	from := senderOf(s.conn, request)
-	sock.RaiseUserTimeout(s.conn.Raw, s.transport.snapshotPatience(request.Size))
+	sock.RaiseUserTimeout(s.conn.Raw, s.server.snapshotPatience(request.Size))
 	return &snapshotBody{
 		conn:   s.conn,
 		left:   request.Size,
-		clock:  s.transport.stallLimits.bodyClock(func() bool { return s.transport.waiting.others(from) }),
+		clock:  s.server.snapshots.bodyClock(func() bool { return s.server.waiting.others(from) }),
 		report: newBodyProgress(s.conn, "", request.Size),
 	}
 }
@@ -75,7 +75,7 @@ func (s *session) lendBody(request *InstallSnapshotRequest, body *snapshotBody) 
 // shorter than Size ends its side and waits for the answer: so the watch gives it
 // Timeout before that means that it has gone.
 func (s *session) offerBody(command any, body *snapshotBody) PendingAnswer {
-	patience := s.transport.timeout
+	patience := s.server.timeout
 	if patience <= 0 {
 		patience = maxRestoreTimeout
 	}

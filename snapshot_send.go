@@ -1,7 +1,6 @@
 package raftwire
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -20,50 +19,9 @@ import (
 // says of the body's length. No receiver reads more than that; a body that is shorter
 // travels as it is: some programs compress a body under way.
 
-const (
-	// snapshotChunk is how much is read and written at once.
-	snapshotChunk = 64 << 10
-
-	// emptyReads is how many reads of a snapshot may in a row yield neither bytes
-	// nor an error.
-	emptyReads = 100
-
-	// maxRestoreTimeout caps the default of RestoreTimeout.
-	maxRestoreTimeout = time.Hour
-
-	// silentTimeouts is how many Timeouts a sender waits for a peer that takes
-	// nothing of a snapshot, and answers no other request either.
-	silentTimeouts = 3
-)
-
-// stallLimits are how long a snapshot may make no progress.
-type stallLimits struct {
-	timeout time.Duration // for one request; 0 means no limit
-	stall   time.Duration // for any stall; 0 means no limit
-}
-
-// defaultStallLimits are those for a timeout if nothing else is configured.
-func defaultStallLimits(timeout time.Duration) stallLimits {
-	if timeout <= 0 {
-		return stallLimits{}
-	}
-	return stallLimits{timeout, max(defaultSnapshotStallTimeout, timeout)}
-}
-
-// sendClock returns the clock of a sender. answered returns when the peer was asked
-// last what it has answered, or zero: one that answers other requests may stall for
-// longer.
-func (l stallLimits) sendClock(answered func() time.Time) progress.Clock {
-	silent := silentTimeouts * l.timeout
-	c := progress.Clock{
-		Stall: progress.Limit{After: l.stall, Reason: "sending the snapshot: no progress for SnapshotStallTimeout (%v): the peer reads nothing"},
-		Early: progress.Limit{After: silent, Reason: "sending the snapshot: no progress, and the peer answered no other request, for 3 Timeouts (%v)"},
-		Hurry: func() bool { return time.Since(answered()) >= silent },
-		Look:  cmp.Or(l.timeout, l.stall) / conn.LooksPerTimeout,
-	}
-	c.Restart(time.Now())
-	return c
-}
+// emptyReads is how many reads of a snapshot may in a row yield neither bytes
+// nor an error.
+const emptyReads = 100
 
 // InstallSnapshot implements [Transport]. It uses a new connection, so that
 // nothing has to be tried twice, and closes it afterwards. If the peer answers
@@ -130,30 +88,6 @@ func (n *NetworkTransport) sendSnapshot(to destination, start time.Time, args *I
 		c.traffic.answered(start)
 	}
 	return s.sizes(), err
-}
-
-// snapshotPatience is how long the connection of a snapshot may have to wait in
-// all, which its socket must not cut short; 0 means for ever.
-func (n *NetworkTransport) snapshotPatience(size int64) time.Duration {
-	restore := n.restoreLimit(size)
-	if restore <= 0 || n.stallLimits.stall <= 0 {
-		return 0
-	}
-	return n.stallLimits.stall + restore
-}
-
-// restoreLimit is how long a follower may take to restore size bytes; 0 means
-// for ever. It never divides by zero and never overflows.
-func (n *NetworkTransport) restoreLimit(size int64) time.Duration {
-	if n.restoreTimeout > 0 || n.timeout <= 0 {
-		return n.restoreTimeout
-	}
-	scale := n.TimeoutScale
-	if scale <= 0 {
-		scale = DefaultTimeoutScale
-	}
-	limit := max(10, float64(size/int64(scale))) * float64(n.timeout)
-	return time.Duration(min(limit, float64(max(maxRestoreTimeout, n.timeout))))
 }
 
 // snapshotSender sends one snapshot. The caller's goroutine writes, since it

@@ -70,9 +70,9 @@ type HostStats struct {
 }
 
 // hostStats returns how many connections come from each host, in order.
-func (n *NetworkTransport) hostStats() []HostStats {
+func hostStats(conns map[string]int) []HostStats {
 	hosts := []HostStats{}
-	for host, conns := range n.door.Hosts() {
+	for host, conns := range conns {
 		hosts = append(hosts, HostStats{host, conns})
 	}
 	slices.SortFunc(hosts, func(a, b HostStats) int { return cmp.Compare(a.Host, b.Host) })

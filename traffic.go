@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/raftwire/raftwire/internal/conn"
+	"github.com/raftwire/raftwire/internal/door"
 	"github.com/raftwire/raftwire/internal/errno"
 )
 
@@ -106,3 +107,12 @@ func (t *traffic) learnPreVotes(err error) error {
 	}
 	return err
 }
+
+// epoch is a point in time to measure from: the time since then costs half of
+// what the time of day costs.
+var epoch = time.Now()
+
+func sinceEpoch() time.Duration { return time.Since(epoch) }
+
+// hostOf returns the host in an address, or "" if it has none.
+func hostOf(address ServerAddress) string { return door.HostOf(string(address)) }

@@ -28,7 +28,6 @@ const maxKnot = 5
 // knotted are packages that have larger knots still, with the size that they
 // must not exceed. A package leaves this list when it is untied.
 var knotted = map[string]int{
-	"github.com/raftwire/raftwire":        34,
 	"github.com/raftwire/raftwire/layers": 6,
 }
 
@@ -40,7 +39,7 @@ const maxLines = 450
 var long = []string{"codec.go", "reader.go"}
 
 // maxRootLines is how many lines with code the root package may have.
-const maxRootLines = 9_200
+const maxRootLines = 5_800
 
 const root = "github.com/raftwire/raftwire"
 
