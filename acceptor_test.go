@@ -2,7 +2,6 @@ package raftwire_test
 
 import (
 	"bytes"
-	"io"
 	"net"
 	"runtime"
 	"strings"
@@ -28,9 +27,8 @@ func TestClose_DoesNotWaitForAnAcceptThatStays(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			var log bytes.Buffer
 			onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
-				layer, err := net.Host("b").Listen()
-				require.NoError(t, err)
-				closeIt := over(t, stayingLayer{layer}, logTo(&log))
+				layer := hostLayer(t, net, "b")
+				closeIt := over(t, stayingLayer{layer}, logTo(&log, hclog.Debug))
 				synctest.Wait()
 				require.LessOrEqual(t, elapsed(func() { require.NoError(t, closeIt()) }), prompt)
 				late := dialRaw(t, net, "a")
@@ -74,8 +72,7 @@ func TestClose_DoesNotWaitForALayersCloseForEver(t *testing.T) {
 	for name, over := range overStaying {
 		t.Run(name, func(t *testing.T) {
 			onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
-				layer, err := net.Host("b").Listen()
-				require.NoError(t, err)
+				layer := hostLayer(t, net, "b")
 				hanging := make(chan struct{})
 				closeIt := over(t, hangingCloseLayer{layer, hanging}, hclog.NewNullLogger())
 				synctest.Wait()
@@ -131,7 +128,7 @@ func TestMaxConns_CountsConnectionsWhoseAddressIsAwaited(t *testing.T) {
 			silent = append(silent, dialRaw(t, net, "silent"))
 			synctest.Wait()
 		}
-		require.LessOrEqual(t, runtime.NumGoroutine()-before, 3+others)
+		require.LessOrEqual(t, runtime.NumGoroutine()-before, 3+strayGoroutines)
 		peer := dialRaw(t, net, "proxy")
 		say(t, peer, "10.1.1.1:8300\n")
 		introduce(t, peer)
@@ -179,8 +176,7 @@ func TestCloseStreams_ClosesConnectionsWhoseAddressIsAwaited(t *testing.T) {
 // The number of goroutines for stuck connections is bounded.
 func TestAccept_BoundsGoroutinesOfConnectionsThatDoNotEnd(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, network *faultnet.Network) {
-		layer, err := network.Host("b").Listen()
-		require.NoError(t, err)
+		layer := hostLayer(t, network, "b")
 		stuck := make(chan struct{})
 		c := config(withLimits(10, -1))
 		c.Stream = &plainLayer{accept: func() (net.Conn, error) {
@@ -200,7 +196,7 @@ func TestAccept_BoundsGoroutinesOfConnectionsThatDoNotEnd(t *testing.T) {
 			dialRaw(t, network, "a")
 		}
 		synctest.Wait()
-		require.LessOrEqual(t, runtime.NumGoroutine()-before, 2*(10+1024)+others)
+		require.LessOrEqual(t, runtime.NumGoroutine()-before, 2*(10+1024)+strayGoroutines)
 		pause(2 * time.Second)
 		require.NoError(t, layer.Close())
 		require.NoError(t, b.Close())
@@ -211,7 +207,7 @@ func TestAccept_BoundsGoroutinesOfConnectionsThatDoNotEnd(t *testing.T) {
 func TestAccept_IsNotHeldUpByALogger(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		log := newHangingWriter()
-		b := listen(t, net, "b", func(c *raftwire.NetworkTransportConfig) { c.Logger = quiet(log) })
+		b := listen(t, net, "b", func(c *raftwire.NetworkTransportConfig) { c.Logger = logTo(log, hclog.Warn) })
 		serve(t, b, accept)
 		net.Host("b").FailAccepts(true)
 		conn := dialRaw(t, net, "a")
@@ -259,7 +255,7 @@ var overStaying = map[string]func(t *testing.T, layer raftwire.StreamLayer, log 
 	},
 	"TLS": func(t *testing.T, layer raftwire.StreamLayer, log hclog.Logger) func() error {
 		ca := testca.New()
-		security := secure(ca.Issue(), ca)
+		security := tlsLayerConfig(ca.Issue(), ca)
 		security.Logger = log
 		secured, err := layers.NewTLS(layer, security)
 		require.NoError(t, err)
@@ -285,18 +281,8 @@ func (l hangingCloseLayer) Close() error {
 	return l.Layer.Close()
 }
 
-// headerLayer yields connections as a listener for the PROXY protocol does: RemoteAddr
-// reads the address from the connection, up to the end of a line.
-type headerLayer struct{ *faultnet.Layer }
-
-func (l headerLayer) Accept() (net.Conn, error) {
-	conn, err := l.Layer.Accept()
-	if err != nil {
-		return nil, err
-	}
-	return &headerConn{Conn: conn}, nil
-}
-
+// headerConn is as of a listener for the PROXY protocol: RemoteAddr reads the address
+// from the connection, up to the end of a line.
 type headerConn struct {
 	net.Conn
 	once sync.Once
@@ -326,9 +312,8 @@ func (c *headerConn) Read(p []byte) (int, error) {
 }
 
 func listenForHeaders(t *testing.T, net *faultnet.Network, options ...option) *raftwire.NetworkTransport {
-	layer, err := net.Host("b").Listen()
-	require.NoError(t, err)
-	return transport(t, append(options, withStream(headerLayer{layer}))...)
+	t.Helper()
+	return listenWrapped(t, net, "b", func(conn net_) net_ { return &headerConn{Conn: conn} }, options...)
 }
 
 // stuckConn is a connection whose RemoteAddr and Close block.
@@ -345,8 +330,4 @@ func (c stuckConn) RemoteAddr() net.Addr {
 func (c stuckConn) Close() error {
 	<-c.stuck
 	return c.Conn.Close()
-}
-
-func logTo(w io.Writer) hclog.Logger {
-	return hclog.New(&hclog.LoggerOptions{Output: w, Level: hclog.Debug})
 }

@@ -1,7 +1,6 @@
 package raftwire_test
 
 import (
-	"io"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -15,8 +14,8 @@ import (
 func TestServeObserver_IsGivenDurations(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		a, b := listen(t, net, "a"), listen(t, net, "b")
-		d := new(recordingDispatcher)
-		b.SetDispatcher(func(<-chan struct{}) raftwire.Dispatcher { return slowDispatcher{d} })
+		d := &recordingDispatcher{takes: 20 * time.Millisecond}
+		b.SetDispatcher(func(<-chan struct{}) raftwire.Dispatcher { return d })
 		require.NoError(t, appendOnce(a, "b"))
 		pause(3 * time.Second)
 		require.NoError(t, heartbeat(a, "b"))
@@ -59,14 +58,6 @@ func TestDispatcher_TakesEveryRequest(t *testing.T) {
 		a, b := inmemPair(t)
 		send(t, a, b)
 	})
-}
-
-// slowDispatcher waits before it answers.
-type slowDispatcher struct{ *recordingDispatcher }
-
-func (d slowDispatcher) Dispatch(command any, body io.Reader, heartbeat bool) raftwire.PendingAnswer {
-	pause(20 * time.Millisecond)
-	return d.recordingDispatcher.Dispatch(command, body, heartbeat)
 }
 
 // dispatching is a transport that can send requests to a Dispatcher.

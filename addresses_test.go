@@ -254,23 +254,6 @@ func withProvider(p raftwire.ServerAddressProvider) option {
 
 func withoutFallback(c *raftwire.NetworkTransportConfig) { c.NoAddressFallback = true }
 
-// fillPoolAt is fillPool for a peer that goes by another name.
-func fillPoolAt(t *testing.T, a, b *raftwire.NetworkTransport, target raftwire.ServerAddress, count int) {
-	t.Helper()
-	errs := make(chan error, count)
-	for range count {
-		go func() { errs <- appendOnce(a, target) }()
-	}
-	rpcs := make([]raftwire.RPC, count)
-	for i := range rpcs {
-		rpcs[i] = <-b.Consumer()
-	}
-	for i := range rpcs {
-		accept(rpcs[i])
-		require.NoError(t, <-errs)
-	}
-}
-
 type ownersOf func(id any) (any, bool)
 
 func (f ownersOf) ServerAddr(id raftwire.ServerID) (raftwire.ServerAddress, error) {

@@ -1,7 +1,6 @@
 package raftwire_test
 
 import (
-	"context"
 	"io"
 	"sync/atomic"
 	"testing"
@@ -58,7 +57,7 @@ func TestClosePeer_EndsDials(t *testing.T) {
 				listen(t, network, "b")
 				for _, a := range []*raftwire.NetworkTransport{
 					transport(t, withStream(hung)),
-					transport(t, withStream(plain{&deafListener{}, stuck.Dial})),
+					transport(t, withStream(dialLayer{&plainLayer{}, stuck.Dial})),
 				} {
 					result := make(chan error, 1)
 					go func() { result <- call(a, "b") }()
@@ -87,7 +86,7 @@ func TestClosePeer_EndsASnapshotThatIsPaced(t *testing.T) {
 		result := make(chan error, 1)
 		go func() {
 			args := &raftwire.InstallSnapshotRequest{Term: 7, Size: 1 << 30}
-			result <- a.InstallSnapshot("b", "b", args, new(raftwire.InstallSnapshotResponse), endless{})
+			result <- a.InstallSnapshot("b", "b", args, new(raftwire.InstallSnapshotResponse), zeros{})
 		}()
 		pause(5 * time.Second)
 		require.LessOrEqual(t, elapsed(func() { a.ClosePeer("b"); requirePeerClosed(t, <-result) }), prompt)
@@ -97,10 +96,14 @@ func TestClosePeer_EndsASnapshotThatIsPaced(t *testing.T) {
 // A connection whose Close blocks does not keep the others open.
 func TestClosePeer_EndsConnectionsBesideOneWhoseCloseBlocks(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
-		layer, err := net.Host("a").Listen()
-		require.NoError(t, err)
-		stuck := &stuckCloses{Layer: layer, release: make(chan struct{})}
-		a := transport(t, withStream(stuck))
+		release := make(chan struct{})
+		var stuck atomic.Bool
+		a := listenWrapped(t, net, "a", func(conn net_) net_ {
+			if !stuck.Swap(true) {
+				return slowConn{conn, release}
+			}
+			return conn
+		})
 		listen(t, net, "b")
 		errs := make(chan error, 4)
 		for range cap(errs) {
@@ -113,7 +116,7 @@ func TestClosePeer_EndsConnectionsBesideOneWhoseCloseBlocks(t *testing.T) {
 				requirePeerClosed(t, <-errs)
 			}
 		}))
-		close(stuck.release)
+		close(release)
 		requirePeerClosed(t, <-errs)
 	})
 }
@@ -148,7 +151,7 @@ func testClosePeer(t *testing.T, a closesPeers, b, c caller) {
 	}
 	go func() {
 		args := &raftwire.InstallSnapshotRequest{Term: 7, Size: 1 << 40}
-		toB <- a.InstallSnapshot("b", "b", args, new(raftwire.InstallSnapshotResponse), endless{})
+		toB <- a.InstallSnapshot("b", "b", args, new(raftwire.InstallSnapshotResponse), zeros{})
 	}()
 	go func() { fromB <- appendOnce(b, "a") }()
 	inbound := <-a.Consumer()
@@ -178,31 +181,4 @@ func testClosePeer(t *testing.T, a closesPeers, b, c caller) {
 		require.NoError(t, <-toC)
 	}
 	require.NoError(t, another.Error())
-}
-
-// stuckCloses has one connection whose Close blocks.
-type stuckCloses struct {
-	*faultnet.Layer
-	release chan struct{}
-	one     atomic.Bool
-}
-
-func (l *stuckCloses) DialContext(ctx context.Context, addr raftwire.ServerAddress) (net_, error) {
-	conn, err := l.Layer.DialContext(ctx, addr)
-	if err != nil {
-		return nil, err
-	}
-	return &stuckClose{conn, l}, nil
-}
-
-type stuckClose struct {
-	net_
-	layer *stuckCloses
-}
-
-func (c *stuckClose) Close() error {
-	if !c.layer.one.Swap(true) {
-		<-c.layer.release
-	}
-	return c.net_.Close()
 }

@@ -104,8 +104,7 @@ func newInmemTransports(_ testing.TB, n int, o transporttest.Options) []raftwire
 func newStreamTransports(t testing.TB, network *faultnet.Network, n int, o transporttest.Options, change func(*raftwire.NetworkTransportConfig)) []raftwire.Transport {
 	var all []raftwire.Transport
 	for i := range n {
-		layer, err := network.Host(fmt.Sprintf("host-%d", i)).Listen()
-		require.NoError(t, err)
+		layer := hostLayer(t, network, fmt.Sprintf("host-%d", i))
 		config := newConfig(o)
 		config.Stream = layer
 		change(config)

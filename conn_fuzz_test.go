@@ -379,7 +379,7 @@ func inboundSeeds() [][]byte {
 	}
 	var stream []byte
 	for _, c := range commandsOfEveryKind() {
-		frame := requestBytes(c)
+		frame := requestFrame(c)
 		seeds = append(seeds, frame)
 		stream = append(stream, frame...)
 	}

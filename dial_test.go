@@ -1,7 +1,6 @@
 package raftwire_test
 
 import (
-	"context"
 	"fmt"
 	"io"
 	"net"
@@ -152,15 +151,14 @@ func TestDial_OnesThatCannotBeEndedAreBounded(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			onFakeTime(t, func(t *testing.T, network *faultnet.Network) {
-				layer, err := network.Host("a").Listen()
-				require.NoError(t, err)
+				layer := hostLayer(t, network, "a")
 				stuck := &stuckDial{release: make(chan struct{}), dial: func() (net.Conn, error) { return nil, io.EOF }}
-				a := transport(t, withStream(put(t, plain{layer, stuck.Dial})))
+				a := transport(t, withStream(put(t, dialLayer{layer, stuck.Dial})))
 				for range 100 {
 					go func() { requireTimeout(t, appendOnce(a, "b")) }()
 				}
 				pass(testTimeout)
-				err = appendOnce(a, "b")
+				err := appendOnce(a, "b")
 				require.ErrorContains(t, err, "AppendEntries to b: dial: i/o timeout: 4 dials to the address hang, the first for 2s: the StreamLayer's Dial does not return")
 				require.EqualValues(t, 4, stuck.underWay.Load())
 				for i := range 100 {
@@ -187,7 +185,7 @@ func TestDial_ThatHangsHoldsNoMemoryAfterClose(t *testing.T) {
 	ours, theirs := net.Pipe()
 	stuck := &stuckDial{release: make(chan struct{}), dial: func() (net.Conn, error) { return ours, nil }}
 	closed := func() weak.Pointer[raftwire.NetworkTransport] {
-		a := raftwire.NewNetworkTransportWithConfig(config(withStream(plain{layer, stuck.Dial}), withTimeout(time.Minute)))
+		a := raftwire.NewNetworkTransportWithConfig(config(withStream(dialLayer{layer, stuck.Dial}), withTimeout(time.Minute)))
 		result := make(chan error)
 		go func() { result <- appendOnce(a, "b") }()
 		for stuck.underWay.Load() == 0 {
@@ -285,7 +283,7 @@ func TestCloseStreams_EndsDialsWithoutACall(t *testing.T) {
 		listen(t, network, "b")
 		for _, a := range []*raftwire.NetworkTransport{
 			transport(t, withStream(hung)),
-			transport(t, withStream(plain{&deafListener{}, stuck.Dial})),
+			transport(t, withStream(dialLayer{&plainLayer{}, stuck.Dial})),
 		} {
 			requireTimeout(t, appendOnce(a, "b"))
 			a.CloseStreams()
@@ -302,10 +300,9 @@ func TestCloseStreams_EndsDialsWithoutACall(t *testing.T) {
 // A dial that returns neither a connection nor an error has failed.
 func TestDial_ThatBringsNothingIsAnError(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, network *faultnet.Network) {
-		layer, err := network.Host("a").Listen()
-		require.NoError(t, err)
+		layer := hostLayer(t, network, "a")
 		for _, conn := range []net.Conn{nil, (*net.TCPConn)(nil)} {
-			a := transport(t, withStream(plain{layer, func(raftwire.ServerAddress, time.Duration) (net.Conn, error) { return conn, nil }}))
+			a := transport(t, withStream(dialLayer{layer, func(raftwire.ServerAddress, time.Duration) (net.Conn, error) { return conn, nil }}))
 			for kind, call := range calls {
 				require.EqualError(t, call(a, "b"), kind+" to b: dial: there is neither a connection nor an error: the function that dials or accepts must return one")
 			}
@@ -363,7 +360,7 @@ func TestCall_KeepsAConnectionWhoseLateAnswerNeedsAWrite(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, network *faultnet.Network) {
 		slow := newDialer(t, network, "a")
 		slow.takes = testTimeout * 6 / 10
-		a := transport(t, withStream(wrappingDial{slow, func(conn net.Conn) net.Conn { return &readsWrite{Conn: conn} }}))
+		a := transport(t, withStream(wrappingLayer{slow, func(conn net.Conn) net.Conn { return &readsWrite{Conn: conn} }}))
 		serve(t, listen(t, network, "b"), acceptAfter(testTimeout*6/10))
 		requireTimeout(t, appendOnce(a, "b"))
 		pause(testTimeout / 2)
@@ -375,29 +372,23 @@ func TestCall_KeepsAConnectionWhoseLateAnswerNeedsAWrite(t *testing.T) {
 // putOver are layers of several makes, over a dialer.
 var putOver = map[string]func(t *testing.T, d *dialer, ca *testca.Authority) raftwire.StreamLayer{
 	"DialContext": func(_ *testing.T, d *dialer, _ *testca.Authority) raftwire.StreamLayer { return d },
-	"Dial":        func(_ *testing.T, d *dialer, _ *testca.Authority) raftwire.StreamLayer { return plain{d, d.Dial} },
+	"Dial":        func(_ *testing.T, d *dialer, _ *testca.Authority) raftwire.StreamLayer { return dialLayer{d, d.Dial} },
 	"TLS": func(t *testing.T, d *dialer, ca *testca.Authority) raftwire.StreamLayer {
 		return overTLS(t, d, ca)
 	},
 	"TLS over Dial": func(t *testing.T, d *dialer, ca *testca.Authority) raftwire.StreamLayer {
-		return overTLS(t, plain{d, d.Dial}, ca)
+		return overTLS(t, dialLayer{d, d.Dial}, ca)
 	},
 	"Mux": func(t *testing.T, d *dialer, _ *testca.Authority) raftwire.StreamLayer {
 		return overMux(t, d, layers.FirstByte(7))
 	},
 	"TLS in a Mux": func(t *testing.T, d *dialer, ca *testca.Authority) raftwire.StreamLayer {
 		// With session tickets, which come before the first answer.
-		return muxLayer(t, layers.MuxConfig{Listener: d, TLS: mutual(ca, "node")}, layers.ALPN("raft"))
+		return muxLayer(t, layers.MuxConfig{Listener: d, TLS: mutualTLSConfig(ca, "node")}, layers.ALPN("raft"))
 	},
 	"Mux over TLS": func(t *testing.T, d *dialer, ca *testca.Authority) raftwire.StreamLayer {
 		return overMux(t, overTLS(t, d, ca), layers.ALPN("raft"))
 	},
-}
-
-func overTLS(t *testing.T, inner raftwire.StreamLayer, ca *testca.Authority) raftwire.StreamLayer {
-	layer, err := layers.NewTLS(inner, secure(ca.Issue(), ca))
-	require.NoError(t, err)
-	return layer
 }
 
 func overMux(t *testing.T, inner raftwire.StreamLayer, key layers.Key) raftwire.StreamLayer {
@@ -408,9 +399,7 @@ func muxLayer(t *testing.T, config layers.MuxConfig, key layers.Key) raftwire.St
 	mux, err := layers.NewMux(config)
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = mux.Close() })
-	layer, err := mux.Layer(key)
-	require.NoError(t, err)
-	return layer
+	return layerOf(t, mux, key)
 }
 
 // oldPeer answers as peers before hashicorp/raft 1.7 do: it closes the connection when
@@ -421,8 +410,7 @@ type oldPeer struct {
 }
 
 func (o *oldPeer) listen(t *testing.T, network *faultnet.Network, host string) {
-	layer, err := network.Host(host).Listen()
-	require.NoError(t, err)
+	layer := hostLayer(t, network, host)
 	var serving sync.WaitGroup
 	t.Cleanup(func() { require.NoError(t, layer.Close()); serving.Wait() })
 	serving.Go(func() {
@@ -471,18 +459,4 @@ func (c *readsWrite) Read(p []byte) (int, error) {
 		return 0, os.ErrDeadlineExceeded
 	}
 	return n, err
-}
-
-// wrappingDial wraps the connections that a dialer dials.
-type wrappingDial struct {
-	*dialer
-	wrap func(net.Conn) net.Conn
-}
-
-func (w wrappingDial) DialContext(ctx context.Context, addr raftwire.ServerAddress) (net.Conn, error) {
-	conn, err := w.dialer.DialContext(ctx, addr)
-	if err != nil {
-		return nil, err
-	}
-	return w.wrap(conn), nil
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"reflect"
 	"sync/atomic"
@@ -24,7 +25,7 @@ func TestNetworkTransport_EveryRequestUnderEveryFault(t *testing.T) {
 		for _, r := range requests {
 			for _, reused := range []bool{false, true} {
 				for _, crumb := range []int{0, 3} {
-					name := fmt.Sprintf("%v, %v, %v, %v", f, r, orElse(reused, "on an idle connection", "on a new connection"), orElse(crumb > 0, "in crumbs", "in one piece"))
+					name := fmt.Sprintf("%v, %v, %v, %v", f, r, choose(reused, "on an idle connection", "on a new connection"), choose(crumb > 0, "in crumbs", "in one piece"))
 					t.Run(name, func(t *testing.T) {
 						onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 							net.Slice(crumb)
@@ -42,25 +43,19 @@ type rig struct {
 	t    *testing.T
 	net  *faultnet.Network
 	a, b *raftwire.NetworkTransport
-	wire *roughLayer // b's
 	core atomic.Pointer[func(x *rig, rpc raftwire.RPC)]
 	seen atomic.Int32 // requests that reached it
 	gone atomic.Bool  // b's process has ended, or is closed
+
+	rough atomic.Pointer[roughness] // of b's connections
 }
 
 // startPeer starts b, or another one in its place. Its timeout is long, so that a is
 // the one that gives up.
 func (x *rig) startPeer() {
-	layer, err := x.net.Host("b").Listen()
-	require.NoError(x.t, err)
-	x.wire = &roughLayer{Layer: layer}
-	c := config(withTimeout(time.Hour))
-	c.Stream = x.wire
-	b := raftwire.NewNetworkTransportWithConfig(c)
-	x.b = b
-	x.t.Cleanup(func() { require.NoError(x.t, b.Close()) })
-	b.SetHeartbeatHandler(x.answer)
-	serve(x.t, b, x.answer)
+	x.b = listenWrapped(x.t, x.net, "b", func(conn net.Conn) net.Conn { return &roughConn{conn, &x.rough} }, withTimeout(time.Hour))
+	x.b.SetHeartbeatHandler(x.answer)
+	serve(x.t, x.b, x.answer)
 }
 
 func (x *rig) behave(core func(*rig, raftwire.RPC)) { x.core.Store(&core) }
@@ -101,7 +96,7 @@ func (x *rig) run(f fault, r request, reused bool) {
 // repair ends every fault, once what is slow has come to its end.
 func (x *rig) repair() {
 	x.behave(healthy)
-	x.wire.rough.Store(nil)
+	x.rough.Store(nil)
 	x.net.SetBuffer(faultnet.DefaultBuffer)
 	x.net.Link("a", "b").ResetAfter(-1)
 	x.net.Link("b", "a").ResetAfter(-1)
@@ -318,15 +313,15 @@ var faults = []fault{
 	{name: "a long way", want: wants{all: succeedsAfter(4 * far), reusedCall: succeedsAfter(2 * far), reusedPipeline: succeedsAfter(2 * far)}, before: func(x *rig) { x.away(far) }},
 	{name: "too long a way", want: wants{all: timesOut}, before: func(x *rig) { x.away(testTimeout) }},
 
-	{name: "slow reader", want: wants{all: timesOut}, before: func(x *rig) { x.net.SetBuffer(16); x.wire.rough.Store(slowReader) }},
-	{name: "slow loris", want: late, before: func(x *rig) { x.wire.rough.Store(slowWriter) }},
-	{name: "half an answer and silence", want: late, before: func(x *rig) { x.wire.rough.Store(halfAnswer(func(*roughConn) {})) }},
+	{name: "slow reader", want: wants{all: timesOut}, before: func(x *rig) { x.net.SetBuffer(16); x.rough.Store(slowReader) }},
+	{name: "slow loris", want: late, before: func(x *rig) { x.rough.Store(slowWriter) }},
+	{name: "half an answer and silence", want: late, before: func(x *rig) { x.rough.Store(halfAnswer(func(*roughConn) {})) }},
 	{name: "half an answer and goodbye", want: lost, before: func(x *rig) {
-		x.wire.rough.Store(halfAnswer(func(c *roughConn) { _ = c.Conn.Close() }))
+		x.rough.Store(halfAnswer(func(c *roughConn) { _ = c.Conn.Close() }))
 	}},
 
-	{name: "garbage for an answer", want: lost, before: func(x *rig) { x.wire.rough.Store(garbage) }},
-	{name: "more than an answer", want: wants{all: succeeds}, before: func(x *rig) { x.wire.rough.Store(stammer) }},
+	{name: "garbage for an answer", want: lost, before: func(x *rig) { x.rough.Store(garbage) }},
+	{name: "more than an answer", want: wants{all: succeeds}, before: func(x *rig) { x.rough.Store(stammer) }},
 
 	{name: "nobody there", want: lost, before: func(x *rig) { x.gone.Store(true); _ = x.b.Close(); synctest.Wait() }},
 	{name: "refused", want: wants{all: isLost, reusedCall: succeeds, reusedPipeline: succeeds}, before: func(x *rig) { x.net.Host("b").Refuse(true) }},

@@ -22,6 +22,9 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
+// What a test puts in place of healthy code, layers, connections and peers, and the
+// bytes and requests that it sends.
+
 // directory is a ServerAddressProvider whose answers a test changes.
 type directory struct {
 	takes time.Duration // to answer
@@ -69,15 +72,17 @@ func (d *directory) times() int {
 	return d.asked
 }
 
-// recordingDispatcher answers at once, and records the heartbeats and events that it
+// recordingDispatcher accepts requests, and records the heartbeats and events that it
 // is told of.
 type recordingDispatcher struct {
-	heartbeats []bool // of the requests it took
+	takes      time.Duration // to dispatch
+	heartbeats []bool        // of the requests it took
 	mu         sync.Mutex
 	served     []raftwire.ServeEvent // protected by mu
 }
 
 func (d *recordingDispatcher) Dispatch(command any, body io.Reader, heartbeat bool) raftwire.PendingAnswer {
+	pause(d.takes)
 	d.heartbeats = append(d.heartbeats, heartbeat)
 	answers := make(chan raftwire.RPCResponse, 1)
 	accept(raftwire.RPC{Command: command, Reader: body, RespChan: answers})
@@ -147,20 +152,15 @@ func (l *plainLayer) Dial(raftwire.ServerAddress, time.Duration) (net.Conn, erro
 	return l.dial()
 }
 
-// plain is a layer without DialContext, over a listener.
-type plain struct {
+// dialLayer is a listener with a Dial, and without DialContext.
+type dialLayer struct {
 	net.Listener
 	dial func(addr raftwire.ServerAddress, timeout time.Duration) (net.Conn, error)
 }
 
-func (p plain) Dial(addr raftwire.ServerAddress, timeout time.Duration) (net.Conn, error) {
-	return p.dial(addr, timeout)
+func (l dialLayer) Dial(addr raftwire.ServerAddress, timeout time.Duration) (net.Conn, error) {
+	return l.dial(addr, timeout)
 }
-
-// deafListener accepts nothing.
-type deafListener struct{ plainLayer }
-
-func (*deafListener) Accept() (net_, error) { return nil, errors.New("nobody comes") }
 
 // dialer counts the dials of a layer, and can make them slow or hang.
 type dialer struct {
@@ -194,8 +194,7 @@ func (d *dialer) Dial(addr raftwire.ServerAddress, timeout time.Duration) (net.C
 }
 
 func newDialer(t *testing.T, network *faultnet.Network, host string) *dialer {
-	layer, err := network.Host(host).Listen()
-	require.NoError(t, err)
+	layer := hostLayer(t, network, host)
 	return &dialer{Layer: layer}
 }
 
@@ -215,26 +214,48 @@ func (s *stuckDial) Dial(raftwire.ServerAddress, time.Duration) (net.Conn, error
 	return s.dial()
 }
 
-// roughLayer is a layer whose connections misbehave as a test says.
-type roughLayer struct {
-	*faultnet.Layer
-	rough atomic.Pointer[roughness]
+// wrappingLayer is a layer that wraps all of its connections.
+type wrappingLayer struct {
+	contextLayer
+	wrap func(net.Conn) net.Conn
 }
 
-func (l *roughLayer) Accept() (net.Conn, error) {
-	conn, err := l.Layer.Accept()
+func (l wrappingLayer) Accept() (net.Conn, error) {
+	conn, err := l.contextLayer.Accept()
 	if err != nil {
 		return nil, err
 	}
-	return &roughConn{conn, l}, nil
+	return l.wrap(conn), nil
 }
 
-func (l *roughLayer) DialContext(ctx context.Context, address raftwire.ServerAddress) (net.Conn, error) {
-	conn, err := l.Layer.DialContext(ctx, address)
+func (l wrappingLayer) DialContext(ctx context.Context, addr raftwire.ServerAddress) (net.Conn, error) {
+	conn, err := l.contextLayer.DialContext(ctx, addr)
 	if err != nil {
 		return nil, err
 	}
-	return &roughConn{conn, l}, nil
+	return l.wrap(conn), nil
+}
+
+type contextLayer interface {
+	raftwire.StreamLayer
+	DialContext(ctx context.Context, addr raftwire.ServerAddress) (net.Conn, error)
+}
+
+// listenWrapped is listen with wrapped connections.
+func listenWrapped(t *testing.T, net *faultnet.Network, host string, wrap func(net_) net_, options ...option) *raftwire.NetworkTransport {
+	t.Helper()
+	return transport(t, append(options, withStream(wrappingLayer{hostLayer(t, net, host), wrap}))...)
+}
+
+// slowConn takes long to close, as a stalled stream of a session does.
+type slowConn struct {
+	net_
+	release chan struct{}
+}
+
+func (c slowConn) Close() error {
+	<-c.release
+	return c.net_.Close()
 }
 
 // roughness says how connections misbehave.
@@ -243,21 +264,22 @@ type roughness struct {
 	write     func(c *roughConn, p []byte) (int, error)
 }
 
+// roughConn misbehaves while rough is set.
 type roughConn struct {
 	net.Conn
-	layer *roughLayer
+	rough *atomic.Pointer[roughness]
 }
 
 func (c *roughConn) Read(p []byte) (int, error) {
 	n, err := c.Conn.Read(p)
-	if r := c.layer.rough.Load(); r != nil && r.afterRead != nil {
+	if r := c.rough.Load(); r != nil && r.afterRead != nil {
 		r.afterRead(n)
 	}
 	return n, err
 }
 
 func (c *roughConn) Write(p []byte) (int, error) {
-	if r := c.layer.rough.Load(); r != nil && r.write != nil {
+	if r := c.rough.Load(); r != nil && r.write != nil {
 		return r.write(c, p)
 	}
 	return c.Conn.Write(p)
@@ -277,12 +299,11 @@ func (w *hangingWriter) Write(p []byte) (int, error) {
 
 func newHangingWriter() *hangingWriter { return &hangingWriter{release: make(chan struct{})} }
 
-// pretend starts a listener on a host that is no Raft peer. It calls meet with each
+// serveForeign starts a listener on a host that is no Raft peer. It calls meet with each
 // connection that has sent something.
-func pretend(t *testing.T, net *faultnet.Network, host string, meet func(net_)) {
+func serveForeign(t *testing.T, net *faultnet.Network, host string, meet func(net_)) {
 	t.Helper()
-	layer, err := net.Host(host).Listen()
-	require.NoError(t, err)
+	layer := hostLayer(t, net, host)
 	ended := make(chan struct{})
 	t.Cleanup(func() { require.NoError(t, layer.Close()); <-ended })
 	go func() {
@@ -401,10 +422,16 @@ func benchAnswer(lastLog uint64) *raftwire.AppendEntriesResponse {
 	}
 }
 
-// requestFrame returns a request's bytes on the wire.
-func requestFrame(request *raftwire.AppendEntriesRequest) []byte {
-	const kindAppendEntries = 0
-	return appendMsgpack([]byte{kindAppendEntries}, request)
+// requestFrame returns a request's bytes on the wire, as hashicorp's codec encodes it.
+func requestFrame(command any) []byte {
+	kinds := map[reflect.Type]byte{
+		reflect.TypeFor[*raftwire.AppendEntriesRequest]():   0,
+		reflect.TypeFor[*raftwire.RequestVoteRequest]():     1,
+		reflect.TypeFor[*raftwire.InstallSnapshotRequest](): 2,
+		reflect.TypeFor[*raftwire.TimeoutNowRequest]():      3,
+		reflect.TypeFor[*raftwire.RequestPreVoteRequest]():  4,
+	}
+	return appendMsgpack([]byte{kinds[reflect.TypeOf(command)]}, command)
 }
 
 // answerFrame returns an answer's bytes on the wire.
@@ -415,18 +442,6 @@ func answerFrame() []byte {
 
 // smallRequest is a request's bytes on the wire.
 func smallRequest() []byte { return requestFrame(benchRequest(workload{entries: 1, size: 100})) }
-
-// requestBytes encodes a request as hashicorp's codec does.
-func requestBytes(command any) []byte {
-	kinds := map[reflect.Type]byte{
-		reflect.TypeFor[*raftwire.AppendEntriesRequest]():   0,
-		reflect.TypeFor[*raftwire.RequestVoteRequest]():     1,
-		reflect.TypeFor[*raftwire.InstallSnapshotRequest](): 2,
-		reflect.TypeFor[*raftwire.TimeoutNowRequest]():      3,
-		reflect.TypeFor[*raftwire.RequestPreVoteRequest]():  4,
-	}
-	return appendMsgpack([]byte{kinds[reflect.TypeOf(command)]}, command)
-}
 
 func commandsOfEveryKind() []any {
 	header := raftwire.RPCHeader{ProtocolVersion: 3, ID: []byte("leader"), Addr: []byte("a")}

@@ -49,6 +49,14 @@ func onFakeTime(t *testing.T, test func(t *testing.T, net *faultnet.Network)) {
 	})
 }
 
+// hostLayer returns a layer that listens on a host of net.
+func hostLayer(t testing.TB, net *faultnet.Network, host string) *faultnet.Layer {
+	t.Helper()
+	layer, err := net.Host(host).Listen()
+	require.NoError(t, err)
+	return layer
+}
+
 // onBothTransports runs test over the network and in memory.
 func onBothTransports(t *testing.T, test func(t *testing.T, a, b raftwire.Transport)) {
 	t.Helper()
@@ -77,8 +85,7 @@ func pause(d time.Duration) {
 
 // pass lets fake time pass, then waits until all goroutines block.
 func pass(d time.Duration) {
-	timer := time.NewTimer(d)
-	<-timer.C
+	pause(d)
 	synctest.Wait()
 }
 
@@ -102,8 +109,7 @@ func config(options ...option) *raftwire.NetworkTransportConfig {
 // listen starts a transport on a host of net; it is closed when the test ends.
 func listen(t *testing.T, net *faultnet.Network, host string, options ...option) *raftwire.NetworkTransport {
 	t.Helper()
-	layer, err := net.Host(host).Listen()
-	require.NoError(t, err)
+	layer := hostLayer(t, net, host)
 	c := config(options...)
 	c.Stream = layer
 	trans := raftwire.NewNetworkTransportWithConfig(c)
@@ -119,14 +125,10 @@ func transport(t testing.TB, options ...option) *raftwire.NetworkTransport {
 	return trans
 }
 
-// over starts a transport over a stream layer; it is closed when the test ends.
-func over(t *testing.T, stream raftwire.StreamLayer, options ...option) *raftwire.NetworkTransport {
+// transportOver makes a transport for real sockets, which may be slow.
+func transportOver(t *testing.T, stream raftwire.StreamLayer, options ...option) *raftwire.NetworkTransport {
 	t.Helper()
-	c := config(append([]option{withTimeout(10 * time.Second)}, options...)...)
-	c.Stream = stream
-	trans := raftwire.NewNetworkTransportWithConfig(c)
-	t.Cleanup(func() { require.NoError(t, trans.Close()) })
-	return trans
+	return transport(t, append([]option{withStream(stream), withTimeout(10 * time.Second)}, options...)...)
 }
 
 func listenTCP(t *testing.T, addr string, options ...option) *raftwire.NetworkTransport {
@@ -173,24 +175,29 @@ func layerOf(t testing.TB, mux *layers.Mux, keys ...layers.Key) *layers.Handoff 
 	return layer
 }
 
-// role is the name in every node's certificate.
-const role = testca.Name
-
 func named(names ...string) func(*x509.Certificate) {
 	return func(c *x509.Certificate) { c.DNSNames = names }
 }
 
-// secure returns the configuration of a node with this certificate that trusts the
+// tlsLayerConfig returns the configuration of a node with this certificate that trusts the
 // authorities.
-func secure(certificate *tls.Certificate, trusted ...*testca.Authority) layers.TLSConfig {
+func tlsLayerConfig(certificate *tls.Certificate, trusted ...*testca.Authority) layers.TLSConfig {
 	return layers.TLSConfig{
 		Load:       func() (*tls.Certificate, *x509.CertPool, error) { return certificate, testca.Pool(trusted...), nil },
-		ServerName: role,
+		ServerName: testca.Name,
 		Logger:     hclog.NewNullLogger(),
 	}
 }
 
-func mutual(ca *testca.Authority, name string) *tls.Config {
+// overTLS returns a layer of a node with a new certificate of ca.
+func overTLS(t testing.TB, inner raftwire.StreamLayer, ca *testca.Authority) *layers.TLS {
+	t.Helper()
+	layer, err := layers.NewTLS(inner, tlsLayerConfig(ca.Issue(), ca))
+	require.NoError(t, err)
+	return layer
+}
+
+func mutualTLSConfig(ca *testca.Authority, name string) *tls.Config {
 	return &tls.Config{
 		Certificates: []tls.Certificate{*ca.Issue(named(name))},
 		RootCAs:      testca.Pool(ca),
@@ -235,21 +242,19 @@ func unlimited(c *raftwire.NetworkTransportConfig) {
 }
 
 func withLog(w io.Writer) option {
-	return func(c *raftwire.NetworkTransportConfig) {
-		c.Logger = hclog.New(&hclog.LoggerOptions{Output: w, Level: hclog.Debug})
-	}
+	return func(c *raftwire.NetworkTransportConfig) { c.Logger = logTo(w, hclog.Debug) }
 }
 
 func withHooks(hooks raftwire.Hooks) option {
 	return func(c *raftwire.NetworkTransportConfig) { c.Hooks = hooks }
 }
 
-func config0(*raftwire.NetworkTransportConfig) {}
-
-// quiet is a logger of warnings and errors.
-func quiet(w io.Writer) hclog.Logger {
-	return hclog.New(&hclog.LoggerOptions{Output: w, Level: hclog.Warn})
+// logTo returns a logger that writes to w from a level on.
+func logTo(w io.Writer, level hclog.Level) hclog.Logger {
+	return hclog.New(&hclog.LoggerOptions{Output: w, Level: level})
 }
+
+func noOption(*raftwire.NetworkTransportConfig) {}
 
 // serve answers the requests that arrive at trans, one at a time, until the test ends.
 func serve(t *testing.T, trans raftwire.Transport, answer func(raftwire.RPC)) {
@@ -426,14 +431,10 @@ func install(trans raftwire.Transport, announced int64, data io.Reader) (raftwir
 	return resp, err
 }
 
+// zeros yields zeros for ever.
 type zeros struct{}
 
-func (zeros) Read(p []byte) (int, error) { return len(p), nil }
-
-// endless yields zeros.
-type endless struct{}
-
-func (endless) Read(p []byte) (int, error) { clear(p); return len(p), nil }
+func (zeros) Read(p []byte) (int, error) { clear(p); return len(p), nil }
 
 func openPipeline(t *testing.T, trans raftwire.Transport, target raftwire.ServerAddress) raftwire.AppendPipeline {
 	t.Helper()
@@ -456,15 +457,9 @@ func send(t *testing.T, p raftwire.AppendPipeline, count int) []raftwire.AppendF
 }
 
 // appendTo sends a request on a pipeline and consumes its future.
-func appendTo(p raftwire.AppendPipeline) error {
-	_, err := p.AppendEntries(appendRequest(1), new(raftwire.AppendEntriesResponse))
-	if err != nil {
-		return err
-	}
-	return (<-p.Consumer()).Error()
-}
+func appendTo(p raftwire.AppendPipeline) error { return appendAndConsume(p, appendRequest(1)) }
 
-func pipelineOne(p raftwire.AppendPipeline, request *raftwire.AppendEntriesRequest) error {
+func appendAndConsume(p raftwire.AppendPipeline, request *raftwire.AppendEntriesRequest) error {
 	f, err := p.AppendEntries(request, new(raftwire.AppendEntriesResponse))
 	if err != nil {
 		return err
@@ -489,9 +484,15 @@ func consumeInOrder(p raftwire.AppendPipeline, count int) error {
 // fillPool leaves count idle connections from a to b.
 func fillPool(t *testing.T, a, b *raftwire.NetworkTransport, count int) {
 	t.Helper()
+	fillPoolAt(t, a, b, b.LocalAddr(), count)
+}
+
+// fillPoolAt is fillPool for a peer that goes by another name.
+func fillPoolAt(t *testing.T, a, b *raftwire.NetworkTransport, target raftwire.ServerAddress, count int) {
+	t.Helper()
 	errs := make(chan error, count)
 	for range count {
-		go func() { errs <- appendOnce(a, b.LocalAddr()) }()
+		go func() { errs <- appendOnce(a, target) }()
 	}
 	rpcs := make([]raftwire.RPC, count)
 	for i := range rpcs { // hold them all, so that each needs a connection
@@ -550,7 +551,7 @@ func linesWith(log string, texts ...string) (lines []string) {
 	return lines
 }
 
-func orElse(condition bool, yes, no string) string {
+func choose(condition bool, yes, no string) string {
 	if condition {
 		return yes
 	}
@@ -572,9 +573,9 @@ func heapOfEach(count int, f func()) int {
 	return (int(liveHeap()) - int(before)) / count
 }
 
-// others is how many goroutines beside a crowd's may come and go: the runtime's, and
+// strayGoroutines is how many goroutines beside a crowd's may come and go: the runtime's, and
 // those that earlier tests leave to end.
-const others = 100
+const strayGoroutines = 100
 
 // leastAllocs returns the least number of allocations of f in four rounds, since other
 // goroutines allocate now and then.

@@ -109,7 +109,8 @@ func TestServeDone_TimesEachWaitForTheCore(t *testing.T) {
 		}
 	}
 	dispatcher := func(b *raftwire.NetworkTransport) {
-		b.SetDispatcher(func(<-chan struct{}) raftwire.Dispatcher { return pausingDispatcher{wait, new(recordingDispatcher)} })
+		unobserving := struct{ raftwire.Dispatcher }{&recordingDispatcher{takes: wait}}
+		b.SetDispatcher(func(<-chan struct{}) raftwire.Dispatcher { return unobserving })
 	}
 	for name, answer := range map[string]func(*raftwire.NetworkTransport){"core": core, "dispatcher": dispatcher} {
 		t.Run(name, func(t *testing.T) {
@@ -644,17 +645,6 @@ func TestHooks_TellOfADialThatCloseEnds(t *testing.T) {
 		require.Len(t, seen.dialed, 1)
 		require.Equal(t, raftwire.ErrTransportShutdown, seen.dialed[0].Err)
 	})
-}
-
-// pausingDispatcher waits before it answers.
-type pausingDispatcher struct {
-	pause time.Duration
-	raftwire.Dispatcher
-}
-
-func (d pausingDispatcher) Dispatch(command any, body io.Reader, heartbeat bool) raftwire.PendingAnswer {
-	pause(d.pause)
-	return d.Dispatcher.Dispatch(command, body, heartbeat)
 }
 
 type (

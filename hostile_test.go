@@ -40,9 +40,9 @@ func TestIdleConns_CostLittle(t *testing.T) {
 				})
 				t.Logf("%d bytes of heap for each of %d", each, count)
 				require.LessOrEqual(t, each, 8<<10)
-				require.InDelta(t, count, runtime.NumGoroutine()-goroutines, others)
+				require.InDelta(t, count, runtime.NumGoroutine()-goroutines, strayGoroutines)
 				disperse(conns)
-				require.InDelta(t, goroutines, runtime.NumGoroutine(), others)
+				require.InDelta(t, goroutines, runtime.NumGoroutine(), strayGoroutines)
 			})
 		})
 	}
@@ -183,8 +183,7 @@ func TestCall_RefusesAnEndlessAnswer(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
-				layer, err := net.Host("b").Listen()
-				require.NoError(t, err)
+				layer := hostLayer(t, net, "b")
 				defer func() { require.NoError(t, layer.Close()) }()
 				go func() {
 					conn, _ := layer.Accept()
@@ -195,7 +194,7 @@ func TestCall_RefusesAnEndlessAnswer(t *testing.T) {
 				}()
 				a := listen(t, net, "a")
 				var resp raftwire.RequestVoteResponse
-				err = a.RequestVote("b", "b", &raftwire.RequestVoteRequest{Term: 7}, &resp)
+				err := a.RequestVote("b", "b", &raftwire.RequestVoteRequest{Term: 7}, &resp)
 				require.ErrorContains(t, err, "over the limit of an answer, which is 16777216")
 				synctest.Wait()
 			})
@@ -214,10 +213,10 @@ func TestClose_EndsTenThousandInboundConns(t *testing.T) {
 		for _, beginning := range []string{"", "\x00", "\x00\x81\xa7Entries\x91\x81\xa4Data\xdb\xff\xff\xff\xff", "\x03\x80"} {
 			conns = append(conns, crowd(t, net, each, func(conn net_) { say(t, conn, beginning) })...)
 		}
-		require.InDelta(t, 4*each, runtime.NumGoroutine()-before, others)
+		require.InDelta(t, 4*each, runtime.NumGoroutine()-before, strayGoroutines)
 		require.LessOrEqual(t, elapsed(func() { require.NoError(t, b.Close()) }), prompt)
 		require.Equal(t, len(conns), net.OpenConns(), "only the other ends are open")
-		require.LessOrEqual(t, runtime.NumGoroutine(), before+others)
+		require.LessOrEqual(t, runtime.NumGoroutine(), before+strayGoroutines)
 		disperse(conns)
 	})
 }

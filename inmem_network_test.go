@@ -586,7 +586,7 @@ func TestInmemSnapshotBody_EndsWithItsTransport(t *testing.T) {
 			inBubble(t, raftwire.InmemNetworkConfig{Latency: testTimeout / 10}, func(t *testing.T, x *inmemRig) {
 				sent := make(chan error)
 				go func() {
-					_, err := install(x.a, 1<<20, endless{})
+					_, err := install(x.a, 1<<20, zeros{})
 					sent <- err
 				}()
 				rpc := <-x.b.Consumer()

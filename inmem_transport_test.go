@@ -208,7 +208,7 @@ func TestInmemTransport_WaitsWithASnapshotForAPeerThatAnswersAPipeline(t *testin
 		ended := make(chan struct{})
 		go func() {
 			defer close(ended)
-			for pipelineOne(p, &raftwire.AppendEntriesRequest{Term: 7, Leader: []byte("a")}) == nil {
+			for appendAndConsume(p, &raftwire.AppendEntriesRequest{Term: 7, Leader: []byte("a")}) == nil {
 				pause(testTimeout * 3 / 7)
 			}
 		}()
@@ -268,7 +268,7 @@ func TestInmemTransport_IgnoresAnswersAfterThePeersClose(t *testing.T) {
 				return err
 			}
 			defer func() { _ = p.Close() }()
-			return pipelineOne(p, appendRequest(1))
+			return appendAndConsume(p, appendRequest(1))
 		},
 	}
 	for name, send := range sends {

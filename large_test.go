@@ -10,7 +10,6 @@ import (
 	"github.com/raftwire/raftwire"
 	"github.com/raftwire/raftwire/faultnet"
 	"github.com/raftwire/raftwire/internal/testca"
-	"github.com/raftwire/raftwire/layers"
 	"github.com/stretchr/testify/require"
 )
 
@@ -66,7 +65,7 @@ func TestLargeRequest_MakesProgressOverTLS(t *testing.T) {
 		ca := testca.New()
 		start := func(host string) *raftwire.NetworkTransport {
 			c := config()
-			c.Stream = secureLayer(t, net, host, secure(ca.Issue(), ca))
+			c.Stream = overTLS(t, hostLayer(t, net, host), ca)
 			trans := raftwire.NewNetworkTransportWithConfig(c)
 			t.Cleanup(func() { require.NoError(t, trans.Close()) })
 			return trans
@@ -152,7 +151,7 @@ func TestLargeRequest_EndedByThePeerIsNoOtherProtocol(t *testing.T) {
 			return a.AppendEntries("b", "b", largeRequest(large), new(raftwire.AppendEntriesResponse))
 		},
 		"in a pipeline": func(t *testing.T, a *raftwire.NetworkTransport) error {
-			return pipelineOne(openPipeline(t, a, "b"), largeRequest(large))
+			return appendAndConsume(openPipeline(t, a, "b"), largeRequest(large))
 		},
 		"InstallSnapshot": func(_ *testing.T, a *raftwire.NetworkTransport) error {
 			_, err := install(a, large, zeros{})
@@ -163,7 +162,7 @@ func TestLargeRequest_EndedByThePeerIsNoOtherProtocol(t *testing.T) {
 			t.Run(kind+" "+name, func(t *testing.T) {
 				onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 					a := listen(t, net, "a")
-					pretend(t, net, "b", func(conn net_) {
+					serveForeign(t, net, "b", func(conn net_) {
 						_, _ = io.CopyN(io.Discard, conn, 100_000)
 						leave(conn)
 					})
@@ -217,21 +216,11 @@ func eachLargeCase(t *testing.T, test func(t *testing.T, x *largeCase)) {
 					}
 					if pipelined {
 						p := openPipeline(t, x.a, "b")
-						x.send = func(request *raftwire.AppendEntriesRequest) error { return pipelineOne(p, request) }
+						x.send = func(request *raftwire.AppendEntriesRequest) error { return appendAndConsume(p, request) }
 					}
 					test(t, x)
 				})
 			})
 		}
 	}
-}
-
-// secureLayer returns a layer on a host of net.
-func secureLayer(t testing.TB, net *faultnet.Network, host string, config layers.TLSConfig) *layers.TLS {
-	t.Helper()
-	inner, err := net.Host(host).Listen()
-	require.NoError(t, err)
-	layer, err := layers.NewTLS(inner, config)
-	require.NoError(t, err)
-	return layer
 }

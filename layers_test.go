@@ -53,8 +53,7 @@ func TestStreamLayer_MayHaveTimeoutsOfItsOwn(t *testing.T) {
 // Whatever a layer's timeout is, callers see a timeout.
 func TestDial_AnyTimeoutOfALayerIsATimeout(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, network *faultnet.Network) {
-		layer, err := network.Host("a").Listen()
-		require.NoError(t, err)
+		layer := hostLayer(t, network, "a")
 		requireTimeout(t, appendOnce(transport(t, withStream(lateLayer{layer})), "b"))
 	})
 }
@@ -82,8 +81,7 @@ func TestCall_EndsAfterAShortWrite(t *testing.T) {
 
 func TestStreamLayer_ConnBesideAnErrorIsIgnored(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, network *faultnet.Network) {
-		layer, err := network.Host("a").Listen()
-		require.NoError(t, err)
+		layer := hostLayer(t, network, "a")
 		requireTimeout(t, appendOnce(transport(t, withStream(nilConnLayer{layer})), "b"))
 		pause(time.Minute) // Dial returns
 	})
@@ -103,41 +101,12 @@ func TestStreamLayer_NilPointerIsNone(t *testing.T) {
 
 func TestStreamLayer_MayHaveNoAddressYet(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, network *faultnet.Network) {
-		layer, err := network.Host("a").Listen()
-		require.NoError(t, err)
+		layer := hostLayer(t, network, "a")
 		a, b := transport(t, withStream(addressless{layer})), listen(t, network, "b")
 		serve(t, b, accept)
 		require.NoError(t, appendOnce(a, "b"))
 		require.Zero(t, a.LocalAddr())
 	})
-}
-
-// wrapping is a layer that wraps all of its connections.
-type wrapping struct {
-	*faultnet.Layer
-	wrap func(net.Conn) net.Conn
-}
-
-func (l wrapping) Accept() (net.Conn, error) {
-	conn, err := l.Layer.Accept()
-	if err != nil {
-		return nil, err
-	}
-	return l.wrap(conn), nil
-}
-
-func (l wrapping) DialContext(ctx context.Context, addr raftwire.ServerAddress) (net.Conn, error) {
-	conn, err := l.Layer.DialContext(ctx, addr)
-	if err != nil {
-		return nil, err
-	}
-	return l.wrap(conn), nil
-}
-
-func listenWrapped(t *testing.T, network *faultnet.Network, host string, wrap func(net.Conn) net.Conn, options ...option) *raftwire.NetworkTransport {
-	layer, err := network.Host(host).Listen()
-	require.NoError(t, err)
-	return transport(t, append(options, withStream(wrapping{layer, wrap}))...)
 }
 
 type timelessConn struct{ net.Conn }

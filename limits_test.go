@@ -192,7 +192,7 @@ func TestFirstByteTimeout_EndsSilentConns(t *testing.T) {
 		config option
 		after  time.Duration
 	}{
-		"by default":             {config0, raftwire.DefaultFirstByteTimeout},
+		"by default":             {noOption, raftwire.DefaultFirstByteTimeout},
 		"configured":             {withFirstByte(5 * time.Second), 5 * time.Second},
 		"also without a timeout": {withTimeout(0), raftwire.DefaultFirstByteTimeout},
 	} {

@@ -382,7 +382,7 @@ func TestCall_NamesAForeignProtocol(t *testing.T) {
 				a := listen(t, net, "a", func(config *raftwire.NetworkTransportConfig) {
 					config.Hooks.ConnClosed = func(e raftwire.ConnEvent) { closed = e.Err }
 				})
-				pretend(t, net, "b", func(conn net_) {
+				serveForeign(t, net, "b", func(conn net_) {
 					_, _ = io.WriteString(conn, c.answer)
 					c.leave(conn)
 				})
@@ -471,14 +471,12 @@ func TestIdleConn_CostsLittle(t *testing.T) {
 // The older constructors make the same transport.
 func TestConstructors_MakeTheSameTransport(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
-		layer, err := net.Host("a").Listen()
-		require.NoError(t, err)
+		layer := hostLayer(t, net, "a")
 		trans := raftwire.NewNetworkTransport(layer, 3, testTimeout, io.Discard)
 		require.Equal(t, raftwire.ServerAddress("a"), trans.LocalAddr())
 		require.Equal(t, raftwire.DefaultTimeoutScale, trans.TimeoutScale)
 		require.NoError(t, trans.Close())
-		layer, err = net.Host("a").Listen()
-		require.NoError(t, err)
+		layer = hostLayer(t, net, "a")
 		trans = raftwire.NewNetworkTransportWithLogger(layer, 3, testTimeout, nil)
 		require.NoError(t, trans.Close())
 	})
@@ -499,8 +497,7 @@ func TestClose_ComesBeforePipeliningNotSupported(t *testing.T) {
 func TestAccept_LogsAClosedListenerOnce(t *testing.T) {
 	var log bytes.Buffer
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
-		layer, err := net.Host("a").Listen()
-		require.NoError(t, err)
+		layer := hostLayer(t, net, "a")
 		trans := raftwire.NewNetworkTransportWithConfig(config(withStream(layer), withLog(&log)))
 		require.NoError(t, layer.Close())
 		pause(time.Minute)

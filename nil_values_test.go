@@ -40,13 +40,11 @@ func TestDial_TakesNoConnectionForAnError(t *testing.T) {
 				return layers.NewHandoff(&net.TCPAddr{}, dial)
 			},
 			"TLS": func(t *testing.T) raftwire.StreamLayer {
-				secured, err := layers.NewTLS(nilDialLayer{&plainLayer{}, none}, secure(ca.Issue(), ca))
-				require.NoError(t, err)
-				return secured
+				return overTLS(t, nilDialLayer{&plainLayer{}, none}, ca)
 			},
 			"a mux by byte":     func(t *testing.T) raftwire.StreamLayer { return mux(t, nil, layers.FirstByte(7)) },
 			"a mux, unprefixed": func(t *testing.T) raftwire.StreamLayer { return mux(t, nil, layers.Unprefixed()) },
-			"a mux by ALPN":     func(t *testing.T) raftwire.StreamLayer { return mux(t, mutual(ca, "node"), layers.ALPN("x")) },
+			"a mux by ALPN":     func(t *testing.T) raftwire.StreamLayer { return mux(t, mutualTLSConfig(ca, "node"), layers.ALPN("x")) },
 		} {
 			t.Run(name+" of "+of, func(t *testing.T) {
 				c := config(withStream(layer(t)))
@@ -71,16 +69,12 @@ func TestAddr_MayBeNil(t *testing.T) {
 				return layerOf(t, mux, layers.Unprefixed())
 			},
 			"TLS's": func(t *testing.T, layer raftwire.StreamLayer) raftwire.StreamLayer {
-				ca := testca.New()
-				secured, err := layers.NewTLS(layer, secure(ca.Issue(), ca))
-				require.NoError(t, err)
-				return secured
+				return overTLS(t, layer, testca.New())
 			},
 		} {
 			t.Run(name+" of "+of, func(t *testing.T) {
 				onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
-					layer, err := net.Host("b").Listen()
-					require.NoError(t, err)
+					layer := hostLayer(t, net, "b")
 					b := transport(t, withStream(over(t, nilAddrLayer{layer, addr})))
 					serve(t, b, accept)
 					require.Empty(t, b.LocalAddr())

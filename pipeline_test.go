@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -357,7 +358,7 @@ func TestSession_ReadsPiecesWhileTheCoreIsBusy(t *testing.T) {
 					got = append(got, rpc.Command)
 					acceptAfter(200 * time.Millisecond)(rpc)
 				})
-				conn, request := dialRaw(t, net, "a"), string(requestBytes(sent))
+				conn, request := dialRaw(t, net, "a"), string(requestFrame(sent))
 				third := len(request) / 3
 				for _, piece := range []string{request + request[:third], request[third : 2*third], request[2*third:]} {
 					say(t, conn, piece)
@@ -389,7 +390,7 @@ func TestSession_WithdrawsRequestsOfACallerThatHasGone(t *testing.T) {
 // send afterwards.
 func TestPipeline_ASenderWritesForOthersOnce(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
-		a, b := listenRough(t, net, "a", slowWrites(testTimeout/100), withWindow(64)), listen(t, net, "b")
+		a, b := listenWrapped(t, net, "a", slowWrites(testTimeout/100), withWindow(64)), listen(t, net, "b")
 		serve(t, b, accept)
 		p := openPipeline(t, a, b.LocalAddr())
 		stop := make(chan struct{})
@@ -430,7 +431,7 @@ func TestPipeline_DeliversOnlyReturnedFutures(t *testing.T) {
 	const runs, senders = 50, 2 // the order in which goroutines run is left to chance
 	for range runs {
 		onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
-			a, b := listenRough(t, net, "a", slowWrites(testTimeout/100), withWindow(senders)), listen(t, net, "b")
+			a, b := listenWrapped(t, net, "a", slowWrites(testTimeout/100), withWindow(senders)), listen(t, net, "b")
 			var mu sync.Mutex
 			returned, delivered := make(map[*raftwire.AppendEntriesRequest]bool), make(map[*raftwire.AppendEntriesRequest]bool)
 			note := func(in map[*raftwire.AppendEntriesRequest]bool, args *raftwire.AppendEntriesRequest) {
@@ -571,20 +572,12 @@ func TestPipeline_CloseDoesNotWaitForAStalledWrite(t *testing.T) {
 	})
 }
 
-// slowWrites delays each write.
-func slowWrites(d time.Duration) *roughness {
-	return &roughness{write: func(c *roughConn, p []byte) (int, error) {
+// slowWrites delays each write by d.
+func slowWrites(d time.Duration) func(net_) net_ {
+	rough := new(atomic.Pointer[roughness])
+	rough.Store(&roughness{write: func(c *roughConn, p []byte) (int, error) {
 		pause(d)
 		return c.Conn.Write(p)
-	}}
-}
-
-// listenRough starts a transport whose connections misbehave.
-func listenRough(t *testing.T, net *faultnet.Network, host string, r *roughness, options ...option) *raftwire.NetworkTransport {
-	t.Helper()
-	layer, err := net.Host(host).Listen()
-	require.NoError(t, err)
-	rough := &roughLayer{Layer: layer}
-	rough.rough.Store(r)
-	return over(t, rough, append([]option{withTimeout(testTimeout)}, options...)...)
+	}})
+	return func(conn net_) net_ { return &roughConn{conn, rough} }
 }

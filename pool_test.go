@@ -131,8 +131,7 @@ func TestRetry_NeverOnceTheAnswerHasBegun(t *testing.T) {
 func TestPool_SurplusBytesAreNoAnswer(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		a := listen(t, net, "a")
-		layer, err := net.Host("b").Listen()
-		require.NoError(t, err)
+		layer := hostLayer(t, net, "b")
 		defer func() { require.NoError(t, layer.Close()) }()
 		accepted := make(chan struct{})
 		go func() {
@@ -167,8 +166,7 @@ func TestPool_DropsAnIdleConnThatSpeaks(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		a, b := listen(t, net, "a"), listen(t, net, "b")
 		serve(t, b, accept)
-		talker, err := net.Host("t").Listen()
-		require.NoError(t, err)
+		talker := hostLayer(t, net, "t")
 		defer func() { require.NoError(t, talker.Close()) }()
 		spoke := make(chan net_)
 		go func() {

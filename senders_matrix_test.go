@@ -22,7 +22,7 @@ func TestNetworkTransport_EveryRequestFromEverySender(t *testing.T) {
 	for _, s := range senders {
 		for _, in := range inboundRequests() {
 			for _, crumb := range []int{0, 3} {
-				name := fmt.Sprintf("%s, %s, %s", s.name, in.name, orElse(crumb > 0, "in crumbs", "in one piece"))
+				name := fmt.Sprintf("%s, %s, %s", s.name, in.name, choose(crumb > 0, "in crumbs", "in one piece"))
 				t.Run(name, func(t *testing.T) {
 					onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 						net.Slice(crumb)
@@ -51,14 +51,14 @@ func (in inbound) isBody() bool { return in.snapshot && in.begun > 0 }
 
 func inboundRequests() []inbound {
 	header := snapshotHeader(100)
-	three := bytes.Repeat(requestBytes(appendRequest(1)), 3)
+	three := bytes.Repeat(requestFrame(appendRequest(1)), 3)
 	all := []inbound{
 		{name: "a snapshot's body", bytes: append(header, make([]byte, 100)...), begun: len(header), early: 1, all: 1, snapshot: true},
 		{name: "the third of three", bytes: three, begun: len(three) / 3 * 2, early: 2, all: 3},
 	}
 	for _, command := range commandsOfEveryKind() {
 		_, snapshot := command.(*raftwire.InstallSnapshotRequest)
-		all = append(all, inbound{name: nameOf(command), bytes: requestBytes(command), all: 1, snapshot: snapshot})
+		all = append(all, inbound{name: nameOf(command), bytes: requestFrame(command), all: 1, snapshot: snapshot})
 	}
 	return all
 }

@@ -135,7 +135,7 @@ func TestInstallSnapshot_OfAnotherLengthIsAnswered(t *testing.T) {
 					require.NoError(t, err)
 				}
 				synctest.Wait()
-				request := requestBytes(&raftwire.InstallSnapshotRequest{Term: 7, Size: size})
+				request := requestFrame(&raftwire.InstallSnapshotRequest{Term: 7, Size: size})
 				require.EqualValues(t, len(request)+c.arrives, b.Stats().InboundBytesIn)
 			})
 		})
@@ -235,7 +235,7 @@ func TestInstallSnapshot_WaitsForAPeerThatAnswersOtherRequests(t *testing.T) {
 		stall option
 		limit time.Duration
 	}{
-		"by default":                 {config0, time.Minute},
+		"by default":                 {noOption, time.Minute},
 		"configured":                 {withStall(10 * time.Second), 10 * time.Second},
 		"never shorter than Timeout": {withStall(time.Millisecond), testTimeout},
 	} {
@@ -317,14 +317,14 @@ func TestInstallSnapshot_RestoreMayOutlastTheTimeout(t *testing.T) {
 		config  option
 		fails   time.Duration
 	}{
-		"five timeouts":                  {restore: 5 * testTimeout, config: config0},
-		"eleven timeouts":                {restore: 11 * testTimeout, config: config0, fails: 10 * testTimeout},
-		"as the scale says":              {restore: 18 * testTimeout, scale: 1000, size: 19_999, config: config0},
-		"longer than the scale says":     {restore: 20 * testTimeout, scale: 1000, size: 19_999, config: config0, fails: 19 * testTimeout},
-		"a scale of zero is the default": {restore: 5 * testTimeout, scale: -1, config: config0},
+		"five timeouts":                  {restore: 5 * testTimeout, config: noOption},
+		"eleven timeouts":                {restore: 11 * testTimeout, config: noOption, fails: 10 * testTimeout},
+		"as the scale says":              {restore: 18 * testTimeout, scale: 1000, size: 19_999, config: noOption},
+		"longer than the scale says":     {restore: 20 * testTimeout, scale: 1000, size: 19_999, config: noOption, fails: 19 * testTimeout},
+		"a scale of zero is the default": {restore: 5 * testTimeout, scale: -1, config: noOption},
 		"as configured":                  {restore: 2 * time.Second, config: withRestore(time.Second), fails: time.Second},
 		"no limit without timeout":       {restore: 24 * time.Hour, config: withTimeout(0)},
-		"an hour at most":                {restore: 2 * time.Hour, scale: 1, size: 1 << 16, config: config0, fails: time.Hour},
+		"an hour at most":                {restore: 2 * time.Hour, scale: 1, size: 1 << 16, config: noOption, fails: time.Hour},
 	} {
 		t.Run(name, func(t *testing.T) {
 			onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
@@ -377,8 +377,7 @@ func TestInstallSnapshot_EndsWithAnEarlyAnswer(t *testing.T) {
 func TestInstallSnapshot_EarlyAnswerWakesAStuckSender(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		a := listen(t, net, "a")
-		layer, err := net.Host("b").Listen()
-		require.NoError(t, err)
+		layer := hostLayer(t, net, "b")
 		defer func() { require.NoError(t, layer.Close()) }()
 		accepted := make(chan net_, 1)
 		go func() {
@@ -455,7 +454,7 @@ func TestSnapshotBody_StallEndsWhenOthersWait(t *testing.T) {
 					go func() {
 						pause(c.after)
 						other := dialRaw(t, net, c.host)
-						_, _ = other.Write(requestBytes(c.args))
+						_, _ = other.Write(requestFrame(c.args))
 					}()
 				}
 				took := elapsed(func() {
@@ -506,7 +505,7 @@ func TestSnapshotBody_SlowConsumerIsNoStall(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		b := listen(t, net, "b")
 		conn := dialRaw(t, net, "a")
-		_, err := conn.Write(append(requestBytes(&raftwire.InstallSnapshotRequest{Size: 2 * half}), make([]byte, half)...))
+		_, err := conn.Write(append(requestFrame(&raftwire.InstallSnapshotRequest{Size: 2 * half}), make([]byte, half)...))
 		require.NoError(t, err)
 		rpc := <-b.Consumer()
 		for range half / 1000 {

@@ -64,7 +64,7 @@ func TestSession_NoticesTheEndOfACallerThatSentMuch(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			ended := make(chan error, 1)
-			b := over(t, layerOver(t, newLayer(t, raftwire.TCPConfig{Bind: "127.0.0.1:0"})), withHooks(raftwire.Hooks{
+			b := transportOver(t, layerOver(t, newLayer(t, raftwire.TCPConfig{Bind: "127.0.0.1:0"})), withHooks(raftwire.Hooks{
 				ConnClosed: func(e raftwire.ConnEvent) { ended <- e.Err },
 			}))
 			caller, err := net.Dial("tcp", string(b.LocalAddr()))
@@ -103,10 +103,7 @@ func TestTCPUserTimeout_IsNeverShorterThanTimeouts(t *testing.T) {
 		for via, layer := range map[string]func(t *testing.T, tcp raftwire.StreamLayer) raftwire.StreamLayer{
 			"TCP": func(_ *testing.T, tcp raftwire.StreamLayer) raftwire.StreamLayer { return tcp },
 			"TLS": func(t *testing.T, tcp raftwire.StreamLayer) raftwire.StreamLayer {
-				ca := testca.New()
-				layer, err := layers.NewTLS(tcp, secure(ca.Issue(), ca))
-				require.NoError(t, err)
-				return layer
+				return overTLS(t, tcp, testca.New())
 			},
 			"Mux": func(t *testing.T, tcp raftwire.StreamLayer) raftwire.StreamLayer {
 				mux, err := layers.NewMux(layers.MuxConfig{Listener: tcp})
@@ -117,7 +114,7 @@ func TestTCPUserTimeout_IsNeverShorterThanTimeouts(t *testing.T) {
 		} {
 			t.Run(name+" over "+via, func(t *testing.T) {
 				sockets := &sockets{StreamLayer: newLayer(t, raftwire.TCPConfig{Bind: "127.0.0.1:0"})}
-				a := over(t, layer(t, sockets), withTimeout(c.timeout))
+				a := transportOver(t, layer(t, sockets), withTimeout(c.timeout))
 				serve(t, a, accept) // a node that calls itself has both ends
 				require.NoError(t, appendOnce(a, a.LocalAddr()))
 				for _, conn := range sockets.take() {
@@ -147,7 +144,7 @@ func TestTCPUserTimeout_AllowsAStallOfASnapshot(t *testing.T) {
 	patience := time.Minute + size/raftwire.DefaultTimeoutScale*10*time.Second // SnapshotStallTimeout, and the restore
 	listen := func() (*sockets, *raftwire.NetworkTransport) {
 		s := &sockets{StreamLayer: newLayer(t, raftwire.TCPConfig{Bind: "127.0.0.1:0"})}
-		return s, over(t, s)
+		return s, transportOver(t, s)
 	}
 	atA, a := listen()
 	atB, b := listen()

@@ -233,14 +233,14 @@ func TestTCPStreamLayer_TakesNamesAndUnixSockets(t *testing.T) {
 		"a Unix socket":                {raftwire.TCPConfig{Bind: "unix:" + socket}, "unix:" + socket},
 	} {
 		t.Run(name, func(t *testing.T) {
-			trans := over(t, newLayer(t, c.config))
+			trans := transportOver(t, newLayer(t, c.config))
 			host, wildcard := strings.CutSuffix(c.advertised, "*")
 			require.True(t, strings.HasPrefix(string(trans.LocalAddr()), host), trans.LocalAddr())
 			require.Equal(t, wildcard, string(trans.LocalAddr()) != c.advertised)
 			require.False(t, strings.HasSuffix(string(trans.LocalAddr()), ":0"))
 			serve(t, trans, accept)
 			for kind, call := range calls {
-				require.NoError(t, call(over(t, newLayer(t, raftwire.TCPConfig{Bind: "127.0.0.1:0"})), trans.LocalAddr()), kind)
+				require.NoError(t, call(transportOver(t, newLayer(t, raftwire.TCPConfig{Bind: "127.0.0.1:0"})), trans.LocalAddr()), kind)
 			}
 		})
 	}
@@ -315,7 +315,7 @@ func TestTCPStreamLayer_ResolvesANameAtEachDial(t *testing.T) {
 			return new(net.Dialer).DialContext(ctx, network, table[address])
 		},
 	})
-	trans := over(t, layer)
+	trans := transportOver(t, layer)
 	require.NoError(t, appendOnce(trans, "node-2:8300"))
 	require.NoError(t, first.Close())
 	table["node-2:8300"] = string(second.LocalAddr())

@@ -120,7 +120,7 @@ func requireNilRefused(t *testing.T, a caller) {
 	require.Zero(t, *resp)
 	_, err = p.AppendEntries(appendRequest(1), nil)
 	require.ErrorContains(t, err, "AppendEntries to b: nil resp")
-	require.NoError(t, pipelineOne(p, appendRequest(1)), "the pipeline goes on")
+	require.NoError(t, appendAndConsume(p, appendRequest(1)), "the pipeline goes on")
 }
 
 // beCrowd is what a process of the crowd does instead of running tests.

@@ -7,6 +7,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/hashicorp/go-hclog"
 	"github.com/raftwire/raftwire"
 	"github.com/raftwire/raftwire/faultnet"
 	"github.com/stretchr/testify/require"
@@ -20,8 +21,7 @@ func TestHooks_ThatBlockHoldUpNobodyElse(t *testing.T) {
 			onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 				release := make(chan struct{})
 				hooks := blocking(release)[name]
-				layer, err := net.Host("b").Listen()
-				require.NoError(t, err)
+				layer := hostLayer(t, net, "b")
 				b := raftwire.NewNetworkTransportWithConfig(config(withStream(layer), withHooks(hooks), withLimits(3, -1)))
 				serve(t, b, accept)
 				peer := dialRaw(t, net, "peer")
@@ -83,10 +83,9 @@ func TestCloseStreams_IsNotHeldUpByHooks(t *testing.T) {
 
 func TestConns_WhoseCloseBlocksHoldUpNobody(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
-		layer, err := net.Host("b").Listen()
-		require.NoError(t, err)
+		layer := hostLayer(t, net, "b")
 		release := make(chan struct{})
-		b := raftwire.NewNetworkTransportWithConfig(config(withStream(slowToClose{layer, release}), withLimits(2, -1)))
+		b := raftwire.NewNetworkTransportWithConfig(config(withStream(wrappingLayer{layer, func(conn net_) net_ { return slowConn{conn, release} }}), withLimits(2, -1)))
 		serve(t, b, accept)
 		for range 5 {
 			dialRaw(t, net, "stranger")
@@ -98,7 +97,7 @@ func TestConns_WhoseCloseBlocksHoldUpNobody(t *testing.T) {
 		}))
 		close(release)
 		synctest.Wait()
-		_, err = peer.Read(make([]byte, 1))
+		_, err := peer.Read(make([]byte, 1))
 		require.ErrorIs(t, err, io.EOF)
 	})
 }
@@ -108,8 +107,7 @@ func TestConns_WhoseCloseBlocksHoldUpNobody(t *testing.T) {
 func TestHeartbeatHandler_ThatBlocksHoldsUpNobodyElse(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		a, c := listen(t, net, "a"), listen(t, net, "c")
-		layer, err := net.Host("b").Listen()
-		require.NoError(t, err)
+		layer := hostLayer(t, net, "b")
 		b := raftwire.NewNetworkTransportWithConfig(config(withStream(layer)))
 		serve(t, b, accept)
 		release := make(chan struct{})
@@ -127,11 +125,10 @@ func TestHeartbeatHandler_ThatBlocksHoldsUpNobodyElse(t *testing.T) {
 
 func TestLogger_ThatBlocksHoldsUpNobodyElse(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
-		layer, err := net.Host("b").Listen()
-		require.NoError(t, err)
+		layer := hostLayer(t, net, "b")
 		log := newHangingWriter()
 		b := raftwire.NewNetworkTransportWithConfig(config(withStream(layer), func(c *raftwire.NetworkTransportConfig) {
-			c.Logger = quiet(log)
+			c.Logger = logTo(log, hclog.Warn)
 		}))
 		serve(t, b, accept)
 		say(t, dialRaw(t, net, "prober"), "GET /")
@@ -149,8 +146,7 @@ func TestLogger_ThatBlocksHoldsUpNobodyElse(t *testing.T) {
 func TestServerAddressProvider_ThatBlocksHoldsUpNoOtherServer(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		release := make(chan struct{})
-		layer, err := net.Host("a").Listen()
-		require.NoError(t, err)
+		layer := hostLayer(t, net, "a")
 		a := raftwire.NewNetworkTransportWithConfig(config(withStream(layer), func(c *raftwire.NetworkTransportConfig) {
 			c.ServerAddressProvider = providerFunc(func(id raftwire.ServerID) (raftwire.ServerAddress, error) {
 				if id == "stuck" {
@@ -242,31 +238,6 @@ func blocking(release chan struct{}) map[string]raftwire.Hooks {
 		"ServeDone":  {ServeDone: func(e *raftwire.ServeEvent) { of(e.Peer) }},
 		"Refused":    {Refused: func(e raftwire.RefusalEvent) { of(e.Peer) }},
 	}
-}
-
-// slowToClose is a layer whose connections take long to close, as a stalled stream of
-// a session does.
-type slowToClose struct {
-	*faultnet.Layer
-	release chan struct{}
-}
-
-func (l slowToClose) Accept() (net_, error) {
-	conn, err := l.Layer.Accept()
-	if err != nil {
-		return nil, err
-	}
-	return slowConn{conn, l.release}, nil
-}
-
-type slowConn struct {
-	net_
-	release chan struct{}
-}
-
-func (c slowConn) Close() error {
-	<-c.release
-	return c.net_.Close()
 }
 
 type providerFunc func(id raftwire.ServerID) (raftwire.ServerAddress, error)
