@@ -39,6 +39,14 @@ type ServeObserver interface {
 	ServeDone() func(*ServeEvent)
 }
 
+// WaitObserver may be implemented by a Dispatcher whose Dispatch may block for long.
+type WaitObserver interface {
+	// OnWait is called once, before the first Dispatch. Dispatch is to call waits every
+	// 50 ms or so while it blocks: then requests of peers that have gone are withdrawn,
+	// and a snapshot's reader learns that others wait for the core.
+	OnWait(waits func())
+}
+
 // WithDispatcher is implemented by transports that can hand inbound requests
 // to something other than Consumer.
 type WithDispatcher interface {

@@ -130,10 +130,8 @@ func (p *pool) await(to destination, now time.Time, unused bool) (c *netConn, re
 // noteSpent notes how much of its time the call had spent when its connection stood,
 // if that is much: see netConn.mayBeLate.
 func (p *pool) noteSpent(c *netConn, deadline time.Time) {
-	if p.dialer.timeout <= 0 {
-		return
-	}
-	if spent := p.dialer.timeout - time.Until(deadline); spent > p.dialer.timeout/10 {
+	limit := p.dialer.timeout
+	if spent := limit - time.Until(deadline); limit > 0 && spent > limit/10 {
 		c.spent = spent
 	}
 }

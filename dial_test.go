@@ -383,8 +383,8 @@ var putOver = map[string]func(t *testing.T, d *dialer, ca *testca.Authority) raf
 		return overMux(t, d, layers.FirstByte(7))
 	},
 	"TLS in a Mux": func(t *testing.T, d *dialer, ca *testca.Authority) raftwire.StreamLayer {
-		// With session tickets, which come before the first answer.
-		return muxLayer(t, layers.MuxConfig{Listener: d, TLS: mutualTLSConfig(ca, "node")}, layers.ALPN("raft"))
+		security := tlsLayerConfig(ca.Issue(), ca)
+		return muxLayer(t, layers.MuxConfig{Listener: d, TLS: &security}, layers.ALPN("raft"))
 	},
 	"Mux over TLS": func(t *testing.T, d *dialer, ca *testca.Authority) raftwire.StreamLayer {
 		return overMux(t, overTLS(t, d, ca), layers.ALPN("raft"))

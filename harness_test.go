@@ -175,10 +175,6 @@ func layerOf(t testing.TB, mux *layers.Mux, keys ...layers.Key) *layers.Handoff 
 	return layer
 }
 
-func named(names ...string) func(*x509.Certificate) {
-	return func(c *x509.Certificate) { c.DNSNames = names }
-}
-
 // tlsLayerConfig returns the configuration of a node with this certificate that trusts the
 // authorities.
 func tlsLayerConfig(certificate *tls.Certificate, trusted ...*testca.Authority) layers.TLSConfig {
@@ -195,17 +191,6 @@ func overTLS(t testing.TB, inner raftwire.StreamLayer, ca *testca.Authority) *la
 	layer, err := layers.NewTLS(inner, tlsLayerConfig(ca.Issue(), ca))
 	require.NoError(t, err)
 	return layer
-}
-
-func mutualTLSConfig(ca *testca.Authority, name string) *tls.Config {
-	return &tls.Config{
-		Certificates: []tls.Certificate{*ca.Issue(named(name))},
-		RootCAs:      testca.Pool(ca),
-		ClientCAs:    testca.Pool(ca),
-		ClientAuth:   tls.RequireAndVerifyClientCert,
-		ServerName:   name,
-		MinVersion:   tls.VersionTLS13,
-	}
 }
 
 func withStream(layer raftwire.StreamLayer) option {

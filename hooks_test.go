@@ -191,7 +191,7 @@ func TestHooks_TellOfEachPipelinedRequest(t *testing.T) {
 		for range futures {
 			<-p.Consumer()
 		}
-		pause(time.Second) // the other end waits a little for answers
+		require.NoError(t, b.Close()) // which waits for answers that do not come
 		synctest.Wait()
 		require.Len(t, atA.calls, 8)
 		require.Len(t, atA.begun, 8)
@@ -584,7 +584,8 @@ func TestStats_CountsWhatIsOpen(t *testing.T) {
 		inbound := b.Stats()
 		require.Empty(t, inbound.Peers)
 		require.Equal(t, []raftwire.HostStats{{Host: "a", Conns: 2}}, inbound.Inbound)
-		require.Equal(t, peer.BytesOut, inbound.InboundBytesIn)
+		require.Less(t, inbound.InboundBytesIn, peer.BytesOut, "a request that nobody is ready for is not read")
+		require.NotZero(t, inbound.InboundBytesIn)
 		require.Equal(t, peer.BytesIn, inbound.InboundBytesOut)
 		require.NotZero(t, peer.BytesIn)
 

@@ -181,11 +181,17 @@ func (n *NetworkTransport) setUpServer(config *NetworkTransportConfig) {
 
 // openDoor begins to take connections. A layer of this module hands them over itself.
 func (n *NetworkTransport) openDoor() {
-	if door.HandTo(n.stream, n.server.accept) {
+	if door.HandTo(n.stream, door.Taker{Take: n.server.accept, Closed: n.streamClosed}) {
 		return
 	}
 	n.acceptor = n.newAcceptor()
 	go n.acceptor.Run()
+}
+
+func (n *NetworkTransport) streamClosed() {
+	if !n.IsShutdown() {
+		door.ReportClosed(n.logger, &n.tasks)
+	}
 }
 
 // listen accepts connections until the transport is closed.
@@ -292,8 +298,7 @@ func (n *NetworkTransport) everything() (all []door.Closer) {
 	for _, c := range n.renew() {
 		all = append(all, c)
 	}
-	identified, unidentified := n.server.door.Visits()
-	for _, visit := range append(identified, unidentified...) {
+	for _, visit := range n.server.door.Visits() {
 		all = append(all, visit)
 	}
 	return all

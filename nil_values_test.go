@@ -2,7 +2,6 @@ package raftwire_test
 
 import (
 	"context"
-	"crypto/tls"
 	"net"
 	"testing"
 	"testing/synctest"
@@ -22,7 +21,7 @@ func TestDial_TakesNoConnectionForAnError(t *testing.T) {
 	ca := testca.New()
 	for name, none := range noConns {
 		dial := func(context.Context, raftwire.ServerAddress) (net.Conn, error) { return none, nil }
-		mux := func(t *testing.T, tls *tls.Config, key layers.Key) raftwire.StreamLayer {
+		mux := func(t *testing.T, tls *layers.TLSConfig, key layers.Key) raftwire.StreamLayer {
 			mux, err := layers.NewMux(layers.MuxConfig{Listener: listenLocal(t), Dial: dial, TLS: tls, Logger: hclog.NewNullLogger()})
 			require.NoError(t, err)
 			t.Cleanup(func() { require.NoError(t, mux.Close()) })
@@ -44,7 +43,10 @@ func TestDial_TakesNoConnectionForAnError(t *testing.T) {
 			},
 			"a mux by byte":     func(t *testing.T) raftwire.StreamLayer { return mux(t, nil, layers.FirstByte(7)) },
 			"a mux, unprefixed": func(t *testing.T) raftwire.StreamLayer { return mux(t, nil, layers.Unprefixed()) },
-			"a mux by ALPN":     func(t *testing.T) raftwire.StreamLayer { return mux(t, mutualTLSConfig(ca, "node"), layers.ALPN("x")) },
+			"a mux by ALPN": func(t *testing.T) raftwire.StreamLayer {
+				security := tlsLayerConfig(ca.Issue(), ca)
+				return mux(t, &security, layers.ALPN("x"))
+			},
 		} {
 			t.Run(name+" of "+of, func(t *testing.T) {
 				c := config(withStream(layer(t)))

@@ -40,14 +40,16 @@ type session struct {
 	_       conn.CacheLine
 	replies replies
 	_       conn.CacheLine
-	watch   callerWatch
+
+	offered any           // waits to be taken by the core; or nil
+	body    *snapshotBody // of offered, or nil
+	waiting time.Time     // since when, if that is long
 }
 
 func newSession(n *server, c *netConn, v *door.Visit) *session {
 	s := &session{server: n, conn: c, visit: v, identifyBy: v.StopTimer(), meter: newMeter(n.hooks, c)}
 	s.replies.init(c, s.meter, n.maxDispatchAhead)
 	s.replies.wrong = n.logWrongAnswer
-	s.watch.conn, s.watch.waiting = c, &n.waiting
 	return s
 }
 
@@ -56,7 +58,6 @@ func (s *session) run() {
 	s.conn.In.SetBefore(s.beforeRead)
 	s.openDispatcher()
 	err := s.serve()
-	s.watch.stop()
 	err = s.conn.Close(err)
 	s.visit.Leave() // first: a hook that blocks must not keep the place
 	s.conn.reportEnd(err)
@@ -68,21 +69,20 @@ func (s *session) run() {
 
 // serve reads requests until the connection ends, and returns why. A peer that
 // has closed its side, or has sent what is no request, may still read: answers to
-// what came before go out if the core gives them soon. The watch, which finds
-// that reading has failed, ends the wait for them. A peer that has stalled gets
-// no such time.
+// what came before go out if the core gives them within Timeout. A peer that has
+// stalled gets no such time.
 func (s *session) serve() error {
 	for {
 		if err := s.awaitRequest(); err != nil {
 			if err == io.EOF {
-				_ = s.settleUp()
+				s.giveLastAnswers(err)
 			}
 			return err
 		}
 		kind, command := s.readRequest()
 		if err := s.conn.In.Err(); err != nil {
 			if !errno.IsTimeout(err) {
-				_ = s.settleUp()
+				s.giveLastAnswers(err)
 			}
 			return s.explainStall(err)
 		}
@@ -98,6 +98,15 @@ func (s *session) serve() error {
 			return err
 		}
 	}
+}
+
+// giveLastAnswers brings back what is owed to a peer from which nothing more comes.
+func (s *session) giveLastAnswers(why error) {
+	if limit := s.server.timeout; limit > 0 {
+		timer := time.AfterFunc(limit, func() { _ = s.conn.Close(why) })
+		defer timer.Stop()
+	}
+	_ = s.settleUp()
 }
 
 // identify notes that the peer is one: it has sent a request, or has shown a
@@ -162,6 +171,9 @@ func (s *session) openDispatcher() {
 		}
 		s.meter.observer, _ = s.dispatcher.(ServeObserver)
 		s.meter.observe = nil
+		if observer, ok := s.dispatcher.(WaitObserver); ok {
+			observer.OnWait(s.waits)
+		}
 	}
 }
 
@@ -225,39 +237,27 @@ func (s *session) dispatch(kind rpcKind, command any) error {
 	return nil
 }
 
-// wait runs f, which waits for answers, and has the caller watched meanwhile.
-// The session is ready for the next request only afterwards.
+// wait runs f, which waits for answers. The session is ready for the next request
+// only afterwards.
 func (s *session) wait(f func()) {
-	s.watch.begin(nil)
 	f()
-	s.watch.end()
 	s.meter.ready()
 }
 
-// offer hands a request over, and has the caller watched until it is taken.
+// offer hands a request over, and waits until it is taken. body is nil unless the
+// request is a snapshot.
 func (s *session) offer(kind rpcKind, command any, body *snapshotBody) (owed, error) {
-	var answer PendingAnswer
-	if body == nil {
-		heartbeat := isHeartbeat(command)
-		s.watchOffer(command, heartbeat)
-		answer = s.dispatcher.Dispatch(command, nil, heartbeat)
-		s.watch.end()
-	} else {
-		answer = s.offerBody(command, body)
+	s.offered, s.body = command, body
+	var reader io.Reader
+	if body != nil {
+		reader = body
 	}
+	answer := s.dispatcher.Dispatch(command, reader, isHeartbeat(command))
+	s.endWait()
 	if answer == nil {
 		return owed{}, errEnded
 	}
 	return owed{kind, answer, s.meter.take()}, nil
-}
-
-// watchOffer begins the watch for a request. Heartbeats do not count among those
-// that wait: the core's handler takes them.
-func (s *session) watchOffer(command any, heartbeat bool) {
-	if heartbeat {
-		command = nil
-	}
-	s.watch.begin(command)
 }
 
 // settle is called before a read that may block, and brings back what is owed.

@@ -17,10 +17,10 @@ import (
 // snapshotBody is the Reader of an inbound InstallSnapshot: no more than Size bytes
 // straight from the connection. It belongs to the consumer until the consumer answers.
 type snapshotBody struct {
-	conn  *netConn
-	claim func() // takes conn.In from whoever watches the sender
+	conn *netConn
 
-	answered atomic.Bool // a Read under way is to end, and no other begins
+	ready    chan struct{} // closed when the session reads no more; nil if it never did
+	answered atomic.Bool   // a Read under way is to end, and no other begins
 
 	mu     sync.Mutex // protects following, and conn.In while the body is lent
 	left   int64
@@ -39,7 +39,9 @@ func (b *snapshotBody) Read(p []byte) (int, error) {
 	if b.answered.Load() {
 		return 0, errBodyClosed
 	}
-	b.claim()
+	if b.ready != nil {
+		<-b.ready
+	}
 	n, err := b.read(p)
 	b.report.add(int64(n))
 	return n, err

@@ -4,8 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"sync"
-	"time"
 
 	"github.com/raftwire/raftwire/internal/door"
 	"github.com/raftwire/raftwire/internal/errno"
@@ -68,22 +66,6 @@ func (s *session) lendBody(request *InstallSnapshotRequest, body *snapshotBody) 
 		body.close()
 	}
 	return answer, err
-}
-
-// offerBody also ends the watch. Whoever takes a snapshot may read it before
-// Dispatch has returned, and then ends the watch earlier. A sender whose snapshot is
-// shorter than Size ends its side and waits for the answer: so the watch gives it
-// Timeout before that means that it has gone.
-func (s *session) offerBody(command any, body *snapshotBody) PendingAnswer {
-	patience := s.server.timeout
-	if patience <= 0 {
-		patience = maxRestoreTimeout
-	}
-	s.watch.from = time.Now().Add(patience)
-	s.watch.begin(command)
-	body.claim = sync.OnceFunc(s.watch.end)
-	defer body.claim()
-	return s.dispatcher.Dispatch(command, body, false)
 }
 
 // discardRest reads and throws away what still comes, until the sender ends the

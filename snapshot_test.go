@@ -62,7 +62,7 @@ func TestInstallSnapshot_OfASenderThatHasGoneIsWithdrawn(t *testing.T) {
 				close(stop)
 				require.NoError(t, a.Close())
 				require.Error(t, <-ended)
-				pause(time.Second)
+				pause(testTimeout)
 				select {
 				case rpc := <-b.Consumer():
 					t.Errorf("%T was handed over", rpc.Command)

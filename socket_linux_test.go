@@ -64,7 +64,7 @@ func TestSession_NoticesTheEndOfACallerThatSentMuch(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			ended := make(chan error, 1)
-			b := transportOver(t, layerOver(t, newLayer(t, raftwire.TCPConfig{Bind: "127.0.0.1:0"})), withHooks(raftwire.Hooks{
+			b := transportOver(t, layerOver(t, newLayer(t, raftwire.TCPConfig{Bind: "127.0.0.1:0"})), withTimeout(time.Second), withHooks(raftwire.Hooks{
 				ConnClosed: func(e raftwire.ConnEvent) { ended <- e.Err },
 			}))
 			caller, err := net.Dial("tcp", string(b.LocalAddr()))

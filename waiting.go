@@ -1,6 +1,12 @@
 package raftwire
 
-import "sync"
+import (
+	"io"
+	"sync"
+	"time"
+
+	"github.com/raftwire/raftwire/internal/sock"
+)
 
 // waitingRequests are the requests of peers that wait for the core, once they have
 // waited for a while. They tell the reader of a snapshot that the core is needed.
@@ -46,3 +52,51 @@ func addressIn(command any) string {
 	}
 	return string(old)
 }
+
+// waits is called now and then while the request that is offered waits for the core.
+func (s *session) waits() {
+	if s.waiting.IsZero() {
+		s.waiting = time.Now()
+		if !isHeartbeat(s.offered) { // the core's handler takes those
+			s.server.waiting.add(s, senderOf(s.conn, s.offered))
+		}
+	}
+	if time.Since(s.waiting) >= s.server.timeout {
+		s.lookForPeer()
+	}
+}
+
+// lookForPeer closes the connection if the peer has gone: a request that has waited
+// for so long was given up by its sender. What is read to find that out stays in the
+// buffer for the next request. If the peer has sent too much ahead for that, the
+// socket may know of it.
+func (s *session) lookForPeer() {
+	switch {
+	case !s.conn.IsWatched():
+		if s.body != nil {
+			s.body.ready = make(chan struct{})
+		}
+		s.conn.StartWatching()
+	case s.conn.WatchEnded() && sock.HasHungUp(s.conn.Raw):
+		_ = s.conn.Close(io.EOF)
+	}
+}
+
+// endWait is called when the core has taken the request, or never will.
+func (s *session) endWait() {
+	body := s.body
+	s.offered, s.body = nil, nil // an idle connection keeps none
+	if s.waiting.IsZero() {
+		return
+	}
+	s.waiting = time.Time{}
+	s.server.waiting.remove(s)
+	if s.conn.IsWatched() {
+		s.conn.StopWatching()
+	}
+	if body != nil && body.ready != nil {
+		close(body.ready)
+	}
+}
+
+func senderOf(c *netConn, command any) sender { return sender{hostOf(c.peer), addressIn(command)} }

@@ -37,6 +37,9 @@ func (d dispatcher) Dispatch(command any, body io.Reader, heartbeat bool) raftwi
 	return pendingAnswer{answers} // costs no allocation
 }
 
+// OnWait implements raftwire.WaitObserver.
+func (d dispatcher) OnWait(waits func()) { d.line.OnWait(waits) }
+
 // ServeDone implements raftwire.ServeObserver: while the application has set up no
 // metrics, nothing is timed.
 func (d dispatcher) ServeDone() func(*raftwire.ServeEvent) { return observer() }

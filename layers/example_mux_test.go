@@ -2,11 +2,14 @@ package layers_test
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"fmt"
 	"io"
 	"log"
 	"net"
 	"net/http"
+	"os"
 	"strings"
 	"time"
 
@@ -64,14 +67,14 @@ func ExampleMux() {
 // negotiates, as in Vault. Any number of groups comes and goes while the port
 // stays open.
 func ExampleALPN() {
+	dir := clusterFiles()
+	defer os.RemoveAll(dir)
+	security := nodeFiles(dir)
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		log.Fatal(err)
 	}
-	mux, err := layers.NewMux(layers.MuxConfig{
-		Listener: listener,
-		TLS:      newTLS(), // certificates; mutual
-	})
+	mux, err := layers.NewMux(layers.MuxConfig{Listener: listener, TLS: &security})
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -96,12 +99,18 @@ func ExampleALPN() {
 // protocol, h2, so that one HTTP server serves both and tells them apart by their
 // content type. grpc here stands for a *grpc.Server, which is an http.Handler.
 func ExampleMux_grpcBesideHTTP() {
-	security := newTLS() // certificates; mutual
+	identity := newTLS() // certificates; mutual
+	security := layers.TLSConfig{
+		Load: func() (*tls.Certificate, *x509.CertPool, error) {
+			return &identity.Certificates[0], identity.RootCAs, nil
+		},
+		ServerName: "node",
+	}
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		log.Fatal(err)
 	}
-	mux, err := layers.NewMux(layers.MuxConfig{Listener: listener, TLS: security})
+	mux, err := layers.NewMux(layers.MuxConfig{Listener: listener, TLS: &security})
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -132,9 +141,9 @@ func ExampleMux_grpcBesideHTTP() {
 	go grantVotes(transport, 1)
 	fmt.Println("raft:", askForVote(transport, transport.LocalAddr()))
 
-	web2 := &http.Transport{TLSClientConfig: security.Clone(), ForceAttemptHTTP2: true}
+	web2 := &http.Transport{TLSClientConfig: identity.Clone(), ForceAttemptHTTP2: true}
 	defer web2.CloseIdleConnections()
-	web1 := &http.Transport{TLSClientConfig: security.Clone()}
+	web1 := &http.Transport{TLSClientConfig: identity.Clone()}
 	web1.TLSClientConfig.NextProtos = []string{"http/1.1"} // a Mux hands over only what negotiates a protocol
 	defer web1.CloseIdleConnections()
 	fmt.Println("a gRPC client:", post(web2, listener.Addr(), "application/grpc"))

@@ -23,7 +23,7 @@ func TestFirstByteTimeout_SparesPeersThatHaveIdentifiedThemselves(t *testing.T) 
 			return layerOf(t, share(t, net, host), layers.FirstByte(7))
 		},
 		"a mux by ALPN": func(t *testing.T, net *faultnet.Network, host string, ca *testca.Authority) raftwire.StreamLayer {
-			return layerOf(t, share(t, net, host, withTLS(mutual(ca, "node"))), layers.ALPN("raft"))
+			return layerOf(t, share(t, net, host, withTLS(secure(ca.Issue(), ca))), layers.ALPN("raft"))
 		},
 		"TLS of an application": func(t *testing.T, net *faultnet.Network, host string, ca *testca.Authority) raftwire.StreamLayer {
 			layer, err := net.Host(host).Listen()

@@ -14,10 +14,6 @@ import (
 	"github.com/raftwire/raftwire/internal/sock"
 )
 
-// DialFunc connects to a peer. It gives up when ctx is done, which has no effect
-// on the connection afterwards.
-type DialFunc func(ctx context.Context, address raftwire.ServerAddress) (net.Conn, error)
-
 // maxHandedOff is how many connections wait for Accept before more are
 // refused. A transport takes each at once; what gathers here is not wanted.
 const maxHandedOff = 1024
@@ -37,8 +33,8 @@ type Handoff struct {
 	conns chan door.Handover
 	done  chan struct{} // closed by Close
 
-	mu     sync.Mutex          // orders Handoff and Close; protects following
-	take   func(door.Handover) // takes the connections in place of Accept; or nil
+	mu     sync.Mutex // orders Handoff and Close; protects following
+	to     door.Taker // takes the connections in place of Accept, if its Take is set
 	closed bool
 }
 
@@ -112,8 +108,8 @@ func (l *Handoff) enqueue(h door.Handover) (take func(door.Handover), err error)
 	switch {
 	case l.closed:
 		return nil, l.errClosed("handoff")
-	case l.take != nil:
-		return l.take, nil
+	case l.to.Take != nil:
+		return l.to.Take, nil
 	}
 	select {
 	case l.conns <- h:
@@ -124,26 +120,26 @@ func (l *Handoff) enqueue(h door.Handover) (take func(door.Handover), err error)
 }
 
 // HandTo is for this module only: see door.Source.
-func (l *Handoff) HandTo(listener net.Listener, take func(door.Handover)) bool {
+func (l *Handoff) HandTo(listener net.Listener, to door.Taker) bool {
 	if listener != net.Listener(l) {
 		return false
 	}
-	l.setTake(take)
+	l.setTaker(to)
 	for {
 		select {
 		case h := <-l.conns:
-			take(h)
+			to.Take(h)
 		default:
 			return true
 		}
 	}
 }
 
-func (l *Handoff) setTake(take func(door.Handover)) {
+func (l *Handoff) setTaker(to door.Taker) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if !l.closed {
-		l.take = take
+		l.to = to
 	}
 }
 
@@ -153,10 +149,14 @@ func (l *Handoff) Accept() (net.Conn, error) {
 	for {
 		select {
 		case h := <-l.conns:
-			if h.VerifyAgain() == nil {
+			if h.VerifyAgain() != nil {
+				h.Close()
+				continue
+			}
+			if h.Ended == nil {
 				return h.Conn, nil
 			}
-			h.Close()
+			return sock.OnClose(h.Conn, h.Ended), nil
 		case <-l.done:
 			return nil, l.errClosed("accept")
 		}
@@ -167,8 +167,12 @@ func (l *Handoff) Accept() (net.Conn, error) {
 // alone the listener that they came from and the connections that were
 // accepted; Dial goes on to work. A second Close returns net.ErrClosed.
 func (l *Handoff) Close() error {
-	if !l.shut() {
+	first, closed := l.shut()
+	if !first {
 		return l.errClosed("close")
+	}
+	if closed != nil {
+		closed()
 	}
 	if l.release != nil {
 		l.release()
@@ -183,15 +187,17 @@ func (l *Handoff) Close() error {
 	}
 }
 
-func (l *Handoff) shut() (first bool) {
+// shut returns true the first time, and what is to be told of it.
+func (l *Handoff) shut() (first bool, closed func()) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.closed {
-		return false
+		return false, nil
 	}
-	l.closed, l.take = true, nil
+	closed = l.to.Closed
+	l.closed, l.to = true, door.Taker{}
 	close(l.done)
-	return true
+	return true, closed
 }
 
 func (l *Handoff) errClosed(op string) error {
@@ -212,12 +218,7 @@ func (l *Handoff) Dial(address raftwire.ServerAddress, timeout time.Duration) (n
 
 // DialContext connects to the same layer of the peer at address.
 func (l *Handoff) DialContext(ctx context.Context, address raftwire.ServerAddress) (net.Conn, error) {
-	conn, err := sock.CheckConn(l.dial(ctx, address))
-	if err != nil && conn != nil {
-		sock.Close(conn)
-		conn = nil
-	}
-	return conn, err
+	return closeBesideError(l.dial(ctx, address))
 }
 
 // CanCancelDials is for this module only: see dialing.CanCancel.

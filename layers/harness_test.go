@@ -139,8 +139,14 @@ func appendTo(p raftwire.AppendPipeline) error {
 
 type muxOption func(*layers.MuxConfig)
 
-func withTLS(config *tls.Config) muxOption {
-	return func(c *layers.MuxConfig) { c.TLS = config }
+func withTLS(config layers.TLSConfig) muxOption {
+	return func(c *layers.MuxConfig) { c.TLS = &config }
+}
+
+// newSecurity makes the configuration of a cluster.
+func newSecurity() layers.TLSConfig {
+	ca := testca.New()
+	return secure(ca.Issue(), ca)
 }
 
 // share starts a mux on a host of network; it is closed when the test ends.

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -16,6 +17,8 @@ import (
 	"github.com/hashicorp/go-hclog"
 	"github.com/raftwire/raftwire"
 	"github.com/raftwire/raftwire/faultnet"
+	"github.com/raftwire/raftwire/internal/sock"
+	"github.com/raftwire/raftwire/internal/testca"
 	"github.com/raftwire/raftwire/layers"
 	"github.com/stretchr/testify/require"
 )
@@ -58,8 +61,8 @@ func requireEnd(t *testing.T, conn net.Conn) {
 func TestMuxKeepsGroupsApart(t *testing.T) {
 	keys := []layers.Key{layers.FirstByte(7), layers.FirstByte(8), layers.ALPN("a"), layers.ALPN("b"), layers.Unprefixed()}
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
-		secured := newTLS()
-		here, there := share(t, net, "here", withTLS(secured)), share(t, net, "there", withTLS(secured))
+		secured := withTLS(newSecurity())
+		here, there := share(t, net, "here", secured), share(t, net, "there", secured)
 		delivered := make(chan layers.Key, 1)
 		for _, key := range keys {
 			serve(t, group(t, there, key), func(rpc raftwire.RPC) { delivered <- key; accept(rpc) })
@@ -126,7 +129,7 @@ func TestStalledClientsHoldUpNobody(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
-				secured := withTLS(newTLS())
+				secured := withTLS(newSecurity())
 				there := share(t, net, "there", secured, func(c *layers.MuxConfig) { c.Timeout = 3 * time.Second })
 				serve(t, group(t, there, layers.FirstByte(7)), accept)
 				serve(t, group(t, there, layers.ALPN("a")), accept)
@@ -243,21 +246,25 @@ func TestMuxRefusesWhomTLSRefuses(t *testing.T) {
 		line   string
 	}{
 		"no certificate":     {func(c *tls.Config) { c.Certificates = nil }, "client didn't provide a certificate"},
-		"another authority":  {func(c *tls.Config) { c.Certificates = nil }, "TLS handshake"},
+		"another authority":  {func(c *tls.Config) { c.Certificates = nil }, "certificate signed by unknown authority"},
 		"an unknown network": {func(c *tls.Config) { c.RootCAs = x509.NewCertPool() }, "bad certificate"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var log bytes.Buffer
 			onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
-				secured := newTLS()
-				there := share(t, net, "there", withTLS(secured), withMuxLog(&log))
+				ca := testca.New()
+				there := share(t, net, "there", withTLS(secure(ca.Issue(), ca)), withMuxLog(&log))
 				trans := group(t, there, layers.ALPN("a"))
 				serve(t, trans, func(raftwire.RPC) { t.Error("a request got through") })
-				strange := secured.Clone()
+				strange := mutual(ca, role)
+				strange.NextProtos = []string{"a"}
 				if c.change(strange); name == "another authority" {
 					strange.Certificates = newTLS().Certificates
 				}
-				require.Error(t, appendOnce(group(t, share(t, net, "here", withTLS(strange)), layers.ALPN("a")), "there"))
+				conn := connect(t, net, "there", "")
+				_, err := tls.Client(conn, strange).Read(make([]byte, 1))
+				require.Error(t, err)
+				require.NoError(t, conn.Close())
 				synctest.Wait()
 				require.NoError(t, trans.Close())
 				require.NoError(t, there.Close())
@@ -267,7 +274,7 @@ func TestMuxRefusesWhomTLSRefuses(t *testing.T) {
 	}
 	t.Run("another protocol", func(t *testing.T) {
 		onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
-			secured := withTLS(newTLS())
+			secured := withTLS(newSecurity())
 			layerOf(t, share(t, net, "there", secured), layers.ALPN("a"))
 			err := appendOnce(group(t, share(t, net, "here", secured), layers.ALPN("b")), "there")
 			require.ErrorContains(t, err, "no application protocol")
@@ -275,7 +282,7 @@ func TestMuxRefusesWhomTLSRefuses(t *testing.T) {
 	})
 	t.Run("no protocol", func(t *testing.T) {
 		onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
-			secured := withTLS(newTLS())
+			secured := withTLS(newSecurity())
 			layerOf(t, share(t, net, "there", secured), layers.FirstByte(7))
 			err := appendOnce(group(t, share(t, net, "here", secured), layers.ALPN("b")), "there")
 			require.ErrorContains(t, err, `negotiated the protocol "" instead of "b": it has no such layer`)
@@ -296,10 +303,10 @@ func TestMuxSaysThatNoProtocolWasNegotiated(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			var log bytes.Buffer
 			onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
-				secured := newTLS()
-				there := share(t, net, "there", withTLS(secured), withMuxLog(&log))
+				ca := testca.New()
+				there := share(t, net, "there", withTLS(secure(ca.Issue(), ca)), withMuxLog(&log))
 				layerOf(t, there, c.keys...)
-				conn := tls.Client(connect(t, net, "there", ""), secured)
+				conn := tls.Client(connect(t, net, "there", ""), mutual(ca, role))
 				_, err := io.WriteString(conn, "GET / HTTP/1.1\r\n\r\n")
 				require.NoError(t, err)
 				requireEnd(t, conn)
@@ -312,19 +319,36 @@ func TestMuxSaysThatNoProtocolWasNegotiated(t *testing.T) {
 	}
 }
 
-// A configuration that is fetched for each connection keeps its say.
-func TestMuxAsksForTheConfigurationOfEachConnection(t *testing.T) {
-	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
-		secured := newTLS()
-		asked := 0
-		fetched := &tls.Config{GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) {
-			asked++
-			return secured, nil
+// A listener with a configuration of the program's own may ask a certificate of those
+// who offer one protocol, and not of others.
+func TestMux_TakesAListenerThatAsksCertificatesForOneProtocol(t *testing.T) {
+	onFakeTime(t, func(t *testing.T, network *faultnet.Network) {
+		ca := testca.New()
+		strict, open := mutual(ca, role), mutual(ca, role)
+		strict.NextProtos, open.NextProtos, open.ClientAuth = []string{"raft"}, []string{"web"}, tls.NoClientCert
+		config := &tls.Config{GetConfigForClient: func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
+			if slices.Contains(hello.SupportedProtos, "raft") {
+				return strict, nil
+			}
+			return open, nil
 		}}
-		serve(t, group(t, share(t, net, "there", withTLS(fetched)), layers.ALPN("a")), accept)
-		require.NoError(t, appendOnce(group(t, share(t, net, "here", withTLS(secured)), layers.ALPN("a")), "there"))
-		require.Equal(t, 1, asked)
-		require.Empty(t, secured.NextProtos, "the program's configuration was changed")
+		layer, err := network.Host("there").Listen()
+		require.NoError(t, err)
+		mux, err := layers.NewMux(layers.MuxConfig{Listener: tls.NewListener(layer, config), Logger: hclog.NewNullLogger()})
+		require.NoError(t, err)
+		defer func() { require.NoError(t, mux.Close()) }()
+		for protocol, certificates := range map[string]int{"raft": 1, "web": 0} {
+			layer := layerOf(t, mux, layers.ALPN(protocol))
+			config := mutual(ca, role)
+			config.NextProtos = []string{protocol}
+			client := tls.Client(connect(t, network, "there", ""), config)
+			require.NoError(t, client.Handshake())
+			conn, err := layer.Accept()
+			require.NoError(t, err)
+			require.Len(t, conn.(*tls.Conn).ConnectionState().PeerCertificates, certificates)
+			sock.Close(conn)
+			require.NoError(t, client.NetConn().Close())
+		}
 	})
 }
 
@@ -380,7 +404,7 @@ func TestAMuxOverALayerOfAMux(t *testing.T) {
 }
 
 // What was read to find the layer is not lost, and what was not is not touched:
-// the connection itself is handed over where that is possible.
+// there is one wrapper around the connection.
 func TestSortingTakesNoByteTooMany(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		there := share(t, net, "there")
@@ -395,11 +419,7 @@ func TestSortingTakesNoByteTooMany(t *testing.T) {
 			require.NoError(t, connect(t, net, "there", beginning).Close())
 			conn, err := layer.Accept()
 			require.NoError(t, err)
-			if c.key == layers.FirstByte(7) {
-				require.IsType(t, new(faultnet.Conn), conn)
-			} else {
-				require.IsType(t, new(faultnet.Conn), conn.(interface{ NetConn() net_ }).NetConn())
-			}
+			require.IsType(t, new(faultnet.Conn), conn.(interface{ NetConn() net_ }).NetConn())
 			n, err := conn.Read(nil)
 			require.NoError(t, err)
 			require.Zero(t, n)
@@ -414,7 +434,7 @@ func TestSortingTakesNoByteTooMany(t *testing.T) {
 // Keys that could be confused are refused, with what to do about it.
 func TestMuxRefusesKeysThatClash(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
-		mux := share(t, net, "a", withTLS(newTLS()))
+		mux := share(t, net, "a", withTLS(newSecurity()))
 		refused := func(text string, keys ...layers.Key) {
 			t.Helper()
 			_, err := mux.Layer(keys...)
@@ -443,14 +463,31 @@ func TestBadMuxConfigurationEndsInAnErrorThatSaysWhatToDo(t *testing.T) {
 	require.NoError(t, err)
 	defer func() { require.NoError(t, layer.Close()) }()
 	for text, config := range map[string]layers.MuxConfig{
-		"Listener is nil: set it":           {},
-		"Timeout is -1s: use 0":             {Listener: layer, Timeout: -time.Second},
-		"MaxUnsorted is -1: use 0":          {Listener: layer, MaxUnsorted: -1},
-		"Dial is nil: set it to what reach": {Listener: tls.NewListener(layer, nil)},
+		"Listener is nil: set it":  {},
+		"Timeout is -1s: use 0":    {Listener: layer, Timeout: -time.Second},
+		"MaxUnsorted is -1: use 0": {Listener: layer, MaxUnsorted: -1},
 	} {
 		_, err := layers.NewMux(config)
 		require.ErrorContains(t, err, text)
 	}
+}
+
+// Without a Dial the layers only accept.
+func TestMux_WithoutADialOnlyAccepts(t *testing.T) {
+	onFakeTime(t, func(t *testing.T, network *faultnet.Network) {
+		port, err := network.Host("there").Listen()
+		require.NoError(t, err)
+		mux, err := layers.NewMux(layers.MuxConfig{Listener: struct{ net.Listener }{port}, Logger: hclog.NewNullLogger()})
+		require.NoError(t, err)
+		defer func() { require.NoError(t, mux.Close()) }()
+		for _, key := range []layers.Key{layers.FirstByte(7), layers.Unprefixed(), layers.ALPN("a")} {
+			layer := layerOf(t, mux, key)
+			_, err = layer.Dial("there", time.Second)
+			require.ErrorContains(t, err, "its layers cannot dial: set MuxConfig.Dial to what reaches the port of a peer")
+		}
+		serve(t, transport(t, withStream(layerOf(t, mux, layers.FirstByte(8)))), accept)
+		require.NoError(t, appendOnce(group(t, share(t, network, "here"), layers.FirstByte(8)), "there"))
+	})
 }
 
 // A dial ends with its context, also while it says what it wants.
@@ -471,7 +508,7 @@ func TestADialThroughAMuxEndsInTime(t *testing.T) {
 						return conn, err
 					}
 				}
-				here := layerOf(t, share(t, net, "here", withTLS(newTLS()), nested), key)
+				here := layerOf(t, share(t, net, "here", withTLS(newSecurity()), nested), key)
 				require.Equal(t, time.Second, elapsed(func() {
 					_, err = here.Dial("there", time.Second)
 					requireTimeout(t, err)
@@ -502,7 +539,7 @@ func TestALPNOverPlainTCPIsRefused(t *testing.T) {
 	}{
 		"listener":                {listenLocal(t), func(*layers.MuxConfig) {}, refusal},
 		"layer":                   {newLayer(t, raftwire.TCPConfig{Bind: "127.0.0.1:0"}), func(*layers.MuxConfig) {}, refusal},
-		"TLS":                     {listenLocal(t), withTLS(newTLS()), ""},
+		"TLS":                     {listenLocal(t), withTLS(newSecurity()), ""},
 		"a Dial of its own":       {listenLocal(t), func(c *layers.MuxConfig) { c.Dial = dial }, ""},
 		"a Dial of the layer's":   {newLayer(t, raftwire.TCPConfig{Bind: "127.0.0.1:0", Dial: dialTLS}), func(*layers.MuxConfig) {}, refusal},
 		"a listener that has TLS": {tls.NewListener(listenLocal(t), newTLS()), func(c *layers.MuxConfig) { c.Dial = dial }, ""},
@@ -641,6 +678,9 @@ func TestMuxOverTCP(t *testing.T) {
 	} {
 		conn, err := end()
 		require.NoError(t, err)
+		if counted, ok := conn.(interface{ NetConn() net.Conn }); ok { // the accepted one
+			conn = counted.NetConn()
+		}
 		require.IsType(t, new(net.TCPConn), conn)
 		require.NoError(t, conn.Close())
 	}

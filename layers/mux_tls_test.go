@@ -44,6 +44,27 @@ func TestMuxOverATLSLayer(t *testing.T) {
 	})
 }
 
+// MaxUnsorted holds for verified peers, too.
+func TestMux_BoundsVerifiedPeersThatSayNothing(t *testing.T) {
+	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
+		ca := testca.New()
+		under := secureLayer(t, net, "there", secure(ca.Issue(), ca))
+		there, err := layers.NewMux(layers.MuxConfig{Listener: under, MaxUnsorted: 3, Logger: hclog.NewNullLogger()})
+		require.NoError(t, err)
+		defer there.Close()
+		layerOf(t, there, layers.FirstByte(7))
+		here := secureLayer(t, net, "here", secure(ca.Issue(), ca))
+		defer here.Close()
+		for range 10 {
+			conn, err := here.Dial("there", 0)
+			require.NoError(t, err)
+			defer conn.Close()
+		}
+		synctest.Wait()
+		require.Equal(t, raftwire.Refusals{TooManyConns: 7}, there.Refusals())
+	})
+}
+
 // The protocols that are accepted are those of the layers there are.
 func TestAProtocolGoesWithItsLayer(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
@@ -171,7 +192,8 @@ func TestAMuxOverTLSNeedsNoOtherTLS(t *testing.T) {
 		ca := testca.New()
 		layer := secureLayer(t, net, "a", secure(ca.Issue(), ca))
 		defer func() { require.NoError(t, layer.Close()) }()
-		_, err := layers.NewMux(layers.MuxConfig{Listener: layer, TLS: newTLS()})
+		security := newSecurity()
+		_, err := layers.NewMux(layers.MuxConfig{Listener: layer, TLS: &security})
 		require.ErrorContains(t, err, "MuxConfig.TLS is set, and Listener is a TLS layer, which has a configuration of its own: use one or the other")
 	})
 }
@@ -184,7 +206,8 @@ func TestAClusterCanBeMovedFromPlainToTLS(t *testing.T) {
 		ca := testca.New()
 		accepting := func(dialling func(raftwire.StreamLayer) layers.DialFunc) func(c *layers.MuxConfig) {
 			return func(c *layers.MuxConfig) {
-				c.TLS = mutual(ca, role)
+				security := secure(ca.Issue(), ca)
+				c.TLS = &security
 				c.Dial = dialling(c.Listener.(raftwire.StreamLayer))
 			}
 		}
@@ -192,6 +215,7 @@ func TestAClusterCanBeMovedFromPlainToTLS(t *testing.T) {
 		withTLS := func(layer raftwire.StreamLayer) layers.DialFunc {
 			secured, err := layers.NewTLS(layer, secure(ca.Issue(), ca))
 			require.NoError(t, err)
+			t.Cleanup(func() { _ = secured.Close() }) // its listener is the mux's
 			return secured.DialContext
 		}
 		over, _ := listenTLS(t, net, "3", secure(ca.Issue(), ca))

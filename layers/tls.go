@@ -2,26 +2,16 @@ package layers
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
-	"fmt"
-	"io"
 	"net"
 	"slices"
-	"sync"
 	"time"
 
 	"github.com/raftwire/raftwire"
 	"github.com/raftwire/raftwire/internal/dialing"
 	"github.com/raftwire/raftwire/internal/door"
-	"github.com/raftwire/raftwire/internal/logs"
 	"github.com/raftwire/raftwire/internal/sock"
 )
-
-// lingerTimeout is how long a refused peer is listened to, so that it reads why. A
-// connection that is closed with input unread is reset, and then the reason may be
-// lost on the way.
-const lingerTimeout = time.Second
 
 // TLS is a [raftwire.StreamLayer] that secures another one: both ends of a
 // connection show a certificate, verify each other's, and nothing else is
@@ -37,13 +27,11 @@ const lingerTimeout = time.Second
 // the transport's CloseStreams: everybody has to authenticate again. That costs
 // the requests under way, and no more.
 type TLS struct {
-	inner     raftwire.StreamLayer
-	identity  *identity
-	timeout   time.Duration
-	start     sync.Once
-	reception reception
-	done      *Handoff        // takes the connections whose handshake is over
-	layers    func() []string // protocols of a Mux over this layer, or nil
+	inner    raftwire.StreamLayer
+	identity *identity
+	inbound  inbound
+	done     *Handoff        // takes the connections whose handshake is over
+	layers   func() []string // protocols of a Mux over this layer, or nil
 }
 
 var _ raftwire.StreamLayer = (*TLS)(nil)
@@ -84,28 +72,26 @@ func NewTLS(inner raftwire.StreamLayer, config TLSConfig) (*TLS, error) {
 	if sock.IsNil(inner) {
 		return nil, errors.New("raftwire: the StreamLayer under TLS is nil: use NewTLSTransport for TCP")
 	}
-	if err := config.check(); err != nil {
+	identity, err := newIdentity(config, inner.Addr())
+	if err != nil {
 		return nil, err
 	}
-	config.setDefaults()
-	config.Logger = config.Logger.With(logs.KeyLocal, inner.Addr())
-	identity, err := newIdentity(&config)
-	if err != nil {
-		return nil, fmt.Errorf("raftwire: TLS: %w", err)
-	}
-	l := &TLS{inner: inner, identity: identity, timeout: config.HandshakeTimeout}
+	used := identity.config // with its defaults
+	l := &TLS{inner: inner, identity: identity}
 	l.done = newHandoff(inner.Addr(), l.DialContext)
-	l.reception = reception{
+	l.inbound = inbound{
 		listener: inner,
-		logger:   config.Logger,
-		timeout:  config.HandshakeTimeout,
-		limit:    config.MaxHandshakes,
-		sort:     l.acceptHandshake,
-		crowded:  errHandshakesCrowded,
-		slow:     errHandshakeSlow,
+		logger:   used.Logger,
+		identify: l.handshake,
+		closed:   func() { _ = l.done.Close() },
+		door: door.Door{
+			MaxUnidentified: used.MaxHandshakes,
+			Crowded:         errHandshakesCrowded,
+			Timeout:         used.HandshakeTimeout,
+			Late:            errHandshakeSlow,
+		},
 	}
-	l.reception.refusals.Hook = refusedHook(config.Refused)
-	l.reception.setDefaults()
+	l.inbound.init(config.Refused)
 	return l, nil
 }
 
@@ -122,36 +108,9 @@ func (l *TLS) DialContext(ctx context.Context, address raftwire.ServerAddress) (
 }
 
 func (l *TLS) dial(ctx context.Context, address raftwire.ServerAddress, protocols []string) (net.Conn, error) {
-	config, err := l.identity.clientConfig(address, protocols)
-	if err != nil {
-		return nil, err
-	}
-	raw, err := dialing.Stream(ctx, l.inner, address)
-	if err != nil {
-		return nil, err
-	}
-	secured := false
-	defer func() {
-		if !secured { // also if Authorize panics
-			_ = raw.Close()
-		}
-	}()
-	conn := tls.Client(&sock.TimedConn{Conn: raw}, config)
-	if err := l.dialHandshake(ctx, conn); err != nil {
-		return nil, fmt.Errorf("TLS handshake: %w", explainDialled(err))
-	}
-	secured = true
-	return conn, nil
-}
-
-func (l *TLS) dialHandshake(ctx context.Context, conn *tls.Conn) error {
-	ctx, cancel := context.WithTimeout(ctx, l.timeout)
-	defer cancel()
-	err := conn.HandshakeContext(ctx)
-	if err != nil && ctx.Err() != nil {
-		return dialing.Explain(ctx, err)
-	}
-	return err
+	return l.identity.dial(ctx, address, protocols, func(ctx context.Context, address raftwire.ServerAddress) (net.Conn, error) {
+		return dialing.Stream(ctx, l.inner, address)
+	})
 }
 
 // CanCancelDials is for this module only: see dialing.CanCancel.
@@ -166,47 +125,27 @@ func (l *TLS) Dial(address raftwire.ServerAddress, timeout time.Duration) (net.C
 }
 
 // Accept returns the next connection whose handshake is over; it waits for
-// nobody else's. It returns net.ErrClosed once the layer is closed.
+// nobody else's. It returns net.ErrClosed once this layer or the one under it is
+// closed.
 func (l *TLS) Accept() (net.Conn, error) {
-	l.start.Do(l.reception.open)
+	l.inbound.open()
 	return l.done.Accept()
 }
 
 // HandTo is for this module only: see door.Source.
-func (l *TLS) HandTo(listener net.Listener, take func(door.Handover)) bool {
+func (l *TLS) HandTo(listener net.Listener, to door.Taker) bool {
 	if listener != net.Listener(l) {
 		return false
 	}
-	l.done.HandTo(l.done, take)
-	l.start.Do(l.reception.open)
+	l.done.HandTo(l.done, to)
+	l.inbound.open()
 	return true
 }
 
-// acceptHandshake does the handshake for an inbound connection.
-func (l *TLS) acceptHandshake(in door.Handover) (door.Handover, *Handoff, error) {
-	material := l.identity.current()
-	conn := tls.Server(&sock.TimedConn{Conn: in.Conn}, l.identity.serverConfig(material, raftwire.ServerAddress(sock.RemoteAddress(in.Conn)), l.protocols()))
-	if err := conn.Handshake(); err != nil {
-		lingerClose(in.Conn)
-		return in, nil, explainAccepted(sock.RemoteAddress(in.Conn), err)
-	}
-	out := door.Handover{Conn: conn, Identified: true, Ended: in.Ended}
-	out.Verify = func() error {
-		if err := in.VerifyAgain(); err != nil {
-			return err
-		}
-		return l.verifyAgain(conn, material)
-	}
-	return out, l.done, nil
-}
-
-func (l *TLS) verifyAgain(conn *tls.Conn, by *material) error {
-	err := l.identity.verifyAgain(conn, by)
-	if err != nil {
-		err = explainAccepted(sock.RemoteAddress(conn), err)
-		l.reception.report(conn, err)
-	}
-	return err
+// handshake does the handshake for an inbound connection.
+func (l *TLS) handshake(in door.Handover) (door.Handover, *Handoff, error) {
+	out, err := l.identity.accept(in, l.protocols(), l.inbound.report)
+	return out, l.done, err
 }
 
 // protocols returns those that an inbound connection may choose from.
@@ -218,16 +157,6 @@ func (l *TLS) protocols() []string {
 	return slices.Concat(own, l.layers())
 }
 
-// lingerClose lets a refused peer read what it was told, before it is closed.
-func lingerClose(raw net.Conn) {
-	half, ok := raw.(interface{ CloseWrite() error })
-	if !ok || half.CloseWrite() != nil {
-		return
-	}
-	_ = raw.SetReadDeadline(time.Now().Add(lingerTimeout))
-	_, _ = io.Copy(io.Discard, raw)
-}
-
 // Reload reads the files, or calls Load, now. If that fails, what is in use
 // stays in use. From its return on, whoever is accepted or dialled is verified
 // anew: see [TLS] for how to cut off the others.
@@ -236,23 +165,19 @@ func lingerClose(raw net.Conn) {
 // timeout. What is loaded after that is used all the same. A look that is under
 // way is waited for first: what Reload loads is never older than the call. On a
 // closed layer, and when it is closed, Reload returns net.ErrClosed.
-func (l *TLS) Reload() error {
-	if err := l.identity.reload(); err != nil {
-		return fmt.Errorf("raftwire: TLS: %w", err)
-	}
-	return nil
-}
+func (l *TLS) Reload() error { return l.identity.Reload() }
 
 // Refusals returns how many inbound connections were refused since the layer
 // was made. It does not block.
-func (l *TLS) Refusals() raftwire.Refusals { return raftwire.Refusals(l.reception.refusals.Counts()) }
+func (l *TLS) Refusals() raftwire.Refusals { return raftwire.Refusals(l.inbound.refusals.Counts()) }
 
 // Close closes the layer under this one, ends handshakes under way, and waits
 // for them, but not for files or a Load that are being read. It ends the looks at
 // them. Connections that were accepted or dialled stay open.
 func (l *TLS) Close() error {
 	l.identity.close()
-	return errors.Join(l.reception.close(), l.done.Close())
+	_ = l.done.Close()
+	return l.inbound.close()
 }
 
 // Addr implements net.Listener: the address of the layer under this one.

@@ -127,14 +127,14 @@ func never(raftwire.RPC) {}
 func TestAuthorize_ThatPanicsLeavesNoConnectionOpen(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		ca := testca.New()
-		serve(t, group(t, share(t, net, "b", withTLS(mutual(ca, role))), layers.ALPN("raft")), accept)
+		serve(t, group(t, share(t, net, "b", withTLS(secure(ca.Issue(), ca))), layers.ALPN("raft")), accept)
 		security := secure(ca.Issue(), ca)
 		security.NextProtos = []string{"raft"}
 		security.Authorize = func(*layers.TLSPeer) error { panic("boom") }
 		secured := secureLayer(t, net, "a", security)
 		defer func() { require.NoError(t, secured.Close()) }()
-		config := mutual(ca, role)
-		config.VerifyConnection = func(tls.ConnectionState) error { panic("boom") }
+		config := secure(ca.Issue(), ca)
+		config.Authorize = func(*layers.TLSPeer) error { panic("boom") }
 		for _, layer := range []raftwire.StreamLayer{secured, layerOf(t, share(t, net, "c", withTLS(config)), layers.ALPN("raft"))} {
 			require.PanicsWithValue(t, "boom", func() { _, _ = layer.Dial("b", testTimeout) })
 			synctest.Wait()

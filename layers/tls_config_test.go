@@ -93,14 +93,16 @@ func TestANodeWithoutTheNameThatItAsksForWarns(t *testing.T) {
 
 	config.ServerName = "10.1.2.3"
 	log.Reset()
-	_, err = layers.NewTLS(inner, config)
+	layer, err = layers.NewTLS(inner, config)
 	require.NoError(t, err)
+	_ = layer.Close() // inner is closed
 	require.Contains(t, log.String(), `does not have the name "10.1.2.3"`)
 
 	config.ServerName = ""
 	log.Reset()
-	_, err = layers.NewTLS(inner, config)
+	layer, err = layers.NewTLS(inner, config)
 	require.NoError(t, err)
+	_ = layer.Close() // inner is closed
 	require.Empty(t, log.String())
 }
 

@@ -18,7 +18,6 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/go-msgpack/v2/codec"
 	"github.com/raftwire/raftwire"
 	"github.com/raftwire/raftwire/faultnet"
@@ -189,7 +188,7 @@ var rekeyedLayers = map[string]struct {
 		return layerOf(t, secureMux(t, network, host, secure(ca.Issue(), ca)), layers.ALPN("raft"))
 	}},
 	"TLS in a Mux": {"raft", func(t *testing.T, network *faultnet.Network, host string, ca *testca.Authority) raftwire.StreamLayer {
-		mux := share(t, network, host, func(c *layers.MuxConfig) { c.TLS, c.Logger = mutual(ca, role), hclog.NewNullLogger() })
+		mux := share(t, network, host, withTLS(secure(ca.Issue(), ca)))
 		return layerOf(t, mux, layers.ALPN("raft"))
 	}},
 	"the layer's own TLS": {"", func(t *testing.T, network *faultnet.Network, host string, ca *testca.Authority) raftwire.StreamLayer {

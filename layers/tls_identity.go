@@ -1,23 +1,79 @@
 package layers
 
 import (
+	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"fmt"
+	"io"
 	"net"
 	"strings"
+	"time"
 
 	"github.com/raftwire/raftwire"
+	"github.com/raftwire/raftwire/internal/dialing"
+	"github.com/raftwire/raftwire/internal/door"
+	"github.com/raftwire/raftwire/internal/logs"
 	"github.com/raftwire/raftwire/internal/sock"
 )
 
+// lingerTimeout is how long a refused peer is listened to, so that it reads why. A
+// connection that is closed with input unread is reset, and then the reason may be
+// lost on the way.
+const lingerTimeout = time.Second
+
 // identity makes of a node's material what a handshake needs.
-type identity struct{ loader }
+type identity struct{ *loader }
 
 // newIdentity blocks while the material is loaded for the first time.
-func newIdentity(config *TLSConfig) (*identity, error) {
-	i := new(identity)
-	return i, i.start(config)
+func newIdentity(config TLSConfig, local net.Addr) (*identity, error) {
+	if err := config.check(); err != nil {
+		return nil, err
+	}
+	config.setDefaults()
+	config.Logger = config.Logger.With(logs.KeyLocal, local)
+	loader, err := newLoader(&config)
+	if err != nil {
+		return nil, fmt.Errorf("raftwire: TLS: %w", err)
+	}
+	return &identity{loader}, nil
+}
+
+// Reload is that of a TLS and of a Mux.
+func (i *identity) Reload() error {
+	if err := i.reload(); err != nil {
+		return fmt.Errorf("raftwire: TLS: %w", err)
+	}
+	return nil
+}
+
+// dial connects to address with dial, and verifies who is there.
+func (i *identity) dial(ctx context.Context, address raftwire.ServerAddress, protocols []string, dial DialFunc) (net.Conn, error) {
+	config, err := i.clientConfig(address, protocols)
+	if err != nil {
+		return nil, err
+	}
+	raw, err := dial(ctx, address)
+	if err != nil {
+		return nil, err
+	}
+	secured := false
+	defer func() {
+		if !secured { // also if Authorize panics
+			_ = raw.Close()
+		}
+	}()
+	conn := tls.Client(&sock.TimedConn{Conn: raw}, config)
+	ctx, cancel := context.WithTimeout(ctx, i.config.HandshakeTimeout)
+	defer cancel()
+	if err := conn.HandshakeContext(ctx); err != nil {
+		if ctx.Err() != nil {
+			err = dialing.Explain(ctx, err)
+		}
+		return nil, fmt.Errorf("TLS handshake: %w", explainDialled(err))
+	}
+	secured = true
+	return conn, nil
 }
 
 // clientConfig returns the configuration for dialling address.
@@ -62,14 +118,49 @@ func (i *identity) nameOf(address raftwire.ServerAddress) string {
 	return host
 }
 
+// accept does the handshake for an inbound connection. report is told if the peer does
+// not hold when it is verified again.
+func (i *identity) accept(in door.Handover, protocols []string, report func(peer string, err error)) (door.Handover, error) {
+	material := i.current()
+	conn := tls.Server(&sock.TimedConn{Conn: in.Conn}, i.serverConfig(material, in.Peer, protocols))
+	if err := conn.Handshake(); err != nil {
+		lingerClose(in.Conn)
+		return in, explainAccepted(in.Peer, err)
+	}
+	out := in
+	out.Conn, out.Identified = conn, true
+	out.Verify = func() error {
+		if err := in.VerifyAgain(); err != nil {
+			return err
+		}
+		err := i.verifyAgain(conn, in.Peer, material)
+		if err != nil {
+			err = explainAccepted(in.Peer, err)
+			report(in.Peer, err)
+		}
+		return err
+	}
+	return out, nil
+}
+
+// lingerClose lets a refused peer read what it was told, before it is closed.
+func lingerClose(raw net.Conn) {
+	half, ok := sock.Reread(raw).(interface{ CloseWrite() error })
+	if !ok || half.CloseWrite() != nil {
+		return
+	}
+	_ = raw.SetReadDeadline(time.Now().Add(lingerTimeout))
+	_, _ = io.Copy(io.Discard, raw)
+}
+
 // serverConfig returns the configuration for a connection from address.
-func (i *identity) serverConfig(material *material, address raftwire.ServerAddress, protocols []string) *tls.Config {
+func (i *identity) serverConfig(material *material, peer string, protocols []string) *tls.Config {
 	config := i.newConfig(protocols)
 	config.Certificates = []tls.Certificate{*material.server}
 	config.ClientAuth = tls.RequireAndVerifyClientCert
 	config.ClientCAs = material.cas
 	config.VerifyConnection = func(state tls.ConnectionState) error {
-		return i.authorize(&TLSPeer{Address: address, Inbound: true, Chains: state.VerifiedChains})
+		return i.authorize(&TLSPeer{Address: raftwire.ServerAddress(peer), Inbound: true, Chains: state.VerifiedChains})
 	}
 	return config
 }
@@ -103,7 +194,7 @@ func (i *identity) authorize(peer *TLSPeer) error {
 // verifyAgain verifies the peer of an inbound connection once more if by, the
 // material that it was verified by, is not in use any more: a handshake takes as long as the
 // peer likes, and must not carry an old verdict past a Reload.
-func (i *identity) verifyAgain(conn *tls.Conn, by *material) error {
+func (i *identity) verifyAgain(conn *tls.Conn, peer string, by *material) error {
 	material := i.current()
 	if by == material {
 		return nil
@@ -121,5 +212,5 @@ func (i *identity) verifyAgain(conn *tls.Conn, by *material) error {
 	if err != nil {
 		return &tls.CertificateVerificationError{UnverifiedCertificates: certificates, Err: err}
 	}
-	return i.authorize(&TLSPeer{Address: raftwire.ServerAddress(sock.RemoteAddress(conn)), Inbound: true, Chains: chains})
+	return i.authorize(&TLSPeer{Address: raftwire.ServerAddress(peer), Inbound: true, Chains: chains})
 }

@@ -9,161 +9,153 @@ import (
 
 	"github.com/raftwire/raftwire/internal/errno"
 	"github.com/raftwire/raftwire/internal/logs"
+	"github.com/raftwire/raftwire/internal/tasks"
 )
 
-// loader loads material, once and then again and again. Files may be on a
-// network mount, and Load may ask a remote store: so each load but the first has
-// a goroutine of its own, and nothing but Reload waits for one.
+// tellAgain is the time between two log lines about a load that takes long, or about
+// loads that fail.
+const tellAgain = 5 * time.Minute
+
+// loader loads material: at first, at each interval, and for each Reload. Files may
+// be on a network mount, and Load may ask a remote store. So each load but the first
+// has a goroutine of its own, and handshakes go on with what is in use.
 type loader struct {
 	config   *TLSConfig
-	material atomic.Pointer[material] // in use
-	done     chan struct{}            // closed by close
+	material atomic.Pointer[material]  // in use
+	begun    atomic.Pointer[time.Time] // when the load under way began; nil if there is none
+	requests chan chan<- error         // by reload; each is told how a load ended
+	closing  sync.Once
+	done     chan struct{} // closed by close
 
-	slow logs.Limit // of lines about loads that take long
-
-	failed *logs.Limit // of lines about loads that fail; owned by the load under way
-
-	mu        sync.Mutex // protects following
-	underWay  *load      // or nil
-	next      *load      // begins when that under way is over; or nil
-	nextLook  *time.Timer
-	nextAlarm *time.Timer // of the load under way
-	closed    bool
+	// The others are owned by run.
+	look    <-chan time.Time
+	alarm   *time.Timer    // when the load under way takes long
+	result  <-chan loaded  // of the load under way; nil if there is none
+	waiting []chan<- error // requests that it serves
+	next    []chan<- error // requests that came after it had begun
+	told    time.Time      // when the log was told of a failure; zero after a success
 }
 
-// load is a load of material. One that never returns refers to nothing else
-// of its layer once that is closed.
-type load struct {
-	loader atomic.Pointer[loader] // nil once that is closed
-	anew   bool                   // what is loaded is used even if it is the same
-	begun  time.Time              // set before it is run
-	over   chan struct{}          // closed when it is over
-	err    error                  // set before that
+// loaded is what a load has brought.
+type loaded struct {
+	material *material
+	err      error
 }
 
-// start loads for the first time, and looks for something new each
-// ReloadInterval from then on.
-func (l *loader) start(config *TLSConfig) error {
-	l.config, l.done, l.failed = config, make(chan struct{}), new(logs.Limit)
-	material, err := config.load()
+// newLoader loads for the first time, and blocks for as long as that takes.
+func newLoader(config *TLSConfig) (*loader, error) {
+	first, err := config.load()
 	if err != nil {
-		return err
+		return nil, err
 	}
-	l.use(material)
-	if config.ReloadInterval > 0 {
-		l.mu.Lock()
-		defer l.mu.Unlock()
-		l.nextLook = time.AfterFunc(config.ReloadInterval, l.look)
-	}
-	return nil
+	l := &loader{config: config, requests: make(chan chan<- error), done: make(chan struct{})}
+	l.use(first)
+	go l.run()
+	return l, nil
 }
 
 // current returns the material for a handshake. It does not block.
 func (l *loader) current() *material { return l.material.Load() }
 
-// look begins a load unless one is under way.
-func (l *loader) look() {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.closed {
-		return
-	}
-	if l.underWay == nil {
-		l.begin(l.newLoad(false))
-	}
-	l.nextLook.Reset(l.config.ReloadInterval)
-}
-
-// reload loads the material and uses it, even if it is the same: whoever was
-// verified by the old one and is not accepted yet is verified again.
+// reload waits for a load that begins after the call, for LoadTimeout at most.
 func (l *loader) reload() error {
-	load, err := l.request()
-	if err != nil {
-		return err
-	}
 	patience := time.NewTimer(l.config.LoadTimeout)
 	defer patience.Stop()
+	over := make(chan error, 1)
+	for requests := l.requests; ; {
+		select {
+		case requests <- over:
+			requests = nil
+		case err := <-over:
+			return err
+		case <-l.done:
+			return net.ErrClosed
+		case <-patience.C:
+			return l.errSlow()
+		}
+	}
+}
+
+// run owns the loading. When it ends, a load under way goes on and is not used.
+func (l *loader) run() {
+	if l.config.ReloadInterval > 0 {
+		looks := time.NewTicker(l.config.ReloadInterval)
+		defer looks.Stop()
+		l.look = looks.C
+	}
+	l.alarm = time.NewTimer(tellAgain)
+	l.alarm.Stop()
+	for !tasks.IsClosed(l.done) {
+		l.step()
+	}
+	l.alarm.Stop()
+}
+
+// step waits for one event.
+func (l *loader) step() {
 	select {
-	case <-load.over:
-		return load.err
+	case <-l.look:
+		l.begin()
+	case request := <-l.requests:
+		l.next = append(l.next, request)
+		l.begin()
+	case result := <-l.result:
+		l.end(result)
+	case <-l.alarm.C:
+		l.config.Logger.Warn("cannot look for new TLS certificates, going on with those in use", logs.KeyError, l.errSlow())
+		l.alarm.Reset(tellAgain)
 	case <-l.done:
-		return net.ErrClosed
-	case <-patience.C:
-		return l.errSlow(l.begunAt())
 	}
 }
 
-// request returns a load that has not begun before the call.
-func (l *loader) request() (*load, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.closed {
-		return nil, net.ErrClosed
+// begin begins a load for the requests so far, unless one is under way. The load's
+// goroutine may hang for ever, so it refers to nothing of the loader.
+func (l *loader) begin() {
+	if l.result != nil {
+		return
 	}
-	if l.next == nil {
-		l.next = l.newLoad(true)
+	now, result, source := time.Now(), make(chan loaded, 1), l.config.source()
+	l.begun.Store(&now)
+	l.result, l.waiting, l.next = result, l.next, nil
+	l.alarm.Reset(l.config.LoadTimeout)
+	go func() {
+		material, err := source.load()
+		result <- loaded{material, err}
+	}()
+}
+
+// end uses what was loaded and tells those who wait. What Reload has asked for is used
+// even if it is the same: whoever was verified by the old material, and is not
+// accepted yet, is verified again.
+func (l *loader) end(result loaded) {
+	if tasks.IsClosed(l.done) {
+		return
 	}
-	load := l.next
-	l.beginNext()
-	return load, nil
-}
-
-func (l *loader) newLoad(anew bool) *load {
-	load := &load{anew: anew, over: make(chan struct{})}
-	load.loader.Store(l)
-	return load
-}
-
-// beginNext begins the load that was requested, if there is one and none is
-// under way. mu is held.
-func (l *loader) beginNext() {
-	if next := l.next; next != nil && l.underWay == nil {
-		l.next = nil
-		l.begin(next)
-	}
-}
-
-// begin is called with mu held.
-func (l *loader) begin(load *load) {
-	load.begun = time.Now()
-	l.underWay = load
-	l.nextAlarm = time.AfterFunc(l.config.LoadTimeout, func() { l.alarm(load) })
-	go load.run(l.config.source())
-}
-
-func (l *load) run(source *TLSConfig) {
-	material, err := source.load()
-	if loader := l.loader.Load(); loader != nil {
-		loader.end(l, material, err)
-	}
-}
-
-// end uses what was loaded, if it is to be used, and tells those who wait.
-func (l *loader) end(load *load, material *material, err error) {
+	l.alarm.Stop()
 	switch {
-	case err != nil:
-		l.tellFailure(err)
-	case load.anew || !material.equal(l.current()):
-		l.use(material)
+	case result.err != nil:
+		l.tellFailure(result.err)
+	default:
+		l.told = time.Time{}
+		if l.waiting != nil || !result.material.equal(l.current()) {
+			l.use(result.material)
+		}
 	}
-	if err == nil {
-		l.failed = new(logs.Limit) // the next failure is news
+	l.begun.Store(nil)
+	for _, waiting := range l.waiting {
+		waiting <- result.err
 	}
-	load.err = err
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.underWay = nil
-	l.nextAlarm.Stop()
-	close(load.over)
-	if !l.closed {
-		l.beginNext()
+	l.result = nil
+	if l.next != nil {
+		l.begin()
 	}
 }
 
 // tellFailure tells of a failure at once, and now and then while it lasts.
 func (l *loader) tellFailure(err error) {
-	if skipped, due := l.failed.Due(logs.Topic{}, time.Now()); due {
-		l.config.Logger.Error("cannot reload TLS certificates, going on with those in use", logs.WithSimilar(skipped, logs.KeyError, err)...)
+	if now := time.Now(); l.told.IsZero() || now.Sub(l.told) >= tellAgain {
+		l.told = now
+		l.config.Logger.Error("cannot reload TLS certificates, going on with those in use", logs.KeyError, err)
 	}
 }
 
@@ -179,56 +171,14 @@ func (l *loader) use(material *material) {
 	}
 }
 
-// alarm tells of a load that takes long, for as long as it does.
-func (l *loader) alarm(load *load) {
-	if !l.isUnderWay(load) {
-		return
+func (l *loader) errSlow() error {
+	begun := time.Now()
+	if under := l.begun.Load(); under != nil {
+		begun = *under
 	}
-	if skipped, due := l.slow.Due(logs.Topic{}, time.Now()); due {
-		l.config.Logger.Warn("cannot look for new TLS certificates, going on with those in use", logs.WithSimilar(skipped, logs.KeyError, l.errSlow(load.begun))...)
-	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.underWay == load && !l.closed {
-		l.nextAlarm.Reset(time.Minute)
-	}
-}
-
-func (l *loader) isUnderWay(load *load) bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.underWay == load && !l.closed
-}
-
-// begunAt returns when the load under way has begun.
-func (l *loader) begunAt() time.Time {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.underWay == nil {
-		return time.Now()
-	}
-	return l.underWay.begun
-}
-
-func (l *loader) errSlow(begun time.Time) error {
 	return errno.Timeout(fmt.Sprintf("loading them is under way since %s (%v): look at what %s waits for",
 		begun.Format(time.RFC3339), time.Since(begun).Round(time.Millisecond), l.config.sourceName()))
 }
 
-// close ends the looks. It does not wait for a load under way.
-func (l *loader) close() {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.closed {
-		return
-	}
-	l.closed = true
-	close(l.done)
-	if l.nextLook != nil {
-		l.nextLook.Stop()
-	}
-	if l.underWay != nil {
-		l.underWay.loader.Store(nil)
-		l.nextAlarm.Stop()
-	}
-}
+// close ends the loading. It does not wait for a load under way.
+func (l *loader) close() { l.closing.Do(func() { close(l.done) }) }

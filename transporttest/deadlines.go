@@ -109,6 +109,7 @@ func callerGone(t *tester) {
 		call := p.start(func() error { return p.ownAnswer(number) })
 		t.requireTimeout(call.wait())
 	}
+	<-time.NewTimer(short).C // until then it may be delivered
 	p.requireNoRequest()
 	p.requireUsable()
 }

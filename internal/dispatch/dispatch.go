@@ -7,6 +7,7 @@ package dispatch
 import (
 	"io"
 	"sync/atomic"
+	"time"
 )
 
 // Desk is where all connections of a transport hand in their requests.
@@ -42,7 +43,17 @@ func (d *Desk[Q, A]) Open(done <-chan struct{}) *Line[Q, A] {
 type Line[Q, A any] struct {
 	desk *Desk[Q, A]
 	done <-chan struct{}
+
+	waits func()      // is called while a request waits; or nil
+	timer *time.Timer // is left running after a wait: most are over sooner
 }
+
+// waitsEvery is the time between calls of what OnWait was given.
+const waitsEvery = 50 * time.Millisecond
+
+// OnWait has waits called now and then, by Dispatch, while a request waits to be
+// taken: first after waitsEvery, at the earliest.
+func (l *Line[Q, A]) OnWait(waits func()) { l.waits = waits }
 
 // Dispatch hands a request over, and blocks until it is taken. It returns where
 // its answer comes, or nil if the line's done channel was closed first.
@@ -70,12 +81,30 @@ func (l *Line[Q, A]) handOver(request Q, heartbeat bool) bool {
 		return true
 	default:
 	}
-	select {
-	case l.desk.consumer <- request:
-		return true
-	case <-l.done:
-		return false
+	for ticks := 0; ; ticks++ {
+		select {
+		case l.desk.consumer <- request:
+			return true
+		case <-l.done:
+			return false
+		case <-l.tick():
+		}
+		if ticks > 0 { // the first may be of a wait before
+			l.waits()
+		}
+		l.timer.Reset(waitsEvery)
 	}
+}
+
+// tick returns a channel that yields within waitsEvery.
+func (l *Line[Q, A]) tick() <-chan time.Time {
+	if l.waits == nil {
+		return nil
+	}
+	if l.timer == nil {
+		l.timer = time.NewTimer(waitsEvery)
+	}
+	return l.timer.C
 }
 
 func (l *Line[Q, A]) closed() bool {

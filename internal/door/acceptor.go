@@ -43,6 +43,10 @@ type Target struct {
 	// calls nothing that may block: no hook, no logger, no method of the connection.
 	Handle func(net.Conn)
 
+	// Closed is called when somebody else has closed the listener, and then the
+	// acceptor ends. If it is nil, the acceptor goes on to try.
+	Closed func()
+
 	Logger  hclog.Logger
 	Tasks   *tasks.Group
 	logging atomic.Bool // a line is being written
@@ -73,7 +77,9 @@ func (a *Acceptor) Run() {
 		}
 		isNew := !closed
 		closed = errors.Is(err, net.ErrClosed)
-		a.report(err, closed, isNew)
+		if a.report(err, closed, isNew) {
+			return
+		}
 		backoff = min(max(2*backoff, minAcceptBackoff), maxAcceptBackoff)
 		if !tasks.Pause(backoff, a.done) {
 			return
@@ -93,17 +99,25 @@ func (a *Acceptor) handOver(raw net.Conn) bool {
 }
 
 // report says why Accept failed: each time, since the backoff bounds it to a line a
-// second, but only once that the listener was closed.
-func (a *Acceptor) report(err error, closed, isNew bool) {
+// second, but only once that the listener was closed. It returns true if that is the
+// end.
+func (a *Acceptor) report(err error, closed, isNew bool) (end bool) {
 	target := a.target.Load()
 	switch {
 	case target == nil:
 	case !closed:
 		target.log("failed to accept connection", err)
 	case isNew:
-		target.log("the listener was closed by somebody else: nothing is accepted any more", err)
+		target.log(closedByOther, err)
+		if target.Closed != nil {
+			target.Closed()
+			return true
+		}
 	}
+	return false
 }
+
+const closedByOther = "the listener was closed by somebody else: nothing is accepted any more"
 
 // log writes a line on a goroutine of its own, unless the line before is still being
 // written: a logger that blocks must not stop the acceptor.
@@ -126,4 +140,9 @@ func (a *Acceptor) AwaitEnd(logger hclog.Logger) {
 	if tasks.Pause(acceptEndsWithin, a.ended) {
 		logger.Info("the listener's Accept did not return when the listener was closed: one goroutine stays in it, and closes what it still gets")
 	}
+}
+
+// ReportClosed says that a Source was closed by somebody else.
+func ReportClosed(logger hclog.Logger, group *tasks.Group) {
+	(&Target{Logger: logger, Tasks: group}).log(closedByOther, net.ErrClosed)
 }

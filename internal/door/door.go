@@ -2,8 +2,10 @@ package door
 
 import (
 	"container/list"
+	"maps"
 	"net"
 	"net/netip"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -252,7 +254,7 @@ func (d *Door) run(v *Visit, handle func()) {
 	if d.Timeout > 0 {
 		v.deadline = time.Now().Add(d.Timeout)
 		v.timer = time.AfterFunc(d.Timeout, func() { v.CloseAside(d.Late, func() {}) })
-		defer v.timer.Stop()
+		defer v.StopTimer()
 	}
 	if v.Peer == "" {
 		v.Peer = sock.RemoteAddress(v.Conn)
@@ -280,6 +282,7 @@ func (d *Door) locate(v *Visit) (evicted *Visit, why error) {
 func (v *Visit) StopTimer() (deadline time.Time) {
 	if v.timer != nil {
 		v.timer.Stop()
+		v.timer = nil // most connections are idle: they keep little
 	}
 	return v.deadline
 }
@@ -354,17 +357,10 @@ func (d *Door) leaveHost(v *Visit) {
 }
 
 // Visits returns those who have a place.
-func (d *Door) Visits() (identified, unidentified []*Visit) {
+func (d *Door) Visits() []*Visit {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	for v := range d.visits {
-		if v.place == nil {
-			identified = append(identified, v)
-		} else {
-			unidentified = append(unidentified, v)
-		}
-	}
-	return identified, unidentified
+	return slices.Collect(maps.Keys(d.visits))
 }
 
 // Hosts returns how many visits come from each host.

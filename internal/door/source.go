@@ -9,17 +9,23 @@ import (
 // Source is a listener of this module. Its connections have passed a door, so nobody
 // has to run another accept loop for them.
 type Source interface {
-	// HandTo makes the source call take with each connection, until it is closed,
-	// instead of returning it from Accept. take does not block. HandTo returns false,
-	// and does nothing, if listener is not the source itself but has it embedded:
-	// such a listener may have an Accept of its own.
-	HandTo(listener net.Listener, take func(Handover)) bool
+	// HandTo makes the source hand each connection to a taker, until it is closed,
+	// instead of returning it from Accept. HandTo returns false, and does nothing, if
+	// listener is not the source itself but has it embedded: such a listener may have
+	// an Accept of its own.
+	HandTo(listener net.Listener, to Taker) bool
 }
 
-// HandTo makes a listener call take with each connection if it is a Source.
-func HandTo(listener net.Listener, take func(Handover)) bool {
+// Taker takes connections from a Source. Its functions do not block.
+type Taker struct {
+	Take   func(Handover)
+	Closed func() // the source was closed, perhaps by the taker
+}
+
+// HandTo makes a listener hand its connections to a taker if it is a Source.
+func HandTo(listener net.Listener, to Taker) bool {
 	source, ok := listener.(Source)
-	return ok && source.HandTo(listener, take)
+	return ok && source.HandTo(listener, to)
 }
 
 // Handover is a connection that has passed a door.

@@ -16,6 +16,8 @@ import (
 type TimedConn struct {
 	net.Conn
 
+	ended func() // see OnClose
+
 	mu    sync.Mutex    // protects following, and orders deadlines
 	limit time.Duration // for a write; 0 means none
 	isSet bool          // a write deadline
@@ -23,6 +25,14 @@ type TimedConn struct {
 
 // NetConn returns the connection underneath, for the options of its socket.
 func (c *TimedConn) NetConn() net.Conn { return c.Conn }
+
+// Close closes the connection.
+func (c *TimedConn) Close() error {
+	if c.ended != nil {
+		defer c.ended()
+	}
+	return c.Conn.Close()
+}
 
 func (c *TimedConn) Write(p []byte) (int, error) {
 	c.begin()

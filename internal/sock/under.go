@@ -54,15 +54,43 @@ func CloseWrite(raw net.Conn) {
 	}
 }
 
-// UnreadConn gives a byte back that was read.
+// UnreadConn gives a byte back that was read, and can tell of its end.
 type UnreadConn struct {
 	net.Conn
 	byte   byte
 	unread bool // owned by the reader
+	ended  func()
 }
 
 // Unread returns conn with a byte given back that was read from it.
-func Unread(conn net.Conn, b byte) net.Conn { return &UnreadConn{conn, b, true} }
+func Unread(conn net.Conn, b byte) net.Conn { return &UnreadConn{Conn: conn, byte: b, unread: true} }
+
+// OnClose returns conn, or a wrapper of it, that calls ended when it is closed, perhaps
+// several times. A *tls.Conn stays one: programs look for that. So ended is called at
+// once for one that was not made of a TimedConn.
+func OnClose(conn net.Conn, ended func()) net.Conn {
+	switch c := conn.(type) {
+	case *UnreadConn:
+		c.ended = ended
+		return c
+	case *tls.Conn:
+		if timed, ok := c.NetConn().(*TimedConn); ok {
+			timed.ended = ended
+		} else {
+			ended()
+		}
+		return c
+	}
+	return &UnreadConn{Conn: conn, ended: ended}
+}
+
+// Close closes the connection.
+func (c *UnreadConn) Close() error {
+	if c.ended != nil {
+		defer c.ended()
+	}
+	return c.Conn.Close()
+}
 
 // Read returns the byte on its own, the first time.
 func (c *UnreadConn) Read(p []byte) (int, error) {

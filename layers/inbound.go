@@ -1,0 +1,127 @@
+package layers
+
+import (
+	"errors"
+	"io"
+	"net"
+	"sync"
+
+	"github.com/hashicorp/go-hclog"
+	"github.com/raftwire/raftwire"
+	"github.com/raftwire/raftwire/internal/door"
+	"github.com/raftwire/raftwire/internal/tasks"
+)
+
+// inbound takes the connections of a listener and finds out, for each on a goroutine
+// of its own, which layer it is for. That takes bytes of a peer, who may be slow, or
+// not be one. Nobody waits for that: the time for it is limited, and so is the number
+// of connections that have not said yet what they want.
+type inbound struct {
+	listener net.Listener
+	logger   hclog.Logger
+
+	// identify finds the layer for a connection, and may wrap the connection. It
+	// ends as soon as the connection is closed.
+	identify func(door.Handover) (door.Handover, *Handoff, error)
+
+	// closed is called when somebody else has closed the listener.
+	closed func()
+
+	door     door.Door
+	refusals door.Refusals
+	tasks    tasks.Group
+	done     chan struct{} // closed by close
+
+	opening  sync.Once
+	acceptor *door.Acceptor // set by opening; nil if the listener hands over itself
+
+	closing  sync.Once
+	closeErr error // of listener; to be read when the tasks have ended
+}
+
+// init is called when the other fields are set.
+func (in *inbound) init(refused func(raftwire.RefusalEvent)) {
+	in.done = make(chan struct{})
+	in.door.Tasks, in.door.Refusals = &in.tasks, &in.refusals
+	if refused != nil {
+		in.refusals.Hook = func(reason door.Reason, peer, host string, err error) {
+			refused(raftwire.RefusalEvent{Reason: reason.String(), Peer: raftwire.ServerAddress(peer), Host: host, Err: err})
+		}
+	}
+}
+
+// open begins to take connections, the first time, unless that has been closed.
+func (in *inbound) open() {
+	in.opening.Do(func() {
+		if door.HandTo(in.listener, door.Taker{Take: in.take, Closed: in.closed}) {
+			return
+		}
+		in.acceptor = door.NewAcceptor(in.listener.Accept, in.done, &door.Target{
+			Handle: func(conn net.Conn) { in.take(door.Handover{Conn: conn}) },
+			Closed: in.closed,
+			Logger: in.logger,
+			Tasks:  &in.tasks,
+		})
+		go in.acceptor.Run()
+	})
+}
+
+// take gives a connection a goroutine. It does not block.
+func (in *inbound) take(h door.Handover) {
+	visit := &door.Visit{Handover: h}
+	visit.Identified = false // a verified peer has not said either for which layer it is
+	in.door.Admit(visit, func() { in.serve(visit, h) })
+}
+
+// serve finds the layer for a connection and hands it over. The connection may have
+// been closed at any time.
+func (in *inbound) serve(visit *door.Visit, h door.Handover) {
+	h.Peer = visit.Peer
+	out, layer, err := in.identify(h)
+	if why := visit.Identify(); why != nil {
+		err = why
+	}
+	visit.Ended = nil // that is out's now
+	if err == nil {
+		visit.Leave()
+		err = layer.deliver(out)
+	} else {
+		out.Close()
+		visit.Leave()
+	}
+	if err != nil {
+		in.report(visit.Peer, err)
+	}
+}
+
+// report says why a connection was not handed over.
+func (in *inbound) report(peer string, err error) {
+	gone := errors.Is(err, io.EOF) || errors.Is(err, net.ErrClosed)
+	in.refusals.Report(in.logger, peer, err, gone)
+}
+
+// close ends everything that is not handed over yet, and waits for its goroutines as
+// Close of a transport does.
+func (in *inbound) close() error {
+	in.closing.Do(func() {
+		in.opening.Do(func() {}) // it is not opened any more
+		in.door.Close(net.ErrClosed)
+		close(in.done)
+		in.tasks.Start(in.closeListener)
+		door.CloseAll(in.door.Visits(), net.ErrClosed, 0)
+	})
+	if err := in.tasks.AwaitEnd(); err != nil {
+		return err
+	}
+	return in.closeErr
+}
+
+func (in *inbound) closeListener() {
+	if in.acceptor != nil {
+		in.acceptor.Stop()
+	}
+	in.closeErr = in.listener.Close()
+	if in.acceptor != nil {
+		in.acceptor.AwaitEnd(in.logger)
+	}
+}
