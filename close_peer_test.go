@@ -94,7 +94,7 @@ func TestClosePeer_EndsASnapshotThatIsPaced(t *testing.T) {
 }
 
 // A connection whose Close blocks does not keep the others open.
-func TestClosePeer_EndsConnectionsBesideOneWhoseCloseBlocks(t *testing.T) {
+func TestClosePeer_EndsConnsBesideOneWhoseCloseBlocks(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		release := make(chan struct{})
 		var stuck atomic.Bool

@@ -47,7 +47,7 @@ func TestDial_ServesALaterCallIfItTakesLongerThanTimeout(t *testing.T) {
 // If dialling and answering take longer than Timeout only together, the second call
 // uses the connection of the first. It does not take the first call's answer for its
 // own.
-func TestCall_KeepsAConnectionWhoseAnswerIsLateBecauseItHadToBeDialled(t *testing.T) {
+func TestCall_KeepsAConnThatItsDialMadeLate(t *testing.T) {
 	for name, put := range putOver {
 		t.Run(name, func(t *testing.T) {
 			onFakeTime(t, func(t *testing.T, network *faultnet.Network) {
@@ -73,7 +73,7 @@ func TestCall_KeepsAConnectionWhoseAnswerIsLateBecauseItHadToBeDialled(t *testin
 }
 
 // Without a pool, a connection that was late is kept for one call.
-func TestCall_WithoutAPoolUsesAConnectionThatWasLate(t *testing.T) {
+func TestCall_WithoutAPoolUsesALateConn(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, network *faultnet.Network) {
 		slow := newDialer(t, network, "a")
 		a := transport(t, withStream(slow), withPool(0))
@@ -210,7 +210,7 @@ func TestDial_ThatHangsHoldsNoMemoryAfterClose(t *testing.T) {
 
 // A peer that has come back is reached at once although old dials hang: by any of
 // several callers, and also where dials cannot be ended.
-func TestDial_ReachesAPeerThatComesBackWhileOldOnesHang(t *testing.T) {
+func TestDial_ReachesAPeerWhileOldDialsHang(t *testing.T) {
 	for name, put := range putOver {
 		t.Run(name, func(t *testing.T) {
 			onFakeTime(t, func(t *testing.T, network *faultnet.Network) {
@@ -356,7 +356,7 @@ func TestPreVote_IsTriedOnceMoreIfThePeerHasThem(t *testing.T) {
 }
 
 // A late answer is not lost because the call's write deadline is over.
-func TestCall_KeepsAConnectionWhoseLateAnswerNeedsAWrite(t *testing.T) {
+func TestCall_KeepsAConnWhoseLateAnswerNeedsAWrite(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, network *faultnet.Network) {
 		slow := newDialer(t, network, "a")
 		slow.takes = testTimeout * 6 / 10

@@ -200,7 +200,7 @@ func TestInmemSnapshot_FailsIfNobodyReadsIt(t *testing.T) {
 }
 
 // Answers in a pipeline show that the peer is alive, as over a network.
-func TestInmemTransport_WaitsWithASnapshotForAPeerThatAnswersAPipeline(t *testing.T) {
+func TestInmemSnapshot_WaitsForAPeerThatAnswersAPipeline(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a, b := inmemPair(t)
 		b.SetHeartbeatHandler(accept)

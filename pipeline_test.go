@@ -82,7 +82,7 @@ func TestPipeline_DeliversFuturesInOrder(t *testing.T) {
 
 // A core's reader of futures stops at the first refusal, while its sender goes on. The
 // sender's call must return.
-func TestPipeline_AppendEntriesReturnsThoughNobodyConsumes(t *testing.T) {
+func TestPipeline_SendReturnsThoughNobodyConsumes(t *testing.T) {
 	for _, window := range []int{2, 3, 10, 130} {
 		t.Run(fmt.Sprint(window), func(t *testing.T) {
 			onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
@@ -107,7 +107,7 @@ func TestPipeline_AppendEntriesReturnsThoughNobodyConsumes(t *testing.T) {
 }
 
 // The timeout of the oldest request ends the wait.
-func TestPipeline_AppendEntriesReturnsThoughNobodyAnswers(t *testing.T) {
+func TestPipeline_SendReturnsThoughNobodyAnswers(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		a, b := listen(t, net, "a", withWindow(4)), listen(t, net, "b")
 		serve(t, b, never)

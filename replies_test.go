@@ -163,7 +163,7 @@ func TestAnswers_ReachAHalfClosedCaller(t *testing.T) {
 
 // A caller that stalls inside a request is not waited for because of pending replies,
 // which may never come.
-func TestSession_EndsAfterAHalfSentRequestDespitePendingReplies(t *testing.T) {
+func TestSession_PendingRepliesDoNotKeepAStalledConn(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		b := listen(t, net, "b")
 		conn := dialRaw(t, net, "a")

@@ -230,7 +230,7 @@ func TestInstallSnapshot_GivesUpASilentPeer(t *testing.T) {
 }
 
 // While it answers other requests, it may stall for SnapshotStallTimeout.
-func TestInstallSnapshot_WaitsForAPeerThatAnswersOtherRequests(t *testing.T) {
+func TestInstallSnapshot_WaitsForAPeerThatAnswers(t *testing.T) {
 	for name, c := range map[string]struct {
 		stall option
 		limit time.Duration
