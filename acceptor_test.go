@@ -19,48 +19,16 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// What applications bring along (listeners, connections, hooks, loggers) may block:
-// that must hold up neither the accept loop nor other peers nor Close.
-
-// stayingLayer is a layer whose Close ends nothing: Accept goes on, and returns when
-// the listener underneath has a connection, or is closed.
-type stayingLayer struct{ *faultnet.Layer }
-
-func (stayingLayer) Close() error { return nil }
-
-// overStaying are the ways to accept from a layer, with how to close them.
-var overStaying = map[string]func(t *testing.T, layer raftwire.StreamLayer, log hclog.Logger) func() error{
-	"a transport": func(_ *testing.T, layer raftwire.StreamLayer, log hclog.Logger) func() error {
-		c := config(withStream(layer))
-		c.Logger = log
-		return raftwire.NewNetworkTransportWithConfig(c).Close
-	},
-	"TLS": func(t *testing.T, layer raftwire.StreamLayer, log hclog.Logger) func() error {
-		ca := testca.New()
-		security := secure(ca.Issue(), ca)
-		security.Logger = log
-		secured, err := layers.NewTLS(layer, security)
-		require.NoError(t, err)
-		go func() { _, _ = secured.Accept() }()
-		synctest.Wait()
-		return secured.Close
-	},
-	"a mux": func(t *testing.T, layer raftwire.StreamLayer, log hclog.Logger) func() error {
-		mux, err := layers.NewMux(layers.MuxConfig{Listener: layer, Logger: log})
-		require.NoError(t, err)
-		layerOf(t, mux, layers.FirstByte(7))
-		return mux.Close
-	},
-}
+// An application's listeners, connections, hooks and loggers may block. They must
+// not hold up the accept loop, other peers or Close.
 
 func TestClose_DoesNotWaitForAnAcceptThatStays(t *testing.T) {
 	for name, over := range overStaying {
 		t.Run(name, func(t *testing.T) {
 			var log bytes.Buffer
 			onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
-				layer, err := net.Host("b").Listen()
-				require.NoError(t, err)
-				closeIt := over(t, stayingLayer{layer}, logTo(&log))
+				layer := hostLayer(t, net, "b")
+				closeIt := over(t, stayingLayer{layer}, logTo(&log, hclog.Debug))
 				synctest.Wait()
 				require.LessOrEqual(t, elapsed(func() { require.NoError(t, closeIt()) }), prompt)
 				late := dialRaw(t, net, "a")
@@ -76,7 +44,7 @@ func TestClose_DoesNotWaitForAnAcceptThatStays(t *testing.T) {
 	}
 }
 
-// The goroutine that stays holds no memory of the transport.
+// The goroutine that stays in Accept holds no memory of the transport.
 func TestClose_LeavesNothingBesideAnAcceptThatStays(t *testing.T) {
 	accepting, release := make(chan struct{}), make(chan struct{})
 	defer close(release)
@@ -99,13 +67,12 @@ func TestClose_LeavesNothingBesideAnAcceptThatStays(t *testing.T) {
 	require.True(t, freed.Load())
 }
 
-// A layer's Close that does not return is waited for, but not for long.
+// Close waits a while for the layer's Close, then returns without it.
 func TestClose_DoesNotWaitForALayersCloseForEver(t *testing.T) {
 	for name, over := range overStaying {
 		t.Run(name, func(t *testing.T) {
 			onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
-				layer, err := net.Host("b").Listen()
-				require.NoError(t, err)
+				layer := hostLayer(t, net, "b")
 				hanging := make(chan struct{})
 				closeIt := over(t, hangingCloseLayer{layer, hanging}, hclog.NewNullLogger())
 				synctest.Wait()
@@ -115,62 +82,6 @@ func TestClose_DoesNotWaitForALayersCloseForEver(t *testing.T) {
 			})
 		})
 	}
-}
-
-type hangingCloseLayer struct {
-	*faultnet.Layer
-	hanging chan struct{}
-}
-
-func (l hangingCloseLayer) Close() error {
-	<-l.hanging
-	return l.Layer.Close()
-}
-
-// headerLayer yields connections as a listener for the PROXY protocol does: to ask
-// for their remote address reads it from the connection, to the end of a line.
-type headerLayer struct{ *faultnet.Layer }
-
-func (l headerLayer) Accept() (net.Conn, error) {
-	conn, err := l.Layer.Accept()
-	if err != nil {
-		return nil, err
-	}
-	return &headerConn{Conn: conn}, nil
-}
-
-type headerConn struct {
-	net.Conn
-	once sync.Once
-	addr string
-}
-
-func (c *headerConn) RemoteAddr() net.Addr {
-	c.once.Do(func() {
-		var b [1]byte
-		for b[0] != '\n' {
-			if _, err := c.Conn.Read(b[:]); err != nil {
-				return
-			}
-			c.addr += string(b[:])
-		}
-	})
-	if c.addr == "" {
-		return c.Conn.RemoteAddr()
-	}
-	return faultnet.Addr(strings.TrimSpace(c.addr))
-}
-
-// Read reads what follows the header.
-func (c *headerConn) Read(p []byte) (int, error) {
-	c.RemoteAddr()
-	return c.Conn.Read(p)
-}
-
-func listenForHeaders(t *testing.T, net *faultnet.Network, options ...option) *raftwire.NetworkTransport {
-	layer, err := net.Host("b").Listen()
-	require.NoError(t, err)
-	return transport(t, append(options, withStream(headerLayer{layer}))...)
 }
 
 func TestAccept_IsNotHeldUpByAnAddressThatIsAwaited(t *testing.T) {
@@ -206,7 +117,7 @@ func TestFirstByteTimeout_CoversTheWaitForTheAddress(t *testing.T) {
 	})
 }
 
-// Connections whose address is awaited count, and make room as the oldest ones.
+// Connections without an address count. The oldest of them make room first.
 func TestMaxConns_CountsConnectionsWhoseAddressIsAwaited(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		before := runtime.NumGoroutine()
@@ -217,7 +128,7 @@ func TestMaxConns_CountsConnectionsWhoseAddressIsAwaited(t *testing.T) {
 			silent = append(silent, dialRaw(t, net, "silent"))
 			synctest.Wait()
 		}
-		require.LessOrEqual(t, runtime.NumGoroutine()-before, 3+others)
+		require.LessOrEqual(t, runtime.NumGoroutine()-before, 3+strayGoroutines)
 		peer := dialRaw(t, net, "proxy")
 		say(t, peer, "10.1.1.1:8300\n")
 		introduce(t, peer)
@@ -262,27 +173,10 @@ func TestCloseStreams_ClosesConnectionsWhoseAddressIsAwaited(t *testing.T) {
 	})
 }
 
-// stuckConn has an address that never comes, and is not closed by Close.
-type stuckConn struct {
-	net.Conn
-	stuck chan struct{}
-}
-
-func (c stuckConn) RemoteAddr() net.Addr {
-	<-c.stuck
-	return c.Conn.RemoteAddr()
-}
-
-func (c stuckConn) Close() error {
-	<-c.stuck
-	return c.Conn.Close()
-}
-
-// However stuck connections are, the goroutines for them are bounded.
+// The number of goroutines for stuck connections is bounded.
 func TestAccept_BoundsGoroutinesOfConnectionsThatDoNotEnd(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, network *faultnet.Network) {
-		layer, err := network.Host("b").Listen()
-		require.NoError(t, err)
+		layer := hostLayer(t, network, "b")
 		stuck := make(chan struct{})
 		c := config(withLimits(10, -1))
 		c.Stream = &plainLayer{accept: func() (net.Conn, error) {
@@ -302,7 +196,7 @@ func TestAccept_BoundsGoroutinesOfConnectionsThatDoNotEnd(t *testing.T) {
 			dialRaw(t, network, "a")
 		}
 		synctest.Wait()
-		require.LessOrEqual(t, runtime.NumGoroutine()-before, 2*(10+1024)+others)
+		require.LessOrEqual(t, runtime.NumGoroutine()-before, 2*(10+1024)+strayGoroutines)
 		pause(2 * time.Second)
 		require.NoError(t, layer.Close())
 		require.NoError(t, b.Close())
@@ -313,7 +207,7 @@ func TestAccept_BoundsGoroutinesOfConnectionsThatDoNotEnd(t *testing.T) {
 func TestAccept_IsNotHeldUpByALogger(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		log := newHangingWriter()
-		b := listen(t, net, "b", func(c *raftwire.NetworkTransportConfig) { c.Logger = quiet(log) })
+		b := listen(t, net, "b", func(c *raftwire.NetworkTransportConfig) { c.Logger = logTo(log, hclog.Warn) })
 		serve(t, b, accept)
 		net.Host("b").FailAccepts(true)
 		conn := dialRaw(t, net, "a")
@@ -344,4 +238,96 @@ func TestAccept_TakesNoConnectionForAnError(t *testing.T) {
 			})
 		})
 	}
+}
+
+// stayingLayer is a layer whose Close does not end Accept. Accept returns when the
+// listener underneath has a connection or is closed.
+type stayingLayer struct{ *faultnet.Layer }
+
+func (stayingLayer) Close() error { return nil }
+
+// overStaying lists the ways to accept from a layer, and how to close them.
+var overStaying = map[string]func(t *testing.T, layer raftwire.StreamLayer, log hclog.Logger) func() error{
+	"a transport": func(_ *testing.T, layer raftwire.StreamLayer, log hclog.Logger) func() error {
+		c := config(withStream(layer))
+		c.Logger = log
+		return raftwire.NewNetworkTransportWithConfig(c).Close
+	},
+	"TLS": func(t *testing.T, layer raftwire.StreamLayer, log hclog.Logger) func() error {
+		ca := testca.New()
+		security := tlsLayerConfig(ca.Issue(), ca)
+		security.Logger = log
+		secured, err := layers.NewTLS(layer, security)
+		require.NoError(t, err)
+		go func() { _, _ = secured.Accept() }()
+		synctest.Wait()
+		return secured.Close
+	},
+	"a mux": func(t *testing.T, layer raftwire.StreamLayer, log hclog.Logger) func() error {
+		mux, err := layers.NewMux(layers.MuxConfig{Listener: layer, Logger: log})
+		require.NoError(t, err)
+		layerOf(t, mux, layers.FirstByte(7))
+		return mux.Close
+	},
+}
+
+type hangingCloseLayer struct {
+	*faultnet.Layer
+	hanging chan struct{}
+}
+
+func (l hangingCloseLayer) Close() error {
+	<-l.hanging
+	return l.Layer.Close()
+}
+
+// headerConn is as of a listener for the PROXY protocol: RemoteAddr reads the address
+// from the connection, up to the end of a line.
+type headerConn struct {
+	net.Conn
+	once sync.Once
+	addr string
+}
+
+func (c *headerConn) RemoteAddr() net.Addr {
+	c.once.Do(func() {
+		var b [1]byte
+		for b[0] != '\n' {
+			if _, err := c.Conn.Read(b[:]); err != nil {
+				return
+			}
+			c.addr += string(b[:])
+		}
+	})
+	if c.addr == "" {
+		return c.Conn.RemoteAddr()
+	}
+	return faultnet.Addr(strings.TrimSpace(c.addr))
+}
+
+// Read reads what follows the header.
+func (c *headerConn) Read(p []byte) (int, error) {
+	c.RemoteAddr()
+	return c.Conn.Read(p)
+}
+
+func listenForHeaders(t *testing.T, net *faultnet.Network, options ...option) *raftwire.NetworkTransport {
+	t.Helper()
+	return listenWrapped(t, net, "b", func(conn net_) net_ { return &headerConn{Conn: conn} }, options...)
+}
+
+// stuckConn is a connection whose RemoteAddr and Close block.
+type stuckConn struct {
+	net.Conn
+	stuck chan struct{}
+}
+
+func (c stuckConn) RemoteAddr() net.Addr {
+	<-c.stuck
+	return c.Conn.RemoteAddr()
+}
+
+func (c stuckConn) Close() error {
+	<-c.stuck
+	return c.Conn.Close()
 }

@@ -1,8 +1,6 @@
 package raftwire_test
 
 import (
-	"io"
-	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -12,55 +10,12 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// recordingDispatcher answers at once, and records what it was told.
-type recordingDispatcher struct {
-	heartbeats []bool // of the requests it took
-	mu         sync.Mutex
-	served     []raftwire.ServeEvent // protected by mu
-}
-
-func (d *recordingDispatcher) Dispatch(command any, body io.Reader, heartbeat bool) raftwire.PendingAnswer {
-	d.heartbeats = append(d.heartbeats, heartbeat)
-	answers := make(chan raftwire.RPCResponse, 1)
-	accept(raftwire.RPC{Command: command, Reader: body, RespChan: answers})
-	return given(<-answers)
-}
-
-// given is an answer that is there.
-type given raftwire.RPCResponse
-
-func (g given) Ready() bool { return true }
-
-func (g given) Await(<-chan struct{}) (raftwire.RPCResponse, bool) {
-	return raftwire.RPCResponse(g), true
-}
-
-// ServeDone observes all but the first request.
-func (d *recordingDispatcher) ServeDone() func(*raftwire.ServeEvent) {
-	if len(d.heartbeats) == 0 {
-		return nil
-	}
-	return func(e *raftwire.ServeEvent) {
-		d.mu.Lock()
-		defer d.mu.Unlock()
-		d.served = append(d.served, *e)
-	}
-}
-
-// slowDispatcher is one that takes its time.
-type slowDispatcher struct{ *recordingDispatcher }
-
-func (d slowDispatcher) Dispatch(command any, body io.Reader, heartbeat bool) raftwire.PendingAnswer {
-	pause(20 * time.Millisecond)
-	return d.recordingDispatcher.Dispatch(command, body, heartbeat)
-}
-
-// The wait is known although nobody observed the request before.
+// The wait is known although no observer saw the request before.
 func TestServeObserver_IsGivenDurations(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		a, b := listen(t, net, "a"), listen(t, net, "b")
-		d := new(recordingDispatcher)
-		b.SetDispatcher(func(<-chan struct{}) raftwire.Dispatcher { return slowDispatcher{d} })
+		d := &recordingDispatcher{takes: 20 * time.Millisecond}
+		b.SetDispatcher(func(<-chan struct{}) raftwire.Dispatcher { return d })
 		require.NoError(t, appendOnce(a, "b"))
 		pause(3 * time.Second)
 		require.NoError(t, heartbeat(a, "b"))
@@ -73,14 +28,8 @@ func TestServeObserver_IsGivenDurations(t *testing.T) {
 	})
 }
 
-// dispatching is a transport whose requests can go elsewhere.
-type dispatching interface {
-	raftwire.Transport
-	raftwire.WithDispatcher
-}
-
 // A dispatcher takes the place of Consumer and of the heartbeat handler.
-func TestADispatcherTakesTheRequests(t *testing.T) {
+func TestDispatcher_TakesEveryRequest(t *testing.T) {
 	send := func(t *testing.T, a raftwire.Transport, b dispatching) *recordingDispatcher {
 		d := new(recordingDispatcher)
 		b.SetDispatcher(func(<-chan struct{}) raftwire.Dispatcher { return d })
@@ -109,4 +58,10 @@ func TestADispatcherTakesTheRequests(t *testing.T) {
 		a, b := inmemPair(t)
 		send(t, a, b)
 	})
+}
+
+// dispatching is a transport that can send requests to a Dispatcher.
+type dispatching interface {
+	raftwire.Transport
+	raftwire.WithDispatcher
 }

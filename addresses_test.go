@@ -15,69 +15,9 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// directory is a ServerAddressProvider whose answers a test changes.
-type directory struct {
-	takes time.Duration // to answer
-
-	mu       sync.Mutex // protects following
-	addr     raftwire.ServerAddress
-	err      error
-	asked    int
-	asking   int
-	together int // the most that were asking at a time
-}
-
-func (d *directory) ServerAddr(id raftwire.ServerID) (raftwire.ServerAddress, error) {
-	d.enter()
-	if d.takes > 0 {
-		timer := time.NewTimer(d.takes)
-		<-timer.C
-	}
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.asking--
-	if id != "b" {
-		return "", errors.New("never heard of it")
-	}
-	return d.addr, d.err
-}
-
-func (d *directory) enter() {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.asked++
-	d.asking++
-	d.together = max(d.together, d.asking)
-}
-
-func (d *directory) set(addr raftwire.ServerAddress, err error) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.addr, d.err = addr, err
-}
-
-func (d *directory) times() int {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return d.asked
-}
-
-func withProvider(p raftwire.ServerAddressProvider) option {
-	return func(c *raftwire.NetworkTransportConfig) { c.ServerAddressProvider = p }
-}
-
-func withoutFallback(c *raftwire.NetworkTransportConfig) { c.NoAddressFallback = true }
-
-// pass lets fake time pass.
-func pass(d time.Duration) {
-	timer := time.NewTimer(d)
-	<-timer.C
-	synctest.Wait()
-}
-
-// The provider's address overrides the one in the call, for requests of every
-// kind; without one, that in the call is used.
-func TestServerAddressProvider(t *testing.T) {
+// Requests of every kind go to the provider's address. Without a provider they go to
+// the address in the call.
+func TestServerAddressProvider_OverridesTheCallsAddress(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		a := listen(t, net, "a", withProvider(&directory{addr: "b"}))
 		serve(t, listen(t, net, "b"), accept)
@@ -91,9 +31,9 @@ func TestServerAddressProvider(t *testing.T) {
 	})
 }
 
-// However many requests there are, the provider is asked once a second, by one
-// goroutine, and none of them waits for it but the first.
-func TestTheProviderIsOffTheHotPath(t *testing.T) {
+// One goroutine asks the provider once a second, however many requests there are. Only
+// the first request waits for it.
+func TestServerAddressProvider_IsAskedOnceASecond(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		provider := &directory{addr: "b", takes: 300 * time.Millisecond}
 		a := listen(t, net, "a", withProvider(provider))
@@ -124,9 +64,9 @@ func TestTheProviderIsOffTheHotPath(t *testing.T) {
 	})
 }
 
-// Once the provider gives a new address, nothing of the old one is used: idle
-// connections are closed, and those in use when they are given back.
-func TestConnectionsToAnAddressThatWasLeftAreClosed(t *testing.T) {
+// When the provider gives a new address, idle connections to the old one are closed at
+// once, and those in use when they are given back.
+func TestServerAddressProvider_NewAddressClosesOldConnections(t *testing.T) {
 	var log bytes.Buffer
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		provider := &directory{addr: "old"}
@@ -155,25 +95,8 @@ func TestConnectionsToAnAddressThatWasLeftAreClosed(t *testing.T) {
 	require.Contains(t, log.String(), "a server has a new address: local=a id=b peer=new before=old")
 }
 
-// fillPoolAt is fillPool for a peer that is known under another name.
-func fillPoolAt(t *testing.T, a, b *raftwire.NetworkTransport, target raftwire.ServerAddress, count int) {
-	t.Helper()
-	errs := make(chan error, count)
-	for range count {
-		go func() { errs <- appendOnce(a, target) }()
-	}
-	rpcs := make([]raftwire.RPC, count)
-	for i := range rpcs {
-		rpcs[i] = <-b.Consumer()
-	}
-	for i := range rpcs {
-		accept(rpcs[i])
-		require.NoError(t, <-errs)
-	}
-}
-
-// A peer that has moved costs one request, and not a second of them.
-func TestAfterAFailedDialTheProviderIsAskedAtOnce(t *testing.T) {
+// A peer that has moved costs one failed request, not a second of them.
+func TestServerAddressProvider_IsAskedAgainAfterAFailedDial(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		provider := &directory{addr: "old"}
 		a := listen(t, net, "a", withProvider(provider))
@@ -185,9 +108,8 @@ func TestAfterAFailedDialTheProviderIsAskedAtOnce(t *testing.T) {
 	})
 }
 
-// An address that the provider does not confirm is not used in silence, nor is
-// the log flooded.
-func TestAFallbackAddressIsSaidToBeOne(t *testing.T) {
+// A call to an unconfirmed address is logged, but not each time.
+func TestServerAddressProvider_FallbackIsLogged(t *testing.T) {
 	for name, err := range map[string]error{"an error": errors.New("no quorum"), "gave no address": nil} {
 		t.Run(name, func(t *testing.T) {
 			var log bytes.Buffer
@@ -223,9 +145,9 @@ func TestAFallbackAddressIsSaidToBeOne(t *testing.T) {
 	}
 }
 
-// Without fallback nothing is dialled that the provider has not confirmed;
-// connections that stand are used on.
-func TestWithoutFallbackNoOldAddressIsDialled(t *testing.T) {
+// Without fallback the transport dials only addresses that the provider has confirmed.
+// Open connections stay in use.
+func TestNoAddressFallback_DialsNoUnconfirmedAddress(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		lost := errors.New("no quorum")
 		provider := &directory{err: lost}
@@ -258,7 +180,7 @@ func TestWithoutFallbackNoOldAddressIsDialled(t *testing.T) {
 }
 
 // An address may pass from one server to another.
-func TestWithoutFallbackAnAddressMayHaveANewOwner(t *testing.T) {
+func TestNoAddressFallback_LetsAnAddressChangeItsServer(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		owners := &sync.Map{}
 		owners.Store(raftwire.ServerID("one"), raftwire.ServerAddress("b"))
@@ -276,19 +198,9 @@ func TestWithoutFallbackAnAddressMayHaveANewOwner(t *testing.T) {
 	})
 }
 
-type ownersOf func(id any) (any, bool)
-
-func (f ownersOf) ServerAddr(id raftwire.ServerID) (raftwire.ServerAddress, error) {
-	addr, ok := f(id)
-	if !ok {
-		return "", errors.New("owns nothing")
-	}
-	return addr.(raftwire.ServerAddress), nil
-}
-
-// P6: a provider that hangs costs a call its time, and no more; Close does not
-// wait for it for ever, and calls end at once.
-func TestAProviderThatHangsHoldsUpNobody(t *testing.T) {
+// A provider that hangs costs one call its time. Close does not wait for it for ever,
+// and pending calls end at once.
+func TestServerAddressProvider_ThatHangsDelaysOneCall(t *testing.T) {
 	for kind, call := range calls {
 		t.Run(kind, func(t *testing.T) {
 			onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
@@ -317,15 +229,8 @@ func TestAProviderThatHangsHoldsUpNobody(t *testing.T) {
 	}
 }
 
-// everybody is at an address of their own.
-type everybody struct{}
-
-func (everybody) ServerAddr(id raftwire.ServerID) (raftwire.ServerAddress, error) {
-	return raftwire.ServerAddress("host-" + id), nil
-}
-
-// Addresses and IDs that come and go leave nothing behind, however many there are.
-func TestTransport_KeepsLittleOfAddressesAndServersThatCameAndWent(t *testing.T) {
+// However many addresses and IDs come and go, they leave nothing behind.
+func TestTransport_ForgetsAddressesAndServers(t *testing.T) {
 	refused := errors.New("refused")
 	layer := &plainLayer{dial: func() (net_, error) { return nil, refused }}
 	a := transport(t, withStream(layer), withProvider(everybody{}))
@@ -341,4 +246,27 @@ func TestTransport_KeepsLittleOfAddressesAndServersThatCameAndWent(t *testing.T)
 	fail(5000, 100_000)
 	require.Less(t, int64(liveHeap())-int64(before), int64(1<<20))
 	require.LessOrEqual(t, len(a.Stats().Peers), 1024)
+}
+
+func withProvider(p raftwire.ServerAddressProvider) option {
+	return func(c *raftwire.NetworkTransportConfig) { c.ServerAddressProvider = p }
+}
+
+func withoutFallback(c *raftwire.NetworkTransportConfig) { c.NoAddressFallback = true }
+
+type ownersOf func(id any) (any, bool)
+
+func (f ownersOf) ServerAddr(id raftwire.ServerID) (raftwire.ServerAddress, error) {
+	addr, ok := f(id)
+	if !ok {
+		return "", errors.New("owns nothing")
+	}
+	return addr.(raftwire.ServerAddress), nil
+}
+
+// everybody gives each server its ID as its address.
+type everybody struct{}
+
+func (everybody) ServerAddr(id raftwire.ServerID) (raftwire.ServerAddress, error) {
+	return raftwire.ServerAddress("host-" + id), nil
 }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math/rand/v2"
 	"net"
 	"reflect"
 	"runtime"
@@ -13,10 +12,8 @@ import (
 	"time"
 
 	"github.com/hashicorp/go-hclog"
-	"github.com/hashicorp/go-msgpack/v2/codec"
-	"github.com/stretchr/testify/require"
-
 	"github.com/raftwire/raftwire"
+	"github.com/stretchr/testify/require"
 )
 
 // Benchmarks of AppendEntries over each transport, for each workload:
@@ -32,10 +29,52 @@ import (
 // what a request has on the wire. Command raftbench measures the same beside
 // other transports.
 
-// workload is what a request holds.
-type workload struct {
-	name          string
-	entries, size int
+func BenchmarkSync(b *testing.B) {
+	besideLiveHeap(b)
+	for _, m := range media {
+		for _, w := range workloads {
+			b.Run(m.name+"/"+w.name, func(b *testing.B) { benchSync(b, openBench(b, m, 0, w)) })
+		}
+	}
+}
+
+func BenchmarkHeartbeat(b *testing.B) {
+	besideLiveHeap(b)
+	for _, m := range media {
+		b.Run(m.name, func(b *testing.B) {
+			x := openBench(b, m, 0, workload{})
+			x.to.SetHeartbeatHandler(x.answer)
+			benchSync(b, x)
+		})
+	}
+}
+
+func BenchmarkParallel(b *testing.B) {
+	besideLiveHeap(b)
+	for _, m := range media {
+		for _, w := range workloads {
+			b.Run(m.name+"/"+w.name, func(b *testing.B) { benchParallel(b, openBench(b, m, 0, w)) })
+		}
+	}
+}
+
+func BenchmarkPipeline(b *testing.B) {
+	besideLiveHeap(b)
+	for _, m := range media {
+		for _, window := range m.windows {
+			for _, w := range workloads {
+				name := fmt.Sprintf("%s/window=%d/%s", m.name, window, w.name)
+				b.Run(name, func(b *testing.B) { benchPipeline(b, openBench(b, m, window, w)) })
+			}
+		}
+	}
+}
+
+func BenchmarkPingPong(b *testing.B) {
+	besideLiveHeap(b)
+	for _, w := range workloads {
+		b.Run("tcp/"+w.name, func(b *testing.B) { benchPingPong(b, w) })
+	}
 }
 
 var workloads = []workload{
@@ -95,57 +134,9 @@ func closing(b *testing.B, trans endpoint) endpoint {
 	return trans
 }
 
-func BenchmarkSync(b *testing.B) {
-	besideLiveHeap(b)
-	for _, m := range media {
-		for _, w := range workloads {
-			b.Run(m.name+"/"+w.name, func(b *testing.B) { benchSync(b, openBench(b, m, 0, w)) })
-		}
-	}
-}
-
-func BenchmarkHeartbeat(b *testing.B) {
-	besideLiveHeap(b)
-	for _, m := range media {
-		b.Run(m.name, func(b *testing.B) {
-			x := openBench(b, m, 0, workload{})
-			x.to.SetHeartbeatHandler(x.answer)
-			benchSync(b, x)
-		})
-	}
-}
-
-func BenchmarkParallel(b *testing.B) {
-	besideLiveHeap(b)
-	for _, m := range media {
-		for _, w := range workloads {
-			b.Run(m.name+"/"+w.name, func(b *testing.B) { benchParallel(b, openBench(b, m, 0, w)) })
-		}
-	}
-}
-
-func BenchmarkPipeline(b *testing.B) {
-	besideLiveHeap(b)
-	for _, m := range media {
-		for _, window := range m.windows {
-			for _, w := range workloads {
-				name := fmt.Sprintf("%s/window=%d/%s", m.name, window, w.name)
-				b.Run(name, func(b *testing.B) { benchPipeline(b, openBench(b, m, window, w)) })
-			}
-		}
-	}
-}
-
-func BenchmarkPingPong(b *testing.B) {
-	besideLiveHeap(b)
-	for _, w := range workloads {
-		b.Run("tcp/"+w.name, func(b *testing.B) { benchPingPong(b, w) })
-	}
-}
-
-// besideLiveHeap keeps 64 MiB of log entries of 1 KiB alive for a benchmark. A
-// node has as much in its log cache; without it the collector runs all the
-// time, and that is what would be measured.
+// besideLiveHeap keeps 64 MiB of log entries of 1 KiB alive for a benchmark. A node's
+// log cache holds as much. Without it the benchmark would measure the garbage
+// collector.
 func besideLiveHeap(b *testing.B) {
 	const data, overhead = 1 << 10, 96 + 8 // an entry, and the pointer to it
 	cache := make([]*raftwire.Log, (64<<20)/(data+overhead))
@@ -155,29 +146,13 @@ func besideLiveHeap(b *testing.B) {
 	b.Cleanup(func() { runtime.KeepAlive(cache) })
 }
 
-// exchange is a sender, a receiver and the request between them.
+// exchange is a sender, a receiver and the request that travels between them.
 type exchange struct {
 	from, to endpoint
 	target   raftwire.ServerAddress // of to
 	request  *raftwire.AppendEntriesRequest
 	answers  uint64 // made so far; owned by who answers
 	answered uint64 // seen so far; owned by who receives
-}
-
-// firstAnswer is the LastLog of the first answer. Each further one's is one
-// higher, which shows an answer that is lost or out of order.
-const firstAnswer = 5_000_000
-
-func openBench(b *testing.B, m medium, window int, w workload) *exchange {
-	x := &exchange{request: benchRequest(w)}
-	x.from, x.to = m.open(b, window)
-	x.target = x.to.LocalAddr()
-	done, stopped := make(chan struct{}), make(chan struct{})
-	b.Cleanup(func() { close(done); <-stopped })
-	go x.consume(done, stopped)
-	b.ReportAllocs()
-	b.SetBytes(int64(len(requestFrame(x.request))))
-	return x
 }
 
 // consume answers requests as a Raft core does: one after the other, on one
@@ -240,54 +215,6 @@ func (x *exchange) check(resp *raftwire.AppendEntriesResponse) error {
 	return nil
 }
 
-func benchSync(b *testing.B, x *exchange) {
-	require.NoError(b, x.checkedCall()) // dials
-	for b.Loop() {
-		if err := x.checkedCall(); err != nil {
-			b.Fatal(err)
-		}
-	}
-}
-
-// benchParallel cannot use b.Loop, which is for one goroutine. Nor is there an
-// order of answers to check.
-func benchParallel(b *testing.B, x *exchange) {
-	require.NoError(b, x.checkedCall()) // compares the request in full
-	b.SetParallelism(benchCallers)
-	b.ResetTimer()
-	b.RunParallel(func(pb *testing.PB) {
-		for pb.Next() {
-			if resp, err := x.call(); err != nil || !resp.Success {
-				b.Errorf("success %v, error %v", resp.Success, err)
-				return
-			}
-		}
-	})
-}
-
-// benchPipeline sends, while a goroutine receives. What is in flight when the
-// clock stops is less than the window, and is checked too.
-func benchPipeline(b *testing.B, x *exchange) {
-	pipeline, err := x.from.AppendEntriesPipeline("receiver", x.target)
-	require.NoError(b, err)
-	sent, received := make(chan int), make(chan error, 1)
-	go func() {
-		err := x.receive(pipeline.Consumer(), sent)
-		if err != nil {
-			_ = pipeline.Close() // ends a send that waits for room
-		}
-		received <- err
-	}()
-	n, err := x.send(b, pipeline)
-	select {
-	case sent <- n:
-		err = errors.Join(err, <-received)
-	case receiveErr := <-received:
-		err = errors.Join(receiveErr, err)
-	}
-	require.NoError(b, errors.Join(err, pipeline.Close()))
-}
-
 func (x *exchange) send(b *testing.B, pipeline raftwire.AppendPipeline) (n int, err error) {
 	for b.Loop() {
 		if _, err := pipeline.AppendEntries(x.request, new(raftwire.AppendEntriesResponse)); err != nil {
@@ -314,6 +241,66 @@ func (x *exchange) receive(futures <-chan raftwire.AppendFuture, sent <-chan int
 		}
 	}
 	return nil
+}
+
+func openBench(b *testing.B, m medium, window int, w workload) *exchange {
+	x := &exchange{request: benchRequest(w)}
+	x.from, x.to = m.open(b, window)
+	x.target = x.to.LocalAddr()
+	done, stopped := make(chan struct{}), make(chan struct{})
+	b.Cleanup(func() { close(done); <-stopped })
+	go x.consume(done, stopped)
+	b.ReportAllocs()
+	b.SetBytes(int64(len(requestFrame(x.request))))
+	return x
+}
+
+func benchSync(b *testing.B, x *exchange) {
+	require.NoError(b, x.checkedCall()) // dials
+	for b.Loop() {
+		if err := x.checkedCall(); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+// benchParallel does not use b.Loop, which is for one goroutine. Answers have no order
+// to check.
+func benchParallel(b *testing.B, x *exchange) {
+	require.NoError(b, x.checkedCall()) // compares the request in full
+	b.SetParallelism(benchCallers)
+	b.ResetTimer()
+	b.RunParallel(func(pb *testing.PB) {
+		for pb.Next() {
+			if resp, err := x.call(); err != nil || !resp.Success {
+				b.Errorf("success %v, error %v", resp.Success, err)
+				return
+			}
+		}
+	})
+}
+
+// benchPipeline sends while another goroutine receives. When the clock stops, less
+// than a window is in flight; it is checked, too.
+func benchPipeline(b *testing.B, x *exchange) {
+	pipeline, err := x.from.AppendEntriesPipeline("receiver", x.target)
+	require.NoError(b, err)
+	sent, received := make(chan int), make(chan error, 1)
+	go func() {
+		err := x.receive(pipeline.Consumer(), sent)
+		if err != nil {
+			_ = pipeline.Close() // ends a send that waits for room
+		}
+		received <- err
+	}()
+	n, err := x.send(b, pipeline)
+	select {
+	case sent <- n:
+		err = errors.Join(err, <-received)
+	case receiveErr := <-received:
+		err = errors.Join(receiveErr, err)
+	}
+	require.NoError(b, errors.Join(err, pipeline.Close()))
 }
 
 // benchPingPong writes a request's bytes and reads an answer's, in turn.
@@ -365,70 +352,4 @@ func tcpPair(b *testing.B) (client, server net.Conn) {
 	require.NoError(b, err)
 	b.Cleanup(func() { require.NoError(b, server.Close()) })
 	return client, server
-}
-
-// What requests and answers say about their senders.
-var (
-	senderID     = []byte("node-1")
-	senderAddr   = []byte("10.0.0.1:8300")
-	receiverID   = []byte("node-2")
-	receiverAddr = []byte("10.0.0.2:8300")
-)
-
-// benchRequest returns a request as a leader sends it in the middle of its
-// term, and a heartbeat for the workload without entries.
-func benchRequest(w workload) *raftwire.AppendEntriesRequest {
-	request := &raftwire.AppendEntriesRequest{
-		RPCHeader: raftwire.RPCHeader{ProtocolVersion: 3, ID: senderID, Addr: senderAddr},
-		Term:      7,
-		Leader:    senderAddr,
-	}
-	if w.entries == 0 {
-		return request
-	}
-	const lastIndex = 1_000_000
-	request.PrevLogEntry, request.PrevLogTerm, request.LeaderCommitIndex = lastIndex, 7, lastIndex
-	random := rand.NewChaCha8([32]byte{})
-	for i := range w.entries {
-		entry := &raftwire.Log{
-			Index:      lastIndex + 1 + uint64(i),
-			Term:       7,
-			Data:       make([]byte, w.size),
-			AppendedAt: time.Unix(1_700_000_000, 123_456_789).UTC(),
-		}
-		_, _ = random.Read(entry.Data) // never fails
-		request.Entries = append(request.Entries, entry)
-	}
-	return request
-}
-
-func benchAnswer(lastLog uint64) *raftwire.AppendEntriesResponse {
-	return &raftwire.AppendEntriesResponse{
-		RPCHeader: raftwire.RPCHeader{ProtocolVersion: 3, ID: receiverID, Addr: receiverAddr},
-		Term:      7,
-		LastLog:   lastLog,
-		Success:   true,
-	}
-}
-
-// requestFrame returns the bytes in which a request travels.
-func requestFrame(request *raftwire.AppendEntriesRequest) []byte {
-	const kindAppendEntries = 0
-	return appendMsgpack([]byte{kindAppendEntries}, request)
-}
-
-// answerFrame returns the bytes in which an answer travels.
-func answerFrame() []byte {
-	const noError = ""
-	return appendMsgpack(appendMsgpack(nil, noError), benchAnswer(firstAnswer))
-}
-
-func appendMsgpack(frame []byte, value any) []byte {
-	handle := new(codec.MsgpackHandle)
-	handle.TimeNotBuiltin = true
-	buffer := bytes.NewBuffer(frame)
-	if err := codec.NewEncoder(buffer, handle).Encode(value); err != nil {
-		panic(fmt.Sprintf("encoding a %T: %v", value, err)) // values of this file
-	}
-	return buffer.Bytes()
 }

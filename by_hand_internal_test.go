@@ -16,7 +16,7 @@ import (
 // constructor, in the package itself. The fields that they set keep their
 // names, and those that they leave out may be zero.
 
-func TestAnInmemTransportMadeByHandWorks(t *testing.T) {
+func TestInmemTransport_WorksWhenMadeByHand(t *testing.T) {
 	byHand := func(addr ServerAddress) *InmemTransport {
 		return &InmemTransport{
 			consumerCh: make(chan RPC),
@@ -38,7 +38,7 @@ func TestAnInmemTransportMadeByHandWorks(t *testing.T) {
 	require.NoError(t, b.Close())
 }
 
-// brokenListener fails to accept, and counts how often.
+// brokenListener fails each Accept, and counts the calls.
 type brokenListener struct {
 	StreamLayer
 	accepts int
@@ -51,9 +51,9 @@ func (l *brokenListener) Accept() (net.Conn, error) {
 
 func (l *brokenListener) Close() error { return nil }
 
-// The pauses are 5 ms, 10 ms and so on, and never more than a second: eleven begin
-// in four seconds, each after a line in the log.
-func TestAFailedAcceptIsTriedAgainEverMoreSlowly(t *testing.T) {
+// Accept is tried again after 5 ms, 10 ms and so on, up to one second. That makes
+// eleven tries in four seconds, each with a line in the log.
+func TestAccept_BacksOffToOneSecond(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var log bytes.Buffer
 		broken := new(brokenListener)

@@ -1,8 +1,6 @@
 package raftwire_test
 
 import (
-	"context"
-	"errors"
 	"io"
 	"sync/atomic"
 	"testing"
@@ -14,10 +12,114 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// endless yields zeros.
-type endless struct{}
+func TestClosePeer_EndsWhatIsUnderWayToOnePeer(t *testing.T) {
+	t.Run("over the network", func(t *testing.T) {
+		onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
+			a, b, c := listen(t, net, "a", withTimeout(time.Minute)), listen(t, net, "b"), listen(t, net, "c")
+			testClosePeer(t, a, b, c)
+		})
+	})
+	t.Run("in memory", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			network := raftwire.NewInmemNetwork(raftwire.InmemNetworkConfig{Timeout: time.Minute})
+			testClosePeer(t, network.Add("a"), network.Add("b"), network.Add("c"))
+			require.NoError(t, network.Close())
+		})
+	})
+}
 
-func (endless) Read(p []byte) (int, error) { clear(p); return len(p), nil }
+// After ClosePeer, calls to the peer succeed again.
+func TestClosePeer_LeavesThePeerReachable(t *testing.T) {
+	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
+		a, b := listen(t, net, "a"), listen(t, net, "b")
+		fillPool(t, a, b, 3)
+		a.ClosePeer("nobody")
+		a.ClosePeer("b")
+		synctest.Wait()
+		require.Zero(t, net.OpenConns(), "idle connections were left open")
+		serve(t, b, accept)
+		for kind, call := range calls {
+			require.NoError(t, call(a, "b"), kind)
+		}
+		require.NoError(t, openPipelineOnce(a, "b"))
+	})
+}
+
+// ClosePeer ends dials. If a dial cannot be ended, its call ends, and the connection
+// that it brings is closed.
+func TestClosePeer_EndsDials(t *testing.T) {
+	for kind, call := range calls {
+		t.Run(kind, func(t *testing.T) {
+			onFakeTime(t, func(t *testing.T, network *faultnet.Network) {
+				hung := newDialer(t, network, "a")
+				hung.hangs.Store(true)
+				stuck := &stuckDial{release: make(chan struct{}), dial: func() (net_, error) { return network.Host("a").Dial(t.Context(), "b") }}
+				listen(t, network, "b")
+				for _, a := range []*raftwire.NetworkTransport{
+					transport(t, withStream(hung)),
+					transport(t, withStream(dialLayer{&plainLayer{}, stuck.Dial})),
+				} {
+					result := make(chan error, 1)
+					go func() { result <- call(a, "b") }()
+					synctest.Wait()
+					require.LessOrEqual(t, elapsed(func() {
+						a.ClosePeer("b")
+						requirePeerClosed(t, <-result)
+					}), prompt)
+				}
+				synctest.Wait()
+				require.Zero(t, hung.underWay.Load())
+				close(stuck.release)
+				synctest.Wait()
+				require.Zero(t, network.OpenConns())
+			})
+		})
+	}
+}
+
+// A snapshot that waits for its rate ends at once, too.
+func TestClosePeer_EndsASnapshotThatIsPaced(t *testing.T) {
+	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
+		a := listen(t, net, "a", func(c *raftwire.NetworkTransportConfig) { c.MaxSnapshotBytesPerSecond = 1 << 20 })
+		b := listen(t, net, "b")
+		serve(t, b, func(rpc raftwire.RPC) { go func() { _, _ = io.Copy(io.Discard, rpc.Reader); accept(rpc) }() })
+		result := make(chan error, 1)
+		go func() {
+			args := &raftwire.InstallSnapshotRequest{Term: 7, Size: 1 << 30}
+			result <- a.InstallSnapshot("b", "b", args, new(raftwire.InstallSnapshotResponse), zeros{})
+		}()
+		pause(5 * time.Second)
+		require.LessOrEqual(t, elapsed(func() { a.ClosePeer("b"); requirePeerClosed(t, <-result) }), prompt)
+	})
+}
+
+// A connection whose Close blocks does not keep the others open.
+func TestClosePeer_EndsConnsBesideOneWhoseCloseBlocks(t *testing.T) {
+	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
+		release := make(chan struct{})
+		var stuck atomic.Bool
+		a := listenWrapped(t, net, "a", func(conn net_) net_ {
+			if !stuck.Swap(true) {
+				return slowConn{conn, release}
+			}
+			return conn
+		})
+		listen(t, net, "b")
+		errs := make(chan error, 4)
+		for range cap(errs) {
+			go func() { errs <- appendOnce(a, "b") }()
+		}
+		synctest.Wait()
+		go a.ClosePeer("b")
+		require.Zero(t, elapsed(func() {
+			for range cap(errs) - 1 { // but for the one that blocks
+				requirePeerClosed(t, <-errs)
+			}
+		}))
+		close(release)
+		requirePeerClosed(t, <-errs)
+	})
+}
 
 type closesPeers interface {
 	caller
@@ -49,7 +151,7 @@ func testClosePeer(t *testing.T, a closesPeers, b, c caller) {
 	}
 	go func() {
 		args := &raftwire.InstallSnapshotRequest{Term: 7, Size: 1 << 40}
-		toB <- a.InstallSnapshot("b", "b", args, new(raftwire.InstallSnapshotResponse), endless{})
+		toB <- a.InstallSnapshot("b", "b", args, new(raftwire.InstallSnapshotResponse), zeros{})
 	}()
 	go func() { fromB <- appendOnce(b, "a") }()
 	inbound := <-a.Consumer()
@@ -79,141 +181,4 @@ func testClosePeer(t *testing.T, a closesPeers, b, c caller) {
 		require.NoError(t, <-toC)
 	}
 	require.NoError(t, another.Error())
-}
-
-func TestClosePeer_EndsWhatIsUnderWayToOnePeer(t *testing.T) {
-	t.Run("over the network", func(t *testing.T) {
-		onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
-			a, b, c := listen(t, net, "a", withTimeout(time.Minute)), listen(t, net, "b"), listen(t, net, "c")
-			testClosePeer(t, a, b, c)
-		})
-	})
-	t.Run("in memory", func(t *testing.T) {
-		synctest.Test(t, func(t *testing.T) {
-			network := raftwire.NewInmemNetwork(raftwire.InmemNetworkConfig{Timeout: time.Minute})
-			testClosePeer(t, network.Add("a"), network.Add("b"), network.Add("c"))
-			require.NoError(t, network.Close())
-		})
-	})
-}
-
-// Afterwards all is as before.
-func TestClosePeer_LeavesThePeerReachable(t *testing.T) {
-	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
-		a, b := listen(t, net, "a"), listen(t, net, "b")
-		fillPool(t, a, b, 3)
-		a.ClosePeer("nobody")
-		a.ClosePeer("b")
-		synctest.Wait()
-		require.Zero(t, net.OpenConns(), "idle connections were left open")
-		serve(t, b, accept)
-		for kind, call := range calls {
-			require.NoError(t, call(a, "b"), kind)
-		}
-		require.NoError(t, openPipelineOnce(a, "b"))
-	})
-}
-
-// A dial ends as well; one that cannot be ended ends for its call, and what it brings
-// is closed.
-func TestClosePeer_EndsDials(t *testing.T) {
-	for kind, call := range calls {
-		t.Run(kind, func(t *testing.T) {
-			onFakeTime(t, func(t *testing.T, network *faultnet.Network) {
-				hung := newDialer(t, network, "a")
-				hung.hangs.Store(true)
-				stuck := &stuckDial{release: make(chan struct{}), dial: func() (net_, error) { return network.Host("a").Dial(t.Context(), "b") }}
-				listen(t, network, "b")
-				for _, a := range []*raftwire.NetworkTransport{
-					transport(t, withStream(hung)),
-					transport(t, withStream(plain{&deafListener{}, stuck.Dial})),
-				} {
-					result := make(chan error, 1)
-					go func() { result <- call(a, "b") }()
-					synctest.Wait()
-					require.LessOrEqual(t, elapsed(func() {
-						a.ClosePeer("b")
-						requirePeerClosed(t, <-result)
-					}), prompt)
-				}
-				synctest.Wait()
-				require.Zero(t, hung.underWay.Load())
-				close(stuck.release)
-				synctest.Wait()
-				require.Zero(t, network.OpenConns())
-			})
-		})
-	}
-}
-
-// deafListener accepts nothing.
-type deafListener struct{ plainLayer }
-
-func (*deafListener) Accept() (net_, error) { return nil, errors.New("nobody comes") }
-
-// A snapshot whose sending the pace holds up ends at once, too.
-func TestClosePeer_EndsASnapshotThatIsPaced(t *testing.T) {
-	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
-		a := listen(t, net, "a", func(c *raftwire.NetworkTransportConfig) { c.MaxSnapshotBytesPerSecond = 1 << 20 })
-		b := listen(t, net, "b")
-		serve(t, b, func(rpc raftwire.RPC) { go func() { _, _ = io.Copy(io.Discard, rpc.Reader); accept(rpc) }() })
-		result := make(chan error, 1)
-		go func() {
-			args := &raftwire.InstallSnapshotRequest{Term: 7, Size: 1 << 30}
-			result <- a.InstallSnapshot("b", "b", args, new(raftwire.InstallSnapshotResponse), endless{})
-		}()
-		pause(5 * time.Second)
-		require.LessOrEqual(t, elapsed(func() { a.ClosePeer("b"); requirePeerClosed(t, <-result) }), prompt)
-	})
-}
-
-// A connection whose Close blocks does not keep the others open.
-func TestClosePeer_EndsConnectionsBesideOneWhoseCloseBlocks(t *testing.T) {
-	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
-		layer, err := net.Host("a").Listen()
-		require.NoError(t, err)
-		stuck := &stuckCloses{Layer: layer, release: make(chan struct{})}
-		a := transport(t, withStream(stuck))
-		listen(t, net, "b")
-		errs := make(chan error, 4)
-		for range cap(errs) {
-			go func() { errs <- appendOnce(a, "b") }()
-		}
-		synctest.Wait()
-		go a.ClosePeer("b")
-		require.Zero(t, elapsed(func() {
-			for range cap(errs) - 1 { // but for the one that blocks
-				requirePeerClosed(t, <-errs)
-			}
-		}))
-		close(stuck.release)
-		requirePeerClosed(t, <-errs)
-	})
-}
-
-// stuckCloses has one connection whose Close blocks.
-type stuckCloses struct {
-	*faultnet.Layer
-	release chan struct{}
-	one     atomic.Bool
-}
-
-func (l *stuckCloses) DialContext(ctx context.Context, addr raftwire.ServerAddress) (net_, error) {
-	conn, err := l.Layer.DialContext(ctx, addr)
-	if err != nil {
-		return nil, err
-	}
-	return &stuckClose{conn, l}, nil
-}
-
-type stuckClose struct {
-	net_
-	layer *stuckCloses
-}
-
-func (c *stuckClose) Close() error {
-	if !c.layer.one.Swap(true) {
-		<-c.layer.release
-	}
-	return c.net_.Close()
 }

@@ -48,9 +48,9 @@ func (s *repeated) Read(p []byte) (int, error) {
 
 var benchShapes = []struct{ entries, size int }{{0, 0}, {1, 128}, {1, 1024}, {64, 128}, {64, 1024}, {64, 16 << 10}, {1, 1 << 20}}
 
-// forEachShape runs both codecs beside 64 MiB of live memory. A real node has
-// as much; without it the benchmark measures the garbage collector, which would
-// run every 4 MiB.
+// forEachShape runs both codecs beside 64 MiB of live memory, as in a real node.
+// Without it the benchmark would measure the garbage collector, which would run every
+// 4 MiB.
 func forEachShape(b *testing.B, ours, theirs func(b *testing.B, m *AppendEntriesRequest, frame []byte)) {
 	live := make([]byte, 64<<20)
 	defer runtime.KeepAlive(live)

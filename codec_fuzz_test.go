@@ -10,8 +10,8 @@ import (
 	"testing/iotest"
 )
 
-// stricter are the errors for what the oracle accepts and we do not; codec.go
-// lists them.
+// stricter lists the errors for frames that the oracle accepts and this codec does
+// not; codec.go says why.
 var stricter = regexp.MustCompile(`` +
 	`Entries\[\d+\]: is nil$|` +
 	`Size: -\d+ is negative$|` +
@@ -22,8 +22,8 @@ var stricter = regexp.MustCompile(`` +
 	`: nested more than 100 deep$|` +
 	`: needs more than \d+ bytes of memory for \d+ bytes$`)
 
-// agree compares decoding with the oracle, and decoding from single bytes with
-// decoding at once.
+// agree compares decoding with the oracle's, and decoding byte by byte with decoding
+// at once.
 func agree(t *testing.T, k codecKind, frame []byte) {
 	t.Helper()
 	got, err := decode(frame, k)
@@ -44,8 +44,8 @@ func agree(t *testing.T, k codecKind, frame []byte) {
 	}
 }
 
-// smallFrames are frames of a kind, in several encodings, of a size that a
-// fuzzer can handle.
+// smallFrames returns frames of a kind in several encodings, small enough for a
+// fuzzer.
 func smallFrames(t testing.TB, k codecKind) (frames [][]byte) {
 	rnd := rand.New(rand.NewPCG(1, 1))
 	messages := []any{k.empty()}
@@ -67,8 +67,8 @@ func smallFrames(t testing.TB, k codecKind) (frames [][]byte) {
 	return frames
 }
 
-// TestCodecAgreesOnDamagedFrames is a fuzzer that knows what is likely to hurt.
-func TestCodecAgreesOnDamagedFrames(t *testing.T) {
+// The damage is drawn at random, from what is likely to hurt.
+func TestCodec_AgreesWithTheOracleOnDamagedFrames(t *testing.T) {
 	for _, k := range codecKinds {
 		t.Run(k.name, func(t *testing.T) {
 			rnd := rand.New(rand.NewPCG(11, 12))
@@ -122,8 +122,8 @@ func sameOutcome(t *testing.T, slow any, slowErr error, got any, err error) {
 	}
 }
 
-// declaresTooMuch reports whether the frame may declare a length that is no
-// problem here but takes the oracle seconds or gigabytes.
+// declaresTooMuch reports whether the frame may declare a length that takes the oracle
+// seconds or gigabytes.
 func declaresTooMuch(frame []byte) bool {
 	for i, c := range frame[:max(0, len(frame)-4)] {
 		if (c == 0xc6 || c == 0xc9 || c == 0xdb || c == 0xdd || c == 0xdf) && (frame[i+1] > 0 || frame[i+2] > 0) {
@@ -136,8 +136,8 @@ func declaresTooMuch(frame []byte) bool {
 func FuzzDecodeRequest(f *testing.F)  { fuzzDecode(f, requestKinds) }
 func FuzzDecodeResponse(f *testing.F) { fuzzDecode(f, responseKinds) }
 
-// FuzzRoundTrip encodes a message made from a seed, decodes it and encodes it
-// again: by us, by the oracle and by both in turn.
+// FuzzRoundTrip encodes a message made from a seed, decodes it and encodes it again:
+// with this codec, with the oracle and with both in turn.
 func FuzzRoundTrip(f *testing.F) {
 	for i := range codecKinds {
 		f.Add(uint8(i), uint64(i), i%2 == 0)

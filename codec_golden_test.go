@@ -97,7 +97,7 @@ func goldenFrames(t testing.TB, file string) map[string][]byte {
 	return frames
 }
 
-func TestCodecGoldenRequests(t *testing.T) {
+func TestCodec_GoldenRequests(t *testing.T) {
 	frames := goldenFrames(t, "requests.txt")
 	require.Len(t, frames, len(goldenRequests))
 	for _, g := range goldenRequests {
@@ -113,7 +113,7 @@ func TestCodecGoldenRequests(t *testing.T) {
 	}
 }
 
-func TestCodecGoldenResponses(t *testing.T) {
+func TestCodec_GoldenResponses(t *testing.T) {
 	frames := goldenFrames(t, "responses.txt")
 	require.Len(t, frames, len(goldenResponses))
 	for _, g := range goldenResponses {

@@ -99,8 +99,8 @@ func decodeFrom(src io.Reader, k codecKind) (any, *msgpack.Reader) {
 	return m, &r
 }
 
-// decode decodes a frame that is buffered already, as it is behind a kind byte
-// or an error text: short cuts look at nothing else.
+// decode decodes a frame that is buffered already, as it is behind a kind byte or an
+// error text. The fast path needs that.
 func decode(frame []byte, k codecKind) (any, error) {
 	var r msgpack.Reader
 	r.Reset(bytes.NewReader(frame))
@@ -200,8 +200,8 @@ func randomTime(rnd *rand.Rand) time.Time {
 	return time.Unix(secs[rnd.IntN(len(secs))], nsecs[rnd.IntN(len(nsecs))]).In(zones[rnd.IntN(len(zones))])
 }
 
-// equal is require.Equal without its cost when there is nothing to report, and
-// without its length when there is.
+// equal is require.Equal, but cheap when the values are equal, and short when they are
+// not.
 func equal(t testing.TB, want, got any) {
 	t.Helper()
 	if reflect.DeepEqual(want, got) {
@@ -227,7 +227,7 @@ func forEachKind(t *testing.T, f func(t *testing.T, rnd *rand.Rand, k codecKind,
 	}
 }
 
-func TestCodecEncodesAsTheOracle(t *testing.T) {
+func TestCodec_EncodesAsTheOracle(t *testing.T) {
 	forEachKind(t, func(t *testing.T, rnd *rand.Rand, k codecKind, newTime bool) {
 		for range 200 {
 			m := randomMessage(rnd, k)
@@ -236,7 +236,7 @@ func TestCodecEncodesAsTheOracle(t *testing.T) {
 	})
 }
 
-func TestCodecDecodesAsTheOracle(t *testing.T) {
+func TestCodec_DecodesAsTheOracle(t *testing.T) {
 	forEachKind(t, func(t *testing.T, rnd *rand.Rand, k codecKind, newTime bool) {
 		for range 200 {
 			frame := oracleEncode(t, randomMessage(rnd, k), newTime)
@@ -249,7 +249,7 @@ func TestCodecDecodesAsTheOracle(t *testing.T) {
 	})
 }
 
-func TestCodecDecodesByteByByte(t *testing.T) {
+func TestCodec_DecodesByteByByte(t *testing.T) {
 	forEachKind(t, func(t *testing.T, rnd *rand.Rand, k codecKind, newTime bool) {
 		for range 20 {
 			frame := oracleEncode(t, randomMessage(rnd, k), newTime)
@@ -262,7 +262,7 @@ func TestCodecDecodesByteByByte(t *testing.T) {
 	})
 }
 
-func TestCodecOverwritesOldContent(t *testing.T) {
+func TestCodec_OverwritesOldContent(t *testing.T) {
 	forEachKind(t, func(t *testing.T, rnd *rand.Rand, k codecKind, newTime bool) {
 		m := randomMessage(rnd, k)
 		var r msgpack.Reader
@@ -274,7 +274,7 @@ func TestCodecOverwritesOldContent(t *testing.T) {
 	})
 }
 
-func TestCodecTruncation(t *testing.T) {
+func TestCodec_RefusesEveryTruncation(t *testing.T) {
 	for _, k := range codecKinds {
 		t.Run(k.name, func(t *testing.T) {
 			frame := oracleEncode(t, randomMessage(rand.New(rand.NewPCG(5, 6)), k), false)
@@ -292,7 +292,7 @@ func TestCodecTruncation(t *testing.T) {
 
 type fields = map[string]any
 
-func TestCodecRejectsAndSaysWhere(t *testing.T) {
+func TestCodec_SaysWhereAFrameIsWrong(t *testing.T) {
 	appendEntries, installSnapshot := requestKinds[0], requestKinds[2]
 	for _, c := range []struct {
 		kind  codecKind
@@ -325,7 +325,7 @@ func TestCodecRejectsAndSaysWhere(t *testing.T) {
 	}
 }
 
-func TestCodecAcceptsEveryShapeOfAMessage(t *testing.T) {
+func TestCodec_AcceptsEveryShapeOfAMessage(t *testing.T) {
 	forEachKind(t, func(t *testing.T, rnd *rand.Rand, k codecKind, newTime bool) {
 		for range 100 {
 			m := randomMessage(rnd, k)
@@ -351,14 +351,14 @@ func arrayOf(t testing.TB, m any, newTime bool) []byte {
 	return encodeWith(t, h, m)
 }
 
-// newForms encodes with the forms of the present msgpack: bin, str8, timestamps
-// as extensions, positive integers as unsigned.
+// newForms encodes with the forms of today's msgpack: bin, str8, timestamps as
+// extensions, positive integers as unsigned.
 func newForms(t testing.TB, m any) []byte {
 	return encodeWith(t, &codec.MsgpackHandle{WriteExt: true, PositiveIntUnsigned: true, NoFixedNum: true}, m)
 }
 
-// shuffledMap encodes a message as a map in any order, with some fields missing
-// and some that nobody knows.
+// shuffledMap encodes a message as a map in any order, with some fields missing and
+// some unknown ones.
 func shuffledMap(t testing.TB, rnd *rand.Rand, m any, newTime bool) []byte {
 	h := &codec.MsgpackHandle{}
 	h.TimeNotBuiltin = !newTime
@@ -386,7 +386,7 @@ func fieldsOf(v reflect.Value) fields {
 	return all
 }
 
-func TestCodecShuffledEntries(t *testing.T) {
+func TestCodec_DecodesShuffledEntries(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(3, 4))
 	for range 200 {
 		frame := append(msgpack.AppendMapHeader(nil, 1), "\xa7Entries"...)
@@ -404,7 +404,7 @@ func TestCodecShuffledEntries(t *testing.T) {
 	}
 }
 
-func TestCodecNilMessageIsZero(t *testing.T) {
+func TestCodec_NilMessageIsZero(t *testing.T) {
 	for _, k := range codecKinds {
 		got, err := decode([]byte{0xc0}, k)
 		require.NoError(t, err)
@@ -412,7 +412,7 @@ func TestCodecNilMessageIsZero(t *testing.T) {
 	}
 }
 
-func TestCodecCutsLargePayloads(t *testing.T) {
+func TestCodec_CutsLargePayloads(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(7, 8))
 	var cuts []conn.Cut
 	for _, size := range []int{0, cutThreshold - 1, cutThreshold, 70_000} {
@@ -441,7 +441,7 @@ func TestCodecCutsLargePayloads(t *testing.T) {
 
 // What it costs.
 
-func TestCodecEncodeAllocatesNothing(t *testing.T) {
+func TestCodec_EncodeAllocatesNothing(t *testing.T) {
 	dst, cuts := make([]byte, 0, 1<<20), make([]conn.Cut, 0, 64)
 	m := benchRequest(64, 128)
 	require.Zero(t, testing.AllocsPerRun(100, func() { dst, _ = appendAppendEntriesRequest(dst[:0], m, false, cuts) }))
@@ -468,7 +468,7 @@ func decodeAllocs(k codecKind, m any, newTime bool) float64 {
 	return testing.AllocsPerRun(1000, run)
 }
 
-func TestCodecDecodeAllocates(t *testing.T) {
+func TestCodec_DecodeAllocatesLittle(t *testing.T) {
 	appendEntries := requestKinds[0]
 	for _, newTime := range []bool{false, true} {
 		require.LessOrEqual(t, decodeAllocs(appendEntries, benchRequest(0, 0), newTime), 1.0, "bare heartbeat")
@@ -495,7 +495,7 @@ func allocated(f func()) int {
 	return int(after.TotalAlloc - before.TotalAlloc)
 }
 
-func TestCodecDeclaredLengthsCostNothing(t *testing.T) {
+func TestCodec_DeclaredLengthsCostNothing(t *testing.T) {
 	const entries, data = "\x81\xa7Entries", "\x91\x81\xa4Data"
 	for _, header := range []string{
 		"\xdf\xff\xff\xff\xff", "\xdd\xff\xff\xff\xff", "\xde\xff\xff", "\xdc\xff\xff",
@@ -518,7 +518,7 @@ func TestCodecDeclaredLengthsCostNothing(t *testing.T) {
 	}
 }
 
-func TestCodecTinyEntriesCannotBloat(t *testing.T) {
+func TestCodec_RefusesTinyEntriesThatBloat(t *testing.T) {
 	const n = 1_000_000
 	frame := append([]byte("\x81\xa7Entries\xdd\x00\x0f\x42\x40"), bytes.Repeat([]byte{0x80}, n)...)
 	var err error
@@ -527,7 +527,7 @@ func TestCodecTinyEntriesCannotBloat(t *testing.T) {
 	require.Less(t, got, 512<<10)
 }
 
-func TestCodecSmallEntriesAreFine(t *testing.T) {
+func TestCodec_AcceptsSmallEntries(t *testing.T) {
 	for _, newTime := range []bool{false, true} {
 		for _, n := range []int{1, 1000, 100_000} {
 			m := &AppendEntriesRequest{}
@@ -545,7 +545,7 @@ func TestCodecSmallEntriesAreFine(t *testing.T) {
 	}
 }
 
-func TestCodecLargeEntryAllocatesLinearly(t *testing.T) {
+func TestCodec_LargeEntryAllocatesLinearly(t *testing.T) {
 	sizes := []int{1 << 20, 8 << 20, 64 << 20}
 	if os.Getenv("RAFTWIRE_LONG") != "" {
 		sizes = append(sizes, 256<<20)
@@ -563,8 +563,8 @@ func TestCodecLargeEntryAllocatesLinearly(t *testing.T) {
 	}
 }
 
-// However sizes follow each other, groups of small entries waste too little to
-// have a request refused.
+// Whatever the order of sizes, groups of small entries waste too little to have a
+// request refused.
 func TestCodec_GroupsWasteLittle(t *testing.T) {
 	for _, sizes := range [][]int{
 		{0, 1023, 1023, 1023, 500}, {0, 1000}, {1000, 0}, {1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1023},
@@ -585,8 +585,8 @@ func TestCodec_GroupsWasteLittle(t *testing.T) {
 	}
 }
 
-// keptHeap returns how much heap it takes to keep what f returns of every 30th
-// entry of a stream of requests, for each entry that is kept.
+// keptHeap keeps what f returns of every 30th entry of a stream of requests. It
+// returns the heap that this takes for each entry kept.
 func keptHeap(t *testing.T, m *AppendEntriesRequest, unshared bool, f func(l *Log) any) int {
 	const kept, every = 100, 30
 	var r msgpack.Reader
@@ -616,7 +616,7 @@ func keptHeap(t *testing.T, m *AppendEntriesRequest, unshared bool, f func(l *Lo
 	return int(int64(after.HeapAlloc)-int64(before.HeapAlloc)) / kept
 }
 
-// Whoever keeps an entry, or a part of one, keeps few KiB of others.
+// A kept entry, or a kept part of one, holds a few KiB of others at most.
 func TestCodec_KeptEntryHoldsLittleElse(t *testing.T) {
 	const buffer = 256 << 10 / 100 // the reader may still have its own
 	for _, entries := range []int{1, 4, 64} {
@@ -641,7 +641,7 @@ func TestCodec_KeptEntryHoldsLittleElse(t *testing.T) {
 
 // The short cuts must be as strict as the long way.
 
-func TestCodecShortCutsKeepTheLimit(t *testing.T) {
+func TestCodec_FastPathKeepsTheLimit(t *testing.T) {
 	forEachKind(t, func(t *testing.T, rnd *rand.Rand, k codecKind, newTime bool) {
 		frame := k.append(nil, k.empty(), newTime)
 		for _, more := range []int{0, 1} {
@@ -662,7 +662,7 @@ func TestCodecShortCutsKeepTheLimit(t *testing.T) {
 	})
 }
 
-func TestCodecShortCutsSeeWhatComesBeforeAndAfter(t *testing.T) {
+func TestCodec_FastPathSeesNeighbours(t *testing.T) {
 	frame := string(appendUncut(nil, benchRequest(1, 10), false))
 	addr, rest := frame[:strings.Index(frame, "\xa7Entries")], frame[strings.Index(frame, "\xa7Entries"):]
 	k := requestKinds[0]
@@ -683,7 +683,7 @@ func TestCodecShortCutsSeeWhatComesBeforeAndAfter(t *testing.T) {
 	equal(t, benchRequest(1, 10), got)
 }
 
-func TestCodecShortCutsCheckRanges(t *testing.T) {
+func TestCodec_FastPathChecksRanges(t *testing.T) {
 	m := &AppendEntriesRequest{Entries: []*Log{{Type: 255, AppendedAt: time.Unix(0, 999_999_999)}}}
 	frame := string(appendUncut(nil, m, false))
 	for _, c := range []struct{ from, to, want string }{

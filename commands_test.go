@@ -7,7 +7,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func TestEveryMessageHasAHeader(t *testing.T) {
+func TestMessages_HaveAHeader(t *testing.T) {
 	header := raftwire.RPCHeader{ProtocolVersion: 3, ID: []byte("id"), Addr: []byte("addr")}
 	for _, message := range []raftwire.WithRPCHeader{
 		&raftwire.AppendEntriesRequest{RPCHeader: header}, &raftwire.AppendEntriesResponse{RPCHeader: header},
@@ -20,7 +20,7 @@ func TestEveryMessageHasAHeader(t *testing.T) {
 	}
 }
 
-func TestLogTypesHaveTheirNames(t *testing.T) {
+func TestLogType_HasAName(t *testing.T) {
 	for logType, name := range map[raftwire.LogType]string{
 		raftwire.LogCommand:              "LogCommand",
 		raftwire.LogNoop:                 "LogNoop",

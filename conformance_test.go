@@ -12,7 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func TestInmemTransportConforms(t *testing.T) {
+func TestInmemTransport_Conforms(t *testing.T) {
 	transporttest.Run(t, transporttest.Maker{
 		New:      newInmemTransports,
 		Without:  transporttest.Windows,
@@ -20,7 +20,7 @@ func TestInmemTransportConforms(t *testing.T) {
 	})
 }
 
-func TestInmemNetworkConforms(t *testing.T) {
+func TestInmemNetwork_Conforms(t *testing.T) {
 	transporttest.Run(t, transporttest.Maker{
 		New: func(_ testing.TB, n int, o transporttest.Options) []raftwire.Transport {
 			return newNetworkOfInmemTransports(n, o, 0)
@@ -30,7 +30,7 @@ func TestInmemNetworkConforms(t *testing.T) {
 	})
 }
 
-func TestInmemNetworkConformsWithLatency(t *testing.T) {
+func TestInmemNetwork_ConformsWithLatency(t *testing.T) {
 	transporttest.Run(t, transporttest.Maker{
 		New: func(_ testing.TB, n int, o transporttest.Options) []raftwire.Transport {
 			return newNetworkOfInmemTransports(n, o, time.Millisecond)
@@ -39,6 +39,40 @@ func TestInmemNetworkConformsWithLatency(t *testing.T) {
 		Differs:  map[string]string{"without a timeout a call waits for as long as it takes": "travelling takes time as well"},
 		FakeTime: true,
 	})
+}
+
+// The network transport conforms with every pool, window and network, also with one
+// that delivers a few bytes at a time.
+func TestNetworkTransport_Conforms(t *testing.T) {
+	variants := []struct {
+		name   string
+		slice  int
+		change func(config *raftwire.NetworkTransportConfig)
+	}{
+		{"with a pool", 0, func(c *raftwire.NetworkTransportConfig) { c.MaxPool = 3 }},
+		{"without a pool", 0, func(c *raftwire.NetworkTransportConfig) { c.MaxPool = 0 }},
+		{"one request at a time", 0, func(c *raftwire.NetworkTransportConfig) { c.MaxDispatchAhead = 1 }},
+		{"in small pieces", 1000, func(c *raftwire.NetworkTransportConfig) { c.MsgpackUseNewTimeFormat = true }},
+	}
+	for _, v := range variants {
+		t.Run(v.name, func(t *testing.T) {
+			transporttest.Run(t, transporttest.Maker{
+				New: func(t testing.TB, n int, o transporttest.Options) []raftwire.Transport {
+					network := faultnet.New(1)
+					network.Slice(v.slice)
+					t.Cleanup(func() { requireNothingLeft(t, network) })
+					return newStreamTransports(t, network, n, o, v.change)
+				},
+				NewSlow:  slowStreamTransports(v.change),
+				FakeTime: true,
+			})
+		})
+	}
+}
+
+func TestTCPTransport_Conforms(t *testing.T) {
+	t.Parallel() // waits for real time
+	transporttest.Run(t, transporttest.Maker{New: newTCPTransports})
 }
 
 func newNetworkOfInmemTransports(n int, o transporttest.Options, latency time.Duration) (all []raftwire.Transport) {
@@ -67,40 +101,10 @@ func newInmemTransports(_ testing.TB, n int, o transporttest.Options) []raftwire
 	return all
 }
 
-// The network transport in its variants: what a connection pool, a request at
-// a time or a network that delivers in crumbs must not change.
-func TestNetworkTransportConforms(t *testing.T) {
-	variants := []struct {
-		name   string
-		slice  int
-		change func(config *raftwire.NetworkTransportConfig)
-	}{
-		{"with a pool", 0, func(c *raftwire.NetworkTransportConfig) { c.MaxPool = 3 }},
-		{"without a pool", 0, func(c *raftwire.NetworkTransportConfig) { c.MaxPool = 0 }},
-		{"one request at a time", 0, func(c *raftwire.NetworkTransportConfig) { c.MaxDispatchAhead = 1 }},
-		{"in small pieces", 1000, func(c *raftwire.NetworkTransportConfig) { c.MsgpackUseNewTimeFormat = true }},
-	}
-	for _, v := range variants {
-		t.Run(v.name, func(t *testing.T) {
-			transporttest.Run(t, transporttest.Maker{
-				New: func(t testing.TB, n int, o transporttest.Options) []raftwire.Transport {
-					network := faultnet.New(1)
-					network.Slice(v.slice)
-					t.Cleanup(func() { requireNothingLeft(t, network) })
-					return newStreamTransports(t, network, n, o, v.change)
-				},
-				NewSlow:  slowStreamTransports(v.change),
-				FakeTime: true,
-			})
-		})
-	}
-}
-
 func newStreamTransports(t testing.TB, network *faultnet.Network, n int, o transporttest.Options, change func(*raftwire.NetworkTransportConfig)) []raftwire.Transport {
 	var all []raftwire.Transport
 	for i := range n {
-		layer, err := network.Host(fmt.Sprintf("host-%d", i)).Listen()
-		require.NoError(t, err)
+		layer := hostLayer(t, network, fmt.Sprintf("host-%d", i))
 		config := newConfig(o)
 		config.Stream = layer
 		change(config)
@@ -109,8 +113,8 @@ func newStreamTransports(t testing.TB, network *faultnet.Network, n int, o trans
 	return all
 }
 
-// slowStreamTransports returns a Maker's NewSlow. Without a pool nothing could be
-// kept for the next call.
+// slowStreamTransports returns a Maker's NewSlow. Without a pool no connection could
+// be kept for the next call.
 func slowStreamTransports(change func(*raftwire.NetworkTransportConfig)) func(testing.TB, int, transporttest.Options, time.Duration) []raftwire.Transport {
 	return func(t testing.TB, n int, o transporttest.Options, connecting time.Duration) []raftwire.Transport {
 		return newStreamTransports(t, faultnet.New(1), n, o, func(config *raftwire.NetworkTransportConfig) {
@@ -121,15 +125,10 @@ func slowStreamTransports(change func(*raftwire.NetworkTransportConfig)) func(te
 	}
 }
 
-// requireNothingLeft checks that closed transports have closed everything.
+// requireNothingLeft checks that closed transports have closed all connections.
 func requireNothingLeft(t testing.TB, network *faultnet.Network) {
 	require.Zero(t, network.OpenConns(), "connections were left open")
 	require.Zero(t, network.Bytes())
-}
-
-func TestTCPTransportConforms(t *testing.T) {
-	t.Parallel() // waits for real time
-	transporttest.Run(t, transporttest.Maker{New: newTCPTransports})
 }
 
 func newTCPTransports(t testing.TB, n int, o transporttest.Options) []raftwire.Transport {

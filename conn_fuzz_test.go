@@ -18,9 +18,8 @@ import (
 	"github.com/raftwire/raftwire/faultnet"
 )
 
-// Fuzzing of both ends of a connection: whatever comes, in whatever pieces,
-// and however it ends. The codec has fuzz targets of its own; these are about
-// what stands around it.
+// Fuzzing of both ends of a connection, with any bytes in any pieces and with any
+// end. The codec has fuzz targets of its own.
 
 // FuzzServe sends arbitrary bytes to a transport whose core answers in
 // arbitrary ways. manner seeds how the bytes are cut, how the sender ends, and
@@ -35,6 +34,24 @@ func FuzzServe(f *testing.F) {
 		})
 		if most := uint64(8<<20 + 32*len(data)); grown > most {
 			t.Fatalf("%d bytes of input allocated %d", len(data), grown)
+		}
+	})
+}
+
+// FuzzAnswers answers requests of every kind, also pipelined, with arbitrary bytes.
+// manner seeds the kind, how the bytes are cut, and whether the peer then hangs up.
+func FuzzAnswers(f *testing.F) {
+	for i, bytes := range answerSeeds() {
+		for manner := range uint64(len(requests)) {
+			f.Add(bytes, uint64(i)*100+manner)
+		}
+	}
+	f.Fuzz(func(t *testing.T, data []byte, manner uint64) {
+		grown := allocatedBytes(func() {
+			synctest.Test(t, func(t *testing.T) { answerBytes(t, data, manner) })
+		})
+		if most := uint64(8<<20 + 32*len(data)); grown > most {
+			t.Fatalf("%d bytes of answers allocated %d", len(data), grown)
 		}
 	})
 }
@@ -90,7 +107,7 @@ func writeInPieces(conn io.Writer, random *rand.Rand, data []byte) {
 	_, _ = conn.Write(data)
 }
 
-// fuzzedCore checks what it gets, and answers as it likes.
+// fuzzedCore checks the requests that it gets, and answers them at random.
 type fuzzedCore struct {
 	t      *testing.T
 	seen   atomic.Int64
@@ -133,7 +150,7 @@ func (c *fuzzedCore) answer(rpc raftwire.RPC) {
 	}
 }
 
-// checkCommand checks that a command cannot trip a core up.
+// checkCommand checks that a command holds no value that could make a core panic.
 func checkCommand(t *testing.T, rpc raftwire.RPC, budget int) {
 	held := 0
 	switch m := rpc.Command.(type) {
@@ -168,44 +185,6 @@ func checkCommand(t *testing.T, rpc raftwire.RPC, budget int) {
 	}
 }
 
-// countAnswers checks that data is made of whole answers, but for the last,
-// and counts them.
-func countAnswers(t *testing.T, data []byte) (count int64) {
-	for d := codec.NewDecoderBytes(data, new(codec.MsgpackHandle)); d.NumBytesRead() < len(data); count++ {
-		var text string
-		var response map[string]any
-		if err := d.Decode(&text); err != nil {
-			return count
-		}
-		if err := d.Decode(&response); err != nil {
-			if !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
-				t.Errorf("answer %d: %v", count, err)
-			}
-			return count
-		}
-	}
-	return count
-}
-
-// FuzzAnswers answers requests of every kind, also pipelined, with arbitrary
-// bytes. manner seeds which kind, how the bytes are cut, and whether the peer
-// then hangs up.
-func FuzzAnswers(f *testing.F) {
-	for i, bytes := range answerSeeds() {
-		for manner := range uint64(len(requests)) {
-			f.Add(bytes, uint64(i)*100+manner)
-		}
-	}
-	f.Fuzz(func(t *testing.T, data []byte, manner uint64) {
-		grown := allocatedBytes(func() {
-			synctest.Test(t, func(t *testing.T) { answerBytes(t, data, manner) })
-		})
-		if most := uint64(8<<20 + 32*len(data)); grown > most {
-			t.Fatalf("%d bytes of answers allocated %d", len(data), grown)
-		}
-	})
-}
-
 func answerBytes(t *testing.T, data []byte, manner uint64) {
 	net := faultnet.New(int64(manner))
 	peer := newBabbler(t, net, data, rand.New(rand.NewPCG(manner, 0)))
@@ -236,9 +215,8 @@ func checkCall(t *testing.T, a *raftwire.NetworkTransport, r request, answers *o
 	answers.check(t, resp, err, true)
 }
 
-// checkFutures sends up to three requests at once. Their futures settle in
-// order, each with its own answer, until one fails on the way, and the rest with
-// it.
+// checkFutures sends up to three requests at once. Their futures must settle in order,
+// each with its own answer, until one fails on the way; then the rest must fail.
 func checkFutures(t *testing.T, a *raftwire.NetworkTransport, answers *oracle) {
 	p := openPipeline(t, a, "b")
 	var futures []raftwire.AppendFuture
@@ -260,13 +238,13 @@ func checkFutures(t *testing.T, a *raftwire.NetworkTransport, answers *oracle) {
 	}
 }
 
-// oracle reads answers as hashicorp's codec does from a connection. From a slice it
-// does not take an empty extension for a whole value.
+// oracle reads answers from a connection as hashicorp's codec does. A slice would not
+// do: from one it does not take an empty extension for a whole value.
 type oracle struct{ answers *codec.Decoder }
 
-// check compares the outcome of a request with the next answer, if it was
-// answered, which it returns. Otherwise its response must be zero. keeps says
-// that an error leaves the response that came with it.
+// check compares the outcome of a request with the next answer, and reports whether
+// there was one. Without an answer the response must be zero. keeps says that an error
+// leaves the response that came with it.
 func (o *oracle) check(t *testing.T, resp any, err error, keeps bool) (answered bool) {
 	t.Helper()
 	var remote *raftwire.RemoteError
@@ -300,8 +278,8 @@ func (o *oracle) next(t *testing.T, like any) (text string, resp any) {
 	return text, resp
 }
 
-// babbler is a peer that answers the first request on its first connection
-// with whatever it was given.
+// babbler is a peer that answers the first request on its first connection with the
+// bytes that it was given.
 type babbler struct {
 	layer    *faultnet.Layer
 	babbled  chan struct{} // closed when it has
@@ -309,7 +287,51 @@ type babbler struct {
 	jobs     sync.WaitGroup
 }
 
-// sensibleAnswer is the one of a babbler who became sensible.
+func (p *babbler) listen(data []byte, random *rand.Rand) {
+	for first := true; ; first = false {
+		conn, err := p.layer.Accept()
+		if err != nil {
+			return
+		}
+		p.jobs.Go(func() {
+			defer func() { _ = conn.Close() }()
+			if !first || p.babble(conn, data, random) {
+				p.talk(conn)
+			}
+		})
+	}
+}
+
+// babble reports whether it keeps the connection open.
+func (p *babbler) babble(conn net_, data []byte, random *rand.Rand) bool {
+	defer close(p.babbled)
+	_, _ = conn.Read(make([]byte, 4096))
+	writeInPieces(conn, random, data)
+	return random.IntN(2) == 0
+}
+
+// talk answers requests. Each must come with one read.
+func (p *babbler) talk(conn net_) {
+	answer := appendMsgpack(appendMsgpack(nil, ""), &sensibleAnswer)
+	for buf := make([]byte, 4096); ; {
+		if _, err := conn.Read(buf); err != nil {
+			return
+		}
+		if p.sensible.Load() {
+			_, _ = conn.Write(answer)
+		}
+	}
+}
+
+// becomeSensible waits until the peer has sent its bytes. From then on it answers
+// properly.
+func (p *babbler) becomeSensible() {
+	<-p.babbled
+	p.sensible.Store(true)
+	synctest.Wait()
+}
+
+// sensibleAnswer is the answer of a babbler that answers properly.
 var sensibleAnswer = raftwire.AppendEntriesResponse{Term: 7, LastLog: 4711, Success: true}
 
 func newBabbler(t *testing.T, net *faultnet.Network, data []byte, random *rand.Rand) *babbler {
@@ -329,50 +351,7 @@ func newBabbler(t *testing.T, net *faultnet.Network, data []byte, random *rand.R
 	return p
 }
 
-func (p *babbler) listen(data []byte, random *rand.Rand) {
-	for first := true; ; first = false {
-		conn, err := p.layer.Accept()
-		if err != nil {
-			return
-		}
-		p.jobs.Go(func() {
-			defer func() { _ = conn.Close() }()
-			if !first || p.babble(conn, data, random) {
-				p.talk(conn)
-			}
-		})
-	}
-}
-
-// babble reports whether it stays on the line.
-func (p *babbler) babble(conn net_, data []byte, random *rand.Rand) bool {
-	defer close(p.babbled)
-	_, _ = conn.Read(make([]byte, 4096))
-	writeInPieces(conn, random, data)
-	return random.IntN(2) == 0
-}
-
-// talk answers requests, each of which comes with one read.
-func (p *babbler) talk(conn net_) {
-	answer := appendMsgpack(appendMsgpack(nil, ""), &sensibleAnswer)
-	for buf := make([]byte, 4096); ; {
-		if _, err := conn.Read(buf); err != nil {
-			return
-		}
-		if p.sensible.Load() {
-			_, _ = conn.Write(answer)
-		}
-	}
-}
-
-// becomeSensible waits for the end of the babbling.
-func (p *babbler) becomeSensible() {
-	<-p.babbled
-	p.sensible.Store(true)
-	synctest.Wait()
-}
-
-// answerSeeds are answers, and what is almost one.
+// answerSeeds returns answers, and bytes that are almost one.
 func answerSeeds() [][]byte {
 	good := appendMsgpack(appendMsgpack(nil, ""), &raftwire.AppendEntriesResponse{
 		RPCHeader: raftwire.RPCHeader{ProtocolVersion: 3, ID: []byte("b"), Addr: []byte("b")}, Term: 7, LastLog: 300, Success: true,
@@ -395,7 +374,7 @@ func allocatedBytes(f func()) uint64 {
 	return sample[0].Value.Uint64() - before
 }
 
-// inboundSeeds are what a peer sends, and what strangers do.
+// inboundSeeds returns requests, and what other programs send.
 func inboundSeeds() [][]byte {
 	seeds := [][]byte{
 		nil, []byte("\x03\x80"), []byte("\x03\x80\x03\x80\x03\x80"), []byte("\x05"), []byte("GET / HTTP/1.1\r\n\r\n"), []byte("\x16\x03\x01\x02"),
@@ -406,33 +385,9 @@ func inboundSeeds() [][]byte {
 	}
 	var stream []byte
 	for _, c := range commandsOfEveryKind() {
-		frame := requestBytes(c)
+		frame := requestFrame(c)
 		seeds = append(seeds, frame)
 		stream = append(stream, frame...)
 	}
 	return append(seeds, stream, bytes.Repeat(stream, 20))
-}
-
-func commandsOfEveryKind() []any {
-	header := raftwire.RPCHeader{ProtocolVersion: 3, ID: []byte("leader"), Addr: []byte("a")}
-	return []any{
-		appendRequest(1),
-		&raftwire.AppendEntriesRequest{RPCHeader: header, Term: 7},
-		&raftwire.RequestVoteRequest{RPCHeader: header, Term: 7, Candidate: []byte("a"), LastLogIndex: 300, LastLogTerm: 6},
-		&raftwire.InstallSnapshotRequest{RPCHeader: header, Term: 7, Configuration: []byte("c"), Size: 0},
-		&raftwire.TimeoutNowRequest{RPCHeader: header},
-		&raftwire.RequestPreVoteRequest{RPCHeader: header, Term: 7},
-	}
-}
-
-// requestBytes encodes a request as hashicorp's codec does.
-func requestBytes(command any) []byte {
-	kinds := map[reflect.Type]byte{
-		reflect.TypeFor[*raftwire.AppendEntriesRequest]():   0,
-		reflect.TypeFor[*raftwire.RequestVoteRequest]():     1,
-		reflect.TypeFor[*raftwire.InstallSnapshotRequest](): 2,
-		reflect.TypeFor[*raftwire.TimeoutNowRequest]():      3,
-		reflect.TypeFor[*raftwire.RequestPreVoteRequest]():  4,
-	}
-	return appendMsgpack([]byte{kinds[reflect.TypeOf(command)]}, command)
 }

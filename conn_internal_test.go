@@ -11,7 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// idleConn is a connection that nobody reads at its other end.
+// idleConn is a connection whose other end nobody reads.
 func idleConn(t *testing.T) *netConn {
 	raw, other := net.Pipe()
 	t.Cleanup(func() { _ = other.Close() })
@@ -19,15 +19,15 @@ func idleConn(t *testing.T) *netConn {
 	return c
 }
 
-// given is an answer that is there.
+// given is an answer that is ready.
 type given struct{}
 
 func (given) Ready() bool                               { return true }
 func (given) Await(<-chan struct{}) (RPCResponse, bool) { return RPCResponse{}, true }
 
-// A sender that has failed keeps the answer that it had, for the hooks: nobody
-// takes another one after it.
-func TestNobodyTakesTheNextAnswerAfterASenderThatFailed(t *testing.T) {
+// A sender that has failed keeps its own answer, for the hooks. No other sender takes
+// an answer after it.
+func TestConn_TakesNoAnswerAfterAFailedSender(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := idleConn(t)
 		ended := 0
@@ -53,14 +53,14 @@ func TestNobodyTakesTheNextAnswerAfterASenderThatFailed(t *testing.T) {
 	})
 }
 
-// timedOutConn is a connection that the system has given up.
+// timedOutConn is a connection that the system has ended by a timeout.
 type timedOutConn struct{ net.Conn }
 
 func (timedOutConn) Read([]byte) (int, error) {
 	return 0, &net.OpError{Op: "read", Net: "tcp", Err: os.NewSyscallError("read", errno.TimedOut)}
 }
 
-// It has nothing to do with TLS, or with a Mux.
+// The error of the system's timeout names neither TLS nor a Mux.
 func TestConn_NamesTheSystemsTimeout(t *testing.T) {
 	c := idleConn(t)
 	c.Raw = timedOutConn{c.Raw}

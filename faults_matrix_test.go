@@ -2,10 +2,8 @@ package raftwire_test
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"os"
 	"reflect"
@@ -19,15 +17,15 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// Every request under every fault: it ends when it should, with the error that
-// it should have and no response but a right one, the transport is of use
-// afterwards, and in the end neither a goroutine nor a connection is left.
-func TestEveryRequestUnderEveryFault(t *testing.T) {
+// Every request under every fault ends when it should, with the right error, and with
+// the right response or none. Afterwards the transport works, and no goroutine or
+// connection is left.
+func TestNetworkTransport_EveryRequestUnderEveryFault(t *testing.T) {
 	for _, f := range faults {
 		for _, r := range requests {
 			for _, reused := range []bool{false, true} {
 				for _, crumb := range []int{0, 3} {
-					name := fmt.Sprintf("%v, %v, %v, %v", f, r, orElse(reused, "on an idle connection", "on a new connection"), orElse(crumb > 0, "in crumbs", "in one piece"))
+					name := fmt.Sprintf("%v, %v, %v, %v", f, r, choose(reused, "on an idle connection", "on a new connection"), choose(crumb > 0, "in crumbs", "in one piece"))
 					t.Run(name, func(t *testing.T) {
 						onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 							net.Slice(crumb)
@@ -40,134 +38,34 @@ func TestEveryRequestUnderEveryFault(t *testing.T) {
 	}
 }
 
-func orElse(condition bool, yes, no string) string {
-	if condition {
-		return yes
-	}
-	return no
-}
-
-// request is one of the things that a transport does for a core. It returns
-// the response, which held something before.
-type request struct {
-	name string
-	send func(a *raftwire.NetworkTransport) (resp any, err error)
-}
-
-func (r request) String() string { return r.name }
-
-const (
-	pipelined  = "pipeline"
-	installing = "InstallSnapshot"
-)
-
-var requests = []request{
-	{"AppendEntries", func(a *raftwire.NetworkTransport) (any, error) {
-		resp := staleAppend()
-		return resp, a.AppendEntries("b", "b", appendRequest(1), resp)
-	}},
-	{"heartbeat", func(a *raftwire.NetworkTransport) (any, error) {
-		resp := staleAppend()
-		args := &raftwire.AppendEntriesRequest{RPCHeader: raftwire.RPCHeader{Addr: []byte("a")}, Term: 7}
-		return resp, a.AppendEntries("b", "b", args, resp)
-	}},
-	{"RequestVote", func(a *raftwire.NetworkTransport) (any, error) {
-		resp := &raftwire.RequestVoteResponse{Term: 99, Peers: []byte("stale"), Granted: true}
-		return resp, a.RequestVote("b", "b", &raftwire.RequestVoteRequest{Term: 7}, resp)
-	}},
-	{"RequestPreVote", func(a *raftwire.NetworkTransport) (any, error) {
-		resp := &raftwire.RequestPreVoteResponse{Term: 99, Granted: true}
-		return resp, a.RequestPreVote("b", "b", &raftwire.RequestPreVoteRequest{Term: 7}, resp)
-	}},
-	{"TimeoutNow", func(a *raftwire.NetworkTransport) (any, error) {
-		resp := &raftwire.TimeoutNowResponse{RPCHeader: raftwire.RPCHeader{ID: []byte("stale")}}
-		return resp, a.TimeoutNow("b", "b", &raftwire.TimeoutNowRequest{}, resp)
-	}},
-	{installing, func(a *raftwire.NetworkTransport) (any, error) {
-		resp := &raftwire.InstallSnapshotResponse{Term: 99, Success: true}
-		args := &raftwire.InstallSnapshotRequest{Term: 7, Size: 1000}
-		return resp, a.InstallSnapshot("b", "b", args, resp, io.LimitReader(zeros{}, 1000))
-	}},
-	{pipelined, sendPipelined},
-}
-
-func staleAppend() *raftwire.AppendEntriesResponse {
-	return &raftwire.AppendEntriesResponse{Term: 99, LastLog: 99, Success: true, NoRetryBackoff: true}
-}
-
-// sendPipelined sends a request on a pipeline of its own, and checks that its
-// future reaches the consumer whatever became of it.
-func sendPipelined(a *raftwire.NetworkTransport) (any, error) {
-	resp := staleAppend()
-	p, err := a.AppendEntriesPipeline("b", "b")
-	if err != nil {
-		return new(raftwire.AppendEntriesResponse), err // nobody had resp
-	}
-	defer func() { _ = p.Close() }()
-	f, err := p.AppendEntries(appendRequest(1), resp)
-	if err != nil {
-		return resp, err
-	}
-	err = f.Error()
-	if err == raftwire.ErrTransportShutdown {
-		return resp, err // and the consumer is not wanted any more
-	}
-	missing := time.NewTimer(prompt)
-	defer missing.Stop()
-	select {
-	case got := <-p.Consumer():
-		if got != f {
-			return resp, errors.New("the consumer got another future")
-		}
-	case <-missing.C:
-		return resp, errors.New("the consumer did not get the future")
-	}
-	return resp, err
-}
-
-// rig is a transport and its peer, with things that can go wrong.
+// rig is a transport and its peer, with faults that a test can switch on.
 type rig struct {
 	t    *testing.T
 	net  *faultnet.Network
 	a, b *raftwire.NetworkTransport
-	wire *roughLayer // b's
 	core atomic.Pointer[func(x *rig, rpc raftwire.RPC)]
 	seen atomic.Int32 // requests that reached it
 	gone atomic.Bool  // b's process has ended, or is closed
+
+	rough atomic.Pointer[roughness] // of b's connections
 }
 
-func newRig(t *testing.T, net *faultnet.Network) *rig {
-	x := &rig{t: t, net: net, a: listen(t, net, "a")}
-	x.behave(healthy)
-	x.startPeer()
-	return x
-}
-
-// startPeer starts b, or another one in its place. Its own timeout is long, so
-// that it is never the one who gives up.
+// startPeer starts b, or another one in its place. Its timeout is long, so that a is
+// the one that gives up.
 func (x *rig) startPeer() {
-	layer, err := x.net.Host("b").Listen()
-	require.NoError(x.t, err)
-	x.wire = &roughLayer{Layer: layer}
-	c := config(withTimeout(time.Hour))
-	c.Stream = x.wire
-	b := raftwire.NewNetworkTransportWithConfig(c)
-	x.b = b
-	x.t.Cleanup(func() { require.NoError(x.t, b.Close()) })
-	b.SetHeartbeatHandler(x.answer)
-	serve(x.t, b, x.answer)
+	x.b = listenWrapped(x.t, x.net, "b", func(conn net.Conn) net.Conn { return &roughConn{conn, &x.rough} }, withTimeout(time.Hour))
+	x.b.SetHeartbeatHandler(x.answer)
+	serve(x.t, x.b, x.answer)
 }
 
 func (x *rig) behave(core func(*rig, raftwire.RPC)) { x.core.Store(&core) }
 
-// answer never blocks: a heartbeat handler must not.
+// answer never blocks, since a heartbeat handler must not.
 func (x *rig) answer(rpc raftwire.RPC) {
 	x.seen.Add(1)
 	core := *x.core.Load()
 	go core(x, rpc)
 }
-
-func healthy(_ *rig, rpc raftwire.RPC) { accept(rpc) }
 
 func (x *rig) run(f fault, r request, reused bool) {
 	if reused {
@@ -195,10 +93,10 @@ func (x *rig) run(f fault, r request, reused bool) {
 	}
 }
 
-// repair puts everything but a right, once what is slow has come to its end.
+// repair ends every fault, once what is slow has come to its end.
 func (x *rig) repair() {
 	x.behave(healthy)
-	x.wire.rough.Store(nil)
+	x.rough.Store(nil)
 	x.net.SetBuffer(faultnet.DefaultBuffer)
 	x.net.Link("a", "b").ResetAfter(-1)
 	x.net.Link("b", "a").ResetAfter(-1)
@@ -214,53 +112,20 @@ func (x *rig) repair() {
 	}
 }
 
-// roughLayer is a stream layer with rough connections.
-type roughLayer struct {
-	*faultnet.Layer
-	rough atomic.Pointer[roughness]
+// away gives b a latency of d.
+func (x *rig) away(d time.Duration) {
+	toward(x).SetLatency(d)
+	from(x).SetLatency(d)
 }
 
-// roughness is what a process makes of its connections.
-type roughness struct {
-	afterRead func(n int) // of n bytes
-	write     func(c *roughConn, p []byte) (int, error)
+func newRig(t *testing.T, net *faultnet.Network) *rig {
+	x := &rig{t: t, net: net, a: listen(t, net, "a")}
+	x.behave(healthy)
+	x.startPeer()
+	return x
 }
 
-type roughConn struct {
-	net.Conn
-	layer *roughLayer
-}
-
-func (l *roughLayer) Accept() (net.Conn, error) {
-	conn, err := l.Layer.Accept()
-	if err != nil {
-		return nil, err
-	}
-	return &roughConn{conn, l}, nil
-}
-
-func (l *roughLayer) DialContext(ctx context.Context, address raftwire.ServerAddress) (net.Conn, error) {
-	conn, err := l.Layer.DialContext(ctx, address)
-	if err != nil {
-		return nil, err
-	}
-	return &roughConn{conn, l}, nil
-}
-
-func (c *roughConn) Read(p []byte) (int, error) {
-	n, err := c.Conn.Read(p)
-	if r := c.layer.rough.Load(); r != nil && r.afterRead != nil {
-		r.afterRead(n)
-	}
-	return n, err
-}
-
-func (c *roughConn) Write(p []byte) (int, error) {
-	if r := c.layer.rough.Load(); r != nil && r.write != nil {
-		return r.write(c, p)
-	}
-	return c.Conn.Write(p)
-}
+func healthy(_ *rig, rpc raftwire.RPC) { accept(rpc) }
 
 // slowReader and slowWriter take half a timeout for each byte.
 var (
@@ -283,7 +148,7 @@ var (
 	}}
 )
 
-// halfAnswer writes the first half of everything, and then does as it is told.
+// halfAnswer writes the first half of everything, then calls next.
 func halfAnswer(then func(*roughConn)) *roughness {
 	return &roughness{write: func(c *roughConn, p []byte) (int, error) {
 		_, err := c.Conn.Write(p[:len(p)/2])
@@ -303,7 +168,7 @@ type fault struct {
 
 func (f fault) String() string { return f.name }
 
-// wants says what becomes of requests; what is not set is as all.
+// wants says what becomes of requests. An outcome that is not set is that of all.
 type wants struct {
 	all, pipeline, snapshot outcome
 
@@ -341,7 +206,7 @@ func (w wants) of(r request, reused bool) outcome {
 	return special
 }
 
-// outcome is what a request comes to.
+// outcome is what a request must come to.
 type outcome struct {
 	is     func(t *testing.T, err error)
 	after  time.Duration // exactly, if it is a timeout; else the request ends promptly
@@ -363,7 +228,7 @@ func (o outcome) check(t *testing.T, r request, resp any, err error, took time.D
 	}
 }
 
-// answers are those of accept.
+// answers are the answers that accept gives.
 var answers = map[string]any{
 	"AppendEntries":  &raftwire.AppendEntriesResponse{Term: 7, LastLog: 1, Success: true},
 	pipelined:        &raftwire.AppendEntriesResponse{Term: 7, LastLog: 1, Success: true},
@@ -390,15 +255,6 @@ var (
 	restoreTimesOut = outcome{after: 10 * testTimeout, is: timesOut.is}
 )
 
-// requireOpError checks what P18 promises of a request that failed on the way.
-func requireOpError(t *testing.T, err error) {
-	t.Helper()
-	var op *raftwire.OpError
-	require.ErrorAs(t, err, &op)
-	require.Equal(t, raftwire.ServerAddress("b"), op.Peer)
-	require.Error(t, op.Err)
-}
-
 // isRemote is an error that the peer's core answered with.
 func isRemote(text string) outcome {
 	return outcome{is: func(t *testing.T, err error) {
@@ -424,13 +280,7 @@ const (
 	acceptGrace = 5 * time.Millisecond
 )
 
-// away puts b at a distance of d.
-func (x *rig) away(d time.Duration) {
-	toward(x).SetLatency(d)
-	from(x).SetLatency(d)
-}
-
-// toward and from are faults of the links.
+// toward and from return faults of one direction of the link.
 func toward(x *rig) *faultnet.Link { return x.net.Link("a", "b") }
 func from(x *rig) *faultnet.Link   { return x.net.Link("b", "a") }
 
@@ -463,15 +313,15 @@ var faults = []fault{
 	{name: "a long way", want: wants{all: succeedsAfter(4 * far), reusedCall: succeedsAfter(2 * far), reusedPipeline: succeedsAfter(2 * far)}, before: func(x *rig) { x.away(far) }},
 	{name: "too long a way", want: wants{all: timesOut}, before: func(x *rig) { x.away(testTimeout) }},
 
-	{name: "slow reader", want: wants{all: timesOut}, before: func(x *rig) { x.net.SetBuffer(16); x.wire.rough.Store(slowReader) }},
-	{name: "slow loris", want: late, before: func(x *rig) { x.wire.rough.Store(slowWriter) }},
-	{name: "half an answer and silence", want: late, before: func(x *rig) { x.wire.rough.Store(halfAnswer(func(*roughConn) {})) }},
+	{name: "slow reader", want: wants{all: timesOut}, before: func(x *rig) { x.net.SetBuffer(16); x.rough.Store(slowReader) }},
+	{name: "slow loris", want: late, before: func(x *rig) { x.rough.Store(slowWriter) }},
+	{name: "half an answer and silence", want: late, before: func(x *rig) { x.rough.Store(halfAnswer(func(*roughConn) {})) }},
 	{name: "half an answer and goodbye", want: lost, before: func(x *rig) {
-		x.wire.rough.Store(halfAnswer(func(c *roughConn) { _ = c.Conn.Close() }))
+		x.rough.Store(halfAnswer(func(c *roughConn) { _ = c.Conn.Close() }))
 	}},
 
-	{name: "garbage for an answer", want: lost, before: func(x *rig) { x.wire.rough.Store(garbage) }},
-	{name: "more than an answer", want: wants{all: succeeds}, before: func(x *rig) { x.wire.rough.Store(stammer) }},
+	{name: "garbage for an answer", want: lost, before: func(x *rig) { x.rough.Store(garbage) }},
+	{name: "more than an answer", want: wants{all: succeeds}, before: func(x *rig) { x.rough.Store(stammer) }},
 
 	{name: "nobody there", want: lost, before: func(x *rig) { x.gone.Store(true); _ = x.b.Close(); synctest.Wait() }},
 	{name: "refused", want: wants{all: isLost, reusedCall: succeeds, reusedPipeline: succeeds}, before: func(x *rig) { x.net.Host("b").Refuse(true) }},
@@ -504,15 +354,15 @@ var faults = []fault{
 	{name: "two answers", want: wants{all: succeeds}, core: func(_ *rig, rpc raftwire.RPC) { accept(rpc); rpc.Respond(nil, errors.New("again")) }},
 }
 
-// succeedsAfter is what becomes of a request that takes a while on its way.
+// succeedsAfter is the outcome of a request that takes d on its way.
 func succeedsAfter(d time.Duration) outcome {
 	return outcome{is: succeeds.is, after: d, answer: true}
 }
 
-// succeedsLate is what becomes of a snapshot whose restore takes a while.
+// succeedsLate is the outcome of a snapshot whose restore takes d.
 var succeedsLate = succeedsAfter(2 * testTimeout)
 
-// withAnswer is an outcome with the right response all the same.
+// withAnswer returns an outcome that has the right response nevertheless.
 func withAnswer(o outcome) outcome {
 	o.answer = true
 	return o
@@ -523,27 +373,4 @@ func answerWithError(_ *rig, rpc raftwire.RPC) {
 	right := make(chan raftwire.RPCResponse, 1)
 	accept(raftwire.RPC{Command: rpc.Command, Reader: rpc.Reader, RespChan: right})
 	rpc.Respond((<-right).Response, errors.New("busy"))
-}
-
-// otherAnswer returns a response of a type that does not answer a command.
-func otherAnswer(command any) any {
-	if _, vote := command.(*raftwire.RequestVoteRequest); vote {
-		return &raftwire.AppendEntriesResponse{Term: 7, Success: true}
-	}
-	return &raftwire.RequestVoteResponse{Term: 7, Granted: true}
-}
-
-// typedNil returns a nil pointer of the type that answers a command.
-func typedNil(command any) any {
-	switch command.(type) {
-	case *raftwire.AppendEntriesRequest:
-		return (*raftwire.AppendEntriesResponse)(nil)
-	case *raftwire.RequestVoteRequest:
-		return (*raftwire.RequestVoteResponse)(nil)
-	case *raftwire.RequestPreVoteRequest:
-		return (*raftwire.RequestPreVoteResponse)(nil)
-	case *raftwire.TimeoutNowRequest:
-		return (*raftwire.TimeoutNowResponse)(nil)
-	}
-	return (*raftwire.InstallSnapshotResponse)(nil)
 }

@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// BenchmarkUnsetHooks counts what a request pays for hooks that are not set,
-// on either side: there is no transport without hooks to compare with.
+// BenchmarkUnsetHooks measures what a request pays for hooks that are not set, at both
+// ends. There is no transport without hooks to compare with.
 func BenchmarkUnsetHooks(b *testing.B) {
 	b.Run("served", func(b *testing.B) {
 		serveAll(b, new(Hooks))
@@ -41,7 +41,7 @@ func serveAll(b *testing.B, hooks *Hooks) {
 	}
 }
 
-// BenchmarkSetHooks is the same for hooks that do nothing with what they are told.
+// BenchmarkSetHooks measures the same for hooks that do nothing.
 func BenchmarkSetHooks(b *testing.B) {
 	hooks := Hooks{ServeDone: func(*ServeEvent) {}, CallDone: func(*CallEvent) {}}
 	b.Run("served", func(b *testing.B) {

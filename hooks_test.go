@@ -7,7 +7,6 @@ import (
 	"io"
 	"slices"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/iotest"
@@ -21,72 +20,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// events records what hooks are told.
-type events struct {
-	mu       sync.Mutex // protects following
-	dialed   []raftwire.DialEvent
-	opened   []raftwire.ConnEvent
-	closed   []raftwire.ConnEvent
-	begun    []raftwire.CallEvent
-	calls    []raftwire.CallEvent
-	arrived  []raftwire.ServeEvent
-	served   []raftwire.ServeEvent
-	progress []raftwire.SnapshotEvent
-	refused  []raftwire.RefusalEvent
-}
-
-// record returns a function that appends to list.
-func record[E any](e *events, list *[]E) func(E) {
-	return func(event E) {
-		e.mu.Lock()
-		defer e.mu.Unlock()
-		*list = append(*list, event)
-	}
-}
-
-// copied is record for events that are lent.
-func copied[E any](e *events, list *[]E) func(*E) {
-	keep := record(e, list)
-	return func(event *E) { keep(*event) }
-}
-
-func (e *events) hooks() raftwire.Hooks {
-	return raftwire.Hooks{
-		Dialed:           record(e, &e.dialed),
-		ConnOpened:       record(e, &e.opened),
-		ConnClosed:       record(e, &e.closed),
-		CallBegun:        copied(e, &e.begun),
-		CallDone:         copied(e, &e.calls),
-		ServeBegun:       copied(e, &e.arrived),
-		ServeDone:        copied(e, &e.served),
-		SnapshotProgress: record(e, &e.progress),
-		Refused:          record(e, &e.refused),
-	}
-}
-
-func withHooks(hooks raftwire.Hooks) option {
-	return func(c *raftwire.NetworkTransportConfig) { c.Hooks = hooks }
-}
-
-// observed returns two transports whose hooks are recorded.
-func observed(t *testing.T, net *faultnet.Network, options ...option) (a, b *raftwire.NetworkTransport, atA, atB *events) {
-	atA, atB = new(events), new(events)
-	a = listen(t, net, "a", append(options, withHooks(atA.hooks()))...)
-	b = listen(t, net, "b", append(options, withHooks(atB.hooks()))...)
-	return a, b, atA, atB
-}
-
-// acceptAfter accepts once a time has passed.
-func acceptAfter(d time.Duration) func(raftwire.RPC) {
-	return func(rpc raftwire.RPC) {
-		pause(d)
-		accept(rpc)
-	}
-}
-
-// Both ends tell of a call, with the same sizes, and these are what crosses the
-// network.
-func TestHooksTellOfEachCall(t *testing.T) {
+// Both ends tell of a call with the same sizes, which are those on the network.
+func TestHooks_TellOfEachCall(t *testing.T) {
 	for kind, call := range calls {
 		t.Run(kind, func(t *testing.T) {
 			onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
@@ -127,7 +62,7 @@ func TestHooksTellOfEachCall(t *testing.T) {
 	}
 }
 
-func TestHooksKnowAHeartbeat(t *testing.T) {
+func TestHooks_KnowAHeartbeat(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		a, b, atA, atB := observed(t, net)
 		b.SetHeartbeatHandler(acceptAfter(100 * time.Millisecond))
@@ -139,8 +74,8 @@ func TestHooksKnowAHeartbeat(t *testing.T) {
 	})
 }
 
-// The stages of a request at the server.
-func TestServeDoneTimesTheStages(t *testing.T) {
+// ServeDone has the duration of each stage of a request at the server.
+func TestServeDone_TimesTheStages(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		_, b, _, atB := observed(t, net)
 		conn := dialRaw(t, net, "a")
@@ -163,9 +98,9 @@ func TestServeDoneTimesTheStages(t *testing.T) {
 	})
 }
 
-// Requests that come faster than they are read share times, but not the time that
-// the core lets them wait. A dispatcher that says nothing of waits may have waited.
-func TestEachWaitForTheCoreIsTimed(t *testing.T) {
+// Requests that are read together share their times, but not the wait for the core. If
+// a dispatcher tells nothing of waits, the time may be one.
+func TestServeDone_TimesEachWaitForTheCore(t *testing.T) {
 	const sent, wait = 20, 10 * time.Millisecond
 	core := func(b *raftwire.NetworkTransport) {
 		for range sent {
@@ -174,7 +109,8 @@ func TestEachWaitForTheCoreIsTimed(t *testing.T) {
 		}
 	}
 	dispatcher := func(b *raftwire.NetworkTransport) {
-		b.SetDispatcher(func(<-chan struct{}) raftwire.Dispatcher { return pausingDispatcher{wait, new(recordingDispatcher)} })
+		unobserving := struct{ raftwire.Dispatcher }{&recordingDispatcher{takes: wait}}
+		b.SetDispatcher(func(<-chan struct{}) raftwire.Dispatcher { return unobserving })
 	}
 	for name, answer := range map[string]func(*raftwire.NetworkTransport){"core": core, "dispatcher": dispatcher} {
 		t.Run(name, func(t *testing.T) {
@@ -195,20 +131,9 @@ func TestEachWaitForTheCoreIsTimed(t *testing.T) {
 	}
 }
 
-// pausingDispatcher takes its time.
-type pausingDispatcher struct {
-	pause time.Duration
-	raftwire.Dispatcher
-}
-
-func (d pausingDispatcher) Dispatch(command any, body io.Reader, heartbeat bool) raftwire.PendingAnswer {
-	pause(d.pause)
-	return d.Dispatcher.Dispatch(command, body, heartbeat)
-}
-
-// A connection that lets memory go, since nothing more comes, still knows the
-// request that the core has not answered yet.
-func TestHooksSeeALateAnswerOnAnIdleConnection(t *testing.T) {
+// An idle connection releases memory, but still knows the request that the core has
+// not answered yet.
+func TestServeDone_SeesALateAnswerOnAnIdleConnection(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		_, b, _, atB := observed(t, net)
 		large := requestFrame(benchRequest(workload{entries: 64, size: 1000}))
@@ -226,8 +151,8 @@ func TestHooksSeeALateAnswerOnAnIdleConnection(t *testing.T) {
 	})
 }
 
-// A call that fails is told of with what its caller gets.
-func TestHooksTellOfFailure(t *testing.T) {
+// Hooks are told of a failed call, with the error that its caller gets.
+func TestHooks_TellOfFailure(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		a, b, atA, atB := observed(t, net)
 		refusal := errors.New("not today")
@@ -249,8 +174,8 @@ func TestHooksTellOfFailure(t *testing.T) {
 	})
 }
 
-// Whatever ends a pipeline, each of its requests is told of once.
-func TestHooksTellOfEachPipelinedRequest(t *testing.T) {
+// Whatever ends a pipeline, hooks are told of each request once.
+func TestHooks_TellOfEachPipelinedRequest(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		a, b, atA, atB := observed(t, net, withWindow(10))
 		answered := 0
@@ -287,8 +212,9 @@ func TestHooksTellOfEachPipelinedRequest(t *testing.T) {
 	})
 }
 
-// Each took the time until its own answer, those that came together as long.
-func TestHooksTimeEachPipelinedRequest(t *testing.T) {
+// Each request has the time until its own answer, also if several answers arrive
+// together.
+func TestHooks_TimeEachPipelinedRequest(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		a, b, atA, _ := observed(t, net, withWindow(10))
 		delay := 100 * time.Millisecond
@@ -315,9 +241,9 @@ func TestHooksTimeEachPipelinedRequest(t *testing.T) {
 	})
 }
 
-// The next request of a pipeline that was lost while it was idle fails, and is
-// told of.
-func TestHooksTellOfTheFutureOfALostPipeline(t *testing.T) {
+// The next request on a pipeline that was lost while idle fails, and hooks are told of
+// it.
+func TestHooks_TellOfTheFutureOfALostPipeline(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		a, _, atA, _ := observed(t, net)
 		p := openPipeline(t, a, "b")
@@ -333,7 +259,7 @@ func TestHooksTellOfTheFutureOfALostPipeline(t *testing.T) {
 }
 
 // Each connection is opened once and closed once, with a reason and its age.
-func TestHooksTellOfEachConnection(t *testing.T) {
+func TestHooks_TellOfEachConnection(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		a, b, atA, atB := observed(t, net, withPool(1), withLimits(-1, 5))
 		serve(t, b, accept)
@@ -416,7 +342,7 @@ func TestHooks_NameServersByID(t *testing.T) {
 	})
 }
 
-func TestHooksTellOfRefusals(t *testing.T) {
+func TestHooks_TellOfRefusals(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		_, _, _, atB := observed(t, net, withLimits(-1, 1), withFirstByte(time.Second))
 		say(t, dialRaw(t, net, "a"), "GET /")
@@ -436,9 +362,9 @@ func TestHooksTellOfRefusals(t *testing.T) {
 	})
 }
 
-// Progress is told of once a second at most while a snapshot travels, at both
-// ends, and once more when it is over.
-func TestSnapshotProgress(t *testing.T) {
+// Both ends tell of progress at most once a second while a snapshot travels, and once
+// more when it is over.
+func TestSnapshotProgress_ComesOnceASecond(t *testing.T) {
 	const size = 1 << 20
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		net.SetBuffer(1000)
@@ -459,38 +385,9 @@ func TestSnapshotProgress(t *testing.T) {
 	})
 }
 
-type (
-	readerOnly struct{ io.Reader }
-	writerOnly struct{ io.Writer }
-	slowly     time.Duration
-)
-
-func (s slowly) Write(p []byte) (int, error) {
-	pause(time.Duration(s) * time.Duration(len(p)) / (64 << 10))
-	return len(p), nil
-}
-
-// requireProgress checks that events go forward to done of total, and that the
-// last one says so.
-func requireProgress(t *testing.T, events []raftwire.SnapshotEvent, done, total int64) {
-	t.Helper()
-	var last int64
-	for i, event := range events {
-		require.GreaterOrEqual(t, event.Done, last)
-		require.Equal(t, total, event.Total)
-		require.Equal(t, i == len(events)-1, event.Over)
-		last = event.Done
-	}
-	require.Equal(t, done, last)
-}
-
-func withSnapshotRate(bytesPerSecond int64) option {
-	return func(c *raftwire.NetworkTransportConfig) { c.MaxSnapshotBytesPerSecond = bytesPerSecond }
-}
-
-// All snapshots of a transport together keep to the rate, at any time, and
-// none is starved.
-func TestSnapshotsKeepToTheirRate(t *testing.T) {
+// All snapshots of a transport together keep to the rate at any time, and all make
+// progress.
+func TestSnapshotRate_HoldsForAllTogether(t *testing.T) {
 	const size, rate = 1 << 20, 100 << 10
 	for _, count := range []int{1, 3} {
 		t.Run(fmt.Sprintf("%d at once", count), func(t *testing.T) {
@@ -519,7 +416,7 @@ func TestSnapshotsKeepToTheirRate(t *testing.T) {
 	}
 }
 
-// However many there are, each gets what a receiver asks for.
+// Each snapshot gets the least rate that a receiver demands.
 func TestSnapshotsAtOnce_EachGetsItsLeastRate(t *testing.T) {
 	const size, rate, count = 256 << 10, 16 << 10, 10
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
@@ -540,8 +437,8 @@ func TestSnapshotsAtOnce_EachGetsItsLeastRate(t *testing.T) {
 	})
 }
 
-// While a snapshot waits for its turn, nothing holds up its end.
-func TestASnapshotThatWaitsEndsAtOnce(t *testing.T) {
+// A snapshot that waits for its turn ends at once.
+func TestSnapshotRate_WaitEndsAtOnce(t *testing.T) {
 	for name, c := range map[string]struct {
 		end func(a, b *raftwire.NetworkTransport, net *faultnet.Network)
 		err string
@@ -598,8 +495,8 @@ func TestASnapshotThatWaitsEndsAtOnce(t *testing.T) {
 	}
 }
 
-// A snapshot that fails is over as well, on both sides.
-func TestSnapshotProgressEndsWithTheSnapshot(t *testing.T) {
+// Both ends tell of the end of a snapshot that fails.
+func TestSnapshotProgress_EndsWithTheSnapshot(t *testing.T) {
 	const size = 1 << 20
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		a, b, atA, atB := observed(t, net)
@@ -618,8 +515,8 @@ func TestSnapshotProgressEndsWithTheSnapshot(t *testing.T) {
 	})
 }
 
-// A hook may look at the transport, whatever it is told of.
-func TestHooksMayCallStats(t *testing.T) {
+// Every hook may call Stats.
+func TestHooks_MayCallStats(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		var a, b *raftwire.NetworkTransport
 		look := func() {
@@ -654,7 +551,7 @@ func TestHooksMayCallStats(t *testing.T) {
 	})
 }
 
-func TestStats(t *testing.T) {
+func TestStats_CountsWhatIsOpen(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		a, b := listen(t, net, "a", withWindow(5)), listen(t, net, "b")
 		require.Equal(t, raftwire.Stats{Peers: []raftwire.PeerStats{}, Inbound: []raftwire.HostStats{}}, a.Stats())
@@ -705,9 +602,8 @@ func TestStats(t *testing.T) {
 	})
 }
 
-// Addresses that change all the time do not fill the memory, and those in use
-// stay.
-func TestStatsForgetAddressesWithoutConnections(t *testing.T) {
+// However many addresses come and go, few are kept, and those in use stay.
+func TestStats_ForgetsAddressesWithoutConnections(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		a := listen(t, net, "a", withPool(1))
 		serve(t, listen(t, net, "b"), accept)
@@ -722,8 +618,8 @@ func TestStatsForgetAddressesWithoutConnections(t *testing.T) {
 	})
 }
 
-// Four events cost one allocation: what is known of a request at its receiver.
-func TestHooksDoNotAllocate(t *testing.T) {
+// Four events cost one allocation: the receiver's event.
+func TestHooks_AllocateOnceForFourEvents(t *testing.T) {
 	var count atomic.Int64
 	hooks := raftwire.Hooks{
 		CallBegun:  func(*raftwire.CallEvent) { count.Add(1) },
@@ -734,6 +630,51 @@ func TestHooksDoNotAllocate(t *testing.T) {
 	unset, set := allocsPerHeartbeat(t, raftwire.Hooks{}), allocsPerHeartbeat(t, hooks)
 	require.GreaterOrEqual(t, count.Load(), int64(4*1000))
 	require.InDelta(t, unset, set, 1, "for four events")
+}
+
+// A dial that Close ends has ErrTransportShutdown as its error.
+func TestHooks_TellOfADialThatCloseEnds(t *testing.T) {
+	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
+		seen := new(events)
+		a := listen(t, net, "a", withHooks(seen.hooks()))
+		net.Partition("a", "b")
+		result := make(chan error, 1)
+		go func() { result <- appendOnce(a, "b") }()
+		synctest.Wait()
+		require.NoError(t, a.Close())
+		require.Equal(t, raftwire.ErrTransportShutdown, <-result)
+		require.Len(t, seen.dialed, 1)
+		require.Equal(t, raftwire.ErrTransportShutdown, seen.dialed[0].Err)
+	})
+}
+
+type (
+	readerOnly struct{ io.Reader }
+	writerOnly struct{ io.Writer }
+	slowly     time.Duration
+)
+
+func (s slowly) Write(p []byte) (int, error) {
+	pause(time.Duration(s) * time.Duration(len(p)) / (64 << 10))
+	return len(p), nil
+}
+
+// requireProgress checks that events go forward to done of total, and that only the
+// last one is marked as done.
+func requireProgress(t *testing.T, events []raftwire.SnapshotEvent, done, total int64) {
+	t.Helper()
+	var last int64
+	for i, event := range events {
+		require.GreaterOrEqual(t, event.Done, last)
+		require.Equal(t, total, event.Total)
+		require.Equal(t, i == len(events)-1, event.Over)
+		last = event.Done
+	}
+	require.Equal(t, done, last)
+}
+
+func withSnapshotRate(bytesPerSecond int64) option {
+	return func(c *raftwire.NetworkTransportConfig) { c.MaxSnapshotBytesPerSecond = bytesPerSecond }
 }
 
 func allocsPerHeartbeat(t *testing.T, hooks raftwire.Hooks) float64 {
@@ -748,20 +689,4 @@ func allocsPerHeartbeat(t *testing.T, hooks raftwire.Hooks) float64 {
 	a, b := open(), open()
 	b.SetHeartbeatHandler(accept)
 	return leastAllocs(func() { require.NoError(t, heartbeat(a, b.LocalAddr())) })
-}
-
-// A dial that Close has ended did not fail.
-func TestADialThatCloseEndsSaysSo(t *testing.T) {
-	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
-		seen := new(events)
-		a := listen(t, net, "a", withHooks(seen.hooks()))
-		net.Partition("a", "b")
-		result := make(chan error, 1)
-		go func() { result <- appendOnce(a, "b") }()
-		synctest.Wait()
-		require.NoError(t, a.Close())
-		require.Equal(t, raftwire.ErrTransportShutdown, <-result)
-		require.Len(t, seen.dialed, 1)
-		require.Equal(t, raftwire.ErrTransportShutdown, seen.dialed[0].Err)
-	})
 }

@@ -16,50 +16,12 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// What crowds of connections cost (P4, P10, P14, P15), in memory and on fake
-// time. Heap is what is live after a collection, and includes what the network
-// in memory needs; go test -v shows the figures.
+// What crowds of connections cost, in memory and on fake time. Heap is what is live
+// after a collection, and includes the network in memory; go test -v shows figures.
 
-// unlimited lets any number of connections in, for as long as they like.
-func unlimited(c *raftwire.NetworkTransportConfig) {
-	c.MaxConns, c.MaxConnsPerHost, c.FirstByteTimeout = -1, -1, -1
-}
-
-// crowd opens count connections to b and begins each in the given way.
-func crowd(t *testing.T, net *faultnet.Network, count int, begin func(conn net_)) []net_ {
-	t.Helper()
-	conns := make([]net_, count)
-	for i := range conns {
-		conn, err := net.Host("crowd").Dial(t.Context(), "b")
-		require.NoError(t, err)
-		begin(conn)
-		conns[i] = conn
-	}
-	synctest.Wait()
-	return conns
-}
-
-// others is how many goroutines may come and go that are not those of a crowd:
-// the runtime's, and what earlier tests leave to end by itself.
-const others = 100
-
-func disperse(conns []net_) {
-	for _, conn := range conns {
-		_ = conn.Close()
-	}
-	synctest.Wait()
-}
-
-// heapOfEach returns by how much f grows the live heap, for each of count.
-func heapOfEach(count int, f func()) int {
-	before := liveHeap()
-	f()
-	return (int(liveHeap()) - int(before)) / count
-}
-
-// P14: an idle inbound connection costs one goroutine and at most 8 KiB,
-// whatever it was used for.
-func TestTenThousandIdleConnections(t *testing.T) {
+// An idle inbound connection costs one goroutine and at most 8 KiB, whatever it was
+// used for.
+func TestIdleConns_CostLittle(t *testing.T) {
 	const count = 10_000
 	for name, begin := range map[string]func(t *testing.T, conn net_){
 		"that never spoke": func(*testing.T, net_) {},
@@ -78,16 +40,17 @@ func TestTenThousandIdleConnections(t *testing.T) {
 				})
 				t.Logf("%d bytes of heap for each of %d", each, count)
 				require.LessOrEqual(t, each, 8<<10)
-				require.InDelta(t, count, runtime.NumGoroutine()-goroutines, others)
+				require.InDelta(t, count, runtime.NumGoroutine()-goroutines, strayGoroutines)
 				disperse(conns)
-				require.InDelta(t, goroutines, runtime.NumGoroutine(), others)
+				require.InDelta(t, goroutines, runtime.NumGoroutine(), strayGoroutines)
 			})
 		})
 	}
 }
 
-// P14: nor does it cost more after many requests at once, or a large answer.
-func TestIdleConnectionsLetTheirBuffersGo(t *testing.T) {
+// An idle connection costs as little after many requests at once, or after a large
+// answer.
+func TestIdleConns_ReleaseTheirBuffers(t *testing.T) {
 	const count = 200
 	for name, c := range map[string]struct {
 		answer   func(raftwire.RPC)
@@ -118,8 +81,8 @@ func TestIdleConnectionsLetTheirBuffersGo(t *testing.T) {
 	}
 }
 
-// Connections that have gone leave nothing behind.
-func TestConnectionsThatHaveGoneLeaveNothing(t *testing.T) {
+// Connections that have closed leave nothing behind.
+func TestClosedConns_LeaveNothing(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		b := listen(t, net, "b")
 		serve(t, b, accept)
@@ -135,21 +98,9 @@ func TestConnectionsThatHaveGoneLeaveNothing(t *testing.T) {
 	})
 }
 
-// headerShapes declare as much as they can, in every place where a length is.
-var headerShapes = []string{
-	"\xdf\xff\xff\xff\xff", "\xdd\xff\xff\xff\xff", "\xde\xff\xff", "\xdc\xff\xff",
-	"\x81\xdb\xff\xff\xff\xff", "\x81\xc6\xff\xff\xff\xff",
-	"\x81\xa4Addr\xdb\xff\xff\xff\xff", "\x81\xa4Addr\xc6\x7f\xff\xff\xff",
-	"\x81\xa3Xyz\xdb\xff\xff\xff\xff", "\x81\xa3Xyz\xdd\xff\xff\xff\xff", "\x81\xa3Xyz\xdf\xff\xff\xff\xff",
-	"\x81\xa3Xyz\xc9\xff\xff\xff\xff\x01",
-	"\x81\xa7Entries\xdd\xff\xff\xff\xff", "\x81\xa7Entries\xdd\x00\x10\x00\x00", "\x81\xa7Entries\xdc\xff\xff",
-	"\x81\xa7Entries\x91\xdf\xff\xff\xff\xff", "\x81\xa7Entries\x91\x81\xa4Data\xdb\xff\xff\xff\xff",
-	"\x81\xa7Entries\xdd\xff\xff\xff\xff\x81\xa4Data\xdb\xff\xff\xff\xff",
-}
-
-// P10: whatever is declared, an unfinished request holds at most twice what
-// has arrived of it, and 64 KiB.
-func TestHalfSentRequestsCostWhatArrived(t *testing.T) {
+// Whatever it declares, an unfinished request holds at most twice the bytes that have
+// arrived, and 64 KiB.
+func TestHalfSentRequests_CostWhatHasArrived(t *testing.T) {
 	const count = 20
 	for _, rest := range []int{0, 300_000} {
 		for i, shape := range headerShapes {
@@ -175,7 +126,7 @@ func TestHalfSentRequestsCostWhatArrived(t *testing.T) {
 	}
 }
 
-func TestTenThousandHalfSentRequests(t *testing.T) {
+func TestHalfSentRequests_CostLittle(t *testing.T) {
 	const count = 10_000
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		b := listen(t, net, "b", unlimited)
@@ -192,9 +143,9 @@ func TestTenThousandHalfSentRequests(t *testing.T) {
 	})
 }
 
-// P15: connections that send requests and never read an answer cost bounded
-// memory, whatever the answers are, and end within the timeout.
-func TestAThousandConnectionsThatNeverRead(t *testing.T) {
+// Connections that send requests and never read an answer cost bounded memory,
+// whatever the answers are. They end within the timeout.
+func TestConns_ThatNeverReadCostBoundedMemory(t *testing.T) {
 	for size, limit := range map[int]struct{ count, heap int }{
 		10_000:  {1000, 512 << 10},
 		1 << 20: {50, 4 << 20},
@@ -220,17 +171,9 @@ func TestAThousandConnectionsThatNeverRead(t *testing.T) {
 	}
 }
 
-// askForEver sends requests until it is cut off.
-func askForEver(conn net_) {
-	requests := strings.Repeat("\x03\x80", 1000)
-	for err := error(nil); err == nil; {
-		_, err = io.WriteString(conn, requests)
-	}
-}
-
-// P10: an answer that does not end costs its sender the connection before it
-// costs much memory.
-func TestAnAnswerWithoutAnEndIsRefused(t *testing.T) {
+// An answer that does not end costs its sender the connection before it costs much
+// memory.
+func TestCall_RefusesAnEndlessAnswer(t *testing.T) {
 	const most = 64 << 20
 	for name, beginning := range map[string]string{
 		"a text":          "\xdb\x7f\xff\xff\xff",
@@ -240,8 +183,7 @@ func TestAnAnswerWithoutAnEndIsRefused(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
-				layer, err := net.Host("b").Listen()
-				require.NoError(t, err)
+				layer := hostLayer(t, net, "b")
 				defer func() { require.NoError(t, layer.Close()) }()
 				go func() {
 					conn, _ := layer.Accept()
@@ -252,7 +194,7 @@ func TestAnAnswerWithoutAnEndIsRefused(t *testing.T) {
 				}()
 				a := listen(t, net, "a")
 				var resp raftwire.RequestVoteResponse
-				err = a.RequestVote("b", "b", &raftwire.RequestVoteRequest{Term: 7}, &resp)
+				err := a.RequestVote("b", "b", &raftwire.RequestVoteRequest{Term: 7}, &resp)
 				require.ErrorContains(t, err, "over the limit of an answer, which is 16777216")
 				synctest.Wait()
 			})
@@ -260,18 +202,8 @@ func TestAnAnswerWithoutAnEndIsRefused(t *testing.T) {
 	}
 }
 
-// repeated is text without an end.
-type repeated string
-
-func (r repeated) Read(p []byte) (n int, err error) {
-	for n < len(p) {
-		n += copy(p[n:], r)
-	}
-	return n, nil
-}
-
-// P4: Close ends 10,000 inbound connections in every state they can be in.
-func TestCloseEndsTenThousandInboundConnections(t *testing.T) {
+// Close ends 10,000 inbound connections in every state they can be in.
+func TestClose_EndsTenThousandInboundConns(t *testing.T) {
 	const each = 2500
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		before := runtime.NumGoroutine()
@@ -281,10 +213,54 @@ func TestCloseEndsTenThousandInboundConnections(t *testing.T) {
 		for _, beginning := range []string{"", "\x00", "\x00\x81\xa7Entries\x91\x81\xa4Data\xdb\xff\xff\xff\xff", "\x03\x80"} {
 			conns = append(conns, crowd(t, net, each, func(conn net_) { say(t, conn, beginning) })...)
 		}
-		require.InDelta(t, 4*each, runtime.NumGoroutine()-before, others)
+		require.InDelta(t, 4*each, runtime.NumGoroutine()-before, strayGoroutines)
 		require.LessOrEqual(t, elapsed(func() { require.NoError(t, b.Close()) }), prompt)
 		require.Equal(t, len(conns), net.OpenConns(), "only the other ends are open")
-		require.LessOrEqual(t, runtime.NumGoroutine(), before+others)
+		require.LessOrEqual(t, runtime.NumGoroutine(), before+strayGoroutines)
 		disperse(conns)
 	})
+}
+
+// crowd opens count connections to b, and begins each in the given way.
+func crowd(t *testing.T, net *faultnet.Network, count int, begin func(conn net_)) []net_ {
+	t.Helper()
+	conns := make([]net_, count)
+	for i := range conns {
+		conn, err := net.Host("crowd").Dial(t.Context(), "b")
+		require.NoError(t, err)
+		begin(conn)
+		conns[i] = conn
+	}
+	synctest.Wait()
+	return conns
+}
+
+func disperse(conns []net_) {
+	for _, conn := range conns {
+		_ = conn.Close()
+	}
+	synctest.Wait()
+}
+
+// headerShapes are requests that declare as much as they can, in every place that has
+// a length.
+var headerShapes = []string{
+	"\xdf\xff\xff\xff\xff", "\xdd\xff\xff\xff\xff", "\xde\xff\xff", "\xdc\xff\xff",
+	"\x81\xdb\xff\xff\xff\xff", "\x81\xc6\xff\xff\xff\xff",
+	"\x81\xa4Addr\xdb\xff\xff\xff\xff", "\x81\xa4Addr\xc6\x7f\xff\xff\xff",
+	"\x81\xa3Xyz\xdb\xff\xff\xff\xff", "\x81\xa3Xyz\xdd\xff\xff\xff\xff", "\x81\xa3Xyz\xdf\xff\xff\xff\xff",
+	"\x81\xa3Xyz\xc9\xff\xff\xff\xff\x01",
+	"\x81\xa7Entries\xdd\xff\xff\xff\xff", "\x81\xa7Entries\xdd\x00\x10\x00\x00", "\x81\xa7Entries\xdc\xff\xff",
+	"\x81\xa7Entries\x91\xdf\xff\xff\xff\xff", "\x81\xa7Entries\x91\x81\xa4Data\xdb\xff\xff\xff\xff",
+	"\x81\xa7Entries\xdd\xff\xff\xff\xff\x81\xa4Data\xdb\xff\xff\xff\xff",
+}
+
+// repeated yields the same text for ever.
+type repeated string
+
+func (r repeated) Read(p []byte) (n int, err error) {
+	for n < len(p) {
+		n += copy(p[n:], r)
+	}
+	return n, nil
 }

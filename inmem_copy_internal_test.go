@@ -7,7 +7,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// A field of another type than copyMessage knows would be shared.
+// A field whose type copyMessage does not know would be shared.
 func TestInmemCopy_KnowsEveryFieldThatCanBeShared(t *testing.T) {
 	known := []reflect.Type{reflect.TypeFor[RPCHeader](), reflect.TypeFor[[]byte](), reflect.TypeFor[[]*Log]()}
 	requests := []any{new(AppendEntriesRequest), new(RequestVoteRequest), new(InstallSnapshotRequest), new(TimeoutNowRequest), new(RequestPreVoteRequest)}

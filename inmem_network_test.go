@@ -13,31 +13,6 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// inBubble runs test on fake time with a network of the transports a, b and c.
-func inBubble(t *testing.T, config raftwire.InmemNetworkConfig, test func(t *testing.T, x *inmemRig)) {
-	t.Helper()
-	config.Timeout = testTimeout
-	synctest.Test(t, func(t *testing.T) {
-		x := &inmemRig{InmemNetwork: raftwire.NewInmemNetwork(config)}
-		x.a, x.b, x.c = x.Add("a"), x.Add("b"), x.Add("c")
-		t.Cleanup(func() { require.NoError(t, x.Close()) })
-		test(t, x)
-	})
-}
-
-type inmemRig struct {
-	*raftwire.InmemNetwork
-	a, b, c *raftwire.InmemTransport
-}
-
-// inmemCalls are the calls, and what else goes from one transport to another.
-func inmemCalls() map[string]func(trans caller, target raftwire.ServerAddress) error {
-	all := maps.Clone(calls)
-	all["heartbeat"] = func(trans caller, target raftwire.ServerAddress) error { return heartbeat(trans, target) }
-	all["AppendEntriesPipeline"] = func(trans caller, target raftwire.ServerAddress) error { return openPipelineOnce(trans, target) }
-	return all
-}
-
 func TestInmemNetwork_ConnectsEveryTransportWithEveryOther(t *testing.T) {
 	inBubble(t, raftwire.InmemNetworkConfig{}, func(t *testing.T, x *inmemRig) {
 		all := []*raftwire.InmemTransport{x.a, x.b, x.c, x.Add("")}
@@ -53,8 +28,8 @@ func TestInmemNetwork_ConnectsEveryTransportWithEveryOther(t *testing.T) {
 	})
 }
 
-// Every call ends by its timeout, whichever way it is lost, and the request is
-// seen by the receiver if it was not what got lost. Afterwards all is well.
+// A lost call ends by its timeout. The receiver sees the request unless that was lost.
+// Afterwards calls work.
 func TestInmemNetwork_LosesEveryCallInEveryWay(t *testing.T) {
 	losses := map[string]struct {
 		begin   func(x *inmemRig)
@@ -96,15 +71,6 @@ func TestInmemNetwork_LosesEveryCallInEveryWay(t *testing.T) {
 	}
 }
 
-// lostAfter is when a lost call ends: the answer to a snapshot that has arrived
-// is waited for longer.
-func lostAfter(kind string, arrived bool) time.Duration {
-	if kind == "InstallSnapshot" && arrived {
-		return 10 * testTimeout
-	}
-	return testTimeout
-}
-
 // A lost answer leaves no trace in the response.
 func TestInmemNetwork_LeavesTheResponseOfALostAnswerZero(t *testing.T) {
 	inBubble(t, raftwire.InmemNetworkConfig{}, func(t *testing.T, x *inmemRig) {
@@ -116,17 +82,8 @@ func TestInmemNetwork_LeavesTheResponseOfALostAnswerZero(t *testing.T) {
 	})
 }
 
-// mend ends every fault between a and b.
-func (x *inmemRig) mend() {
-	x.Heal()
-	for _, l := range []*raftwire.InmemLink{x.Link("a", "b"), x.Link("b", "a")} {
-		l.SetLoss(0)
-		l.SetLatency(0)
-	}
-}
-
-// A one-way cut leaves the other direction's requests alone only if they need
-// no answer: a reaches nobody, and b's requests reach a.
+// With a one-way cut a reaches nobody, and b's requests reach a, but no answer comes
+// back.
 func TestInmemNetwork_CutsOneDirection(t *testing.T) {
 	inBubble(t, raftwire.InmemNetworkConfig{}, func(t *testing.T, x *inmemRig) {
 		x.Link("a", "b").Cut()
@@ -162,8 +119,8 @@ func TestInmemNetwork_IsolatesAGroup(t *testing.T) {
 	})
 }
 
-// What is on its way when the cut comes is lost, though the link heals
-// before it would have arrived; what is sent afterwards arrives.
+// What is in flight when the cut comes is lost, although the link heals before it
+// would have arrived. What is sent afterwards arrives.
 func TestInmemNetwork_CutsWhatIsInFlight(t *testing.T) {
 	const latency = 100 * time.Millisecond
 	for name, cutAt := range map[string]time.Duration{"request": latency / 2, "answer": latency * 3 / 2} {
@@ -185,8 +142,7 @@ func TestInmemNetwork_CutsWhatIsInFlight(t *testing.T) {
 	}
 }
 
-// What the receiver has already, a cut does not take away again: only messages
-// are lost.
+// A cut takes nothing back that the receiver has already.
 func TestInmemNetwork_AnswersAfterACutThatIsOver(t *testing.T) {
 	inBubble(t, raftwire.InmemNetworkConfig{}, func(t *testing.T, x *inmemRig) {
 		first := make(chan error, 1)
@@ -199,9 +155,8 @@ func TestInmemNetwork_AnswersAfterACutThatIsOver(t *testing.T) {
 	})
 }
 
-// A pipeline goes on after a cut during which nothing was sent. One that has
-// lost a message stands still, and fails by the timeout: nothing overtakes what
-// was lost.
+// A pipeline goes on after a cut during which nothing was sent. After a lost message
+// it stalls and fails by the timeout: nothing overtakes the lost message.
 func TestInmemNetwork_StallsAPipelineThatHasLostAMessage(t *testing.T) {
 	for name, way := range map[string][2]raftwire.ServerAddress{"request": {"a", "b"}, "answer": {"b", "a"}} {
 		t.Run(name, func(t *testing.T) {
@@ -267,8 +222,8 @@ func TestInmemNetwork_HasLatency(t *testing.T) {
 	})
 }
 
-// The same seed loses and delays the same messages, another seed or another
-// link others.
+// The same seed loses and delays the same messages. Another seed or another link
+// chooses others.
 func TestInmemNetwork_RepeatsItsDecisions(t *testing.T) {
 	config := raftwire.InmemNetworkConfig{Seed: 7, Latency: time.Millisecond, Jitter: 100 * time.Millisecond, Loss: 0.2}
 	run := func(to raftwire.ServerAddress) (text string) {
@@ -302,8 +257,7 @@ func TestInmemNetwork_LosesItsShare(t *testing.T) {
 	})
 }
 
-// A peer that is closed refuses, which takes a round trip, and is news only if
-// it gets through.
+// A closed peer refuses after a round trip, if the link lets the message through.
 func TestInmemNetwork_TellsOfAClosedPeer(t *testing.T) {
 	const latency = 10 * time.Millisecond
 	inBubble(t, raftwire.InmemNetworkConfig{Latency: latency}, func(t *testing.T, x *inmemRig) {
@@ -338,7 +292,7 @@ func TestInmemNetwork_TellsOfAClosedPeer(t *testing.T) {
 	})
 }
 
-// Answers that were given arrive before the news that their giver has gone.
+// Answers arrive before the news that their sender has closed.
 func TestInmemNetwork_BringsTheLastAnswersOfAClosedPeer(t *testing.T) {
 	inBubble(t, raftwire.InmemNetworkConfig{Latency: time.Millisecond}, func(t *testing.T, x *inmemRig) {
 		for range 20 {
@@ -371,8 +325,8 @@ func TestInmemNetwork_DoesNotTellOfAPeerClosedBehindACut(t *testing.T) {
 	})
 }
 
-// A transport that is added where one was takes its place, with all links as
-// they are; whatever is done to the old one does not concern it.
+// A transport that is added at an address replaces the old one and keeps its links.
+// Calls on the old one do not affect it.
 func TestInmemNetwork_RestartsANode(t *testing.T) {
 	inBubble(t, raftwire.InmemNetworkConfig{}, func(t *testing.T, x *inmemRig) {
 		x.Link("a", "b").SetLatency(time.Millisecond)
@@ -401,7 +355,7 @@ func TestInmemNetwork_RestartsANode(t *testing.T) {
 	})
 }
 
-// A request reaches whoever is there when it arrives.
+// A request reaches the transport that is there when it arrives.
 func TestInmemNetwork_RequestsOutliveARestart(t *testing.T) {
 	const latency = 10 * time.Millisecond
 	inBubble(t, raftwire.InmemNetworkConfig{Latency: latency}, func(t *testing.T, x *inmemRig) {
@@ -413,7 +367,7 @@ func TestInmemNetwork_RequestsOutliveARestart(t *testing.T) {
 	})
 }
 
-// Disconnect and Connect are the network's links as well.
+// Disconnect and Connect cut and mend the network's links.
 func TestInmemNetwork_Disconnects(t *testing.T) {
 	inBubble(t, raftwire.InmemNetworkConfig{Latency: time.Millisecond}, func(t *testing.T, x *inmemRig) {
 		serve(t, x.b, accept)
@@ -434,8 +388,8 @@ func TestInmemNetwork_Disconnects(t *testing.T) {
 	})
 }
 
-// A lost chunk stalls a snapshot: the sender, to which the peer answers nothing
-// else either, gives up, and with it the reader of its body.
+// A lost chunk stalls a snapshot. The sender, which gets no other answer either, gives
+// up, and the reader of the body fails.
 func TestInmemNetwork_StallsASnapshotThatHasLostAChunk(t *testing.T) {
 	inBubble(t, raftwire.InmemNetworkConfig{Latency: time.Millisecond}, func(t *testing.T, x *inmemRig) {
 		read := make(chan error, 1)
@@ -455,7 +409,7 @@ func TestInmemNetwork_StallsASnapshotThatHasLostAChunk(t *testing.T) {
 	})
 }
 
-// A body ends with its sender, also while a chunk is on its way.
+// A body ends when its sender closes, also while a chunk is in flight.
 func TestInmemNetwork_SnapshotEndsWithItsSender(t *testing.T) {
 	const latency = 10 * time.Millisecond
 	inBubble(t, raftwire.InmemNetworkConfig{Latency: latency}, func(t *testing.T, x *inmemRig) {
@@ -474,8 +428,7 @@ func TestInmemNetwork_SnapshotEndsWithItsSender(t *testing.T) {
 	})
 }
 
-// An answer that is given early ends the body at once, although the sender
-// does not know yet.
+// An early answer ends the body at once, before the sender knows of it.
 func TestInmemNetwork_BodyEndsWithTheAnswer(t *testing.T) {
 	inBubble(t, raftwire.InmemNetworkConfig{Latency: time.Millisecond}, func(t *testing.T, x *inmemRig) {
 		read := make(chan error, 1)
@@ -493,7 +446,7 @@ func TestInmemNetwork_BodyEndsWithTheAnswer(t *testing.T) {
 	})
 }
 
-// Without a timeout a lost call ends when its sender does.
+// Without a timeout a lost call ends when its sender closes.
 func TestInmemNetwork_WithoutATimeout(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		network := raftwire.NewInmemNetwork(raftwire.InmemNetworkConfig{Timeout: -1})
@@ -520,7 +473,7 @@ func TestInmemNetwork_HasTheDefaultTimeout(t *testing.T) {
 	})
 }
 
-// A slip in a test must not make it pass.
+// A typing error in a test must not make it pass.
 func TestInmemNetwork_RefusesUnknownAddresses(t *testing.T) {
 	inBubble(t, raftwire.InmemNetworkConfig{}, func(t *testing.T, x *inmemRig) {
 		for name, slip := range map[string]func(){
@@ -557,7 +510,7 @@ func TestInmemNetwork_RefusesWhatMakesNoSense(t *testing.T) {
 	}
 }
 
-// What a failing test prints is enough to do it again.
+// What a failing test prints is enough to repeat the run.
 func TestInmemNetwork_TellsItsHistory(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		network := raftwire.NewInmemNetwork(raftwire.InmemNetworkConfig{Seed: 7, Loss: 0.1})
@@ -593,7 +546,7 @@ func TestInmemNetwork_TellsItsHistory(t *testing.T) {
 	})
 }
 
-// What has to be set up before a peer's first request is set up by then.
+// The set-up of a transport is over before a peer's first request arrives.
 func TestInmemNetwork_PreparesBeforePeersReachIt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		network := raftwire.NewInmemNetwork(raftwire.InmemNetworkConfig{})
@@ -604,8 +557,8 @@ func TestInmemNetwork_PreparesBeforePeersReachIt(t *testing.T) {
 	})
 }
 
-// Of transports that are added at one address at the same time one stays, and
-// the others are closed.
+// If several transports are added at one address at the same time, one stays and the
+// others are closed.
 func TestInmemNetwork_ReplacesWhatIsAddedAtTheSameTime(t *testing.T) {
 	for range 200 {
 		network := raftwire.NewInmemNetwork(raftwire.InmemNetworkConfig{})
@@ -625,15 +578,15 @@ func TestInmemNetwork_ReplacesWhatIsAddedAtTheSameTime(t *testing.T) {
 	}
 }
 
-// A receiver that is closed while a chunk is on its way, or lost, does not leave the
-// reader of the body to wait for it.
+// When the receiver closes, the reader of the body fails, although a chunk is in
+// flight or lost.
 func TestInmemSnapshotBody_EndsWithItsTransport(t *testing.T) {
 	for _, cut := range []bool{false, true} {
 		t.Run(fmt.Sprintf("cut %v", cut), func(t *testing.T) {
 			inBubble(t, raftwire.InmemNetworkConfig{Latency: testTimeout / 10}, func(t *testing.T, x *inmemRig) {
 				sent := make(chan error)
 				go func() {
-					_, err := install(x.a, 1<<20, endless{})
+					_, err := install(x.a, 1<<20, zeros{})
 					sent <- err
 				}()
 				rpc := <-x.b.Consumer()
@@ -654,4 +607,46 @@ func TestInmemSnapshotBody_EndsWithItsTransport(t *testing.T) {
 			})
 		})
 	}
+}
+
+// inBubble runs test on fake time with a network of the transports a, b and c.
+func inBubble(t *testing.T, config raftwire.InmemNetworkConfig, test func(t *testing.T, x *inmemRig)) {
+	t.Helper()
+	config.Timeout = testTimeout
+	synctest.Test(t, func(t *testing.T) {
+		x := &inmemRig{InmemNetwork: raftwire.NewInmemNetwork(config)}
+		x.a, x.b, x.c = x.Add("a"), x.Add("b"), x.Add("c")
+		t.Cleanup(func() { require.NoError(t, x.Close()) })
+		test(t, x)
+	})
+}
+
+type inmemRig struct {
+	*raftwire.InmemNetwork
+	a, b, c *raftwire.InmemTransport
+}
+
+// mend ends every fault between a and b.
+func (x *inmemRig) mend() {
+	x.Heal()
+	for _, l := range []*raftwire.InmemLink{x.Link("a", "b"), x.Link("b", "a")} {
+		l.SetLoss(0)
+		l.SetLatency(0)
+	}
+}
+
+// inmemCalls are the calls, and everything else that one transport sends to another.
+func inmemCalls() map[string]func(trans caller, target raftwire.ServerAddress) error {
+	all := maps.Clone(calls)
+	all["heartbeat"] = func(trans caller, target raftwire.ServerAddress) error { return heartbeat(trans, target) }
+	all["AppendEntriesPipeline"] = func(trans caller, target raftwire.ServerAddress) error { return openPipelineOnce(trans, target) }
+	return all
+}
+
+// lostAfter is when a lost call ends. For a snapshot that is later.
+func lostAfter(kind string, arrived bool) time.Duration {
+	if kind == "InstallSnapshot" && arrived {
+		return 10 * testTimeout
+	}
+	return testTimeout
 }

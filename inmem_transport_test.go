@@ -13,20 +13,6 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// inmemPair returns two transports, each connected to the other.
-func inmemPair(t *testing.T) (a, b *raftwire.InmemTransport) {
-	t.Helper()
-	_, a = raftwire.NewInmemTransportWithTimeout("a", testTimeout)
-	_, b = raftwire.NewInmemTransportWithTimeout("b", testTimeout)
-	a.Connect("b", b)
-	b.Connect("a", a)
-	t.Cleanup(func() {
-		require.NoError(t, a.Close())
-		require.NoError(t, b.Close())
-	})
-	return a, b
-}
-
 func TestNewInmemAddr_IsNew(t *testing.T) {
 	addr, trans := raftwire.NewInmemTransport("")
 	require.Equal(t, addr, trans.LocalAddr())
@@ -77,7 +63,7 @@ func TestInmemTransport_HonoursTheHeartbeatHandler(t *testing.T) {
 	})
 }
 
-// A timeout names request and peer, and says how far the request got.
+// A timeout names the request and the peer, and says how far the request got.
 func TestInmemTransport_SaysWhatTimedOut(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a, b := inmemPair(t)
@@ -170,14 +156,6 @@ func TestInmemTransport_DoesNotGrowWithPipelines(t *testing.T) {
 	require.LessOrEqual(t, runtime.NumGoroutine(), goroutines)
 }
 
-func liveHeap() uint64 {
-	runtime.GC()
-	runtime.GC()
-	var stats runtime.MemStats
-	runtime.ReadMemStats(&stats)
-	return stats.HeapAlloc
-}
-
 // A snapshot in memory keeps the promises of one over the network.
 func TestInmemSnapshot_IsAsOverANetwork(t *testing.T) {
 	for name, c := range map[string]struct {
@@ -221,8 +199,8 @@ func TestInmemSnapshot_FailsIfNobodyReadsIt(t *testing.T) {
 	})
 }
 
-// Its answers in a pipeline show that the peer is there, as over a network.
-func TestInmemTransport_WaitsWithASnapshotForAPeerThatAnswersAPipeline(t *testing.T) {
+// Answers in a pipeline show that the peer is alive, as over a network.
+func TestInmemSnapshot_WaitsForAPeerThatAnswersAPipeline(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a, b := inmemPair(t)
 		b.SetHeartbeatHandler(accept)
@@ -230,7 +208,7 @@ func TestInmemTransport_WaitsWithASnapshotForAPeerThatAnswersAPipeline(t *testin
 		ended := make(chan struct{})
 		go func() {
 			defer close(ended)
-			for pipelineOne(p, &raftwire.AppendEntriesRequest{Term: 7, Leader: []byte("a")}) == nil {
+			for appendAndConsume(p, &raftwire.AppendEntriesRequest{Term: 7, Leader: []byte("a")}) == nil {
 				pause(testTimeout * 3 / 7)
 			}
 		}()
@@ -273,17 +251,13 @@ func TestInmemTransport_ConnectsThroughWrappers(t *testing.T) {
 	})
 }
 
-type wrapper struct{ raftwire.Transport }
-
-func (w wrapper) Unwrap() raftwire.Transport { return w.Transport }
-
 func TestInmemTransport_EncodesPeersAsTheyAre(t *testing.T) {
 	_, a := raftwire.NewInmemTransport("a")
 	require.Equal(t, raftwire.ServerAddress("x"), a.DecodePeer(a.EncodePeer("id", "x")))
 	require.True(t, strings.HasPrefix(string(a.LocalAddr()), "a"))
 }
 
-// Once the peer is closed a call must not succeed, although its core answers then.
+// Once the peer is closed a call fails, although the peer's core still answers.
 func TestInmemTransport_IgnoresAnswersAfterThePeersClose(t *testing.T) {
 	sends := map[string]func(a *raftwire.InmemTransport) error{
 		"AppendEntries":   func(a *raftwire.InmemTransport) error { return appendOnce(a, "b") },
@@ -294,7 +268,7 @@ func TestInmemTransport_IgnoresAnswersAfterThePeersClose(t *testing.T) {
 				return err
 			}
 			defer func() { _ = p.Close() }()
-			return pipelineOne(p, appendRequest(1))
+			return appendAndConsume(p, appendRequest(1))
 		},
 	}
 	for name, send := range sends {
@@ -309,6 +283,10 @@ func TestInmemTransport_IgnoresAnswersAfterThePeersClose(t *testing.T) {
 		})
 	}
 }
+
+type wrapper struct{ raftwire.Transport }
+
+func (w wrapper) Unwrap() raftwire.Transport { return w.Transport }
 
 // lateAnswer closes its transport before it answers a request.
 type lateAnswer struct {

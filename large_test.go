@@ -7,72 +7,11 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/stretchr/testify/require"
-
 	"github.com/raftwire/raftwire"
 	"github.com/raftwire/raftwire/faultnet"
 	"github.com/raftwire/raftwire/internal/testca"
+	"github.com/stretchr/testify/require"
 )
-
-// largeRequest returns a request with size bytes of entries.
-func largeRequest(size int) *raftwire.AppendEntriesRequest {
-	const entry = 64 << 10
-	request := appendRequest(1)
-	request.Entries = nil
-	for i := range size / entry {
-		request.Entries = append(request.Entries, &raftwire.Log{Index: uint64(i + 2), Term: 7, Data: make([]byte, entry)})
-	}
-	return request
-}
-
-// large is the size of a request that a link carries in eight timeouts.
-const large = 4 << 20
-
-// lookInterval is how late a stall may be noticed.
-const lookInterval = testTimeout / 4
-
-// largeCase sends a request over a link that carries large bytes in eight timeouts.
-type largeCase struct {
-	net      *faultnet.Network
-	a        *raftwire.NetworkTransport
-	buffered bool // a write returns at once, and the wait is for the answer
-	send     func(request *raftwire.AppendEntriesRequest) error
-}
-
-// eachLargeCase runs a test with a request that is sent alone, and in a pipeline.
-func eachLargeCase(t *testing.T, test func(t *testing.T, x *largeCase)) {
-	for _, buffered := range []bool{false, true} {
-		for _, pipelined := range []bool{false, true} {
-			t.Run(fmt.Sprintf("buffered=%v/pipelined=%v", buffered, pipelined), func(t *testing.T) {
-				onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
-					x := &largeCase{net: net, a: listen(t, net, "a"), buffered: buffered}
-					serve(t, listen(t, net, "b"), accept)
-					if buffered {
-						net.SetBuffer(2 * large)
-					}
-					net.Link("a", "b").SetBandwidth(large / 8)
-					x.send = func(request *raftwire.AppendEntriesRequest) error {
-						return x.a.AppendEntries("b", "b", request, new(raftwire.AppendEntriesResponse))
-					}
-					if pipelined {
-						p := openPipeline(t, x.a, "b")
-						x.send = func(request *raftwire.AppendEntriesRequest) error { return pipelineOne(p, request) }
-					}
-					test(t, x)
-				})
-			})
-		}
-	}
-}
-
-func pipelineOne(p raftwire.AppendPipeline, request *raftwire.AppendEntriesRequest) error {
-	f, err := p.AppendEntries(request, new(raftwire.AppendEntriesResponse))
-	if err != nil {
-		return err
-	}
-	<-p.Consumer()
-	return f.Error()
-}
 
 func TestLargeRequest_TakesAsLongAsItMakesProgress(t *testing.T) {
 	eachLargeCase(t, func(t *testing.T, x *largeCase) {
@@ -93,8 +32,8 @@ func TestLargeRequest_FailsAfterTenTimeouts(t *testing.T) {
 	})
 }
 
-// What this network has in its buffers nobody can see: the total bounds the wait
-// for the answer.
+// This network's buffers hide how much has arrived, so the total bounds the wait for
+// the answer.
 func TestLargeRequest_FailsWhenTheLinkStalls(t *testing.T) {
 	eachLargeCase(t, func(t *testing.T, x *largeCase) {
 		time.AfterFunc(3*time.Second, func() { x.net.Partition("a", "b") })
@@ -111,7 +50,7 @@ func TestLargeRequest_FailsWhenTheLinkStalls(t *testing.T) {
 	})
 }
 
-// A request of up to 1 MiB has Timeout in total, whatever makes progress.
+// A request of up to 1 MiB has Timeout in total, whatever progress it makes.
 func TestSmallRequest_FailsAfterTimeout(t *testing.T) {
 	eachLargeCase(t, func(t *testing.T, x *largeCase) {
 		x.net.Link("a", "b").SetBandwidth(256 << 10)
@@ -120,13 +59,13 @@ func TestSmallRequest_FailsAfterTimeout(t *testing.T) {
 	})
 }
 
-// TLS cannot go on after a write that a deadline has interrupted.
+// TLS cannot go on after a write that a deadline has ended.
 func TestLargeRequest_MakesProgressOverTLS(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		ca := testca.New()
 		start := func(host string) *raftwire.NetworkTransport {
 			c := config()
-			c.Stream = secureLayer(t, net, host, secure(ca.Issue(), ca))
+			c.Stream = overTLS(t, hostLayer(t, net, host), ca)
 			trans := raftwire.NewNetworkTransportWithConfig(c)
 			t.Cleanup(func() { require.NoError(t, trans.Close()) })
 			return trans
@@ -141,8 +80,8 @@ func TestLargeRequest_MakesProgressOverTLS(t *testing.T) {
 	})
 }
 
-// Small requests that are behind a large one in a pipeline wait with it, and so do
-// their senders. Requests on other connections do not.
+// Small requests behind a large one in a pipeline wait for it, and so do their
+// senders. Requests on other connections do not wait.
 func TestLargeRequest_HoldsUpItsPipelineOnly(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		a, b := listen(t, net, "a", withWindow(4)), listen(t, net, "b")
@@ -205,14 +144,14 @@ func TestLargeRequest_LetsItsPipelinesSendersGo(t *testing.T) {
 	}
 }
 
-// A peer that ends it halfway, because it stalls, speaks the same protocol.
+// A peer that ends a stalled request halfway is not taken for one of another protocol.
 func TestLargeRequest_EndedByThePeerIsNoOtherProtocol(t *testing.T) {
 	for kind, send := range map[string]func(t *testing.T, a *raftwire.NetworkTransport) error{
 		"AppendEntries": func(_ *testing.T, a *raftwire.NetworkTransport) error {
 			return a.AppendEntries("b", "b", largeRequest(large), new(raftwire.AppendEntriesResponse))
 		},
 		"in a pipeline": func(t *testing.T, a *raftwire.NetworkTransport) error {
-			return pipelineOne(openPipeline(t, a, "b"), largeRequest(large))
+			return appendAndConsume(openPipeline(t, a, "b"), largeRequest(large))
 		},
 		"InstallSnapshot": func(_ *testing.T, a *raftwire.NetworkTransport) error {
 			_, err := install(a, large, zeros{})
@@ -223,12 +162,63 @@ func TestLargeRequest_EndedByThePeerIsNoOtherProtocol(t *testing.T) {
 			t.Run(kind+" "+name, func(t *testing.T) {
 				onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 					a := listen(t, net, "a")
-					pretend(t, net, "b", func(conn net_) {
+					serveForeign(t, net, "b", func(conn net_) {
 						_, _ = io.CopyN(io.Discard, conn, 100_000)
 						leave(conn)
 					})
 					err := send(t, a)
 					require.ErrorContains(t, err, "the peer closed the connection without an answer: its log says why: ")
+				})
+			})
+		}
+	}
+}
+
+// largeRequest returns a request with size bytes of entries.
+func largeRequest(size int) *raftwire.AppendEntriesRequest {
+	const entry = 64 << 10
+	request := appendRequest(1)
+	request.Entries = nil
+	for i := range size / entry {
+		request.Entries = append(request.Entries, &raftwire.Log{Index: uint64(i + 2), Term: 7, Data: make([]byte, entry)})
+	}
+	return request
+}
+
+// large is the size of a request that a link carries in eight timeouts.
+const large = 4 << 20
+
+// lookInterval is by how much a stall may be noticed late.
+const lookInterval = testTimeout / 4
+
+// largeCase sends a request over a link that carries large bytes in eight timeouts.
+type largeCase struct {
+	net      *faultnet.Network
+	a        *raftwire.NetworkTransport
+	buffered bool // a write returns at once, and the wait is for the answer
+	send     func(request *raftwire.AppendEntriesRequest) error
+}
+
+// eachLargeCase runs a test with a request that is sent alone, and in a pipeline.
+func eachLargeCase(t *testing.T, test func(t *testing.T, x *largeCase)) {
+	for _, buffered := range []bool{false, true} {
+		for _, pipelined := range []bool{false, true} {
+			t.Run(fmt.Sprintf("buffered=%v/pipelined=%v", buffered, pipelined), func(t *testing.T) {
+				onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
+					x := &largeCase{net: net, a: listen(t, net, "a"), buffered: buffered}
+					serve(t, listen(t, net, "b"), accept)
+					if buffered {
+						net.SetBuffer(2 * large)
+					}
+					net.Link("a", "b").SetBandwidth(large / 8)
+					x.send = func(request *raftwire.AppendEntriesRequest) error {
+						return x.a.AppendEntries("b", "b", request, new(raftwire.AppendEntriesResponse))
+					}
+					if pipelined {
+						p := openPipeline(t, x.a, "b")
+						x.send = func(request *raftwire.AppendEntriesRequest) error { return appendAndConsume(p, request) }
+					}
+					test(t, x)
 				})
 			})
 		}

@@ -17,49 +17,11 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// Stream layers of other makes, with the habits that they have.
+// Stream layers of other makes, and their habits.
 
-// wrapping is a layer whose connections are all wrapped.
-type wrapping struct {
-	*faultnet.Layer
-	wrap func(net.Conn) net.Conn
-}
-
-func (l wrapping) Accept() (net.Conn, error) {
-	conn, err := l.Layer.Accept()
-	if err != nil {
-		return nil, err
-	}
-	return l.wrap(conn), nil
-}
-
-func (l wrapping) DialContext(ctx context.Context, addr raftwire.ServerAddress) (net.Conn, error) {
-	conn, err := l.Layer.DialContext(ctx, addr)
-	if err != nil {
-		return nil, err
-	}
-	return l.wrap(conn), nil
-}
-
-func listenWrapped(t *testing.T, network *faultnet.Network, host string, wrap func(net.Conn) net.Conn, options ...option) *raftwire.NetworkTransport {
-	layer, err := network.Host(host).Listen()
-	require.NoError(t, err)
-	return transport(t, append(options, withStream(wrapping{layer, wrap}))...)
-}
-
-type timelessConn struct{ net.Conn }
-
-var errNoDeadlines = errors.New("no deadlines")
-
-func (timelessConn) SetDeadline(time.Time) error { return errNoDeadlines }
-
-func (timelessConn) SetReadDeadline(time.Time) error { return errNoDeadlines }
-
-func (timelessConn) SetWriteDeadline(time.Time) error { return errNoDeadlines }
-
-// Connections may say that they have no deadlines. Nothing may depend on them but
-// the deadlines themselves: neither reuse nor a wait for the core.
-func TestConnectionsWithoutDeadlinesWork(t *testing.T) {
+// SetDeadline may always fail. Then deadlines do not work, but reuse does, and so does
+// a wait for the core.
+func TestStreamLayer_MayHaveNoDeadlines(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, network *faultnet.Network) {
 		wrap := func(conn net.Conn) net.Conn { return timelessConn{conn} }
 		a := listenWrapped(t, network, "a", wrap, withTimeout(0))
@@ -71,6 +33,91 @@ func TestConnectionsWithoutDeadlinesWork(t *testing.T) {
 		require.Equal(t, 2, network.OpenConns(), "the connection was not used again")
 	})
 }
+
+// Connections may have timeouts of their own: slow answers arrive, and the connections
+// are used again.
+func TestStreamLayer_MayHaveTimeoutsOfItsOwn(t *testing.T) {
+	onFakeTime(t, func(t *testing.T, network *faultnet.Network) {
+		var conns atomic.Int32
+		wrap := func(conn net.Conn) net.Conn { conns.Add(1); return ownTimeoutConn{conn} }
+		a, b := listenWrapped(t, network, "a", wrap), listenWrapped(t, network, "b", wrap)
+		serve(t, b, acceptAfter(200*time.Millisecond))
+		for range 3 {
+			require.NoError(t, appendOnce(a, "b"))
+			pause(time.Second)
+		}
+		require.EqualValues(t, 2, conns.Load(), "the ends of one connection")
+	})
+}
+
+// Whatever a layer's timeout is, callers see a timeout.
+func TestDial_AnyTimeoutOfALayerIsATimeout(t *testing.T) {
+	onFakeTime(t, func(t *testing.T, network *faultnet.Network) {
+		layer := hostLayer(t, network, "a")
+		requireTimeout(t, appendOnce(transport(t, withStream(lateLayer{layer})), "b"))
+	})
+}
+
+// If deadlines do nothing, a call does not wait for one: it gives the connection up,
+// instead of keeping it for reuse.
+func TestStreamLayer_MayIgnoreDeadlines(t *testing.T) {
+	onFakeTime(t, func(t *testing.T, network *faultnet.Network) {
+		a := listenWrapped(t, network, "a", func(conn net.Conn) net.Conn { return heedlessConn{conn} }, withTimeout(10*time.Second))
+		b := listen(t, network, "b")
+		serve(t, b, accept)
+		for range 3 {
+			require.LessOrEqual(t, elapsed(func() { require.NoError(t, appendOnce(a, "b")) }), time.Second)
+		}
+	})
+}
+
+func TestCall_EndsAfterAShortWrite(t *testing.T) {
+	onFakeTime(t, func(t *testing.T, network *faultnet.Network) {
+		a := listenWrapped(t, network, "a", func(conn net.Conn) net.Conn { return shortConn{conn} })
+		listen(t, network, "b")
+		require.ErrorIs(t, appendOnce(a, "b"), io.ErrShortWrite)
+	})
+}
+
+func TestStreamLayer_ConnBesideAnErrorIsIgnored(t *testing.T) {
+	onFakeTime(t, func(t *testing.T, network *faultnet.Network) {
+		layer := hostLayer(t, network, "a")
+		requireTimeout(t, appendOnce(transport(t, withStream(nilConnLayer{layer})), "b"))
+		pause(time.Minute) // Dial returns
+	})
+	layer := layers.NewHandoff(faultnet.Addr("a"), func(context.Context, raftwire.ServerAddress) (net.Conn, error) {
+		return (*tls.Conn)(nil), errors.New("refused")
+	})
+	require.ErrorContains(t, appendOnce(transport(t, withStream(layer)), "b"), "refused")
+}
+
+// A nil pointer from a constructor is no layer.
+func TestStreamLayer_NilPointerIsNone(t *testing.T) {
+	for _, layer := range []raftwire.StreamLayer{(*raftwire.TCPStreamLayer)(nil), (*layers.Handoff)(nil), (*layers.TLS)(nil)} {
+		trans := transport(t, withStream(layer))
+		require.ErrorContains(t, appendOnce(trans, "b"), "look at the error of its constructor")
+	}
+}
+
+func TestStreamLayer_MayHaveNoAddressYet(t *testing.T) {
+	onFakeTime(t, func(t *testing.T, network *faultnet.Network) {
+		layer := hostLayer(t, network, "a")
+		a, b := transport(t, withStream(addressless{layer})), listen(t, network, "b")
+		serve(t, b, accept)
+		require.NoError(t, appendOnce(a, "b"))
+		require.Zero(t, a.LocalAddr())
+	})
+}
+
+type timelessConn struct{ net.Conn }
+
+func (timelessConn) SetDeadline(time.Time) error { return errNoDeadlines }
+
+func (timelessConn) SetReadDeadline(time.Time) error { return errNoDeadlines }
+
+func (timelessConn) SetWriteDeadline(time.Time) error { return errNoDeadlines }
+
+var errNoDeadlines = errors.New("no deadlines")
 
 // ownTimeout is a timeout as multiplexers have it: it matches no sentinel.
 type ownTimeout struct{}
@@ -91,36 +138,11 @@ func (c ownTimeoutConn) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// Connections may have timeouts of their own: slow answers arrive, and the
-// connections are used again.
-func TestTimeoutsOfAnotherMake(t *testing.T) {
-	onFakeTime(t, func(t *testing.T, network *faultnet.Network) {
-		var conns atomic.Int32
-		wrap := func(conn net.Conn) net.Conn { conns.Add(1); return ownTimeoutConn{conn} }
-		a, b := listenWrapped(t, network, "a", wrap), listenWrapped(t, network, "b", wrap)
-		serve(t, b, acceptAfter(200*time.Millisecond))
-		for range 3 {
-			require.NoError(t, appendOnce(a, "b"))
-			pause(time.Second)
-		}
-		require.EqualValues(t, 2, conns.Load(), "the ends of one connection")
-	})
-}
-
-// lateLayer's dials fail by timeouts of their own.
+// lateLayer's dials fail by a timeout of its own.
 type lateLayer struct{ *faultnet.Layer }
 
 func (lateLayer) DialContext(context.Context, raftwire.ServerAddress) (net.Conn, error) {
 	return nil, ownTimeout{}
-}
-
-// P18: whatever a layer's timeout is, callers know it for one.
-func TestADialTimeoutOfAnotherMake(t *testing.T) {
-	onFakeTime(t, func(t *testing.T, network *faultnet.Network) {
-		layer, err := network.Host("a").Listen()
-		require.NoError(t, err)
-		requireTimeout(t, appendOnce(transport(t, withStream(lateLayer{layer})), "b"))
-	})
 }
 
 type heedlessConn struct{ net.Conn }
@@ -131,33 +153,12 @@ func (heedlessConn) SetReadDeadline(time.Time) error { return nil }
 
 func (heedlessConn) SetWriteDeadline(time.Time) error { return nil }
 
-// Deadlines that do nothing hold up no call for ever: a connection that is to be
-// used again is given up.
-func TestConnectionsThatDoNotHeedTheirDeadlines(t *testing.T) {
-	onFakeTime(t, func(t *testing.T, network *faultnet.Network) {
-		a := listenWrapped(t, network, "a", func(conn net.Conn) net.Conn { return heedlessConn{conn} }, withTimeout(10*time.Second))
-		b := listen(t, network, "b")
-		serve(t, b, accept)
-		for range 3 {
-			require.LessOrEqual(t, elapsed(func() { require.NoError(t, appendOnce(a, "b")) }), time.Second)
-		}
-	})
-}
-
 type shortConn struct{ net.Conn }
 
 func (c shortConn) Write(p []byte) (int, error) { return c.Conn.Write(p[:len(p)/2]) }
 
-func TestAShortWriteEndsTheCall(t *testing.T) {
-	onFakeTime(t, func(t *testing.T, network *faultnet.Network) {
-		a := listenWrapped(t, network, "a", func(conn net.Conn) net.Conn { return shortConn{conn} })
-		listen(t, network, "b")
-		require.ErrorIs(t, appendOnce(a, "b"), io.ErrShortWrite)
-	})
-}
-
-// nilConnLayer returns a connection beside its error that is nil, but not as a
-// net.Conn: as tls.Dial does.
+// nilConnLayer returns a connection beside its error that is a nil pointer, as
+// tls.Dial does.
 type nilConnLayer struct{ net.Listener }
 
 func (nilConnLayer) Dial(raftwire.ServerAddress, time.Duration) (net.Conn, error) {
@@ -165,39 +166,7 @@ func (nilConnLayer) Dial(raftwire.ServerAddress, time.Duration) (net.Conn, error
 	return (*tls.Conn)(nil), errors.New("refused")
 }
 
-func TestNothingIsDoneWithAConnectionBesideAnError(t *testing.T) {
-	onFakeTime(t, func(t *testing.T, network *faultnet.Network) {
-		layer, err := network.Host("a").Listen()
-		require.NoError(t, err)
-		requireTimeout(t, appendOnce(transport(t, withStream(nilConnLayer{layer})), "b"))
-		pause(time.Minute) // Dial returns
-	})
-	layer := layers.NewHandoff(faultnet.Addr("a"), func(context.Context, raftwire.ServerAddress) (net.Conn, error) {
-		return (*tls.Conn)(nil), errors.New("refused")
-	})
-	require.ErrorContains(t, appendOnce(transport(t, withStream(layer)), "b"), "refused")
-}
-
-// What a constructor returns beside an error is no layer.
-func TestALayerThatIsANilPointerIsNone(t *testing.T) {
-	for _, layer := range []raftwire.StreamLayer{(*raftwire.TCPStreamLayer)(nil), (*layers.Handoff)(nil), (*layers.TLS)(nil)} {
-		trans := transport(t, withStream(layer))
-		require.ErrorContains(t, appendOnce(trans, "b"), "look at the error of its constructor")
-	}
-}
-
 // addressless has no address yet.
 type addressless struct{ *faultnet.Layer }
 
 func (addressless) Addr() net.Addr { return nil }
-
-func TestALayerMayHaveNoAddressYet(t *testing.T) {
-	onFakeTime(t, func(t *testing.T, network *faultnet.Network) {
-		layer, err := network.Host("a").Listen()
-		require.NoError(t, err)
-		a, b := transport(t, withStream(addressless{layer})), listen(t, network, "b")
-		serve(t, b, accept)
-		require.NoError(t, appendOnce(a, "b"))
-		require.Zero(t, a.LocalAddr())
-	})
-}

@@ -2,10 +2,8 @@ package raftwire_test
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
 	"io"
-	"os"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -16,66 +14,10 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// Limits on what comes in (P11 to P13, P15): a refusal is seen in the log and
-// in a counter, and peers get in whoever else is at the door.
+// Limits on inbound connections: the log and a counter show each refusal, and
+// peers get in whoever else connects.
 
-func withLimits(conns, perHost int) option {
-	return func(c *raftwire.NetworkTransportConfig) { c.MaxConns, c.MaxConnsPerHost = conns, perHost }
-}
-
-func withFirstByte(d time.Duration) option {
-	return func(c *raftwire.NetworkTransportConfig) { c.FirstByteTimeout = d }
-}
-
-// dialRaw connects a host without a transport to b.
-func dialRaw(t *testing.T, net *faultnet.Network, from string) net_ {
-	t.Helper()
-	conn, err := net.Host(from).Dial(t.Context(), "b")
-	require.NoError(t, err)
-	t.Cleanup(func() { _ = conn.Close() })
-	return conn
-}
-
-// say writes to a raw connection.
-func say(t *testing.T, conn net_, text string) {
-	t.Helper()
-	_, err := io.WriteString(conn, text)
-	require.NoError(t, err)
-}
-
-// introduce makes a raw connection one of a peer: it sends the smallest
-// request there is, and takes the answer.
-func introduce(t *testing.T, conn net_) {
-	t.Helper()
-	say(t, conn, "\x03\x80")
-	_, err := conn.Read(make([]byte, 100))
-	require.NoError(t, err)
-}
-
-// isOpen reports whether a connection is open, with nothing to read.
-func isOpen(conn net_) bool {
-	_ = conn.SetReadDeadline(time.Now().Add(1))
-	_, err := conn.Read(make([]byte, 1))
-	_ = conn.SetReadDeadline(time.Time{})
-	return errors.Is(err, os.ErrDeadlineExceeded)
-}
-
-// pause lets fake time pass. It does not wait on a timer that is due already: in a
-// bubble, under the race detector, that has crashed the runtime of Go 1.26.8.
-func pause(d time.Duration) {
-	if d <= 0 {
-		return
-	}
-	timer := time.NewTimer(d)
-	<-timer.C
-}
-
-var bothLimits = map[string]option{
-	"in total": withLimits(3, -1),
-	"per host": withLimits(-1, 3),
-}
-
-func TestTheOldestStrangerMakesRoom(t *testing.T) {
+func TestLimits_EvictTheOldestUnidentifiedConn(t *testing.T) {
 	for name, limits := range bothLimits {
 		t.Run(name, func(t *testing.T) {
 			onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
@@ -102,8 +44,8 @@ func TestTheOldestStrangerMakesRoom(t *testing.T) {
 	}
 }
 
-// Where only peers are, a newcomer has nobody's place to take.
-func TestAmongPeersTheNewcomerIsRefused(t *testing.T) {
+// If all connections are peers', a new one is refused.
+func TestLimits_RefuseANewConnAmongPeers(t *testing.T) {
 	for name, limits := range bothLimits {
 		t.Run(name, func(t *testing.T) {
 			onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
@@ -126,9 +68,9 @@ func TestAmongPeersTheNewcomerIsRefused(t *testing.T) {
 	}
 }
 
-// A crowd of strangers that make room does not hide from the log that peers are
-// turned away: that is another thing to do something about.
-func TestTheLogTellsPeersThatAreRefusedFromStrangersThatMakeRoom(t *testing.T) {
+// The log says that peers are refused although many unidentified connections make room
+// at the same time.
+func TestLimits_LogRefusedPeersApart(t *testing.T) {
 	for name, limits := range bothLimits {
 		t.Run(name, func(t *testing.T) {
 			var log bytes.Buffer
@@ -142,7 +84,7 @@ func TestTheLogTellsPeersThatAreRefusedFromStrangersThatMakeRoom(t *testing.T) {
 				for range 3 {
 					introduce(t, dialRaw(t, net, "a"))
 				}
-				synctest.Wait() // for what the strangers' goroutines log
+				synctest.Wait() // until their goroutines have logged
 				dialRaw(t, net, "a")
 				synctest.Wait()
 				require.NoError(t, b.Close())
@@ -160,7 +102,7 @@ func TestTheLogTellsPeersThatAreRefusedFromStrangersThatMakeRoom(t *testing.T) {
 	}
 }
 
-func TestAFullHostLeavesOthersAlone(t *testing.T) {
+func TestMaxConnsPerHost_LeavesOtherHostsAlone(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		b := listen(t, net, "b", withLimits(-1, 2))
 		quiet := dialRaw(t, net, "quiet")
@@ -172,8 +114,8 @@ func TestAFullHostLeavesOthersAlone(t *testing.T) {
 	})
 }
 
-// A host that floods the transport evicts its own connections: those of others have
-// the time that they need for a request.
+// A host that floods the transport evicts its own connections. Those of other hosts
+// have the time that a request needs.
 func TestLimits_AFloodFromOneHostEvictsNoneOfAnother(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		b := listen(t, net, "b", withLimits(100, -1))
@@ -194,7 +136,7 @@ func TestLimits_AFloodFromOneHostEvictsNoneOfAnother(t *testing.T) {
 	})
 }
 
-func TestLimitsCanBeTurnedOffAndHaveDefaults(t *testing.T) {
+func TestLimits_HaveDefaultsAndCanBeTurnedOff(t *testing.T) {
 	for name, c := range map[string]struct {
 		limits option
 		open   int
@@ -218,9 +160,9 @@ func TestLimitsCanBeTurnedOffAndHaveDefaults(t *testing.T) {
 	}
 }
 
-// P13: from wherever they come, as many as they are and whatever they begin to
-// say, a peer gets in with requests of every kind, and keeps what it has.
-func TestACrowdOfStrangersDoesNotLockPeersOut(t *testing.T) {
+// Wherever the flood comes from and whatever it sends, a peer gets in with requests of
+// every kind, and keeps its connections.
+func TestLimits_AFloodDoesNotLockPeersOut(t *testing.T) {
 	for _, greeting := range []string{"", "\x00", "\x00\x89\xa4Addr\xdb\xff\xff\xff\xff"} {
 		t.Run(fmt.Sprintf("%q", greeting), func(t *testing.T) {
 			onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
@@ -243,23 +185,14 @@ func TestACrowdOfStrangersDoesNotLockPeersOut(t *testing.T) {
 	}
 }
 
-// appendTo sends a request on a pipeline and consumes its future.
-func appendTo(p raftwire.AppendPipeline) error {
-	_, err := p.AppendEntries(appendRequest(1), new(raftwire.AppendEntriesResponse))
-	if err != nil {
-		return err
-	}
-	return (<-p.Consumer()).Error()
-}
-
-// A stranger has a limited time for the first byte, and a peer has all the
-// time in the world for the next.
-func TestTheFirstByteHasALimit(t *testing.T) {
+// A new connection has a limited time for its first byte. A peer may then be silent as
+// long as it likes.
+func TestFirstByteTimeout_EndsSilentConns(t *testing.T) {
 	for name, c := range map[string]struct {
 		config option
 		after  time.Duration
 	}{
-		"by default":             {config0, raftwire.DefaultFirstByteTimeout},
+		"by default":             {noOption, raftwire.DefaultFirstByteTimeout},
 		"configured":             {withFirstByte(5 * time.Second), 5 * time.Second},
 		"also without a timeout": {withTimeout(0), raftwire.DefaultFirstByteTimeout},
 	} {
@@ -293,12 +226,9 @@ func TestTheFirstByteHasALimit(t *testing.T) {
 	})
 }
 
-// tinyEntries is a request that would need a hundred times its bytes.
-var tinyEntries = "\x00\x81\xa7Entries\xdd\x00\x01\x00\x00" + strings.Repeat("\x80", 1<<16)
-
-// Whatever a connection is refused for, one log line says so and one counter
-// counts it; and what is not the peer's fault is not counted.
-func TestRefusalsAreSeen(t *testing.T) {
+// For each reason, a refused connection is logged once and counted once. What is not
+// the peer's fault is not counted.
+func TestRefusals_AreLoggedAndCounted(t *testing.T) {
 	one := func(count func(*raftwire.Refusals) *uint64) (r raftwire.Refusals) {
 		*count(&r) = 1
 		return r
@@ -356,9 +286,9 @@ func TestRefusalsAreSeen(t *testing.T) {
 	}
 }
 
-// What cannot be decoded ends the connection, but the requests before it were
-// right: if the core answers them within Timeout, the answers go out.
-func TestGarbageDoesNotCostTheAnswersToWhatCameBefore(t *testing.T) {
+// Garbage ends the connection. The requests before it are still answered, if the core
+// answers within Timeout.
+func TestSession_AnswersWhatCameBeforeGarbage(t *testing.T) {
 	for _, late := range []time.Duration{0, 10 * time.Millisecond, time.Hour} {
 		t.Run(fmt.Sprintf("answers after %v", late), func(t *testing.T) {
 			onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
@@ -382,40 +312,9 @@ func TestGarbageDoesNotCostTheAnswersToWhatCameBefore(t *testing.T) {
 	}
 }
 
-func closeNow(conn net_) { _ = conn.Close() }
-
-func hearAndClose(conn net_) {
-	_, _ = conn.Read(make([]byte, 100))
-	_ = conn.Close()
-}
-
-func resetNow(conn net_) { conn.(*faultnet.Conn).Reset() }
-
-// requireOneLine checks that a text is logged once, at the given level, and
-// nothing else at a level above debug.
-func requireOneLine(t *testing.T, log, level, text string) {
-	t.Helper()
-	loud, with := 0, ""
-	for line := range strings.Lines(log) {
-		if strings.Contains(line, text) {
-			with = line
-		}
-		if !strings.Contains(line, "[DEBUG]") {
-			loud++
-		}
-	}
-	require.Contains(t, with, "["+level+"]", log)
-	require.Contains(t, with, "local=b peer=a:", log)
-	if level == "DEBUG" {
-		require.Zero(t, loud, log)
-	} else {
-		require.Equal(t, 1, loud, log)
-	}
-}
-
-// A prober that comes for ever gets a line now and then, with a count, and two of
-// them do not hide each other.
-func TestALogIsNotFlooded(t *testing.T) {
+// A prober that comes for ever gets a line now and then, with a count. Two probers do
+// not hide each other.
+func TestLog_RepeatedLinesAreLimited(t *testing.T) {
 	var log bytes.Buffer
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		b := listen(t, net, "b", withLog(&log))
@@ -440,8 +339,8 @@ func TestALogIsNotFlooded(t *testing.T) {
 	require.Len(t, linesWith(log.String(), "[DEBUG]", "connection refused"), 2*(6*60*24-len(lines)))
 }
 
-// What has not happened for hours is news again.
-func TestALogSpeaksUpAgain(t *testing.T) {
+// After hours of silence a line is written at once again.
+func TestLog_SpeaksAgainAfterHours(t *testing.T) {
 	var log bytes.Buffer
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		b := listen(t, net, "b", withLog(&log))
@@ -460,21 +359,7 @@ func TestALogSpeaksUpAgain(t *testing.T) {
 	require.Len(t, linesWith(log.String(), "[WARN]", "HTTP"), 3)
 }
 
-// linesWith returns the lines of a log that contain all of the texts.
-func linesWith(log string, texts ...string) (lines []string) {
-	for line := range strings.Lines(log) {
-		all := true
-		for _, text := range texts {
-			all = all && strings.Contains(line, text)
-		}
-		if all {
-			lines = append(lines, line)
-		}
-	}
-	return lines
-}
-
-// Whoever keeps an entry, or a part of one, keeps little else.
+// A kept entry, or a kept part of one, holds little else.
 func TestEntry_KeptHoldsLittleElse(t *testing.T) {
 	const kept, every, batch = 300, 30, 60
 	keep := func(t *testing.T, a, b raftwire.Transport, size int, part func(l *raftwire.Log) any) int {
@@ -524,5 +409,52 @@ func TestEntry_KeptHoldsLittleElse(t *testing.T) {
 				})
 			})
 		}
+	}
+}
+
+// Over plain TCP an unused pipeline looks like a port scan. It ends, and its first
+// future fails.
+func TestFirstByteTimeout_EndsAnUnusedPipelineOverPlainTCP(t *testing.T) {
+	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
+		a, b := listen(t, net, "a"), listen(t, net, "b")
+		serve(t, b, accept)
+		p := openPipeline(t, a, "b")
+		pause(2 * raftwire.DefaultFirstByteTimeout)
+		require.Error(t, appendTo(p))
+		require.NoError(t, appendTo(openPipeline(t, a, "b")))
+		synctest.Wait() // a refusal is counted after the connection was closed
+		require.Equal(t, raftwire.Refusals{Silent: 1}, b.Refusals())
+	})
+}
+
+var bothLimits = map[string]option{
+	"in total": withLimits(3, -1),
+	"per host": withLimits(-1, 3),
+}
+
+func hearAndClose(conn net_) {
+	_, _ = conn.Read(make([]byte, 100))
+	_ = conn.Close()
+}
+
+// requireOneLine checks that a text is logged once, at the given level, and that
+// nothing else is logged above debug.
+func requireOneLine(t *testing.T, log, level, text string) {
+	t.Helper()
+	loud, with := 0, ""
+	for line := range strings.Lines(log) {
+		if strings.Contains(line, text) {
+			with = line
+		}
+		if !strings.Contains(line, "[DEBUG]") {
+			loud++
+		}
+	}
+	require.Contains(t, with, "["+level+"]", log)
+	require.Contains(t, with, "local=b peer=a:", log)
+	if level == "DEBUG" {
+		require.Zero(t, loud, log)
+	} else {
+		require.Equal(t, 1, loud, log)
 	}
 }

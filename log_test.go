@@ -15,7 +15,7 @@ import (
 
 // The code logs with the keys that internal/logs lists, and the package doc explains
 // each of them.
-func TestLogKeysAreTheSameEverywhere(t *testing.T) {
+func TestLogKeys_AreListedAndExplained(t *testing.T) {
 	declared := logKeys(t)
 	require.NotEmpty(t, declared)
 	doc, err := os.ReadFile("doc.go")
@@ -51,8 +51,8 @@ func logKeys(t *testing.T) map[string]string {
 	return keys
 }
 
-// eachCall calls look for every call in the code of the package, of the layers, and of
-// what both let connections in by.
+// eachCall calls look for every call in the code of this package, of layers, and of
+// the packages that admit their connections.
 func eachCall(t *testing.T, look func(*ast.CallExpr, token.Position)) {
 	var files []string
 	for _, pattern := range []string{"*.go", "layers/*.go", "internal/door/*.go"} {
@@ -76,8 +76,8 @@ func eachCall(t *testing.T, look func(*ast.CallExpr, token.Position)) {
 	}
 }
 
-// logArguments returns the keys and values of a call that logs: a method of
-// something called logger, or log of a limit, or what adds to their arguments.
+// logArguments returns the keys and values of a call that logs: a method of a logger,
+// log of a limit, or a function that adds to their arguments.
 func logArguments(call *ast.CallExpr) (arguments []ast.Expr, logs bool) {
 	if call.Ellipsis.IsValid() {
 		return nil, false

@@ -18,8 +18,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// P6: every call ends by its deadline, exactly, and the transport goes on.
-func TestACallEndsByItsDeadline(t *testing.T) {
+// Every call ends at its deadline exactly, and the transport works afterwards.
+func TestCall_EndsByItsDeadline(t *testing.T) {
 	obstacles := map[string]func(t *testing.T, net *faultnet.Network, b *raftwire.NetworkTransport){
 		"nobody answers":      func(t *testing.T, _ *faultnet.Network, b *raftwire.NetworkTransport) { serve(t, b, never) },
 		"nobody consumes":     func(*testing.T, *faultnet.Network, *raftwire.NetworkTransport) {},
@@ -45,8 +45,7 @@ func TestACallEndsByItsDeadline(t *testing.T) {
 	}
 }
 
-// P6: the deadline is for dialling and I/O together.
-func TestTheDeadlineIsForTheWholeCall(t *testing.T) {
+func TestCall_DeadlineCoversDialAndIO(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		a, b := listen(t, net, "a"), listen(t, net, "b")
 		serve(t, b, never)
@@ -55,8 +54,7 @@ func TestTheDeadlineIsForTheWholeCall(t *testing.T) {
 	})
 }
 
-// P6: without a timeout a call waits, until Close.
-func TestACallWithoutTimeoutEndsOnClose(t *testing.T) {
+func TestCall_WithoutTimeoutEndsOnClose(t *testing.T) {
 	for kind, call := range calls {
 		t.Run(kind, func(t *testing.T) {
 			onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
@@ -76,8 +74,8 @@ func TestACallWithoutTimeoutEndsOnClose(t *testing.T) {
 	}
 }
 
-// P4: calls in flight end when the transport is closed, wherever they are.
-func TestCloseEndsCallsInFlight(t *testing.T) {
+// Close ends calls in flight, wherever they are.
+func TestClose_EndsCallsInFlight(t *testing.T) {
 	for _, state := range []string{"dialling", "waiting for the answer"} {
 		for kind, call := range calls {
 			t.Run(kind+" "+state, func(t *testing.T) {
@@ -101,8 +99,7 @@ func TestCloseEndsCallsInFlight(t *testing.T) {
 	}
 }
 
-// P4: a closed transport does nothing any more.
-func TestAClosedTransportRefusesEveryCall(t *testing.T) {
+func TestClose_RefusesLaterCalls(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		a, b := listen(t, net, "a"), listen(t, net, "b")
 		serve(t, b, accept)
@@ -120,8 +117,8 @@ func TestAClosedTransportRefusesEveryCall(t *testing.T) {
 	})
 }
 
-// P4: after Close nothing reaches a consumer or a heartbeat handler.
-func TestNothingIsDeliveredAfterClose(t *testing.T) {
+// After Close no request reaches a consumer or a heartbeat handler.
+func TestClose_DeliversNothingAfterwards(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		a, b := listen(t, net, "a"), listen(t, net, "b")
 		result := make(chan error, 1)
@@ -139,9 +136,9 @@ func TestNothingIsDeliveredAfterClose(t *testing.T) {
 	})
 }
 
-// P4: Close may come from anywhere, also from a handler on a goroutine that
-// Close waits for; it then says that this one has not ended.
-func TestCloseInsideAHeartbeatHandler(t *testing.T) {
+// Close may be called by a handler whose goroutine Close waits for. Then it returns an
+// error that says so.
+func TestClose_MayComeFromAHeartbeatHandler(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		a, b := listen(t, net, "a"), listen(t, net, "b")
 		closed := make(chan error, 1)
@@ -153,8 +150,7 @@ func TestCloseInsideAHeartbeatHandler(t *testing.T) {
 	})
 }
 
-// P4: many at once.
-func TestCloseIsSafeFromManyGoroutines(t *testing.T) {
+func TestClose_IsSafeFromManyGoroutines(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		a, b := listen(t, net, "a"), listen(t, net, "b")
 		serve(t, b, accept)
@@ -168,14 +164,9 @@ func TestCloseIsSafeFromManyGoroutines(t *testing.T) {
 	})
 }
 
-func heartbeat(trans raftwire.Transport, target raftwire.ServerAddress) error {
-	args := &raftwire.AppendEntriesRequest{RPCHeader: raftwire.RPCHeader{Addr: []byte("a")}, Term: 7}
-	return trans.AppendEntries("b", target, args, new(raftwire.AppendEntriesResponse))
-}
-
-// P5: CloseStreams ends connections of every kind, on the side where it is
-// called, and new ones work at once.
-func TestCloseStreamsEndsEveryConnection(t *testing.T) {
+// CloseStreams ends connections of every kind at the side that calls it, and new ones
+// work at once.
+func TestCloseStreams_EndsEveryConn(t *testing.T) {
 	for _, side := range []string{"outgoing", "inbound"} {
 		t.Run(side, func(t *testing.T) {
 			onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
@@ -212,21 +203,8 @@ func TestCloseStreamsEndsEveryConnection(t *testing.T) {
 	}
 }
 
-func openPipelineOnce(trans raftwire.Transport, target raftwire.ServerAddress) error {
-	p, err := trans.AppendEntriesPipeline("b", target)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = p.Close() }()
-	f, err := p.AppendEntries(appendRequest(1), new(raftwire.AppendEntriesResponse))
-	if err != nil {
-		return err
-	}
-	return f.Error()
-}
-
-// P5: a connection that was dialled before CloseStreams is not used after it.
-func TestCloseStreamsOvertakesADial(t *testing.T) {
+// A connection that was dialled before CloseStreams is not used after it.
+func TestCloseStreams_DropsAConnDialledBefore(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		a, b := listen(t, net, "a"), listen(t, net, "b")
 		serve(t, b, accept)
@@ -239,8 +217,8 @@ func TestCloseStreamsOvertakesADial(t *testing.T) {
 	})
 }
 
-// Whatever is wrong with a configuration, every call says what to do.
-func TestBadConfigurationEndsInAnErrorThatSaysWhatToDo(t *testing.T) {
+// If a configuration is wrong, every call fails with an error that says what to do.
+func TestConfig_ErrorSaysWhatToDo(t *testing.T) {
 	bad := map[string]*raftwire.NetworkTransportConfig{
 		"Stream is nil: set it to a StreamLayer":                                        config(),
 		"MaxPool is -1: use 0 to keep no idle connections":                              withLayer(withPool(-1)),
@@ -277,14 +255,8 @@ func TestBadConfigurationEndsInAnErrorThatSaysWhatToDo(t *testing.T) {
 	})
 }
 
-func withLayer(o option) *raftwire.NetworkTransportConfig {
-	c := config(o)
-	c.Stream = &plainLayer{}
-	return c
-}
-
-// A request that would trip the peer up does not leave.
-func TestABadRequestIsRefusedBeforeItTravels(t *testing.T) {
+// A request that could make the peer fail is not sent.
+func TestCall_RefusesABadRequestBeforeItIsSent(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		a := listen(t, net, "a")
 		listen(t, net, "b")
@@ -300,8 +272,7 @@ func TestABadRequestIsRefusedBeforeItTravels(t *testing.T) {
 	})
 }
 
-// P18: errors say what was tried with whom, and carry the cause.
-func TestErrorsCarryOperationPeerAndCause(t *testing.T) {
+func TestErrors_CarryOperationPeerAndCause(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		a := listen(t, net, "a")
 		cause := errors.New("no route")
@@ -318,31 +289,9 @@ func TestErrorsCarryOperationPeerAndCause(t *testing.T) {
 	})
 }
 
-// net_ is net.Conn: the tests' networks are called net.
-type net_ = net.Conn
-
-// plainLayer is a StreamLayer as applications write them, without DialContext.
-type plainLayer struct {
-	dial   func() (net.Conn, error)
-	accept func() (net.Conn, error)
-	closed bool
-}
-
-func (l *plainLayer) Accept() (net.Conn, error) {
-	if l.accept != nil {
-		return l.accept()
-	}
-	return nil, errors.New("nobody comes")
-}
-func (l *plainLayer) Close() error   { l.closed = true; return nil }
-func (l *plainLayer) Addr() net.Addr { return &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 1} }
-func (l *plainLayer) Dial(raftwire.ServerAddress, time.Duration) (net.Conn, error) {
-	return l.dial()
-}
-
-// P6, P4: a Dial that ignores its timeout, and cannot be cancelled, holds up
-// nobody; what it brings in the end is closed.
-func TestADialThatHangsHoldsUpNobody(t *testing.T) {
+// A Dial that ignores its timeout holds up no call and not Close. The connection that
+// it brings is closed.
+func TestDial_ThatHangsHoldsUpNobody(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		network := faultnet.New(1)
 		_, err := network.Host("b").Listen()
@@ -367,8 +316,8 @@ func TestADialThatHangsHoldsUpNobody(t *testing.T) {
 	})
 }
 
-// Failing accepts are tried again, ever more slowly, up to once a second.
-func TestAcceptBacksOff(t *testing.T) {
+// A failing Accept is tried again after growing delays, up to one second.
+func TestAccept_BacksOff(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		start := time.Now()
 		var at []time.Duration
@@ -391,8 +340,8 @@ func TestAcceptBacksOff(t *testing.T) {
 	})
 }
 
-// P10: a request that is too large ends its connection, and says why.
-func TestARequestOverTheLimitIsRefused(t *testing.T) {
+// A larger request ends its connection, and the log says why.
+func TestMaxMessageBytes_RefusesALargerRequest(t *testing.T) {
 	var log bytes.Buffer
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		a := listen(t, net, "a")
@@ -410,9 +359,9 @@ func TestARequestOverTheLimitIsRefused(t *testing.T) {
 	require.Contains(t, log.String(), "is over MaxMessageBytes, which is 10000")
 }
 
-// What answers without being a peer is named, and who hangs up on the first
-// request of a connection had a reason.
-func TestWhatIsNoPeerIsNamed(t *testing.T) {
+// The error names the foreign protocol that answers. If the peer hangs up on the first
+// request, the error says where to look.
+func TestCall_NamesAForeignProtocol(t *testing.T) {
 	const noAnswer = "the peer closed the connection without an answer: its log says why (does it want TLS, or a Mux key?): "
 	for name, c := range map[string]struct {
 		answer string
@@ -433,7 +382,7 @@ func TestWhatIsNoPeerIsNamed(t *testing.T) {
 				a := listen(t, net, "a", func(config *raftwire.NetworkTransportConfig) {
 					config.Hooks.ConnClosed = func(e raftwire.ConnEvent) { closed = e.Err }
 				})
-				pretend(t, net, "b", func(conn net_) {
+				serveForeign(t, net, "b", func(conn net_) {
 					_, _ = io.WriteString(conn, c.answer)
 					c.leave(conn)
 				})
@@ -449,8 +398,9 @@ func TestWhatIsNoPeerIsNamed(t *testing.T) {
 	}
 }
 
-// A connection that has brought an answer is one to a peer, whatever ends it.
-func TestWhoHasAnsweredIsAPeer(t *testing.T) {
+// Once a connection has brought an answer, no error of it speaks of a foreign
+// protocol.
+func TestCall_TakesAConnThatAnsweredForAPeer(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		a, b := listen(t, net, "a"), listen(t, net, "b")
 		fillPool(t, a, b, 1)
@@ -461,27 +411,9 @@ func TestWhoHasAnsweredIsAPeer(t *testing.T) {
 	})
 }
 
-// pretend lets something that is no peer listen on a host, which does as it
-// likes when a request has come.
-func pretend(t *testing.T, net *faultnet.Network, host string, meet func(net_)) {
-	t.Helper()
-	layer, err := net.Host(host).Listen()
-	require.NoError(t, err)
-	ended := make(chan struct{})
-	t.Cleanup(func() { require.NoError(t, layer.Close()); <-ended })
-	go func() {
-		defer close(ended)
-		for conn, err := layer.Accept(); err == nil; conn, err = layer.Accept() {
-			_, _ = conn.Read(make([]byte, 4096))
-			meet(conn)
-			_ = conn.Close()
-		}
-	}()
-}
-
-// P12: inside a message the peer has to make progress; between messages it
-// may be silent for ever.
-func TestAHalfSentRequestEndsItsConnection(t *testing.T) {
+// Inside a message the peer has to make progress. Between messages it may be silent
+// for ever.
+func TestSession_EndsAfterAHalfSentRequest(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		serve(t, listen(t, net, "b"), accept)
 		conn, err := net.Host("a").Dial(t.Context(), "b")
@@ -505,9 +437,9 @@ func TestAHalfSentRequestEndsItsConnection(t *testing.T) {
 	})
 }
 
-// P14: an idle inbound connection costs one goroutine and at most 8 KiB, also
-// after a large request.
-func TestAnIdleInboundConnectionCostsLittle(t *testing.T) {
+// An idle inbound connection costs one goroutine and at most 8 KiB, also after a large
+// request.
+func TestIdleConn_CostsLittle(t *testing.T) {
 	const connections = 1000
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		b := listen(t, net, "b", withLimits(-1, -1))
@@ -536,7 +468,61 @@ func TestAnIdleInboundConnectionCostsLittle(t *testing.T) {
 	})
 }
 
-// largeHeartbeat returns the bytes of a heartbeat that grows an input buffer.
+// The older constructors make the same transport.
+func TestConstructors_MakeTheSameTransport(t *testing.T) {
+	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
+		layer := hostLayer(t, net, "a")
+		trans := raftwire.NewNetworkTransport(layer, 3, testTimeout, io.Discard)
+		require.Equal(t, raftwire.ServerAddress("a"), trans.LocalAddr())
+		require.Equal(t, raftwire.DefaultTimeoutScale, trans.TimeoutScale)
+		require.NoError(t, trans.Close())
+		layer = hostLayer(t, net, "a")
+		trans = raftwire.NewNetworkTransportWithLogger(layer, 3, testTimeout, nil)
+		require.NoError(t, trans.Close())
+	})
+}
+
+func TestClose_ComesBeforePipeliningNotSupported(t *testing.T) {
+	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
+		a := listen(t, net, "a", withWindow(1))
+		_, err := a.AppendEntriesPipeline("b", "b")
+		require.Equal(t, raftwire.ErrPipelineReplicationNotSupported, err)
+		require.NoError(t, a.Close())
+		_, err = a.AppendEntriesPipeline("b", "b")
+		require.Equal(t, raftwire.ErrTransportShutdown, err)
+	})
+}
+
+// If somebody else closes the listener, the transport logs it once.
+func TestAccept_LogsAClosedListenerOnce(t *testing.T) {
+	var log bytes.Buffer
+	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
+		layer := hostLayer(t, net, "a")
+		trans := raftwire.NewNetworkTransportWithConfig(config(withStream(layer), withLog(&log)))
+		require.NoError(t, layer.Close())
+		pause(time.Minute)
+		require.NoError(t, trans.Close())
+	})
+	require.Len(t, linesWith(log.String(), "[ERROR]", "closed by somebody else"), 1)
+	require.Len(t, linesWith(log.String(), "[ERROR]"), 1)
+}
+
+// As in hashicorp/raft, a transport without a logger writes to hclog's default.
+func TestLogger_DefaultsToHclogs(t *testing.T) {
+	var log bytes.Buffer
+	defer func(before io.Writer) { hclog.DefaultOutput = before }(hclog.DefaultOutput)
+	hclog.DefaultOutput = &log
+	require.NoError(t, raftwire.NewNetworkTransportWithConfig(nil).Close())
+	require.Contains(t, log.String(), "transport not started")
+}
+
+func withLayer(o option) *raftwire.NetworkTransportConfig {
+	c := config(o)
+	c.Stream = &plainLayer{}
+	return c
+}
+
+// largeHeartbeat returns the bytes of a heartbeat that makes an input buffer grow.
 func largeHeartbeat(t *testing.T, net *faultnet.Network) []byte {
 	t.Helper()
 	var request []byte
@@ -552,55 +538,4 @@ func largeHeartbeat(t *testing.T, net *faultnet.Network) []byte {
 	require.NoError(t, sender.Close())
 	synctest.Wait()
 	return request
-}
-
-// The other constructors lead to the same transport.
-func TestConstructors(t *testing.T) {
-	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
-		layer, err := net.Host("a").Listen()
-		require.NoError(t, err)
-		trans := raftwire.NewNetworkTransport(layer, 3, testTimeout, io.Discard)
-		require.Equal(t, raftwire.ServerAddress("a"), trans.LocalAddr())
-		require.Equal(t, raftwire.DefaultTimeoutScale, trans.TimeoutScale)
-		require.NoError(t, trans.Close())
-		layer, err = net.Host("a").Listen()
-		require.NoError(t, err)
-		trans = raftwire.NewNetworkTransportWithLogger(layer, 3, testTimeout, nil)
-		require.NoError(t, trans.Close())
-	})
-}
-
-func TestAClosedTransportWithoutPipelinesIsClosed(t *testing.T) {
-	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
-		a := listen(t, net, "a", withWindow(1))
-		_, err := a.AppendEntriesPipeline("b", "b")
-		require.Equal(t, raftwire.ErrPipelineReplicationNotSupported, err)
-		require.NoError(t, a.Close())
-		_, err = a.AppendEntriesPipeline("b", "b")
-		require.Equal(t, raftwire.ErrTransportShutdown, err)
-	})
-}
-
-// A transport whose listener was closed by somebody else says so once.
-func TestAListenerClosedByOthersIsToldOnce(t *testing.T) {
-	var log bytes.Buffer
-	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
-		layer, err := net.Host("a").Listen()
-		require.NoError(t, err)
-		trans := raftwire.NewNetworkTransportWithConfig(config(withStream(layer), withLog(&log)))
-		require.NoError(t, layer.Close())
-		pause(time.Minute)
-		require.NoError(t, trans.Close())
-	})
-	require.Len(t, linesWith(log.String(), "[ERROR]", "closed by somebody else"), 1)
-	require.Len(t, linesWith(log.String(), "[ERROR]"), 1)
-}
-
-// As in hashicorp/raft, a transport without a logger writes to hclog's default.
-func TestTheDefaultLoggerIsHclogs(t *testing.T) {
-	var log bytes.Buffer
-	defer func(before io.Writer) { hclog.DefaultOutput = before }(hclog.DefaultOutput)
-	hclog.DefaultOutput = &log
-	require.NoError(t, raftwire.NewNetworkTransportWithConfig(nil).Close())
-	require.Contains(t, log.String(), "transport not started")
 }

@@ -14,20 +14,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// What applications return may be nil, or a nil pointer in an interface: that is an
-// error, never a panic.
-
-var noConns = map[string]net.Conn{"nil": nil, "a nil pointer": (*net.TCPConn)(nil)}
-
-// nilDialLayer dials with DialContext.
-type nilDialLayer struct {
-	*plainLayer
-	conn net.Conn
-}
-
-func (l nilDialLayer) DialContext(context.Context, raftwire.ServerAddress) (net.Conn, error) {
-	return l.conn, nil
-}
+// An application may return nil, or a nil pointer in an interface. That is an error,
+// never a panic.
 
 func TestDial_TakesNoConnectionForAnError(t *testing.T) {
 	ca := testca.New()
@@ -51,14 +39,12 @@ func TestDial_TakesNoConnectionForAnError(t *testing.T) {
 				return layers.NewHandoff(&net.TCPAddr{}, dial)
 			},
 			"TLS": func(t *testing.T) raftwire.StreamLayer {
-				secured, err := layers.NewTLS(nilDialLayer{&plainLayer{}, none}, secure(ca.Issue(), ca))
-				require.NoError(t, err)
-				return secured
+				return overTLS(t, nilDialLayer{&plainLayer{}, none}, ca)
 			},
 			"a mux by byte":     func(t *testing.T) raftwire.StreamLayer { return mux(t, nil, layers.FirstByte(7)) },
 			"a mux, unprefixed": func(t *testing.T) raftwire.StreamLayer { return mux(t, nil, layers.Unprefixed()) },
 			"a mux by ALPN": func(t *testing.T) raftwire.StreamLayer {
-				security := secure(ca.Issue(), ca)
+				security := tlsLayerConfig(ca.Issue(), ca)
 				return mux(t, &security, layers.ALPN("x"))
 			},
 		} {
@@ -74,29 +60,6 @@ func TestDial_TakesNoConnectionForAnError(t *testing.T) {
 	}
 }
 
-// nilAddrLayer has no address, and its connections have none.
-type nilAddrLayer struct {
-	*faultnet.Layer
-	addr net.Addr
-}
-
-func (l nilAddrLayer) Addr() net.Addr { return l.addr }
-
-func (l nilAddrLayer) Accept() (net.Conn, error) {
-	conn, err := l.Layer.Accept()
-	if err != nil {
-		return nil, err
-	}
-	return nilAddrConn{conn, l.addr}, nil
-}
-
-type nilAddrConn struct {
-	net.Conn
-	addr net.Addr
-}
-
-func (c nilAddrConn) RemoteAddr() net.Addr { return c.addr }
-
 func TestAddr_MayBeNil(t *testing.T) {
 	for name, addr := range map[string]net.Addr{"nil": nil, "a nil pointer": (*net.UnixAddr)(nil)} {
 		for of, over := range map[string]func(t *testing.T, layer raftwire.StreamLayer) raftwire.StreamLayer{
@@ -108,16 +71,12 @@ func TestAddr_MayBeNil(t *testing.T) {
 				return layerOf(t, mux, layers.Unprefixed())
 			},
 			"TLS's": func(t *testing.T, layer raftwire.StreamLayer) raftwire.StreamLayer {
-				ca := testca.New()
-				secured, err := layers.NewTLS(layer, secure(ca.Issue(), ca))
-				require.NoError(t, err)
-				return secured
+				return overTLS(t, layer, testca.New())
 			},
 		} {
 			t.Run(name+" of "+of, func(t *testing.T) {
 				onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
-					layer, err := net.Host("b").Listen()
-					require.NoError(t, err)
+					layer := hostLayer(t, net, "b")
 					b := transport(t, withStream(over(t, nilAddrLayer{layer, addr})))
 					serve(t, b, accept)
 					require.Empty(t, b.LocalAddr())
@@ -167,4 +126,46 @@ func TestSetDispatcher_TakesNoDispatcherForAnError(t *testing.T) {
 			require.NoError(t, appendOnce(a, "b"))
 		})
 	})
+}
+
+var noConns = map[string]net.Conn{"nil": nil, "a nil pointer": (*net.TCPConn)(nil)}
+
+// nilDialLayer dials with DialContext.
+type nilDialLayer struct {
+	*plainLayer
+	conn net.Conn
+}
+
+func (l nilDialLayer) DialContext(context.Context, raftwire.ServerAddress) (net.Conn, error) {
+	return l.conn, nil
+}
+
+// nilAddrLayer has no address, nor have its connections.
+type nilAddrLayer struct {
+	*faultnet.Layer
+	addr net.Addr
+}
+
+func (l nilAddrLayer) Addr() net.Addr { return l.addr }
+
+func (l nilAddrLayer) Accept() (net.Conn, error) {
+	conn, err := l.Layer.Accept()
+	if err != nil {
+		return nil, err
+	}
+	return nilAddrConn{conn, l.addr}, nil
+}
+
+type nilAddrConn struct {
+	net.Conn
+	addr net.Addr
+}
+
+func (c nilAddrConn) RemoteAddr() net.Addr { return c.addr }
+
+func listenLocal(t *testing.T) net.Listener {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	return listener
 }

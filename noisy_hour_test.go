@@ -17,11 +17,10 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// An hour in which every second somebody scans the ports of three nodes, which
-// call each other, are restarted, killed, cut off and switched off, leaves a
-// log that can be read: what it says of scans does not grow with their number,
-// and none of it is an error.
-func TestTheLogOfANoisyHour(t *testing.T) {
+// Three nodes call each other for an hour. They are restarted, killed, cut off and
+// switched off, and every second somebody scans their ports. The number of lines does
+// not grow with the number of scans, and none is an error.
+func TestLog_StaysReadableInANoisyHour(t *testing.T) {
 	var log levelCounter
 	scans := 0
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
@@ -46,32 +45,17 @@ func TestTheLogOfANoisyHour(t *testing.T) {
 	}
 }
 
-// levelCounter is a log of several processes.
+// levelCounter is a log of several processes that counts lines by level.
 type levelCounter struct {
 	mu    sync.Mutex // protects following
 	lines []string
 }
 
-// logger returns the logger of a process, and what silences it: the log of one
-// that was killed ends.
+// logger returns the logger of a process, and a function that silences it, as when the
+// process is killed.
 func (c *levelCounter) logger(name string) (_ hclog.Logger, silence func()) {
 	p := &processLog{to: c}
 	return hclog.New(&hclog.LoggerOptions{Name: name, Output: p, Level: hclog.Trace}), func() { p.dead.Store(true) }
-}
-
-type processLog struct {
-	to   *levelCounter
-	dead atomic.Bool
-}
-
-func (p *processLog) Write(line []byte) (int, error) {
-	if p.dead.Load() {
-		return len(line), nil
-	}
-	p.to.mu.Lock()
-	defer p.to.mu.Unlock()
-	p.to.lines = append(p.to.lines, string(line))
-	return len(line), nil
 }
 
 func (c *levelCounter) counts() map[string]int {
@@ -95,6 +79,21 @@ func (c *levelCounter) text() string {
 	return loud.String()
 }
 
+type processLog struct {
+	to   *levelCounter
+	dead atomic.Bool
+}
+
+func (p *processLog) Write(line []byte) (int, error) {
+	if p.dead.Load() {
+		return len(line), nil
+	}
+	p.to.mu.Lock()
+	defer p.to.mu.Unlock()
+	p.to.lines = append(p.to.lines, string(line))
+	return len(line), nil
+}
+
 // noisyHour is a cluster whose nodes call each other all the time.
 type noisyHour struct {
 	net    *faultnet.Network
@@ -103,22 +102,6 @@ type noisyHour struct {
 	nodes  map[string]*noisyNode
 	fates  int
 	scans  sync.WaitGroup
-}
-
-type noisyNode struct {
-	transport *raftwire.NetworkTransport
-	silence   func()
-	stop      func() // ends its calls, and waits
-}
-
-var noisyNames = []string{"a", "b", "c"}
-
-func newNoisyHour(t *testing.T, net *faultnet.Network, log *levelCounter) *noisyHour {
-	h := &noisyHour{net: net, log: log, random: rand.New(rand.NewPCG(1, 2)), nodes: make(map[string]*noisyNode)}
-	for _, name := range noisyNames {
-		h.start(t, name)
-	}
-	return h
 }
 
 func (h *noisyHour) start(t *testing.T, name string) {
@@ -140,32 +123,7 @@ func (h *noisyHour) start(t *testing.T, name string) {
 	h.nodes[name] = node
 }
 
-func (n *noisyNode) answerUntil(ctx context.Context) {
-	for {
-		select {
-		case rpc := <-n.transport.Consumer():
-			accept(rpc)
-		case <-ctx.Done():
-			return
-		}
-	}
-}
-
-func (n *noisyNode) callUntil(ctx context.Context, peer raftwire.ServerAddress) {
-	tick := time.NewTicker(3 * time.Second)
-	defer tick.Stop()
-	for {
-		select {
-		case <-tick.C:
-			_ = appendOnce(n.transport, peer) // what the caller is told is not in the log
-		case <-ctx.Done():
-			return
-		}
-	}
-}
-
-// misfortune lets one node after the other be restarted, killed, cut off and
-// switched off.
+// misfortune restarts, kills, cuts off and switches off one node after the other.
 func (h *noisyHour) misfortune(t *testing.T) {
 	name := noisyNames[h.fates%len(noisyNames)]
 	switch h.fates++; h.fates % 4 {
@@ -205,7 +163,7 @@ func (h *noisyHour) stop(t *testing.T) {
 	h.scans.Wait()
 }
 
-// scan is one visit of somebody who has no business there.
+// scan is one connection of a port scanner.
 func (h *noisyHour) scan(t *testing.T) {
 	from, to := fmt.Sprintf("scanner-%d", h.random.IntN(50)), noisyNames[h.random.IntN(len(noisyNames))]
 	junk := []byte{byte(6 + h.random.IntN(250)), 0xff, 0}
@@ -224,9 +182,42 @@ func (h *noisyHour) scan(t *testing.T) {
 	})
 }
 
-// waitAndClose stays until the other end has had enough, or is no more.
-func waitAndClose(conn net_) {
-	_ = conn.SetDeadline(time.Now().Add(90 * time.Second))
-	_, _ = io.Copy(io.Discard, conn)
-	_ = conn.Close()
+type noisyNode struct {
+	transport *raftwire.NetworkTransport
+	silence   func()
+	stop      func() // ends its calls, and waits
+}
+
+func (n *noisyNode) answerUntil(ctx context.Context) {
+	for {
+		select {
+		case rpc := <-n.transport.Consumer():
+			accept(rpc)
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+func (n *noisyNode) callUntil(ctx context.Context, peer raftwire.ServerAddress) {
+	tick := time.NewTicker(3 * time.Second)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+			_ = appendOnce(n.transport, peer) // what the caller is told is not in the log
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+var noisyNames = []string{"a", "b", "c"}
+
+func newNoisyHour(t *testing.T, net *faultnet.Network, log *levelCounter) *noisyHour {
+	h := &noisyHour{net: net, log: log, random: rand.New(rand.NewPCG(1, 2)), nodes: make(map[string]*noisyNode)}
+	for _, name := range noisyNames {
+		h.start(t, name)
+	}
+	return h
 }

@@ -12,8 +12,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// slowLink is a link whose close takes until it is released, as one that waits
-// for a write does.
+// slowLink is a link whose close blocks until it is released, as one that waits for a
+// write does.
 type slowLink struct {
 	answers chan struct{}
 	posting chan struct{} // post returns when it is closed; nil means at once
@@ -59,10 +59,9 @@ func (l *slowLink) receive(resp *AppendEntriesResponse, _ answerClock) (int64, e
 	}
 }
 
-// While a pipeline ends, its link may still read requests. No call returns, and
-// no future settles, before that is over; and an answer that comes meanwhile
-// changes no response.
-func TestNothingIsGivenBackWhileTheLinkCloses(t *testing.T) {
+// While a pipeline ends, its link may still read requests. Until that is over no call
+// returns and no future settles, and an answer changes no response.
+func TestPipeline_SettlesNothingWhileItsLinkCloses(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newSlowLink()
 		p := l.pipeline(t, 2)
@@ -90,8 +89,8 @@ func TestNothingIsGivenBackWhileTheLinkCloses(t *testing.T) {
 	})
 }
 
-// A request that the link refuses has a future, which says so and is delivered.
-func TestARefusedPostIsToldByItsFuture(t *testing.T) {
+// A request that the link refuses has a future that fails and is delivered.
+func TestPipeline_ARefusedPostFailsItsFuture(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newSlowLink()
 		close(l.release)
@@ -105,8 +104,8 @@ func TestARefusedPostIsToldByItsFuture(t *testing.T) {
 	})
 }
 
-// A sender waits for room before the next one sends. So others that come meanwhile
-// cannot fill the window again before it sees the room.
+// A sender waits for room before the next one sends, so that later senders cannot fill
+// the window before it sees the room.
 func TestPipeline_SendersThatComeLaterDoNotTakeTheRoom(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newSlowLink()
@@ -132,8 +131,8 @@ func TestPipeline_SendersThatComeLaterDoNotTakeTheRoom(t *testing.T) {
 	})
 }
 
-// A sender that waits for room keeps its future if room is made while the pipeline
-// ends: the consumer gets it then.
+// If room is made while the pipeline ends, the sender that waits for it keeps its
+// future, and the consumer gets it.
 func TestPipeline_RoomThatIsMadeWhileItEndsCounts(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newSlowLink()
@@ -162,8 +161,7 @@ func TestPipeline_RoomThatIsMadeWhileItEndsCounts(t *testing.T) {
 	})
 }
 
-// A sender that waits for room gets the error instead of its future, and so the
-// next one need not be told.
+// A sender that waits for room gets the error and no future.
 func TestPipeline_ASenderThatWaitsForRoomGetsTheError(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newSlowLink()
@@ -196,7 +194,7 @@ func TestPipeline_ASenderThatWaitsForRoomGetsTheError(t *testing.T) {
 	})
 }
 
-// Close gives back no request that its sender still posts.
+// Close does not give a request back while its sender still posts it.
 func TestPipeline_CloseWaitsForASenderThatPosts(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newSlowLink()
@@ -222,9 +220,9 @@ func TestPipeline_CloseWaitsForASenderThatPosts(t *testing.T) {
 	})
 }
 
-// An answer that comes while Close sends the rest does not end the link: the
-// answers to the rest are awaited, for a while from then on.
-func TestAnAnswerWhileAPipelineClosesIsNotTheLast(t *testing.T) {
+// Close sends the rest. An answer that comes meanwhile does not end the link: it waits
+// a while longer for the answers to the rest.
+func TestPipeline_CloseAwaitsTheAnswersToTheRest(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newSlowLink()
 		close(l.release)

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -16,43 +17,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func openPipeline(t *testing.T, trans raftwire.Transport, target raftwire.ServerAddress) raftwire.AppendPipeline {
-	t.Helper()
-	p, err := trans.AppendEntriesPipeline("b", target)
-	require.NoError(t, err)
-	t.Cleanup(func() { require.NoError(t, p.Close()) })
-	return p
-}
-
-// send sends count requests and returns the futures; none of them may fail.
-func send(t *testing.T, p raftwire.AppendPipeline, count int) []raftwire.AppendFuture {
-	t.Helper()
-	futures := make([]raftwire.AppendFuture, count)
-	for i := range futures {
-		f, err := p.AppendEntries(appendRequest(uint64(i)), new(raftwire.AppendEntriesResponse))
-		require.NoError(t, err)
-		futures[i] = f
-	}
-	return futures
-}
-
-// requireFailed checks that futures have settled, unsuccessfully, by now.
-func requireFailed(t *testing.T, futures []raftwire.AppendFuture, target error) {
-	t.Helper()
-	start := time.Now()
-	for _, f := range futures {
-		err := f.Error()
-		require.Error(t, err)
-		if target != nil {
-			require.ErrorIs(t, err, target)
-		}
-		require.Zero(t, *f.Response(), "the response of a failed future must be zero")
-	}
-	require.Zero(t, time.Since(start), "a future was still pending")
-}
-
-// P1: every future settles, whatever ends the pipeline, within 100 ms of it.
-func TestEveryFutureSettlesWhateverEndsThePipeline(t *testing.T) {
+// Whatever ends the pipeline, every future settles within 100 ms of it.
+func TestPipeline_SettlesEveryFuture(t *testing.T) {
 	const window = 50
 	ends := map[string]struct {
 		end    func(a, b *raftwire.NetworkTransport, p raftwire.AppendPipeline, net *faultnet.Network)
@@ -95,8 +61,9 @@ func TestEveryFutureSettlesWhateverEndsThePipeline(t *testing.T) {
 	}
 }
 
-// P1: in request order, each once, answers paired with their own requests.
-func TestFuturesAreConsumedInOrderWithTheirOwnAnswers(t *testing.T) {
+// The consumer gets each future once, in request order, with the answer to its own
+// request.
+func TestPipeline_DeliversFuturesInOrder(t *testing.T) {
 	for _, window := range []int{2, 3, 16, 130} {
 		t.Run(fmt.Sprint(window), func(t *testing.T) {
 			onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
@@ -113,22 +80,9 @@ func TestFuturesAreConsumedInOrderWithTheirOwnAnswers(t *testing.T) {
 	}
 }
 
-func consumeInOrder(p raftwire.AppendPipeline, count int) error {
-	for i := range count {
-		f := <-p.Consumer()
-		if err := f.Error(); err != nil {
-			return err
-		}
-		if f.Request().PrevLogEntry != uint64(i) || f.Response().LastLog != uint64(i) {
-			return fmt.Errorf("future %d has request %d and answer %d", i, f.Request().PrevLogEntry, f.Response().LastLog)
-		}
-	}
-	return nil
-}
-
-// P2, the pipeline wedge: a core's reader of futures leaves at the first
-// refusal, while its sender goes on. The sender must get its call back.
-func TestAppendEntriesReturnsWithinTheTimeoutThoughNobodyConsumes(t *testing.T) {
+// A core's reader of futures stops at the first refusal, while its sender goes on. The
+// sender's call must return.
+func TestPipeline_SendReturnsThoughNobodyConsumes(t *testing.T) {
 	for _, window := range []int{2, 3, 10, 130} {
 		t.Run(fmt.Sprint(window), func(t *testing.T) {
 			onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
@@ -152,8 +106,8 @@ func TestAppendEntriesReturnsWithinTheTimeoutThoughNobodyConsumes(t *testing.T) 
 	}
 }
 
-// P2, with nobody answering: the timeout of the oldest request ends the wait.
-func TestAppendEntriesReturnsWithinTheTimeoutThoughNobodyAnswers(t *testing.T) {
+// The timeout of the oldest request ends the wait.
+func TestPipeline_SendReturnsThoughNobodyAnswers(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		a, b := listen(t, net, "a", withWindow(4)), listen(t, net, "b")
 		serve(t, b, never)
@@ -168,9 +122,8 @@ func TestAppendEntriesReturnsWithinTheTimeoutThoughNobodyAnswers(t *testing.T) {
 	})
 }
 
-// P2: a request whose sender got an error has no future, and the
-// consumer gets none.
-func TestARequestThatFailedHasNoFuture(t *testing.T) {
+// A send that returns an error has no future, and the consumer gets none.
+func TestPipeline_AFailedSendHasNoFuture(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		a, b := listen(t, net, "a", withWindow(3)), listen(t, net, "b")
 		serve(t, b, never)
@@ -190,9 +143,8 @@ func TestARequestThatFailedHasNoFuture(t *testing.T) {
 	})
 }
 
-// P2: a peer that stops answering fails what is in flight one timeout after
-// its last answer.
-func TestAPeerThatStopsAnsweringFailsThePipeline(t *testing.T) {
+// All requests in flight fail one timeout after the peer's last answer.
+func TestPipeline_FailsWhenThePeerStopsAnswering(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		a, b := listen(t, net, "a", withWindow(10)), listen(t, net, "b")
 		p := openPipeline(t, a, "b")
@@ -206,8 +158,8 @@ func TestAPeerThatStopsAnsweringFailsThePipeline(t *testing.T) {
 	})
 }
 
-// P2: the reader of answers does not wait for the consumer.
-func TestFuturesSettleThoughNobodyConsumes(t *testing.T) {
+// The reader of answers does not wait for the consumer.
+func TestPipeline_SettlesFuturesThoughNobodyConsumes(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		a, b := listen(t, net, "a", withWindow(130)), listen(t, net, "b")
 		serve(t, b, accept)
@@ -222,8 +174,8 @@ func TestFuturesSettleThoughNobodyConsumes(t *testing.T) {
 	})
 }
 
-// P2: the channel stays open, since a core reads it without looking.
-func TestConsumerIsNeverClosed(t *testing.T) {
+// A core reads the channel without a check for its end.
+func TestPipeline_ConsumerIsNeverClosed(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		a := listen(t, net, "a")
 		listen(t, net, "b")
@@ -239,9 +191,9 @@ func TestConsumerIsNeverClosed(t *testing.T) {
 	})
 }
 
-// P3: with a window of N, N-1 sends return at once, and the Nth waits for one
-// answer to be consumed.
-func TestTheWindowHolds(t *testing.T) {
+// With a window of N, N-1 sends return at once, and the Nth waits until one answer is
+// consumed.
+func TestPipeline_KeepsItsWindow(t *testing.T) {
 	for configured, window := range map[int]int{0: 2, 2: 2, 3: 3, 10: 10} {
 		t.Run(fmt.Sprint(configured), func(t *testing.T) {
 			onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
@@ -285,8 +237,8 @@ func TestTheWindowHolds(t *testing.T) {
 	}
 }
 
-// P3: a window of one is no pipeline.
-func TestPipeliningCanBeTurnedOff(t *testing.T) {
+// A window of one means no pipeline.
+func TestPipeline_CanBeTurnedOff(t *testing.T) {
 	for _, window := range []int{1, -1} {
 		onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 			_, err := listen(t, net, "a", withWindow(window)).AppendEntriesPipeline("b", "b")
@@ -295,8 +247,7 @@ func TestPipeliningCanBeTurnedOff(t *testing.T) {
 	}
 }
 
-// An open pipeline may be idle for as long as its core likes.
-func TestAnIdlePipelineStaysOpen(t *testing.T) {
+func TestPipeline_StaysOpenWhileIdle(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		a, b := listen(t, net, "a"), listen(t, net, "b")
 		serve(t, b, accept)
@@ -310,8 +261,8 @@ func TestAnIdlePipelineStaysOpen(t *testing.T) {
 	})
 }
 
-// A link that is lost while nothing is in flight is told by the next future.
-func TestALostIdleLinkIsToldByTheNextFuture(t *testing.T) {
+// If the link is lost while nothing is in flight, the next future fails.
+func TestPipeline_ALostIdleLinkFailsTheNextFuture(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		a, b := listen(t, net, "a"), listen(t, net, "b")
 		serve(t, b, accept)
@@ -328,9 +279,9 @@ func TestALostIdleLinkIsToldByTheNextFuture(t *testing.T) {
 	})
 }
 
-// P17, P1: a remote error on a pipeline is that future's alone, and leaves its
-// response zero, since a core looks at nothing else.
-func TestARemoteErrorFailsOneFuture(t *testing.T) {
+// A remote error fails one future and leaves its response zero, since a core looks
+// only at the response.
+func TestPipeline_ARemoteErrorFailsOneFuture(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		a, b := listen(t, net, "a", withWindow(4)), listen(t, net, "b")
 		serve(t, b, func(rpc raftwire.RPC) {
@@ -350,8 +301,8 @@ func TestARemoteErrorFailsOneFuture(t *testing.T) {
 	})
 }
 
-// Concurrent senders are not what a core does, and still keep every promise.
-func TestConcurrentSendersShareAPipeline(t *testing.T) {
+// A core does not send concurrently, but every promise holds if it does.
+func TestPipeline_ServesConcurrentSenders(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		a, b := listen(t, net, "a", withWindow(5)), listen(t, net, "b")
 		serve(t, b, accept)
@@ -380,9 +331,8 @@ func TestConcurrentSendersShareAPipeline(t *testing.T) {
 	})
 }
 
-// A core that takes its time loses nothing of the requests that come meanwhile,
-// whole or in pieces.
-func TestRequestsThatComeWhileTheCoreIsBusy(t *testing.T) {
+// A slow core loses none of the requests that arrive meanwhile, whole or in pieces.
+func TestSession_KeepsRequestsWhileTheCoreIsBusy(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		a, b := listen(t, net, "a", withWindow(10)), listen(t, net, "b")
 		serve(t, b, acceptAfter(200*time.Millisecond))
@@ -399,7 +349,7 @@ func TestRequestsThatComeWhileTheCoreIsBusy(t *testing.T) {
 	})
 }
 
-func TestARequestThatComesInPiecesWhileTheCoreIsBusy(t *testing.T) {
+func TestSession_ReadsPiecesWhileTheCoreIsBusy(t *testing.T) {
 	for _, size := range []int{10, 100_000} { // the larger is read straight to where it belongs
 		t.Run(fmt.Sprint(size, " bytes"), func(t *testing.T) {
 			onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
@@ -409,7 +359,7 @@ func TestARequestThatComesInPiecesWhileTheCoreIsBusy(t *testing.T) {
 					got = append(got, rpc.Command)
 					acceptAfter(200 * time.Millisecond)(rpc)
 				})
-				conn, request := dialRaw(t, net, "a"), string(requestBytes(sent))
+				conn, request := dialRaw(t, net, "a"), string(requestFrame(sent))
 				third := len(request) / 3
 				for _, piece := range []string{request + request[:third], request[third : 2*third], request[2*third:]} {
 					say(t, conn, piece)
@@ -424,7 +374,7 @@ func TestARequestThatComesInPiecesWhileTheCoreIsBusy(t *testing.T) {
 }
 
 // A request that waits for the core for longer than Timeout is withdrawn if its caller
-// has gone. Others stay, and what their callers sent meanwhile is not lost.
+// has gone. Others stay, and nothing is lost that their callers sent meanwhile.
 func TestSession_WithdrawsARequestWhoseCallerHasGone(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		b := listen(t, net, "b")
@@ -442,36 +392,11 @@ func TestSession_WithdrawsARequestWhoseCallerHasGone(t *testing.T) {
 	})
 }
 
-// readFor returns what comes within a time.
-func readFor(t *testing.T, conn net_, limit time.Duration) []byte {
-	require.NoError(t, conn.SetReadDeadline(time.Now().Add(limit)))
-	all, _ := io.ReadAll(conn)
-	return all
-}
-
-// slowWrites writes as much as there is, but takes its time.
-func slowWrites(d time.Duration) *roughness {
-	return &roughness{write: func(c *roughConn, p []byte) (int, error) {
-		pause(d)
-		return c.Conn.Write(p)
-	}}
-}
-
-// listenRough starts a transport with rough connections.
-func listenRough(t *testing.T, net *faultnet.Network, host string, r *roughness, options ...option) *raftwire.NetworkTransport {
-	t.Helper()
-	layer, err := net.Host(host).Listen()
-	require.NoError(t, err)
-	rough := &roughLayer{Layer: layer}
-	rough.rough.Store(r)
-	return over(t, rough, append([]option{withTimeout(testTimeout)}, options...)...)
-}
-
-// P2: who finds the connection free writes what is there, and not also what
-// others send for as long as they do.
-func TestASenderDoesNotWriteForOthersForEver(t *testing.T) {
+// A sender that finds the connection free writes what is queued, but not what others
+// send afterwards.
+func TestPipeline_ASenderWritesForOthersOnce(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
-		a, b := listenRough(t, net, "a", slowWrites(testTimeout/100), withWindow(64)), listen(t, net, "b")
+		a, b := listenWrapped(t, net, "a", slowWrites(testTimeout/100), withWindow(64)), listen(t, net, "b")
 		serve(t, b, accept)
 		p := openPipeline(t, a, b.LocalAddr())
 		stop := make(chan struct{})
@@ -506,13 +431,13 @@ func TestASenderDoesNotWriteForOthersForEver(t *testing.T) {
 	})
 }
 
-// A caller that got an error has no future, and then the consumer gets none
-// either: whoever keeps account of futures would miss, or find, one.
-func TestAFutureThatWasNotReturnedIsNotDelivered(t *testing.T) {
+// If a send fails, its caller has no future and the consumer gets none. Otherwise a
+// caller that counts futures would be wrong.
+func TestPipeline_DeliversOnlyReturnedFutures(t *testing.T) {
 	const runs, senders = 50, 2 // the order in which goroutines run is left to chance
 	for range runs {
 		onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
-			a, b := listenRough(t, net, "a", slowWrites(testTimeout/100), withWindow(senders)), listen(t, net, "b")
+			a, b := listenWrapped(t, net, "a", slowWrites(testTimeout/100), withWindow(senders)), listen(t, net, "b")
 			var mu sync.Mutex
 			returned, delivered := make(map[*raftwire.AppendEntriesRequest]bool), make(map[*raftwire.AppendEntriesRequest]bool)
 			note := func(in map[*raftwire.AppendEntriesRequest]bool, args *raftwire.AppendEntriesRequest) {
@@ -547,9 +472,9 @@ func TestAFutureThatWasNotReturnedIsNotDelivered(t *testing.T) {
 	}
 }
 
-// Senders that wait for one that waits for room do not stop fake time, and none
-// waits for longer than the timeout.
-func TestSendersThatQueueUpGiveUpInTime(t *testing.T) {
+// Senders that queue behind one that waits for room do not stop fake time. None waits
+// longer than the timeout.
+func TestPipeline_QueuedSendersGiveUpInTime(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		a, b := listen(t, net, "a", withWindow(2), withTimeout(time.Second)), listen(t, net, "b")
 		serve(t, b, accept)
@@ -573,9 +498,9 @@ func TestSendersThatQueueUpGiveUpInTime(t *testing.T) {
 	})
 }
 
-// Nor does a sender wait for longer whose turn does not come, although each of
-// those before it is served in time.
-func TestSendersOnASlowLinkGiveUpInTime(t *testing.T) {
+// A queued sender waits no longer than the timeout, although each sender before it is
+// served in time.
+func TestPipeline_SendersOnASlowLinkGiveUpInTime(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		a, b := listen(t, net, "a", withWindow(100), withTimeout(200*time.Millisecond)), listen(t, net, "b")
 		serve(t, b, accept)
@@ -607,9 +532,9 @@ func TestSendersOnASlowLinkGiveUpInTime(t *testing.T) {
 	})
 }
 
-// What was sent before Close is answered before the connection ends, but that is
-// not waited for by Close, nor for longer than a request may take.
-func TestAClosedPipelineAwaitsItsAnswers(t *testing.T) {
+// Requests sent before Close are answered before the connection ends. Close does not
+// wait for that, and it takes no longer than a request may.
+func TestPipeline_CloseLetsAnswersArrive(t *testing.T) {
 	for name, c := range map[string]struct {
 		answer func(raftwire.RPC)
 		open   time.Duration
@@ -636,8 +561,8 @@ func TestAClosedPipelineAwaitsItsAnswers(t *testing.T) {
 	}
 }
 
-// Close waits for a write, but not for one that has stalled.
-func TestClosingAStalledPipelineTakesNotLong(t *testing.T) {
+// Close waits for a write that makes progress, but not for one that has stalled.
+func TestPipeline_CloseDoesNotWaitForAStalledWrite(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		a, b := listen(t, net, "a", withWindow(10), withTimeout(time.Minute)), listen(t, net, "b")
 		serve(t, b, accept)
@@ -652,4 +577,22 @@ func TestClosingAStalledPipelineTakesNotLong(t *testing.T) {
 		require.Equal(t, 100*time.Millisecond, elapsed(func() { require.NoError(t, p.Close()) }))
 		net.Heal()
 	})
+}
+
+// slowWrites delays each write by d.
+func slowWrites(d time.Duration) func(net_) net_ {
+	rough := new(atomic.Pointer[roughness])
+	rough.Store(&roughness{write: func(c *roughConn, p []byte) (int, error) {
+		pause(d)
+		return c.Conn.Write(p)
+	}})
+	return func(conn net_) net_ { return &roughConn{conn, rough} }
+}
+
+// readFor returns what arrives within a time.
+func readFor(t *testing.T, conn net_, limit time.Duration) []byte {
+	t.Helper()
+	require.NoError(t, conn.SetReadDeadline(time.Now().Add(limit)))
+	all, _ := io.ReadAll(conn)
+	return all
 }

@@ -9,8 +9,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// poolOf returns a pool with an idle connection to each of some addresses; each look
-// at one is counted, and finds it as alive says.
+// poolOf returns a pool with an idle connection to each of some addresses. looks
+// counts the looks at connections, and alive says what they find.
 func poolOf(addresses int, looks *int, alive *bool) (p *pool, closers *tasks.Group) {
 	p, closers = &pool{maxPool: 3}, new(tasks.Group)
 	for i := range addresses {
@@ -29,8 +29,8 @@ func poolOf(addresses int, looks *int, alive *bool) (p *pool, closers *tasks.Gro
 	return p, closers
 }
 
-// However many peers there are, a new one costs a look at a few connections. All come
-// to their turn.
+// A new address costs a look at a few idle connections, however many there are. All of
+// them are looked at in turn.
 func TestPool_LooksAtFewConnectionsForANewAddress(t *testing.T) {
 	const peers = 4000
 	looks, alive := 0, true
@@ -52,7 +52,7 @@ func TestPool_LooksAtFewConnectionsForANewAddress(t *testing.T) {
 	require.NotNil(t, p.peers["peer-3999"], "those that were left last are remembered")
 }
 
-// What has a new address is found without a look at the others.
+// Only the connections to the old address are looked at.
 func TestPool_RetiresTheConnectionsOfOneAddress(t *testing.T) {
 	looks, alive := 0, true
 	p, _ := poolOf(100, &looks, &alive)

@@ -13,26 +13,9 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// fillPool leaves count idle connections from a to b.
-func fillPool(t *testing.T, a, b *raftwire.NetworkTransport, count int) {
-	t.Helper()
-	errs := make(chan error, count)
-	for range count {
-		go func() { errs <- appendOnce(a, b.LocalAddr()) }()
-	}
-	rpcs := make([]raftwire.RPC, count)
-	for i := range rpcs { // hold them all, so that each needs a connection
-		rpcs[i] = <-b.Consumer()
-	}
-	for i := range rpcs {
-		accept(rpcs[i])
-		require.NoError(t, <-errs)
-	}
-}
-
-// P7: a peer that was restarted costs no failed request, of any kind, however
-// many idle connections it left behind.
-func TestARestartedPeerCostsNoFailedRequest(t *testing.T) {
+// No request of any kind fails because its peer was restarted, however many idle
+// connections there are.
+func TestPool_ARestartedPeerCostsNoFailedRequest(t *testing.T) {
 	for _, size := range []int{1, 3, 10} {
 		for kind, call := range calls {
 			t.Run(fmt.Sprintf("%s with %d idle connections", kind, size), func(t *testing.T) {
@@ -51,9 +34,9 @@ func TestARestartedPeerCostsNoFailedRequest(t *testing.T) {
 	}
 }
 
-// Peers that come back under new addresses leave nothing behind under the old
-// ones, which nobody asks for again.
-func TestAddressesThatWereLeftLeaveNothing(t *testing.T) {
+// Peers that come back under new addresses leave nothing behind under the old ones,
+// which nobody asks for again.
+func TestPool_ForgetsAddressesThatWereLeft(t *testing.T) {
 	const size, rounds = 3, 50
 	move := func(t *testing.T, a, b *raftwire.NetworkTransport) {
 		fillPool(t, a, b, size)
@@ -85,8 +68,7 @@ func TestAddressesThatWereLeftLeaveNothing(t *testing.T) {
 	})
 }
 
-// P7: and neither does one whose pipeline is opened on an idle connection.
-func TestAPipelineIsNotOpenedOnADeadConnection(t *testing.T) {
+func TestPipeline_IsNotOpenedOnADeadConn(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		a, b := listen(t, net, "a"), listen(t, net, "b")
 		fillPool(t, a, b, 3)
@@ -97,9 +79,9 @@ func TestAPipelineIsNotOpenedOnADeadConnection(t *testing.T) {
 	})
 }
 
-// P7: a connection can be lost at the very moment of its reuse. Then the
-// request is tried once more, on a new connection.
-func TestARequestIsTriedOnceMoreIfAReusedConnectionBreaks(t *testing.T) {
+// A connection can be lost while it is reused. Then the request is tried once more, on
+// a new connection.
+func TestRetry_HappensOnceWhenAReusedConnBreaks(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		a, b := listen(t, net, "a"), listen(t, net, "b")
 		fillPool(t, a, b, 2)
@@ -109,8 +91,8 @@ func TestARequestIsTriedOnceMoreIfAReusedConnectionBreaks(t *testing.T) {
 	})
 }
 
-// P7: but not on a connection that was new: its loss says something.
-func TestARequestIsNotTriedAgainOnANewConnection(t *testing.T) {
+// The loss of a new connection means something, so the call fails.
+func TestRetry_NeverOnANewConn(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		a, b := listen(t, net, "a", withPool(0)), listen(t, net, "b")
 		serve(t, b, accept)
@@ -120,8 +102,8 @@ func TestARequestIsNotTriedAgainOnANewConnection(t *testing.T) {
 	})
 }
 
-// P7: and never after a timeout, when the peer may be at work on it.
-func TestARequestIsNotTriedAgainAfterATimeout(t *testing.T) {
+// After a timeout the peer may be at work on the request.
+func TestRetry_NeverAfterATimeout(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		a, b := listen(t, net, "a"), listen(t, net, "b")
 		fillPool(t, a, b, 1)
@@ -133,8 +115,7 @@ func TestARequestIsNotTriedAgainAfterATimeout(t *testing.T) {
 	})
 }
 
-// P7: nor once the answer had begun.
-func TestARequestIsNotTriedAgainOnceItsAnswerHasBegun(t *testing.T) {
+func TestRetry_NeverOnceTheAnswerHasBegun(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		a, b := listen(t, net, "a"), listen(t, net, "b")
 		fillPool(t, a, b, 1)
@@ -146,12 +127,11 @@ func TestARequestIsNotTriedAgainOnceItsAnswerHasBegun(t *testing.T) {
 	})
 }
 
-// P9: an answer that is longer than it should be cannot become the next one's.
-func TestSurplusBytesAreNeverTakenForAnAnswer(t *testing.T) {
+// Bytes that follow an answer are not taken for the next one.
+func TestPool_SurplusBytesAreNoAnswer(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		a := listen(t, net, "a")
-		layer, err := net.Host("b").Listen()
-		require.NoError(t, err)
+		layer := hostLayer(t, net, "b")
 		defer func() { require.NoError(t, layer.Close()) }()
 		accepted := make(chan struct{})
 		go func() {
@@ -167,21 +147,8 @@ func TestSurplusBytesAreNeverTakenForAnAnswer(t *testing.T) {
 	})
 }
 
-// answerTwice answers the first request on a connection twice at once.
-func answerTwice(t *testing.T, layer net.Listener) {
-	conn, err := layer.Accept()
-	if err != nil {
-		t.Error(err)
-		return
-	}
-	defer func() { _ = conn.Close() }()
-	_, _ = conn.Read(make([]byte, 4096))
-	_, _ = io.WriteString(conn, "\xa0\xc0\xa0\xc0") // no error, no response; twice
-	_, _ = conn.Read(make([]byte, 1))               // until the peer closes
-}
-
-// The pool keeps as many idle connections for a peer as it was told to.
-func TestThePoolKeepsItsSize(t *testing.T) {
+// The pool keeps MaxPool idle connections for a peer.
+func TestPool_KeepsItsSize(t *testing.T) {
 	for _, size := range []int{0, 1, 3} {
 		t.Run(fmt.Sprint(size), func(t *testing.T) {
 			onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
@@ -194,13 +161,12 @@ func TestThePoolKeepsItsSize(t *testing.T) {
 	}
 }
 
-// A peer that speaks unasked on an idle connection is not a Raft peer.
-func TestAnIdleConnectionThatSpeaksIsNotUsed(t *testing.T) {
+// A peer that sends on an idle connection is no Raft peer.
+func TestPool_DropsAnIdleConnThatSpeaks(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		a, b := listen(t, net, "a"), listen(t, net, "b")
 		serve(t, b, accept)
-		talker, err := net.Host("t").Listen()
-		require.NoError(t, err)
+		talker := hostLayer(t, net, "t")
 		defer func() { require.NoError(t, talker.Close()) }()
 		spoke := make(chan net_)
 		go func() {
@@ -223,4 +189,17 @@ func TestAnIdleConnectionThatSpeaksIsNotUsed(t *testing.T) {
 		require.Error(t, <-result)
 		require.NoError(t, conn.Close())
 	})
+}
+
+// answerTwice answers the first request on a connection with two answers at once.
+func answerTwice(t *testing.T, layer net.Listener) {
+	conn, err := layer.Accept()
+	if err != nil {
+		t.Error(err)
+		return
+	}
+	defer func() { _ = conn.Close() }()
+	_, _ = conn.Read(make([]byte, 4096))
+	_, _ = io.WriteString(conn, "\xa0\xc0\xa0\xc0") // no error, no response; twice
+	_, _ = conn.Read(make([]byte, 1))               // until the peer closes
 }

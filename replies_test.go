@@ -18,29 +18,9 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func withDispatchAhead(n int) option {
-	return func(c *raftwire.NetworkTransportConfig) { c.MaxDispatchAhead = n }
-}
-
-// smallRequest is a request on the wire, with its kind.
-func smallRequest() []byte { return requestFrame(benchRequest(workload{entries: 1, size: 100})) }
-
-// takeAll takes requests until none comes any more at this moment.
-func takeAll(trans raftwire.Transport) (taken []raftwire.RPC) {
-	for {
-		synctest.Wait()
-		select {
-		case rpc := <-trans.Consumer():
-			taken = append(taken, rpc)
-		default:
-			return taken
-		}
-	}
-}
-
-// A core may have so many requests of a connection before it answers one, and
-// then one more for each answer.
-func TestAsManyRequestsAreAheadAsMayBe(t *testing.T) {
+// A core gets MaxDispatchAhead requests of a connection before it answers one, then
+// one more for each answer.
+func TestMaxDispatchAhead_IsReached(t *testing.T) {
 	for _, limit := range []int{1, 2, 3, 16} {
 		t.Run(fmt.Sprint(limit), func(t *testing.T) {
 			onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
@@ -62,8 +42,8 @@ func TestAsManyRequestsAreAheadAsMayBe(t *testing.T) {
 	}
 }
 
-// The wait until one more may be ahead is no time of the request that waits.
-func TestDecodingDoesNotTakeUntilThereIsRoom(t *testing.T) {
+// The wait until the next request may be dispatched is not part of its decoding time.
+func TestMaxDispatchAhead_WaitIsNoDecodingTime(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		var seen events
 		b := listen(t, net, "b", withDispatchAhead(2), withHooks(seen.hooks()))
@@ -83,9 +63,9 @@ func TestDecodingDoesNotTakeUntilThereIsRoom(t *testing.T) {
 	})
 }
 
-// An answer goes out at once: it waits neither for the core to take the next
-// request, nor for the answer to that, nor for the rest of it.
-func TestAnAnswerWaitsForNothing(t *testing.T) {
+// An answer waits neither for the core to take the next request, nor for the next
+// answer, nor for the rest of the next request.
+func TestAnswers_GoOutAtOnce(t *testing.T) {
 	request := smallRequest()
 	for name, c := range map[string]struct {
 		next  []byte
@@ -116,8 +96,9 @@ func TestAnAnswerWaitsForNothing(t *testing.T) {
 	}
 }
 
-// Who does not read has few answers gather: one write's, and as many beside it.
-func TestWhoDoesNotReadIsNotServedForEver(t *testing.T) {
+// Answers to a caller that does not read are bounded: those of one write, and as many
+// again.
+func TestAnswers_ToACallerThatDoesNotReadAreBounded(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		const buffer, gathered, ahead = 4 << 10, 4 << 10, 16 // bytes, bytes, requests
 		net.SetBuffer(buffer)
@@ -137,9 +118,9 @@ func TestWhoDoesNotReadIsNotServedForEver(t *testing.T) {
 	})
 }
 
-// Who has sent nonsense after requests, and is slow to read, gets the answers to
-// what came before, also those that are still being written.
-func TestGarbageDoesNotCutAWriteOff(t *testing.T) {
+// A caller that sends garbage after requests, and reads slowly, gets all answers to
+// the requests, also those that are still being written.
+func TestAnswers_SurviveGarbageBehindTheirRequests(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		const count, buffer = 30, 200
 		net.SetBuffer(buffer)
@@ -154,9 +135,9 @@ func TestGarbageDoesNotCutAWriteOff(t *testing.T) {
 	})
 }
 
-// Who has sent all of its requests may say so, and still gets what is answered
-// soon.
-func TestAHalfClosedCallerGetsItsAnswers(t *testing.T) {
+// A caller may close its sending side after its last request. It still gets answers
+// that come soon.
+func TestAnswers_ReachAHalfClosedCaller(t *testing.T) {
 	const count = 5
 	for _, size := range []int{100, 10_000} {
 		t.Run(fmt.Sprint(size), func(t *testing.T) {
@@ -180,9 +161,9 @@ func TestAHalfClosedCallerGetsItsAnswers(t *testing.T) {
 	}
 }
 
-// Who has stalled in the midst of a request is not waited for because answers are
-// owed, which may never be given.
-func TestAHalfSentRequestEndsItsConnectionThoughAnswersAreOwed(t *testing.T) {
+// A caller that stalls inside a request is not waited for because of pending replies,
+// which may never come.
+func TestSession_PendingRepliesDoNotKeepAStalledConn(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		b := listen(t, net, "b")
 		conn := dialRaw(t, net, "a")
@@ -197,9 +178,9 @@ func TestAHalfSentRequestEndsItsConnectionThoughAnswersAreOwed(t *testing.T) {
 	})
 }
 
-// Every request that hooks have seen begin they also see end, although the
-// connection ends while its own goroutine is in a heartbeat handler.
-func TestHooksSeeTheEndOfWhatWasBegunDuringAHeartbeat(t *testing.T) {
+// Hooks see the end of every request whose beginning they saw, although the connection
+// ends during a heartbeat handler.
+func TestServeDone_FollowsEveryServeBegun(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		var seen events
 		b := listen(t, net, "b", withHooks(seen.hooks()))
@@ -223,9 +204,9 @@ func TestHooksSeeTheEndOfWhatWasBegunDuringAHeartbeat(t *testing.T) {
 	})
 }
 
-// What a request costs beyond what it carries is pinned. Four of the allocations
-// are made here: the response to fill, the answer, and two for the address.
-func TestAnAppendEntriesAllocatesLittle(t *testing.T) {
+// The allocations of a request are pinned. Four of them are the test's own: the
+// response to fill, the answer, and two for the address.
+func TestAppendEntries_AllocatesLittle(t *testing.T) {
 	a, b := listenTCP(t, "127.0.0.1:0"), listenTCP(t, "127.0.0.1:0")
 	serve(t, b, func(rpc raftwire.RPC) { rpc.Respond(benchAnswer(firstAnswer), nil) })
 	request := benchRequest(workload{entries: 1, size: 100})
@@ -237,18 +218,8 @@ func TestAnAppendEntriesAllocatesLittle(t *testing.T) {
 	require.LessOrEqual(t, allocs, 10.0)
 }
 
-// leastAllocs counts the allocations of f, which is warm after the first run. What
-// else the process does is counted as well, now and then.
-func leastAllocs(f func()) float64 {
-	least := testing.AllocsPerRun(250, f)
-	for range 3 {
-		least = min(least, testing.AllocsPerRun(250, f))
-	}
-	return least
-}
-
-// An error that says nothing is an error.
-func TestAnErrorWithoutATextArrives(t *testing.T) {
+// An error with an empty text is still an error.
+func TestAnswers_ErrorWithoutATextArrives(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		a, b := listen(t, net, "a"), listen(t, net, "b")
 		serve(t, b, func(rpc raftwire.RPC) { rpc.Respond(nil, errors.New("")) })

@@ -15,15 +15,14 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// The other side of TestEveryRequestUnderEveryFault: every request from every
-// kind of sender. Whole requests reach the core, and nothing else does; the
-// connection ends when it should, and is counted if it was refused; others are
-// served, and in the end neither a goroutine nor a connection is left.
-func TestEveryRequestFromEverySender(t *testing.T) {
+// Every request from every kind of sender: only whole requests reach the core, and the
+// connection ends when it should. It is counted if it was refused. Others are served
+// meanwhile, and no goroutine or connection is left.
+func TestNetworkTransport_EveryRequestFromEverySender(t *testing.T) {
 	for _, s := range senders {
 		for _, in := range inboundRequests() {
 			for _, crumb := range []int{0, 3} {
-				name := fmt.Sprintf("%s, %s, %s", s.name, in.name, orElse(crumb > 0, "in crumbs", "in one piece"))
+				name := fmt.Sprintf("%s, %s, %s", s.name, in.name, choose(crumb > 0, "in crumbs", "in one piece"))
 				t.Run(name, func(t *testing.T) {
 					onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 						net.Slice(crumb)
@@ -52,14 +51,14 @@ func (in inbound) isBody() bool { return in.snapshot && in.begun > 0 }
 
 func inboundRequests() []inbound {
 	header := snapshotHeader(100)
-	three := bytes.Repeat(requestBytes(appendRequest(1)), 3)
+	three := bytes.Repeat(requestFrame(appendRequest(1)), 3)
 	all := []inbound{
 		{name: "a snapshot's body", bytes: append(header, make([]byte, 100)...), begun: len(header), early: 1, all: 1, snapshot: true},
 		{name: "the third of three", bytes: three, begun: len(three) / 3 * 2, early: 2, all: 3},
 	}
 	for _, command := range commandsOfEveryKind() {
 		_, snapshot := command.(*raftwire.InstallSnapshotRequest)
-		all = append(all, inbound{name: nameOf(command), bytes: requestBytes(command), all: 1, snapshot: snapshot})
+		all = append(all, inbound{name: nameOf(command), bytes: requestFrame(command), all: 1, snapshot: snapshot})
 	}
 	return all
 }
@@ -71,7 +70,7 @@ func nameOf(command any) string {
 	return strings.TrimPrefix(fmt.Sprintf("%T", command), "*raftwire.")
 }
 
-// receiver is a transport, and a connection that somebody makes to it.
+// receiver is a transport, and a raw connection to it.
 type receiver struct {
 	t     *testing.T
 	net   *faultnet.Network
@@ -81,29 +80,6 @@ type receiver struct {
 	seen  atomic.Int32   // requests that reached the core
 	over  atomic.Bool    // the core is healthy again
 	ended chan time.Time // when the connection did
-}
-
-func newReceiver(t *testing.T, net *faultnet.Network, s sender) *receiver {
-	x := &receiver{t: t, net: net, heard: make(chan []byte, 1), ended: make(chan time.Time, 3)}
-	if s.deaf {
-		net.SetBuffer(16)
-	}
-	x.b = listen(t, net, "b", withHooks(raftwire.Hooks{
-		ConnClosed: func(raftwire.ConnEvent) { x.ended <- time.Now() },
-	}))
-	serve(t, x.b, func(rpc raftwire.RPC) {
-		x.seen.Add(1)
-		if core := s.core; core != nil && !x.over.Load() {
-			go core(rpc)
-		} else {
-			go accept(rpc)
-		}
-	})
-	x.conn = dialRaw(t, net, "a").(*faultnet.Conn)
-	if !s.deaf {
-		go func() { all, _ := io.ReadAll(x.conn); x.heard <- all }()
-	}
-	return x
 }
 
 func (x *receiver) suffer(s sender, in inbound) {
@@ -163,7 +139,7 @@ func (x *receiver) checkEnd(s sender, in inbound, done time.Time) {
 	}
 }
 
-// checkOthers checks that somebody else is served.
+// checkOthers checks that another peer is served.
 func (x *receiver) checkOthers() {
 	x.over.Store(true)
 	b := x.b
@@ -178,7 +154,30 @@ func (x *receiver) checkOthers() {
 	require.True(x.t, resp.Granted)
 }
 
-// sender is somebody who sends requests, and what comes of it.
+func newReceiver(t *testing.T, net *faultnet.Network, s sender) *receiver {
+	x := &receiver{t: t, net: net, heard: make(chan []byte, 1), ended: make(chan time.Time, 3)}
+	if s.deaf {
+		net.SetBuffer(16)
+	}
+	x.b = listen(t, net, "b", withHooks(raftwire.Hooks{
+		ConnClosed: func(raftwire.ConnEvent) { x.ended <- time.Now() },
+	}))
+	serve(t, x.b, func(rpc raftwire.RPC) {
+		x.seen.Add(1)
+		if core := s.core; core != nil && !x.over.Load() {
+			go core(rpc)
+		} else {
+			go accept(rpc)
+		}
+	})
+	x.conn = dialRaw(t, net, "a").(*faultnet.Conn)
+	if !s.deaf {
+		go func() { all, _ := io.ReadAll(x.conn); x.heard <- all }()
+	}
+	return x
+}
+
+// sender is a way to send requests, and what must come of it.
 type sender struct {
 	name string
 	does func(x *receiver, in inbound)
@@ -238,8 +237,8 @@ func busyCore(rpc raftwire.RPC) {
 	accept(rpc)
 }
 
-// halfway sends what comes before something goes wrong inside, and a half of the
-// rest.
+// halfway sends what comes before the place where something goes wrong, and half of
+// the rest.
 func halfway(then func(*receiver)) func(*receiver, inbound) {
 	return func(x *receiver, in inbound) {
 		say(x.t, x.conn, string(in.bytes[:(in.begun+len(in.bytes))/2]))
@@ -248,7 +247,7 @@ func halfway(then func(*receiver)) func(*receiver, inbound) {
 	}
 }
 
-// wholly sends everything, and waits until it is there.
+// wholly sends everything, and waits until it has arrived.
 func wholly(then func(*receiver)) func(*receiver, inbound) {
 	return func(x *receiver, in inbound) {
 		say(x.t, x.conn, string(in.bytes))
@@ -265,7 +264,7 @@ func goesOn(more string, then func(*receiver)) func(*receiver, inbound) {
 	}
 }
 
-// drip is as slow as it may be, which in a body is something else than in a message.
+// drip sends as slowly as is allowed. A body allows less than a message.
 func drip(x *receiver, in inbound) {
 	for i, b := range in.bytes {
 		say(x.t, x.conn, string([]byte{b}))
@@ -277,7 +276,7 @@ func drip(x *receiver, in inbound) {
 	}
 }
 
-// push sends without waiting until it is taken.
+// push sends without waiting until the bytes are taken.
 func push(x *receiver, in inbound) {
 	go func() { _, _ = x.conn.Write(in.bytes) }()
 	synctest.Wait()

@@ -18,14 +18,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// install sends size bytes of data under an announced size.
-func install(trans raftwire.Transport, announced int64, data io.Reader) (raftwire.InstallSnapshotResponse, error) {
-	var resp raftwire.InstallSnapshotResponse
-	err := trans.InstallSnapshot("b", "b", &raftwire.InstallSnapshotRequest{Term: 7, Size: announced}, &resp, data)
-	return resp, err
-}
-
-func TestASnapshotArrivesAsItIs(t *testing.T) {
+func TestInstallSnapshot_ArrivesUnchanged(t *testing.T) {
 	for _, size := range []int{0, 1, 1000, 64 << 10, 64<<10 + 1, 128 << 10, 1 << 20} {
 		t.Run(fmt.Sprint(size), func(t *testing.T) {
 			onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
@@ -43,34 +36,17 @@ func TestASnapshotArrivesAsItIs(t *testing.T) {
 	}
 }
 
-// A core that is busy takes a snapshot late, and reads it at once: then nobody
-// else may read, as who watches whether a caller is still there would. That is
-// for the race detector to see, about once in 14 times.
-func TestASnapshotThatIsTakenLateArrivesAsItIs(t *testing.T) {
+// A busy core takes a snapshot late, and reads it at once. Nobody else may read then,
+// not even to see whether the caller is still there. The race detector finds that
+// about once in 14 runs.
+func TestInstallSnapshot_TakenLateArrivesUnchanged(t *testing.T) {
 	for range 50 {
 		testLateSnapshot(t)
 	}
 }
 
-func testLateSnapshot(t *testing.T) {
-	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
-		a, b := listen(t, net, "a"), listen(t, net, "b")
-		const interval, pieces = 10 * time.Millisecond, 100
-		body := bytes.Repeat([]byte("a piece of the snapshot"), pieces)
-		go func() {
-			pause(30 * interval) // a piece comes at this very moment
-			rpc := <-b.Consumer()
-			got, err := io.ReadAll(rpc.Reader)
-			rpc.Respond(&raftwire.InstallSnapshotResponse{Success: bytes.Equal(got, body)}, err)
-		}()
-		resp, err := install(a, int64(len(body)), &gradualReader{bytes.NewReader(body), len(body) / pieces, interval})
-		require.NoError(t, err)
-		require.True(t, resp.Success)
-	})
-}
-
-// P15: also of a snapshot, and whether its sender has sent all of it or not.
-func TestASnapshotWhoseSenderHasGoneIsNotDelivered(t *testing.T) {
+// A snapshot is withdrawn whether its sender has sent all of it or not.
+func TestInstallSnapshot_OfASenderThatHasGoneIsWithdrawn(t *testing.T) {
 	const size = 10_000
 	for name, sent := range map[string]int{"all of it": size, "half of it": size / 2, "nothing of it": 0} {
 		t.Run(name, func(t *testing.T) {
@@ -97,27 +73,7 @@ func TestASnapshotWhoseSenderHasGoneIsNotDelivered(t *testing.T) {
 	}
 }
 
-// endlessWait gives nothing until stop is closed, and then ends.
-type endlessWait struct{ stop <-chan struct{} }
-
-func (r *endlessWait) Read([]byte) (int, error) {
-	<-r.stop
-	return 0, io.EOF
-}
-
-// gradualReader gives a piece after each interval.
-type gradualReader struct {
-	io.Reader
-	piece    int
-	interval time.Duration
-}
-
-func (r *gradualReader) Read(p []byte) (int, error) {
-	pause(r.interval)
-	return r.Reader.Read(p[:min(len(p), r.piece)])
-}
-
-// Programs compress a snapshot under way: Size is then that of what they compress.
+// Programs compress a snapshot on the way: then Size is the size before that.
 func TestInstallSnapshot_SendsWhatTheReaderYields(t *testing.T) {
 	want := bytes.Repeat([]byte("snapshot "), 100_000)
 	for name, install := range map[string]func(t *testing.T) (a, b raftwire.Transport){
@@ -145,17 +101,8 @@ func TestInstallSnapshot_SendsWhatTheReaderYields(t *testing.T) {
 	}
 }
 
-func installCompressed(trans raftwire.Transport, data []byte) (raftwire.InstallSnapshotResponse, error) {
-	var body bytes.Buffer
-	w, _ := flate.NewWriter(&body, flate.BestSpeed)
-	_, _ = w.Write(data)
-	_ = w.Close()
-	return install(trans, int64(len(data)), &body)
-}
-
-// A body that is shorter than Size is over when its sender says so: a core that
-// copies all of it fails at once, and its answer arrives. Of one that is longer no
-// byte after Size travels.
+// A body shorter than Size is over when its sender says so: a core that copies it
+// fails at once, and its answer arrives. Of a longer body nothing after Size is sent.
 func TestInstallSnapshot_OfAnotherLengthIsAnswered(t *testing.T) {
 	const size = 100_000
 	for name, c := range map[string]struct {
@@ -188,15 +135,15 @@ func TestInstallSnapshot_OfAnotherLengthIsAnswered(t *testing.T) {
 					require.NoError(t, err)
 				}
 				synctest.Wait()
-				request := requestBytes(&raftwire.InstallSnapshotRequest{Term: 7, Size: size})
+				request := requestFrame(&raftwire.InstallSnapshotRequest{Term: 7, Size: size})
 				require.EqualValues(t, len(request)+c.arrives, b.Stats().InboundBytesIn)
 			})
 		})
 	}
 }
 
-// A short body waits for a core that is busy, although its sender has ended it. After
-// Timeout that means that the sender has gone.
+// A short body waits for a busy core, although its sender has ended it. After Timeout
+// its sender counts as gone.
 func TestInstallSnapshot_ShortBodyWaitsForABusyCore(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		a, b := listen(t, net, "a"), listen(t, net, "b")
@@ -212,7 +159,8 @@ func TestInstallSnapshot_ShortBodyWaitsForABusyCore(t *testing.T) {
 	})
 }
 
-// What a sender has after Size is no request, whoever sends it; the connection ends.
+// Bytes after Size are never taken for a request, whoever sends them. The connection
+// ends.
 func TestSnapshotBody_SurplusIsNeverExecuted(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		b := listen(t, net, "b")
@@ -233,8 +181,7 @@ func TestSnapshotBody_SurplusIsNeverExecuted(t *testing.T) {
 	})
 }
 
-// What a core has no bytes for needs no reader.
-func TestAnEmptySnapshotNeedsNoReader(t *testing.T) {
+func TestInstallSnapshot_EmptyNeedsNoReader(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		a, b := listen(t, net, "a"), listen(t, net, "b")
 		serve(t, b, accept)
@@ -244,7 +191,7 @@ func TestAnEmptySnapshotNeedsNoReader(t *testing.T) {
 	})
 }
 
-// What was read last is held back, so that no follower has the whole of a body whose
+// The sender holds the last bytes back. So no follower has the whole body if the
 // reader finds at its end that something is wrong.
 func TestInstallSnapshot_ReaderThatFailsIsAnErrorAtBothEnds(t *testing.T) {
 	for _, size := range []int64{100, 3} {
@@ -266,8 +213,8 @@ func TestInstallSnapshot_ReaderThatFailsIsAnErrorAtBothEnds(t *testing.T) {
 	}
 }
 
-// A follower that takes nothing, and answers nothing else, fails the snapshot after
-// three Timeouts; one that took the beginning of a piece, after as many more.
+// A follower that reads nothing and answers nothing else fails the snapshot after
+// three Timeouts. If it read the beginning of a piece, they count from then.
 func TestInstallSnapshot_GivesUpASilentPeer(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		a, b := listen(t, net, "a"), listen(t, net, "b", withTimeout(0))
@@ -283,12 +230,12 @@ func TestInstallSnapshot_GivesUpASilentPeer(t *testing.T) {
 }
 
 // While it answers other requests, it may stall for SnapshotStallTimeout.
-func TestInstallSnapshot_WaitsForAPeerThatAnswersOtherRequests(t *testing.T) {
+func TestInstallSnapshot_WaitsForAPeerThatAnswers(t *testing.T) {
 	for name, c := range map[string]struct {
 		stall option
 		limit time.Duration
 	}{
-		"by default":                 {config0, time.Minute},
+		"by default":                 {noOption, time.Minute},
 		"configured":                 {withStall(10 * time.Second), 10 * time.Second},
 		"never shorter than Timeout": {withStall(time.Millisecond), testTimeout},
 	} {
@@ -309,32 +256,6 @@ func TestInstallSnapshot_WaitsForAPeerThatAnswersOtherRequests(t *testing.T) {
 			})
 		})
 	}
-}
-
-func withStall(d time.Duration) option {
-	return func(c *raftwire.NetworkTransportConfig) { c.SnapshotStallTimeout = d }
-}
-
-// heartbeats sends some, as a leader does beside a snapshot, until stop is called.
-func heartbeats(t *testing.T, from raftwire.Transport, interval time.Duration) (stop func()) {
-	stopping, stopped := make(chan struct{}), make(chan struct{})
-	go func() {
-		defer close(stopped)
-		ticker := time.NewTicker(interval)
-		defer ticker.Stop()
-		for {
-			beat := &raftwire.AppendEntriesRequest{Term: 7, Leader: []byte("a")}
-			if err := from.AppendEntries("b", "b", beat, new(raftwire.AppendEntriesResponse)); err != nil {
-				t.Error("heartbeat:", err)
-			}
-			select {
-			case <-ticker.C:
-			case <-stopping:
-				return
-			}
-		}
-	}()
-	return func() { close(stopping); <-stopped }
 }
 
 // A follower that stalls, and goes on, gets the snapshot.
@@ -367,12 +288,7 @@ func TestInstallSnapshot_SlowReaderIsNoStall(t *testing.T) {
 	})
 }
 
-type zeros struct{}
-
-func (zeros) Read(p []byte) (int, error) { return len(p), nil }
-
-// P16: one that is slow, but goes on, may take as long as it needs.
-func TestASlowSnapshotSucceedsWhileItMakesProgress(t *testing.T) {
+func TestInstallSnapshot_MayBeSlowWhileItMakesProgress(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		a, b := listen(t, net, "a"), listen(t, net, "b")
 		const pause, size = testTimeout * 3 / 4, 1 << 20
@@ -392,8 +308,8 @@ func TestASlowSnapshotSucceedsWhileItMakesProgress(t *testing.T) {
 	})
 }
 
-// P16: the follower's restore has a limit of its own.
-func TestARestoreMayTakeLongerThanTheTimeout(t *testing.T) {
+// The follower's restore has a limit of its own.
+func TestInstallSnapshot_RestoreMayOutlastTheTimeout(t *testing.T) {
 	for name, c := range map[string]struct {
 		restore time.Duration
 		scale   int
@@ -401,14 +317,14 @@ func TestARestoreMayTakeLongerThanTheTimeout(t *testing.T) {
 		config  option
 		fails   time.Duration
 	}{
-		"five timeouts":                  {restore: 5 * testTimeout, config: config0},
-		"eleven timeouts":                {restore: 11 * testTimeout, config: config0, fails: 10 * testTimeout},
-		"as the scale says":              {restore: 18 * testTimeout, scale: 1000, size: 19_999, config: config0},
-		"longer than the scale says":     {restore: 20 * testTimeout, scale: 1000, size: 19_999, config: config0, fails: 19 * testTimeout},
-		"a scale of zero is the default": {restore: 5 * testTimeout, scale: -1, config: config0},
+		"five timeouts":                  {restore: 5 * testTimeout, config: noOption},
+		"eleven timeouts":                {restore: 11 * testTimeout, config: noOption, fails: 10 * testTimeout},
+		"as the scale says":              {restore: 18 * testTimeout, scale: 1000, size: 19_999, config: noOption},
+		"longer than the scale says":     {restore: 20 * testTimeout, scale: 1000, size: 19_999, config: noOption, fails: 19 * testTimeout},
+		"a scale of zero is the default": {restore: 5 * testTimeout, scale: -1, config: noOption},
 		"as configured":                  {restore: 2 * time.Second, config: withRestore(time.Second), fails: time.Second},
 		"no limit without timeout":       {restore: 24 * time.Hour, config: withTimeout(0)},
-		"an hour at most":                {restore: 2 * time.Hour, scale: 1, size: 1 << 16, config: config0, fails: time.Hour},
+		"an hour at most":                {restore: 2 * time.Hour, scale: 1, size: 1 << 16, config: noOption, fails: time.Hour},
 	} {
 		t.Run(name, func(t *testing.T) {
 			onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
@@ -438,14 +354,8 @@ func TestARestoreMayTakeLongerThanTheTimeout(t *testing.T) {
 	}
 }
 
-func config0(*raftwire.NetworkTransportConfig) {}
-
-func withRestore(d time.Duration) option {
-	return func(c *raftwire.NetworkTransportConfig) { c.RestoreTimeout = d }
-}
-
-// P16: an answer that comes early ends the stream, and is what the caller gets.
-func TestAnEarlyAnswerEndsTheSnapshot(t *testing.T) {
+// An early answer ends the stream, and the caller gets it.
+func TestInstallSnapshot_EndsWithAnEarlyAnswer(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		a, b := listen(t, net, "a"), listen(t, net, "b")
 		serve(t, b, func(rpc raftwire.RPC) {
@@ -463,12 +373,11 @@ func TestAnEarlyAnswerEndsTheSnapshot(t *testing.T) {
 	})
 }
 
-// P16: also if the peer reads nothing any more, so that a write is stuck.
-func TestAnEarlyAnswerWakesAStuckSender(t *testing.T) {
+// The peer reads nothing any more, so the sender's write is stuck.
+func TestInstallSnapshot_EarlyAnswerWakesAStuckSender(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		a := listen(t, net, "a")
-		layer, err := net.Host("b").Listen()
-		require.NoError(t, err)
+		layer := hostLayer(t, net, "b")
 		defer func() { require.NoError(t, layer.Close()) }()
 		accepted := make(chan net_, 1)
 		go func() {
@@ -486,21 +395,10 @@ func TestAnEarlyAnswerWakesAStuckSender(t *testing.T) {
 	})
 }
 
-type countingReader struct {
-	r    io.Reader
-	read int64
-}
-
-func (c *countingReader) Read(p []byte) (int, error) {
-	n, err := c.r.Read(p)
-	c.read += int64(n)
-	return n, err
-}
-
-// P9: a sender that looks for the answer only after its last byte, as
-// hashicorp/raft does, gets it although the body was not read; and not a byte
-// of the body is taken for a request, though 0x03 0x80 is a TimeoutNow.
-func TestAnUnreadSnapshotBodyIsNeverExecuted(t *testing.T) {
+// A sender that looks for the answer only after its last byte, as hashicorp/raft does,
+// gets the answer although the body was not read. No byte of the body is taken for a
+// request, though 0x03 0x80 is a TimeoutNow.
+func TestSnapshotBody_UnreadIsNeverExecuted(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		b := listen(t, net, "b")
 		commands := make(chan any, 100)
@@ -522,11 +420,6 @@ func TestAnUnreadSnapshotBodyIsNeverExecuted(t *testing.T) {
 		require.Len(t, commands, 1)
 		require.IsType(t, &raftwire.InstallSnapshotRequest{}, <-commands)
 	})
-}
-
-// snapshotHeader is the request of an InstallSnapshot of 2^24 bytes at least.
-func snapshotHeader(size uint32) []byte {
-	return append([]byte("\x02\x81\xa4Size\xce"), byte(size>>24), byte(size>>16), byte(size>>8), byte(size))
 }
 
 // A body that stalls fails the consumer's Read: after Timeout if another peer's
@@ -561,7 +454,7 @@ func TestSnapshotBody_StallEndsWhenOthersWait(t *testing.T) {
 					go func() {
 						pause(c.after)
 						other := dialRaw(t, net, c.host)
-						_, _ = other.Write(requestBytes(c.args))
+						_, _ = other.Write(requestFrame(c.args))
 					}()
 				}
 				took := elapsed(func() {
@@ -612,7 +505,7 @@ func TestSnapshotBody_SlowConsumerIsNoStall(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		b := listen(t, net, "b")
 		conn := dialRaw(t, net, "a")
-		_, err := conn.Write(append(requestBytes(&raftwire.InstallSnapshotRequest{Size: 2 * half}), make([]byte, half)...))
+		_, err := conn.Write(append(requestFrame(&raftwire.InstallSnapshotRequest{Size: 2 * half}), make([]byte, half)...))
 		require.NoError(t, err)
 		rpc := <-b.Consumer()
 		for range half / 1000 {
@@ -645,8 +538,8 @@ func TestSnapshotBody_SlowLinkIsNoStall(t *testing.T) {
 	})
 }
 
-// The body belongs to the consumer until it answers, and not a moment longer.
-func TestABodyCannotBeReadAfterTheAnswer(t *testing.T) {
+// The body belongs to the consumer until it answers, and no longer.
+func TestSnapshotBody_EndsWithTheAnswer(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		a, b := listen(t, net, "a"), listen(t, net, "b")
 		result := make(chan error, 1)
@@ -662,8 +555,8 @@ func TestABodyCannotBeReadAfterTheAnswer(t *testing.T) {
 	})
 }
 
-// P16: a peer that is gone is not waited for as one that restores.
-func TestASnapshotToAPeerThatGoesFailsAtOnce(t *testing.T) {
+// The wait for a restore ends when the peer is gone.
+func TestInstallSnapshot_FailsAtOnceWhenThePeerGoes(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		a, b := listen(t, net, "a"), listen(t, net, "b")
 		serve(t, b, func(rpc raftwire.RPC) {
@@ -677,10 +570,9 @@ func TestASnapshotToAPeerThatGoesFailsAtOnce(t *testing.T) {
 	})
 }
 
-// An answer goes out at once, also while the body is being read, and ends that
-// Read. What is unread is thrown away as it comes, and whoever reads then learns
-// at once that it is too late.
-func TestAnAnswerDoesNotWaitForWhoReadsTheBody(t *testing.T) {
+// An answer goes out at once, also during a Read of the body, and ends that Read. The
+// unread rest is discarded, and later Reads fail at once.
+func TestSnapshotBody_ReaderDoesNotDelayTheAnswer(t *testing.T) {
 	for _, timeout := range []time.Duration{0, testTimeout} {
 		t.Run(timeout.String(), func(t *testing.T) {
 			onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
@@ -719,8 +611,7 @@ func TestAnAnswerDoesNotWaitForWhoReadsTheBody(t *testing.T) {
 	}
 }
 
-// A reader that yields nothing, for ever, ends the transfer.
-func TestASnapshotsReaderMustYieldSomething(t *testing.T) {
+func TestInstallSnapshot_EndsIfItsReaderYieldsNothing(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		a, b := listen(t, net, "a"), listen(t, net, "b")
 		serve(t, b, accept)
@@ -728,6 +619,93 @@ func TestASnapshotsReaderMustYieldSomething(t *testing.T) {
 		err := a.InstallSnapshot("b", "b", args, new(raftwire.InstallSnapshotResponse), idleReader{})
 		require.ErrorIs(t, err, io.ErrNoProgress)
 	})
+}
+
+func testLateSnapshot(t *testing.T) {
+	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
+		a, b := listen(t, net, "a"), listen(t, net, "b")
+		const interval, pieces = 10 * time.Millisecond, 100
+		body := bytes.Repeat([]byte("a piece of the snapshot"), pieces)
+		go func() {
+			pause(30 * interval) // a piece comes at this very moment
+			rpc := <-b.Consumer()
+			got, err := io.ReadAll(rpc.Reader)
+			rpc.Respond(&raftwire.InstallSnapshotResponse{Success: bytes.Equal(got, body)}, err)
+		}()
+		resp, err := install(a, int64(len(body)), &gradualReader{bytes.NewReader(body), len(body) / pieces, interval})
+		require.NoError(t, err)
+		require.True(t, resp.Success)
+	})
+}
+
+// endlessWait blocks until stop is closed, then ends.
+type endlessWait struct{ stop <-chan struct{} }
+
+func (r *endlessWait) Read([]byte) (int, error) {
+	<-r.stop
+	return 0, io.EOF
+}
+
+// gradualReader yields a piece after each interval.
+type gradualReader struct {
+	io.Reader
+	piece    int
+	interval time.Duration
+}
+
+func (r *gradualReader) Read(p []byte) (int, error) {
+	pause(r.interval)
+	return r.Reader.Read(p[:min(len(p), r.piece)])
+}
+
+func installCompressed(trans raftwire.Transport, data []byte) (raftwire.InstallSnapshotResponse, error) {
+	var body bytes.Buffer
+	w, _ := flate.NewWriter(&body, flate.BestSpeed)
+	_, _ = w.Write(data)
+	_ = w.Close()
+	return install(trans, int64(len(data)), &body)
+}
+
+func withStall(d time.Duration) option {
+	return func(c *raftwire.NetworkTransportConfig) { c.SnapshotStallTimeout = d }
+}
+
+// heartbeats sends heartbeats, as a leader does beside a snapshot, until stop is
+// called.
+func heartbeats(t *testing.T, from raftwire.Transport, interval time.Duration) (stop func()) {
+	stopping, stopped := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(stopped)
+		ticker := time.NewTicker(interval)
+		defer ticker.Stop()
+		for {
+			beat := &raftwire.AppendEntriesRequest{Term: 7, Leader: []byte("a")}
+			if err := from.AppendEntries("b", "b", beat, new(raftwire.AppendEntriesResponse)); err != nil {
+				t.Error("heartbeat:", err)
+			}
+			select {
+			case <-ticker.C:
+			case <-stopping:
+				return
+			}
+		}
+	}()
+	return func() { close(stopping); <-stopped }
+}
+
+func withRestore(d time.Duration) option {
+	return func(c *raftwire.NetworkTransportConfig) { c.RestoreTimeout = d }
+}
+
+type countingReader struct {
+	r    io.Reader
+	read int64
+}
+
+func (c *countingReader) Read(p []byte) (int, error) {
+	n, err := c.r.Read(p)
+	c.read += int64(n)
+	return n, err
 }
 
 type idleReader struct{}

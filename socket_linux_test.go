@@ -16,9 +16,9 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// A peer that is gone without a word is given up within a minute, at either
-// end: see tcp(7) for what the options mean.
-func TestTCPSocketsGiveADeadPeerUp(t *testing.T) {
+// Both ends give up a peer that is gone without a word within a minute. See tcp(7) for
+// the options.
+func TestTCPSockets_GiveUpADeadPeer(t *testing.T) {
 	const tcpUserTimeout = 0x12
 	keepAlive := net.KeepAliveConfig{Enable: true, Idle: 7 * time.Second, Interval: 8 * time.Second, Count: 9}
 	for name, c := range map[string]struct {
@@ -50,9 +50,9 @@ func TestTCPSocketsGiveADeadPeerUp(t *testing.T) {
 	}
 }
 
-// P15: a caller that has gone is noticed behind more than is read ahead, and
-// what it sent is not handed over any more.
-func TestACallerIsMissedWhoHadSentMuchBefore(t *testing.T) {
+// The end of a caller is noticed behind more bytes than are read ahead, and its
+// requests are withdrawn.
+func TestSession_NoticesTheEndOfACallerThatSentMuch(t *testing.T) {
 	for name, layerOver := range map[string]func(t *testing.T, tcp raftwire.StreamLayer) raftwire.StreamLayer{
 		"on a port of its own": func(_ *testing.T, tcp raftwire.StreamLayer) raftwire.StreamLayer { return tcp },
 		"on a shared port": func(t *testing.T, tcp raftwire.StreamLayer) raftwire.StreamLayer {
@@ -64,7 +64,7 @@ func TestACallerIsMissedWhoHadSentMuchBefore(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			ended := make(chan error, 1)
-			b := over(t, layerOver(t, newLayer(t, raftwire.TCPConfig{Bind: "127.0.0.1:0"})), withTimeout(time.Second), withHooks(raftwire.Hooks{
+			b := transportOver(t, layerOver(t, newLayer(t, raftwire.TCPConfig{Bind: "127.0.0.1:0"})), withTimeout(time.Second), withHooks(raftwire.Hooks{
 				ConnClosed: func(e raftwire.ConnEvent) { ended <- e.Err },
 			}))
 			caller, err := net.Dial("tcp", string(b.LocalAddr()))
@@ -87,19 +87,6 @@ func TestACallerIsMissedWhoHadSentMuchBefore(t *testing.T) {
 	}
 }
 
-func requireOptions(t *testing.T, conn net.Conn, want map[int]int) {
-	t.Helper()
-	raw, err := conn.(syscall.Conn).SyscallConn()
-	require.NoError(t, err)
-	require.NoError(t, raw.Control(func(fd uintptr) {
-		for option, value := range want {
-			got, err := syscall.GetsockoptInt(int(fd), syscall.IPPROTO_TCP, option)
-			require.NoError(t, err)
-			require.Equal(t, value, got, "option %d", option)
-		}
-	}))
-}
-
 // The transport's own clocks decide when to give a peer up: the socket's limit is
 // raised to what they allow, whatever is between the transport and the socket.
 func TestTCPUserTimeout_IsNeverShorterThanTimeouts(t *testing.T) {
@@ -116,10 +103,7 @@ func TestTCPUserTimeout_IsNeverShorterThanTimeouts(t *testing.T) {
 		for via, layer := range map[string]func(t *testing.T, tcp raftwire.StreamLayer) raftwire.StreamLayer{
 			"TCP": func(_ *testing.T, tcp raftwire.StreamLayer) raftwire.StreamLayer { return tcp },
 			"TLS": func(t *testing.T, tcp raftwire.StreamLayer) raftwire.StreamLayer {
-				ca := testca.New()
-				layer, err := layers.NewTLS(tcp, secure(ca.Issue(), ca))
-				require.NoError(t, err)
-				return layer
+				return overTLS(t, tcp, testca.New())
 			},
 			"Mux": func(t *testing.T, tcp raftwire.StreamLayer) raftwire.StreamLayer {
 				mux, err := layers.NewMux(layers.MuxConfig{Listener: tcp})
@@ -130,7 +114,7 @@ func TestTCPUserTimeout_IsNeverShorterThanTimeouts(t *testing.T) {
 		} {
 			t.Run(name+" over "+via, func(t *testing.T) {
 				sockets := &sockets{StreamLayer: newLayer(t, raftwire.TCPConfig{Bind: "127.0.0.1:0"})}
-				a := over(t, layer(t, sockets), withTimeout(c.timeout))
+				a := transportOver(t, layer(t, sockets), withTimeout(c.timeout))
 				serve(t, a, accept) // a node that calls itself has both ends
 				require.NoError(t, appendOnce(a, a.LocalAddr()))
 				for _, conn := range sockets.take() {
@@ -160,7 +144,7 @@ func TestTCPUserTimeout_AllowsAStallOfASnapshot(t *testing.T) {
 	patience := time.Minute + size/raftwire.DefaultTimeoutScale*10*time.Second // SnapshotStallTimeout, and the restore
 	listen := func() (*sockets, *raftwire.NetworkTransport) {
 		s := &sockets{StreamLayer: newLayer(t, raftwire.TCPConfig{Bind: "127.0.0.1:0"})}
-		return s, over(t, s)
+		return s, transportOver(t, s)
 	}
 	atA, a := listen()
 	atB, b := listen()
@@ -183,7 +167,21 @@ func TestTCPUserTimeout_AllowsAStallOfASnapshot(t *testing.T) {
 	require.NoError(t, <-ended)
 }
 
-// isWindowShut reports whether a socket has bytes to send, and none of them may leave.
+func requireOptions(t *testing.T, conn net.Conn, want map[int]int) {
+	t.Helper()
+	raw, err := conn.(syscall.Conn).SyscallConn()
+	require.NoError(t, err)
+	require.NoError(t, raw.Control(func(fd uintptr) {
+		for option, value := range want {
+			got, err := syscall.GetsockoptInt(int(fd), syscall.IPPROTO_TCP, option)
+			require.NoError(t, err)
+			require.Equal(t, value, got, "option %d", option)
+		}
+	}))
+}
+
+// isWindowShut reports whether a socket has bytes to send that the other end's window
+// holds back.
 func isWindowShut(t *testing.T, conn net.Conn) (shut bool) {
 	const unsentBytes = 0x894b // SIOCOUTQNSD; for SIOCOUTQ see tcp(7)
 	raw, err := conn.(syscall.Conn).SyscallConn()
@@ -204,7 +202,7 @@ type readerFunc func(p []byte) (int, error)
 
 func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
 
-// sockets is a layer that remembers its connections: those that were dialled first.
+// sockets is a layer that remembers its connections, dialled ones first.
 type sockets struct {
 	raftwire.StreamLayer
 	mu               sync.Mutex // protects following

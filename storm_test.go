@@ -16,110 +16,10 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// Storms: much at once, drawn from a seed, for what no table lists: whatever the
-// order of things, what was begun ends, once and in order, and nobody hangs.
+// Storms: a seed draws many things that happen at once. In any order, everything that
+// begins ends once and in order, and nobody hangs.
 
-// storm draws what happens. It is used by several goroutines.
-type storm struct {
-	mu     sync.Mutex
-	random *rand.Rand
-}
-
-func (s *storm) below(n int) int {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.random.IntN(n)
-}
-
-func (s *storm) oneIn(n int) bool { return s.below(n) == 0 }
-
-func (s *storm) pause(most time.Duration) { pause(time.Duration(s.below(int(most) + 1))) }
-
-func drawn[T any](s *storm, from ...T) T { return from[s.below(len(from))] }
-
-// inStorms runs f with many seeds.
-func inStorms(t *testing.T, f func(t *testing.T, net *faultnet.Network, s *storm)) {
-	for seed := range uint64(60) {
-		t.Run(strconv.FormatUint(seed, 10), func(t *testing.T) {
-			onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
-				s := &storm{random: rand.New(rand.NewPCG(seed, 0))}
-				if s.oneIn(2) {
-					net.SetBuffer(1 << (8 + s.below(8)))
-				}
-				if s.oneIn(2) {
-					net.Slice(1 + s.below(300))
-				}
-				f(t, net, s)
-			})
-		})
-	}
-}
-
-// options draws how a transport is configured.
-func (s *storm) options() []option {
-	return []option{
-		withDispatchAhead(drawn(s, 1, 2, 3, 16)), withWindow(drawn(s, 2, 3, 16, 100)), withTimeout(drawn(s, 0, testTimeout)),
-	}
-}
-
-// request draws a request: a heartbeat, a small, a large or a very large one.
-func (s *storm) request() *raftwire.AppendEntriesRequest {
-	size := drawn(s, -1, 100, 100, 100, 100, 5_000, 70_000)
-	if size < 0 {
-		return benchRequest(workload{})
-	}
-	return benchRequest(workload{entries: 1, size: size})
-}
-
-// core answers what arrives until stop is closed, late, twice or never, some at
-// once and some meanwhile.
-func (s *storm) core(from raftwire.Transport, stop <-chan struct{}, all *sync.WaitGroup) {
-	slow := time.Duration(drawn(s, 0, 1, 30, 200)) * time.Millisecond
-	some := drawn(s, 1, 1, 50)
-	answer := func(rpc raftwire.RPC) {
-		if some > 1 && s.oneIn(some) {
-			return
-		}
-		s.pause(slow)
-		if accept(rpc); s.oneIn(10) {
-			accept(rpc)
-		}
-	}
-	if s.oneIn(2) {
-		from.SetHeartbeatHandler(answer)
-	}
-	for {
-		select {
-		case rpc := <-from.Consumer():
-			if s.oneIn(2) {
-				all.Go(func() { answer(rpc) })
-				continue
-			}
-			if rpc.Reader != nil && s.oneIn(2) { // and is answered meanwhile
-				all.Go(func() { _, _ = io.CopyN(io.Discard, rpc.Reader, int64(s.below(100_000))) })
-				s.pause(slow)
-				rpc.Respond(new(raftwire.InstallSnapshotResponse), nil)
-				continue
-			}
-			answer(rpc)
-		case <-stop:
-			return
-		}
-	}
-}
-
-// end ends what is under way, or nothing.
-func (s *storm) end(ends ...*raftwire.NetworkTransport) {
-	trans := drawn(s, ends...)
-	switch s.below(3) {
-	case 0:
-		trans.CloseStreams()
-	case 1:
-		_ = trans.Close()
-	}
-}
-
-func TestPipelinesInStorms(t *testing.T) {
+func TestPipeline_SurvivesStorms(t *testing.T) {
 	inStorms(t, func(t *testing.T, net *faultnet.Network, s *storm) {
 		a, b, atA, atB := observed(t, net, s.options()...)
 		var all sync.WaitGroup
@@ -179,13 +79,7 @@ func TestPipelinesInStorms(t *testing.T) {
 	})
 }
 
-// snapshotFrame is an InstallSnapshot as it travels.
-func snapshotFrame(size int) []byte {
-	header := appendMsgpack([]byte{2}, &raftwire.InstallSnapshotRequest{Term: 7, Size: int64(size)})
-	return append(header, bytes.Repeat([]byte{7}, size)...)
-}
-
-func TestInboundConnectionsInStorms(t *testing.T) {
+func TestSession_SurvivesStorms(t *testing.T) {
 	inStorms(t, func(t *testing.T, net *faultnet.Network, s *storm) {
 		var seen events
 		b := listen(t, net, "b", append(s.options(), withHooks(seen.hooks()))...)
@@ -233,4 +127,110 @@ func TestInboundConnectionsInStorms(t *testing.T) {
 		require.Len(t, seen.served, len(seen.arrived))
 		require.Len(t, seen.closed, len(seen.opened))
 	})
+}
+
+// storm draws at random what happens. Several goroutines use it.
+type storm struct {
+	mu     sync.Mutex
+	random *rand.Rand
+}
+
+func (s *storm) below(n int) int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.random.IntN(n)
+}
+
+func (s *storm) oneIn(n int) bool { return s.below(n) == 0 }
+
+func (s *storm) pause(most time.Duration) { pause(time.Duration(s.below(int(most) + 1))) }
+
+// options draws the configuration of a transport.
+func (s *storm) options() []option {
+	return []option{
+		withDispatchAhead(drawn(s, 1, 2, 3, 16)), withWindow(drawn(s, 2, 3, 16, 100)), withTimeout(drawn(s, 0, testTimeout)),
+	}
+}
+
+// request draws a request: a heartbeat, a small, a large or a very large one.
+func (s *storm) request() *raftwire.AppendEntriesRequest {
+	size := drawn(s, -1, 100, 100, 100, 100, 5_000, 70_000)
+	if size < 0 {
+		return benchRequest(workload{})
+	}
+	return benchRequest(workload{entries: 1, size: size})
+}
+
+// core answers requests until stop is closed: late, twice or never, some at once and
+// some in the background.
+func (s *storm) core(from raftwire.Transport, stop <-chan struct{}, all *sync.WaitGroup) {
+	slow := time.Duration(drawn(s, 0, 1, 30, 200)) * time.Millisecond
+	some := drawn(s, 1, 1, 50)
+	answer := func(rpc raftwire.RPC) {
+		if some > 1 && s.oneIn(some) {
+			return
+		}
+		s.pause(slow)
+		if accept(rpc); s.oneIn(10) {
+			accept(rpc)
+		}
+	}
+	if s.oneIn(2) {
+		from.SetHeartbeatHandler(answer)
+	}
+	for {
+		select {
+		case rpc := <-from.Consumer():
+			if s.oneIn(2) {
+				all.Go(func() { answer(rpc) })
+				continue
+			}
+			if rpc.Reader != nil && s.oneIn(2) { // and is answered meanwhile
+				all.Go(func() { _, _ = io.CopyN(io.Discard, rpc.Reader, int64(s.below(100_000))) })
+				s.pause(slow)
+				rpc.Respond(new(raftwire.InstallSnapshotResponse), nil)
+				continue
+			}
+			answer(rpc)
+		case <-stop:
+			return
+		}
+	}
+}
+
+// end ends something that is under way, or nothing.
+func (s *storm) end(ends ...*raftwire.NetworkTransport) {
+	trans := drawn(s, ends...)
+	switch s.below(3) {
+	case 0:
+		trans.CloseStreams()
+	case 1:
+		_ = trans.Close()
+	}
+}
+
+func drawn[T any](s *storm, from ...T) T { return from[s.below(len(from))] }
+
+// inStorms runs f with many seeds.
+func inStorms(t *testing.T, f func(t *testing.T, net *faultnet.Network, s *storm)) {
+	for seed := range uint64(60) {
+		t.Run(strconv.FormatUint(seed, 10), func(t *testing.T) {
+			onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
+				s := &storm{random: rand.New(rand.NewPCG(seed, 0))}
+				if s.oneIn(2) {
+					net.SetBuffer(1 << (8 + s.below(8)))
+				}
+				if s.oneIn(2) {
+					net.Slice(1 + s.below(300))
+				}
+				f(t, net, s)
+			})
+		})
+	}
+}
+
+// snapshotFrame is an InstallSnapshot's bytes on the wire.
+func snapshotFrame(size int) []byte {
+	header := appendMsgpack([]byte{2}, &raftwire.InstallSnapshotRequest{Term: 7, Size: int64(size)})
+	return append(header, bytes.Repeat([]byte{7}, size)...)
 }

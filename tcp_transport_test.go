@@ -3,7 +3,6 @@ package raftwire_test
 import (
 	"bufio"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -20,16 +19,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func listenTCP(t *testing.T, addr string, options ...option) *raftwire.NetworkTransport {
-	t.Helper()
-	trans, err := raftwire.NewTCPTransportWithConfig(addr, nil, config(append([]option{withTimeout(10 * time.Second)}, options...)...))
-	require.NoError(t, err)
-	t.Cleanup(func() { _ = trans.Close() })
-	return trans
-}
-
-// Smoke: every request over real sockets.
-func TestTCPCarriesEveryRequest(t *testing.T) {
+// Every request works over real sockets.
+func TestTCPTransport_CarriesEveryRequest(t *testing.T) {
 	a, b := listenTCP(t, "127.0.0.1:0"), listenTCP(t, "127.0.0.1:0")
 	serve(t, b, accept)
 	for kind, call := range calls {
@@ -40,8 +31,8 @@ func TestTCPCarriesEveryRequest(t *testing.T) {
 	require.NoError(t, openPipelineOnce(a, b.LocalAddr()))
 }
 
-// P7, over real sockets: a peer that was restarted on its port costs nothing.
-func TestARestartedTCPPeerCostsNoFailedRequest(t *testing.T) {
+// No request fails because its peer was restarted on the same port.
+func TestTCPTransport_ARestartedPeerCostsNoFailedRequest(t *testing.T) {
 	for _, size := range []int{1, 3, 10} {
 		t.Run(fmt.Sprint(size), func(t *testing.T) {
 			a, b := listenTCP(t, "127.0.0.1:0", withPool(size)), listenTCP(t, "127.0.0.1:0")
@@ -56,8 +47,8 @@ func TestARestartedTCPPeerCostsNoFailedRequest(t *testing.T) {
 	}
 }
 
-// The deadline of a call is over soon after it, and says nothing of the peer.
-func TestAnIdleTCPConnectionOutlivesTheDeadlineOfItsLastCall(t *testing.T) {
+// An idle connection is used again after the deadline of its last call.
+func TestTCPTransport_IdleConnOutlivesTheLastDeadline(t *testing.T) {
 	var dialled []net.Conn
 	layer, err := raftwire.NewTCPStreamLayer(raftwire.TCPConfig{
 		Bind: "127.0.0.1:0",
@@ -80,9 +71,9 @@ func TestAnIdleTCPConnectionOutlivesTheDeadlineOfItsLastCall(t *testing.T) {
 	require.Len(t, dialled, 1)
 }
 
-// P9, over real sockets: what has come on an idle connection is not the answer to
-// the next request, nor what a wrapper has read ahead of it.
-func TestSurplusOnASocketIsNeverTakenForAnAnswer(t *testing.T) {
+// Bytes that arrive on an idle connection are not taken for the next answer, nor bytes
+// that a wrapper has read ahead.
+func TestTCPTransport_SurplusBytesAreNoAnswer(t *testing.T) {
 	for name, wrap := range map[string]func(*net.TCPConn) net.Conn{
 		"as it is": func(conn *net.TCPConn) net.Conn { return conn },
 		"wrapped":  func(conn *net.TCPConn) net.Conn { return aheadConn{conn, bufio.NewReader(conn)} },
@@ -127,19 +118,11 @@ func TestSurplusOnASocketIsNeverTakenForAnAnswer(t *testing.T) {
 	}
 }
 
-// aheadConn has read more than it gives out.
-type aheadConn struct {
-	*net.TCPConn
-	ahead *bufio.Reader
-}
-
-func (c aheadConn) Read(p []byte) (int, error) { return c.ahead.Read(p[:min(len(p), 2)]) }
-
-// P4: Close leaves no goroutine and no descriptor, with 1,000 inbound
-// connections of every kind, or 10,000 in a long run: silent, inside a message,
-// waiting for an answer. The other ends are in a process of their own, since
-// not every system allows one process as many descriptors.
-func TestCloseLeavesNothingOfManyInboundConnections(t *testing.T) {
+// Close leaves no goroutine and no descriptor of 1,000 inbound connections of every
+// kind, 10,000 in a long run: silent ones, some inside a message, some that wait for
+// an answer. A process of its own holds the other ends, since some systems allow a
+// process too few descriptors.
+func TestTCPTransport_CloseLeavesNothing(t *testing.T) {
 	connections := 1000
 	if longRun {
 		connections = 10_000
@@ -163,86 +146,7 @@ func TestCloseLeavesNothingOfManyInboundConnections(t *testing.T) {
 	require.LessOrEqual(t, openDescriptors(t), descriptors)
 }
 
-// crowdProcess is a process that holds raw connections to a transport.
-type crowdProcess struct {
-	t           *testing.T
-	descriptors int // that it costs this process
-	command     *exec.Cmd
-	says        *bufio.Scanner
-}
-
-// crowdEnv tells a process of this program to be a crowd, and where.
-const crowdEnv = "RAFTWIRE_CROWD"
-
-func startCrowd(t *testing.T, addr raftwire.ServerAddress, connections int) *crowdProcess {
-	t.Helper()
-	before := openDescriptors(t)
-	command := exec.Command(os.Args[0])
-	command.Env = append(os.Environ(), fmt.Sprintf("%s=%s %d", crowdEnv, addr, connections))
-	command.Stderr = os.Stderr
-	out, err := command.StdoutPipe()
-	require.NoError(t, err)
-	require.NoError(t, command.Start())
-	p := &crowdProcess{t: t, command: command, says: bufio.NewScanner(out)}
-	p.expect("connected")
-	p.descriptors = openDescriptors(t) - before
-	return p
-}
-
-func (p *crowdProcess) expect(line string) {
-	p.t.Helper()
-	require.True(p.t, p.says.Scan(), "the crowd has left")
-	require.Equal(p.t, line, p.says.Text())
-}
-
-// seeClosed checks that the crowd sees all of its connections closed.
-func (p *crowdProcess) seeClosed() {
-	p.t.Helper()
-	p.expect("closed")
-	require.NoError(p.t, p.command.Wait())
-}
-
-// beCrowd is what such a process does instead of running tests.
-func beCrowd(task string) error {
-	var addr string
-	var connections int
-	if _, err := fmt.Sscan(task, &addr, &connections); err != nil {
-		return err
-	}
-	beginnings := []string{"", "\x00", "\x00\x89\xa4Addr\xdb\xff\xff\xff\xff", "\x03\x80"}
-	conns := make([]net.Conn, connections)
-	for i := range conns {
-		conn, err := net.Dial("tcp", addr)
-		if err != nil {
-			return err
-		}
-		if _, err := io.WriteString(conn, beginnings[i%len(beginnings)]); err != nil {
-			return err
-		}
-		conns[i] = conn
-	}
-	fmt.Println("connected")
-	deadline := time.Now().Add(time.Minute)
-	for _, conn := range conns {
-		_ = conn.SetReadDeadline(deadline)
-		if _, err := conn.Read(make([]byte, 1)); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
-			return fmt.Errorf("a connection is still open: %v", err)
-		}
-	}
-	fmt.Println("closed")
-	return nil
-}
-
-// openDescriptors counts the process's descriptors where the system tells.
-func openDescriptors(t *testing.T) int {
-	t.Helper()
-	entries, err := filepath.Glob("/proc/self/fd/*")
-	require.NoError(t, err)
-	return len(entries)
-}
-
-// A bad address ends in an error that says what to do.
-func TestBadTCPAddresses(t *testing.T) {
+func TestTCPTransport_BadAddressErrorSaysWhatToDo(t *testing.T) {
 	taken := listenTCP(t, "127.0.0.1:0")
 	for name, c := range map[string]struct {
 		bind      string
@@ -264,14 +168,14 @@ func TestBadTCPAddresses(t *testing.T) {
 	}
 }
 
-func TestTCPRefusesABadConfigurationBeforeItBinds(t *testing.T) {
+func TestTCPTransport_ChecksItsConfigBeforeItBinds(t *testing.T) {
 	_, err := raftwire.NewTCPTransport("127.0.0.1:0", nil, -1, 0, nil)
 	require.ErrorContains(t, err, "MaxPool is -1")
 	_, err = raftwire.NewTCPTransportWithConfig(":0", nil, nil)
 	require.ErrorContains(t, err, "not advertisable")
 }
 
-func TestTCPAdvertisesAnotherAddress(t *testing.T) {
+func TestTCPTransport_AdvertisesAnotherAddress(t *testing.T) {
 	advertise := &net.TCPAddr{IP: net.IPv4(10, 1, 2, 3), Port: 8300}
 	trans, err := raftwire.NewTCPTransportWithLogger("0.0.0.0:0", advertise, 3, time.Second, nil)
 	require.NoError(t, err)
@@ -279,8 +183,9 @@ func TestTCPAdvertisesAnotherAddress(t *testing.T) {
 	require.NoError(t, trans.Close())
 }
 
-// Port 0 stands for the one that was bound, and a nil address for all of it.
-func TestTCPAdvertisesThePortBound(t *testing.T) {
+// Port 0 is replaced by the port that was bound, and a nil address by the whole bound
+// address.
+func TestTCPTransport_AdvertisesTheBoundPort(t *testing.T) {
 	anyPort := &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)}
 	for name, c := range map[string]struct {
 		bind      string
@@ -300,8 +205,8 @@ func TestTCPAdvertisesThePortBound(t *testing.T) {
 	require.Zero(t, anyPort.Port, "it is the caller's")
 }
 
-// One configuration may serve several transports.
-func TestAConfigurationCanBeUsedTwice(t *testing.T) {
+// One configuration can serve several transports.
+func TestConfig_CanBeUsedTwice(t *testing.T) {
 	c := config()
 	c.Logger = nil
 	for range 2 {
@@ -313,26 +218,8 @@ func TestAConfigurationCanBeUsedTwice(t *testing.T) {
 	}
 }
 
-func newLayer(t *testing.T, config raftwire.TCPConfig) *raftwire.TCPStreamLayer {
-	t.Helper()
-	layer, err := raftwire.NewTCPStreamLayer(config)
-	require.NoError(t, err)
-	return layer
-}
-
-// over starts a transport over a stream layer; it is closed when the test ends.
-func over(t *testing.T, stream raftwire.StreamLayer, options ...option) *raftwire.NetworkTransport {
-	t.Helper()
-	c := config(append([]option{withTimeout(10 * time.Second)}, options...)...)
-	c.Stream = stream
-	trans := raftwire.NewNetworkTransportWithConfig(c)
-	t.Cleanup(func() { require.NoError(t, trans.Close()) })
-	return trans
-}
-
-// Addresses may be names, and sockets of the machine; what is bound and what is
-// advertised need not be the same.
-func TestTCPAddresses(t *testing.T) {
+// The bound and the advertised address need not be the same.
+func TestTCPStreamLayer_TakesNamesAndUnixSockets(t *testing.T) {
 	socket := unixSocket(t)
 	for name, c := range map[string]struct {
 		config     raftwire.TCPConfig
@@ -346,31 +233,22 @@ func TestTCPAddresses(t *testing.T) {
 		"a Unix socket":                {raftwire.TCPConfig{Bind: "unix:" + socket}, "unix:" + socket},
 	} {
 		t.Run(name, func(t *testing.T) {
-			trans := over(t, newLayer(t, c.config))
+			trans := transportOver(t, newLayer(t, c.config))
 			host, wildcard := strings.CutSuffix(c.advertised, "*")
 			require.True(t, strings.HasPrefix(string(trans.LocalAddr()), host), trans.LocalAddr())
 			require.Equal(t, wildcard, string(trans.LocalAddr()) != c.advertised)
 			require.False(t, strings.HasSuffix(string(trans.LocalAddr()), ":0"))
 			serve(t, trans, accept)
 			for kind, call := range calls {
-				require.NoError(t, call(over(t, newLayer(t, raftwire.TCPConfig{Bind: "127.0.0.1:0"})), trans.LocalAddr()), kind)
+				require.NoError(t, call(transportOver(t, newLayer(t, raftwire.TCPConfig{Bind: "127.0.0.1:0"})), trans.LocalAddr()), kind)
 			}
 		})
 	}
 	require.NoFileExists(t, socket)
 }
 
-// unixSocket returns a path that is short enough for one.
-func unixSocket(t *testing.T) string {
-	t.Helper()
-	dir, err := os.MkdirTemp("", "raftwire")
-	require.NoError(t, err)
-	t.Cleanup(func() { require.NoError(t, os.RemoveAll(dir)) })
-	return filepath.Join(dir, "socket")
-}
-
-// What is advertised is not looked up: it may not exist yet, or not from here.
-func TestAnAdvertisedNameIsNotResolved(t *testing.T) {
+// An advertised name may not exist yet, or not on this machine.
+func TestTCPStreamLayer_DoesNotResolveAnAdvertisedName(t *testing.T) {
 	for advertised, network := range map[string]string{"node-1.invalid:8300": "tcp", "unix:/proxy/raft": "unix"} {
 		layer := newLayer(t, raftwire.TCPConfig{Bind: ":0", Advertise: advertised})
 		require.Equal(t, advertised, layer.Addr().String())
@@ -379,7 +257,7 @@ func TestAnAdvertisedNameIsNotResolved(t *testing.T) {
 	}
 }
 
-func TestAddressesThatPeersCannotDialAreRefused(t *testing.T) {
+func TestTCPStreamLayer_RefusesAddressesThatPeersCannotDial(t *testing.T) {
 	const advice = `: set Advertise to the "host:port" where peers reach this node, by name or IP`
 	for text, config := range map[string]raftwire.TCPConfig{
 		`Bind ":0" is not advertisable, since it names no host` + advice:             {Bind: ":0"},
@@ -397,9 +275,9 @@ func TestAddressesThatPeersCannotDialAreRefused(t *testing.T) {
 	}
 }
 
-// A process that was killed leaves its socket behind, which is in nobody's way;
-// that of a process that lives is.
-func TestAnAbandonedUnixSocketIsReplaced(t *testing.T) {
+// A killed process leaves its socket behind. The next one replaces it, but not the
+// socket of a live process.
+func TestTCPStreamLayer_ReplacesAnAbandonedUnixSocket(t *testing.T) {
 	path := unixSocket(t)
 	killed, err := net.Listen("unix", path)
 	require.NoError(t, err)
@@ -416,8 +294,8 @@ func TestAnAbandonedUnixSocketIsReplaced(t *testing.T) {
 	require.NoError(t, conn.Close())
 }
 
-// A file that is no socket is nobody's to remove.
-func TestAFileIsNotReplacedByASocket(t *testing.T) {
+// A file that is no socket stays.
+func TestTCPStreamLayer_ReplacesNoFile(t *testing.T) {
 	path := unixSocket(t)
 	require.NoError(t, os.WriteFile(path, []byte("data"), 0o600))
 	_, err := raftwire.NewTCPStreamLayer(raftwire.TCPConfig{Bind: "unix:" + path})
@@ -425,8 +303,8 @@ func TestAFileIsNotReplacedByASocket(t *testing.T) {
 	require.FileExists(t, path)
 }
 
-// A name is resolved by each dial, so that a peer may move.
-func TestANameIsResolvedByEachDial(t *testing.T) {
+// Each dial resolves the name, so that a peer may move.
+func TestTCPStreamLayer_ResolvesANameAtEachDial(t *testing.T) {
 	first, second := listenTCP(t, "127.0.0.1:0"), listenTCP(t, "127.0.0.1:0")
 	serve(t, first, accept)
 	serve(t, second, accept)
@@ -437,15 +315,15 @@ func TestANameIsResolvedByEachDial(t *testing.T) {
 			return new(net.Dialer).DialContext(ctx, network, table[address])
 		},
 	})
-	trans := over(t, layer)
+	trans := transportOver(t, layer)
 	require.NoError(t, appendOnce(trans, "node-2:8300"))
 	require.NoError(t, first.Close())
 	table["node-2:8300"] = string(second.LocalAddr())
 	require.NoError(t, appendOnce(trans, "node-2:8300"))
 }
 
-// A dialer of the program's own says where connections come from.
-func TestTCPDialsWithTheDialerThatIsGiven(t *testing.T) {
+// The program's dialer chooses where connections come from.
+func TestTCPStreamLayer_UsesTheGivenDialer(t *testing.T) {
 	reserved, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	require.NoError(t, reserved.Close())
@@ -458,8 +336,8 @@ func TestTCPDialsWithTheDialerThatIsGiven(t *testing.T) {
 	require.NoError(t, conn.Close())
 }
 
-// The stream layer's own Dial, which the transport does not need.
-func TestTCPStreamLayerDials(t *testing.T) {
+// The stream layer has a Dial of its own, which the transport does not use.
+func TestTCPStreamLayer_Dials(t *testing.T) {
 	c := config()
 	trans, err := raftwire.NewTCPTransportWithConfig("127.0.0.1:0", nil, c)
 	require.NoError(t, err)
@@ -468,3 +346,68 @@ func TestTCPStreamLayerDials(t *testing.T) {
 	require.NoError(t, conn.Close())
 	require.NoError(t, trans.Close())
 }
+
+// aheadConn has read more than it has returned.
+type aheadConn struct {
+	*net.TCPConn
+	ahead *bufio.Reader
+}
+
+func (c aheadConn) Read(p []byte) (int, error) { return c.ahead.Read(p[:min(len(p), 2)]) }
+
+// crowdProcess is a process that holds raw connections to a transport.
+type crowdProcess struct {
+	t           *testing.T
+	descriptors int // that it costs this process
+	command     *exec.Cmd
+	says        *bufio.Scanner
+}
+
+func (p *crowdProcess) expect(line string) {
+	p.t.Helper()
+	require.True(p.t, p.says.Scan(), "the crowd has left")
+	require.Equal(p.t, line, p.says.Text())
+}
+
+// seeClosed checks that the crowd sees all of its connections closed.
+func (p *crowdProcess) seeClosed() {
+	p.t.Helper()
+	p.expect("closed")
+	require.NoError(p.t, p.command.Wait())
+}
+
+func startCrowd(t *testing.T, addr raftwire.ServerAddress, connections int) *crowdProcess {
+	t.Helper()
+	before := openDescriptors(t)
+	command := exec.Command(os.Args[0])
+	command.Env = append(os.Environ(), fmt.Sprintf("%s=%s %d", crowdEnv, addr, connections))
+	command.Stderr = os.Stderr
+	out, err := command.StdoutPipe()
+	require.NoError(t, err)
+	require.NoError(t, command.Start())
+	p := &crowdProcess{t: t, command: command, says: bufio.NewScanner(out)}
+	p.expect("connected")
+	p.descriptors = openDescriptors(t) - before
+	return p
+}
+
+// openDescriptors counts the process's descriptors where the system tells.
+func openDescriptors(t *testing.T) int {
+	t.Helper()
+	entries, err := filepath.Glob("/proc/self/fd/*")
+	require.NoError(t, err)
+	return len(entries)
+}
+
+// unixSocket returns a path that is short enough for one.
+func unixSocket(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "raftwire")
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, os.RemoveAll(dir)) })
+	return filepath.Join(dir, "socket")
+}
+
+// longRun makes some tests larger than most machines like. RAFTWIRE_LONG=1 in the
+// environment switches it on.
+var longRun = os.Getenv("RAFTWIRE_LONG") != ""

@@ -2,8 +2,10 @@ package raftwire_test
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -12,24 +14,10 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/hashicorp/go-hclog"
 	"github.com/raftwire/raftwire"
 	"github.com/raftwire/raftwire/faultnet"
 	"github.com/stretchr/testify/require"
 )
-
-// Tests run on fake time over faultnet wherever time or faults matter: a
-// deadline is then exact, and what takes a minute takes no time.
-
-// testTimeout is the transports' timeout in these tests.
-const testTimeout = time.Second
-
-// prompt is how soon something must happen that no deadline has to bring about.
-const prompt = 100 * time.Millisecond
-
-// longRun makes some tests larger than most machines like. It is switched on
-// by RAFTWIRE_LONG=1 in the environment.
-var longRun = os.Getenv("RAFTWIRE_LONG") != ""
 
 func TestMain(m *testing.M) {
 	if task := os.Getenv(crowdEnv); task != "" {
@@ -47,8 +35,23 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// checkLeaks fails the run if a goroutine of this module is left over, or a
-// socket beside those that there were before.
+func TestNetworkTransport_RefusesNil(t *testing.T) {
+	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
+		a, b := listen(t, net, "a"), listen(t, net, "b")
+		serve(t, b, accept)
+		requireNilRefused(t, a)
+	})
+}
+
+func TestInmemTransport_RefusesNil(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a, b := inmemPair(t)
+		serve(t, b, accept)
+		requireNilRefused(t, a)
+	})
+}
+
+// checkLeaks fails the run if a goroutine of this module is left, or a new socket.
 func checkLeaks(sockets int) int {
 	deadline := time.NewTimer(5 * time.Second)
 	tick := time.NewTicker(10 * time.Millisecond)
@@ -89,155 +92,64 @@ func leakedGoroutines() string {
 	return strings.Join(leaked, "\n\n")
 }
 
-// onFakeTime runs test in a bubble with a network, and fails if a connection
-// is left open.
-func onFakeTime(t *testing.T, test func(t *testing.T, net *faultnet.Network)) {
-	t.Helper()
-	synctest.Test(t, func(t *testing.T) {
-		net := faultnet.New(1)
-		t.Cleanup(func() { require.Zero(t, net.OpenConns(), "connections left open") })
-		test(t, net)
-	})
-}
-
-type option func(*raftwire.NetworkTransportConfig)
-
-func withWindow(n int) option {
-	return func(c *raftwire.NetworkTransportConfig) { c.MaxRPCsInFlight = n }
-}
-
-func withTimeout(d time.Duration) option {
-	return func(c *raftwire.NetworkTransportConfig) { c.Timeout = d }
-}
-
-func withPool(n int) option {
-	return func(c *raftwire.NetworkTransportConfig) { c.MaxPool = n }
-}
-
-func withLog(w io.Writer) option {
-	return func(c *raftwire.NetworkTransportConfig) {
-		c.Logger = hclog.New(&hclog.LoggerOptions{Output: w, Level: hclog.Debug})
+func requireNilRefused(t *testing.T, a caller) {
+	p := openPipeline(t, a, "b")
+	stale := func() *raftwire.AppendEntriesResponse { return &raftwire.AppendEntriesResponse{Term: 7} }
+	var nilReader *bytes.Buffer
+	snapshot := &raftwire.InstallSnapshotRequest{Size: 1}
+	resp := stale()
+	for text, err := range map[string]error{
+		"AppendEntries to b: nil args":     a.AppendEntries("b", "b", nil, resp),
+		"AppendEntries to b: nil resp":     a.AppendEntries("b", "b", appendRequest(1), nil),
+		"RequestVote to b: nil args":       a.RequestVote("b", "b", nil, new(raftwire.RequestVoteResponse)),
+		"RequestVote to b: nil resp":       a.RequestVote("b", "b", new(raftwire.RequestVoteRequest), nil),
+		"RequestPreVote to b: nil resp":    a.RequestPreVote("b", "b", new(raftwire.RequestPreVoteRequest), nil),
+		"TimeoutNow to b: nil resp":        a.TimeoutNow("b", "b", new(raftwire.TimeoutNowRequest), nil),
+		"InstallSnapshot to b: nil args":   a.InstallSnapshot("b", "b", nil, new(raftwire.InstallSnapshotResponse), nil),
+		"InstallSnapshot to b: nil resp":   a.InstallSnapshot("b", "b", snapshot, nil, nil),
+		"InstallSnapshot to b: nil reader": a.InstallSnapshot("b", "b", snapshot, new(raftwire.InstallSnapshotResponse), nilReader),
+	} {
+		require.ErrorContains(t, err, text)
+		requireOpError(t, err)
 	}
+	require.Zero(t, *resp)
+
+	resp = stale()
+	_, err := p.AppendEntries(nil, resp)
+	require.ErrorContains(t, err, "AppendEntries to b: nil args")
+	require.Zero(t, *resp)
+	_, err = p.AppendEntries(appendRequest(1), nil)
+	require.ErrorContains(t, err, "AppendEntries to b: nil resp")
+	require.NoError(t, appendAndConsume(p, appendRequest(1)), "the pipeline goes on")
 }
 
-func config(options ...option) *raftwire.NetworkTransportConfig {
-	c := &raftwire.NetworkTransportConfig{MaxPool: 3, Timeout: testTimeout, Logger: hclog.NewNullLogger()}
-	for _, o := range options {
-		o(c)
+// beCrowd is what a process of the crowd does instead of running tests.
+func beCrowd(task string) error {
+	var addr string
+	var connections int
+	if _, err := fmt.Sscan(task, &addr, &connections); err != nil {
+		return err
 	}
-	return c
-}
-
-// listen starts a transport on a host of net; it is closed when the test ends.
-func listen(t *testing.T, net *faultnet.Network, host string, options ...option) *raftwire.NetworkTransport {
-	t.Helper()
-	layer, err := net.Host(host).Listen()
-	require.NoError(t, err)
-	c := config(options...)
-	c.Stream = layer
-	trans := raftwire.NewNetworkTransportWithConfig(c)
-	t.Cleanup(func() { require.NoError(t, trans.Close()) })
-	return trans
-}
-
-// serve answers what arrives at trans until the test ends, one at a time.
-func serve(t *testing.T, trans raftwire.Transport, answer func(raftwire.RPC)) {
-	t.Helper()
-	stop, stopped := make(chan struct{}), make(chan struct{})
-	go func() {
-		defer close(stopped)
-		for {
-			select {
-			case rpc := <-trans.Consumer():
-				answer(rpc)
-			case <-stop:
-				return
-			}
+	beginnings := []string{"", "\x00", "\x00\x89\xa4Addr\xdb\xff\xff\xff\xff", "\x03\x80"}
+	conns := make([]net.Conn, connections)
+	for i := range conns {
+		conn, err := net.Dial("tcp", addr)
+		if err != nil {
+			return err
 		}
-	}()
-	t.Cleanup(func() { close(stop); <-stopped })
-}
-
-// accept is an answer of a healthy follower.
-func accept(rpc raftwire.RPC) {
-	switch command := rpc.Command.(type) {
-	case *raftwire.AppendEntriesRequest:
-		rpc.Respond(&raftwire.AppendEntriesResponse{Term: command.Term, LastLog: command.PrevLogEntry, Success: true}, nil)
-	case *raftwire.RequestVoteRequest:
-		rpc.Respond(&raftwire.RequestVoteResponse{Term: command.Term, Granted: true}, nil)
-	case *raftwire.RequestPreVoteRequest:
-		rpc.Respond(&raftwire.RequestPreVoteResponse{Term: command.Term, Granted: true}, nil)
-	case *raftwire.TimeoutNowRequest:
-		rpc.Respond(&raftwire.TimeoutNowResponse{}, nil)
-	case *raftwire.InstallSnapshotRequest:
-		_, err := io.Copy(io.Discard, rpc.Reader)
-		rpc.Respond(&raftwire.InstallSnapshotResponse{Term: command.Term, Success: err == nil}, err)
+		if _, err := io.WriteString(conn, beginnings[i%len(beginnings)]); err != nil {
+			return err
+		}
+		conns[i] = conn
 	}
-}
-
-// never leaves requests unanswered.
-func never(raftwire.RPC) {}
-
-// appendRequest returns a request that is no heartbeat. Its number comes back
-// in LastLog.
-func appendRequest(number uint64) *raftwire.AppendEntriesRequest {
-	return &raftwire.AppendEntriesRequest{
-		RPCHeader:    raftwire.RPCHeader{ProtocolVersion: 3, ID: []byte("leader"), Addr: []byte("a")},
-		Term:         7,
-		PrevLogEntry: number,
-		PrevLogTerm:  7,
-		Entries:      []*raftwire.Log{{Index: number + 1, Term: 7, Data: []byte("data")}},
+	fmt.Println("connected")
+	deadline := time.Now().Add(time.Minute)
+	for _, conn := range conns {
+		_ = conn.SetReadDeadline(deadline)
+		if _, err := conn.Read(make([]byte, 1)); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
+			return fmt.Errorf("a connection is still open: %v", err)
+		}
 	}
-}
-
-func appendOnce(trans raftwire.Transport, target raftwire.ServerAddress) error {
-	var resp raftwire.AppendEntriesResponse
-	return trans.AppendEntries("b", target, appendRequest(1), &resp)
-}
-
-func installSnapshot(trans raftwire.Transport, target raftwire.ServerAddress, body string) error {
-	var resp raftwire.InstallSnapshotResponse
-	args := &raftwire.InstallSnapshotRequest{Term: 7, Size: int64(len(body))}
-	return trans.InstallSnapshot("b", target, args, &resp, bytes.NewReader([]byte(body)))
-}
-
-// caller is what both transports are.
-type caller interface {
-	raftwire.Transport
-	raftwire.WithPreVote
-}
-
-// calls are the requests of a Transport, for promises that all of them keep.
-var calls = map[string]func(trans caller, target raftwire.ServerAddress) error{
-	"AppendEntries": func(trans caller, target raftwire.ServerAddress) error {
-		return appendOnce(trans, target)
-	},
-	"RequestVote": func(trans caller, target raftwire.ServerAddress) error {
-		return trans.RequestVote("b", target, &raftwire.RequestVoteRequest{Term: 7}, new(raftwire.RequestVoteResponse))
-	},
-	"RequestPreVote": func(trans caller, target raftwire.ServerAddress) error {
-		return trans.RequestPreVote("b", target, &raftwire.RequestPreVoteRequest{Term: 7}, new(raftwire.RequestPreVoteResponse))
-	},
-	"TimeoutNow": func(trans caller, target raftwire.ServerAddress) error {
-		return trans.TimeoutNow("b", target, &raftwire.TimeoutNowRequest{}, new(raftwire.TimeoutNowResponse))
-	},
-	"InstallSnapshot": func(trans caller, target raftwire.ServerAddress) error {
-		return installSnapshot(trans, target, "body")
-	},
-}
-
-// elapsed returns how long f takes.
-func elapsed(f func()) time.Duration {
-	start := time.Now()
-	f()
-	return time.Since(start)
-}
-
-// requireTimeout checks what P18 promises of a timeout.
-func requireTimeout(t *testing.T, err error) {
-	t.Helper()
-	require.ErrorIs(t, err, os.ErrDeadlineExceeded)
-	var netErr interface{ Timeout() bool }
-	require.ErrorAs(t, err, &netErr)
-	require.True(t, netErr.Timeout())
+	fmt.Println("closed")
+	return nil
 }

@@ -13,36 +13,6 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// hangingWriter is the output of a log that is full.
-type hangingWriter struct {
-	release chan struct{}
-	blocked atomic.Int32
-}
-
-func newHangingWriter() *hangingWriter { return &hangingWriter{release: make(chan struct{})} }
-
-func (w *hangingWriter) Write(p []byte) (int, error) {
-	w.blocked.Add(1)
-	<-w.release
-	return len(p), nil
-}
-
-// blocking returns hooks of which one blocks on connections from or to a host.
-func blocking(release chan struct{}) map[string]raftwire.Hooks {
-	of := func(peer raftwire.ServerAddress) {
-		if len(peer) > 5 && peer[:5] == "stuck" {
-			<-release
-		}
-	}
-	return map[string]raftwire.Hooks{
-		"ConnOpened": {ConnOpened: func(e raftwire.ConnEvent) { of(e.Peer) }},
-		"ConnClosed": {ConnClosed: func(e raftwire.ConnEvent) { of(e.Peer) }},
-		"ServeBegun": {ServeBegun: func(e *raftwire.ServeEvent) { of(e.Peer) }},
-		"ServeDone":  {ServeDone: func(e *raftwire.ServeEvent) { of(e.Peer) }},
-		"Refused":    {Refused: func(e raftwire.RefusalEvent) { of(e.Peer) }},
-	}
-}
-
 // A hook that blocks holds up the connection that it is told of, and no other. Close
 // waits for it a second, and says so; CloseStreams does not.
 func TestHooks_ThatBlockHoldUpNobodyElse(t *testing.T) {
@@ -51,8 +21,7 @@ func TestHooks_ThatBlockHoldUpNobodyElse(t *testing.T) {
 			onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 				release := make(chan struct{})
 				hooks := blocking(release)[name]
-				layer, err := net.Host("b").Listen()
-				require.NoError(t, err)
+				layer := hostLayer(t, net, "b")
 				b := raftwire.NewNetworkTransportWithConfig(config(withStream(layer), withHooks(hooks), withLimits(3, -1)))
 				serve(t, b, accept)
 				peer := dialRaw(t, net, "peer")
@@ -112,37 +81,11 @@ func TestCloseStreams_IsNotHeldUpByHooks(t *testing.T) {
 	}
 }
 
-// slowToClose has connections whose Close takes its time, as that of a stream in a
-// session does which is stalled.
-type slowToClose struct {
-	*faultnet.Layer
-	release chan struct{}
-}
-
-func (l slowToClose) Accept() (net_, error) {
-	conn, err := l.Layer.Accept()
-	if err != nil {
-		return nil, err
-	}
-	return slowConn{conn, l.release}, nil
-}
-
-type slowConn struct {
-	net_
-	release chan struct{}
-}
-
-func (c slowConn) Close() error {
-	<-c.release
-	return c.net_.Close()
-}
-
 func TestConns_WhoseCloseBlocksHoldUpNobody(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
-		layer, err := net.Host("b").Listen()
-		require.NoError(t, err)
+		layer := hostLayer(t, net, "b")
 		release := make(chan struct{})
-		b := raftwire.NewNetworkTransportWithConfig(config(withStream(slowToClose{layer, release}), withLimits(2, -1)))
+		b := raftwire.NewNetworkTransportWithConfig(config(withStream(wrappingLayer{layer, func(conn net_) net_ { return slowConn{conn, release} }}), withLimits(2, -1)))
 		serve(t, b, accept)
 		for range 5 {
 			dialRaw(t, net, "stranger")
@@ -154,7 +97,7 @@ func TestConns_WhoseCloseBlocksHoldUpNobody(t *testing.T) {
 		}))
 		close(release)
 		synctest.Wait()
-		_, err = peer.Read(make([]byte, 1))
+		_, err := peer.Read(make([]byte, 1))
 		require.ErrorIs(t, err, io.EOF)
 	})
 }
@@ -164,8 +107,7 @@ func TestConns_WhoseCloseBlocksHoldUpNobody(t *testing.T) {
 func TestHeartbeatHandler_ThatBlocksHoldsUpNobodyElse(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		a, c := listen(t, net, "a"), listen(t, net, "c")
-		layer, err := net.Host("b").Listen()
-		require.NoError(t, err)
+		layer := hostLayer(t, net, "b")
 		b := raftwire.NewNetworkTransportWithConfig(config(withStream(layer)))
 		serve(t, b, accept)
 		release := make(chan struct{})
@@ -183,11 +125,10 @@ func TestHeartbeatHandler_ThatBlocksHoldsUpNobodyElse(t *testing.T) {
 
 func TestLogger_ThatBlocksHoldsUpNobodyElse(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
-		layer, err := net.Host("b").Listen()
-		require.NoError(t, err)
+		layer := hostLayer(t, net, "b")
 		log := newHangingWriter()
 		b := raftwire.NewNetworkTransportWithConfig(config(withStream(layer), func(c *raftwire.NetworkTransportConfig) {
-			c.Logger = quiet(log)
+			c.Logger = logTo(log, hclog.Warn)
 		}))
 		serve(t, b, accept)
 		say(t, dialRaw(t, net, "prober"), "GET /")
@@ -205,8 +146,7 @@ func TestLogger_ThatBlocksHoldsUpNobodyElse(t *testing.T) {
 func TestServerAddressProvider_ThatBlocksHoldsUpNoOtherServer(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		release := make(chan struct{})
-		layer, err := net.Host("a").Listen()
-		require.NoError(t, err)
+		layer := hostLayer(t, net, "a")
 		a := raftwire.NewNetworkTransportWithConfig(config(withStream(layer), func(c *raftwire.NetworkTransportConfig) {
 			c.ServerAddressProvider = providerFunc(func(id raftwire.ServerID) (raftwire.ServerAddress, error) {
 				if id == "stuck" {
@@ -226,10 +166,6 @@ func TestServerAddressProvider_ThatBlocksHoldsUpNoOtherServer(t *testing.T) {
 		synctest.Wait()
 	})
 }
-
-type providerFunc func(id raftwire.ServerID) (raftwire.ServerAddress, error)
-
-func (f providerFunc) ServerAddr(id raftwire.ServerID) (raftwire.ServerAddress, error) { return f(id) }
 
 // A hook that panics on a caller's goroutine is the caller's panic. Whoever recovers
 // has a transport that goes on, with nothing left open.
@@ -288,7 +224,22 @@ func TestHooks_ThatPanicInAPipelineEndIt(t *testing.T) {
 	})
 }
 
-// quiet is a logger of warnings and errors.
-func quiet(w io.Writer) hclog.Logger {
-	return hclog.New(&hclog.LoggerOptions{Output: w, Level: hclog.Warn})
+// blocking returns hooks of which one blocks, for connections from or to a host.
+func blocking(release chan struct{}) map[string]raftwire.Hooks {
+	of := func(peer raftwire.ServerAddress) {
+		if len(peer) > 5 && peer[:5] == "stuck" {
+			<-release
+		}
+	}
+	return map[string]raftwire.Hooks{
+		"ConnOpened": {ConnOpened: func(e raftwire.ConnEvent) { of(e.Peer) }},
+		"ConnClosed": {ConnClosed: func(e raftwire.ConnEvent) { of(e.Peer) }},
+		"ServeBegun": {ServeBegun: func(e *raftwire.ServeEvent) { of(e.Peer) }},
+		"ServeDone":  {ServeDone: func(e *raftwire.ServeEvent) { of(e.Peer) }},
+		"Refused":    {Refused: func(e raftwire.RefusalEvent) { of(e.Peer) }},
+	}
 }
+
+type providerFunc func(id raftwire.ServerID) (raftwire.ServerAddress, error)
+
+func (f providerFunc) ServerAddr(id raftwire.ServerID) (raftwire.ServerAddress, error) { return f(id) }

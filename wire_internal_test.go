@@ -8,7 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// byteFields calls f with each byte slice of a struct, also of those in it.
+// byteFields calls f with each byte slice of a struct, and of the structs in it.
 func byteFields(v reflect.Value, f func(name string, field reflect.Value)) {
 	for i := range v.NumField() {
 		switch field := v.Field(i); {

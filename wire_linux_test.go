@@ -11,15 +11,6 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// untouchable returns 4 GiB that cost no memory. Whoever reads a byte of them
-// ends the process.
-func untouchable(t *testing.T) []byte {
-	b, err := syscall.Mmap(-1, 0, 4<<30, syscall.PROT_NONE, syscall.MAP_ANON|syscall.MAP_PRIVATE)
-	require.NoError(t, err)
-	t.Cleanup(func() { require.NoError(t, syscall.Munmap(b)) })
-	return b
-}
-
 // The format says lengths in 32 bits. What is longer is refused before it
 // travels.
 func TestRequest_RefusesWhatIsTooLong(t *testing.T) {
@@ -53,4 +44,13 @@ func TestAnswer_RefusesWhatIsTooLong(t *testing.T) {
 		require.ErrorContains(t, err, "Peers is too long: its length is 4294967296")
 		require.Zero(t, resp)
 	})
+}
+
+// untouchable returns 4 GiB that cost no memory. Reading a byte of them ends the
+// process.
+func untouchable(t *testing.T) []byte {
+	b, err := syscall.Mmap(-1, 0, 4<<30, syscall.PROT_NONE, syscall.MAP_ANON|syscall.MAP_PRIVATE)
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, syscall.Munmap(b)) })
+	return b
 }

@@ -10,25 +10,9 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// onBothTransports runs test over the network and in memory.
-func onBothTransports(t *testing.T, test func(t *testing.T, a, b raftwire.Transport)) {
-	t.Helper()
-	t.Run("network", func(t *testing.T) {
-		onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
-			test(t, listen(t, net, "a"), listen(t, net, "b"))
-		})
-	})
-	t.Run("memory", func(t *testing.T) {
-		onFakeTime(t, func(t *testing.T, _ *faultnet.Network) {
-			a, b := inmemPair(t)
-			test(t, a, b)
-		})
-	})
-}
-
-// P17: whatever a consumer answers, the caller gets an error or the right
-// response, by a single request and by a pipeline.
-func TestAnswersOfEveryKind(t *testing.T) {
+// Whatever a consumer answers, the caller gets an error or the right response, with a
+// single request and in a pipeline.
+func TestAnswers_OfEveryKindEndTheCall(t *testing.T) {
 	for name, c := range map[string]struct {
 		response any
 		err      error
@@ -66,9 +50,9 @@ func TestAnswersOfEveryKind(t *testing.T) {
 	}
 }
 
-// An answer of a wrong type is an error in the log of the node that gave it,
-// once for each kind and type.
-func TestAnAnswerOfAnotherKindIsLogged(t *testing.T) {
+// An answer of the wrong type is logged at the node that gave it, once for each kind
+// and type.
+func TestAnswers_OfTheWrongTypeAreLogged(t *testing.T) {
 	var log bytes.Buffer
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		a, b := listen(t, net, "a"), listen(t, net, "b", withLog(&log))
@@ -87,8 +71,8 @@ func TestAnAnswerOfAnotherKindIsLogged(t *testing.T) {
 	require.Len(t, linesWith(log.String(), "[ERROR]"), 2)
 }
 
-// P17: a nil pointer answers every kind of request.
-func TestANilPointerAnswersEveryRequest(t *testing.T) {
+// A nil pointer is a valid answer to every kind of request.
+func TestAnswers_MayBeNilPointers(t *testing.T) {
 	nils := map[string]any{
 		"AppendEntries":   (*raftwire.AppendEntriesResponse)(nil),
 		"RequestVote":     (*raftwire.RequestVoteResponse)(nil),
@@ -107,8 +91,8 @@ func TestANilPointerAnswersEveryRequest(t *testing.T) {
 	}
 }
 
-// P17: an answer that comes twice, or too late, is nobody else's.
-func TestAnswersThatComeTwiceOrLate(t *testing.T) {
+// A second or late answer reaches no other request.
+func TestAnswers_TwiceOrLateAreDropped(t *testing.T) {
 	onBothTransports(t, func(t *testing.T, a, b raftwire.Transport) {
 		stale := make(chan raftwire.RPC, 1)
 		serve(t, b, func(rpc raftwire.RPC) {
