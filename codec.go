@@ -31,13 +31,6 @@ import (
 // buffer costs more than writing it from where it lies.
 const cutThreshold = 16 << 10
 
-// cut is a payload that was left out of an encoded message: data belongs
-// between dst[:at] and dst[at:].
-type cut struct {
-	at   int
-	data []byte
-}
-
 // appendAppendEntriesRequest appends the request. With cuts that are not nil,
 // payloads of cutThreshold and more are left out of dst and appended to cuts
 // instead; they alias the request, which must not change until they are written.

@@ -1,11 +1,9 @@
 package raftwire_test
 
 import (
-	"crypto/tls"
 	"net"
 	"testing"
 
-	"github.com/raftwire/raftwire/internal/testca"
 	"github.com/raftwire/raftwire/layers"
 	"github.com/stretchr/testify/require"
 )
@@ -15,17 +13,6 @@ func layerOf(t testing.TB, mux *layers.Mux, keys ...layers.Key) *layers.Handoff 
 	layer, err := mux.Layer(keys...)
 	require.NoError(t, err)
 	return layer
-}
-
-func mutual(ca *testca.Authority, name string) *tls.Config {
-	return &tls.Config{
-		Certificates: []tls.Certificate{*ca.Issue(named(name))},
-		RootCAs:      testca.Pool(ca),
-		ClientCAs:    testca.Pool(ca),
-		ClientAuth:   tls.RequireAndVerifyClientCert,
-		ServerName:   name,
-		MinVersion:   tls.VersionTLS13,
-	}
 }
 
 func listenLocal(t *testing.T) net.Listener {

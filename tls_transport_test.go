@@ -17,10 +17,6 @@ import (
 // role is the name of every node in these tests, wherever it runs.
 const role = testca.Name
 
-func named(names ...string) func(*x509.Certificate) {
-	return func(c *x509.Certificate) { c.DNSNames = names }
-}
-
 // secure returns the configuration of a node that shows certificate and trusts
 // the authorities.
 func secure(certificate *tls.Certificate, trusted ...*testca.Authority) layers.TLSConfig {

@@ -41,17 +41,12 @@ import (
 // other transports.
 
 // workload is what a request holds.
-type workload struct {
-	name          string
-	entries, size int
-}
+type workload struct{ entries, size int }
 
-// What requests and answers say about their senders.
+// What requests say about their sender.
 var (
-	senderID     = []byte("node-1")
-	senderAddr   = []byte("10.0.0.1:8300")
-	receiverID   = []byte("node-2")
-	receiverAddr = []byte("10.0.0.2:8300")
+	senderID   = []byte("node-1")
+	senderAddr = []byte("10.0.0.1:8300")
 )
 
 // benchRequest returns a request as a leader sends it in the middle of its
