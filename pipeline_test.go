@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -447,6 +448,24 @@ func readFor(t *testing.T, conn net_, limit time.Duration) []byte {
 	require.NoError(t, conn.SetReadDeadline(time.Now().Add(limit)))
 	all, _ := io.ReadAll(conn)
 	return all
+}
+
+// A connection whose buffers have gone meanwhile is not ended by the look for them.
+func TestSession_OutlastsASlowWriteBetweenRequests(t *testing.T) {
+	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
+		b := listenRough(t, net, "b", slowWrites(700*time.Millisecond))
+		texts := make(chan string, 2)
+		texts <- "short"
+		texts <- strings.Repeat("long", 500) // grows the buffer that is written last
+		serve(t, b, func(rpc raftwire.RPC) {
+			pause(10 * time.Millisecond)
+			rpc.Respond(nil, errors.New(<-texts))
+		})
+		conn := dialRaw(t, net, "a")
+		say(t, conn, "\x03\x80\x03\x80")
+		pause(2 * time.Second)
+		require.Len(t, b.Stats().Inbound, 1)
+	})
 }
 
 // slowWrites writes as much as there is, but takes its time.
