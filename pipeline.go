@@ -446,6 +446,7 @@ func (p *pipeline) settleAll() (lost []*appendFuture) {
 	}
 	p.untold = len(lost) == 0 && !p.awaited && p.err != ErrPipelineShutdown && p.err != ErrTransportShutdown
 	if p.awaited {
+		p.awaited = false
 		p.futures.DropLast()
 	}
 	p.deliverNow()
@@ -456,9 +457,16 @@ func (p *pipeline) settleAll() (lost []*appendFuture) {
 // sendRest sends what was posted. decodeResponses ends the link when that is
 // answered, or when it has waited for as long as a request may take.
 func (p *pipeline) sendRest() {
-	stalled := time.AfterFunc(finishWithin, func() { p.link.close(ErrPipelineShutdown) })
-	<-p.turn // for good: nobody posts any more
-	p.link.finish()
+	closed := make(chan struct{})
+	stalled := time.AfterFunc(finishWithin, func() {
+		p.link.close(ErrPipelineShutdown)
+		close(closed)
+	})
+	select {
+	case <-p.turn: // for good: nobody posts any more
+		p.link.finish()
+	case <-closed: // a hook has kept the turn
+	}
 	stalled.Stop()
 	linger := p.timeout
 	if linger <= 0 {

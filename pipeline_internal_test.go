@@ -246,3 +246,63 @@ func TestPipeline_CloseAwaitsTheAnswersToTheRest(t *testing.T) {
 		require.True(t, isClosed(l.closed))
 	})
 }
+
+// A consumer that takes what has settled as soon as the pipeline ends makes no room
+// for the sender that was waiting: it gets the error, since nobody gets its future.
+func TestPipeline_ASenderThatWaitsForRoomGetsTheErrorThoughTheConsumerIsThere(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newSlowLink()
+		close(l.release)
+		p := l.pipeline(t, 2)
+		delivered := make(chan AppendFuture, 2)
+		go func() {
+			for {
+				select {
+				case f := <-p.Consumer():
+					delivered <- f
+				case <-p.done:
+					return
+				}
+			}
+		}()
+		errs := make(chan error, 2)
+		for range 2 { // the second waits for room
+			go func() {
+				_, err := p.AppendEntries(new(AppendEntriesRequest), new(AppendEntriesResponse))
+				errs <- err
+			}()
+			synctest.Wait()
+		}
+		require.NoError(t, <-errs)
+		_ = p.fail(errors.New("lost"))
+		require.ErrorContains(t, <-errs, "lost")
+		synctest.Wait()
+		require.Len(t, delivered, 1)
+		require.NoError(t, p.Close())
+	})
+}
+
+// Close does not wait for a sender that is in a hook: the link has ended by then, and
+// refuses the request.
+func TestPipeline_CloseDoesNotWaitForAHookThatBlocks(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newSlowLink()
+		close(l.release)
+		p := l.pipeline(t, 2)
+		blocked := make(chan struct{})
+		p.callBegun = func(*CallEvent) { <-blocked }
+		returned := make(chan AppendFuture, 1)
+		go func() {
+			f, err := p.AppendEntries(new(AppendEntriesRequest), new(AppendEntriesResponse))
+			require.NoError(t, err)
+			returned <- f
+		}()
+		synctest.Wait()
+		began := time.Now()
+		require.NoError(t, p.Close())
+		require.LessOrEqual(t, time.Since(began), finishWithin)
+		l.refused = errors.New("closed")
+		close(blocked)
+		require.Equal(t, ErrPipelineShutdown, (<-returned).Error())
+	})
+}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -389,6 +390,24 @@ func TestSession_WithdrawsARequestWhoseCallerHasGone(t *testing.T) {
 		say(t, stays, "\x80")
 		serve(t, b, accept)
 		require.EqualValues(t, 2, countAnswers(t, readFor(t, stays, testTimeout/2)))
+	})
+}
+
+// A connection whose buffers have gone meanwhile is not ended by the look for them.
+func TestSession_OutlastsASlowWriteBetweenRequests(t *testing.T) {
+	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
+		b := listenWrapped(t, net, "b", slowWrites(700*time.Millisecond))
+		texts := make(chan string, 2)
+		texts <- "short"
+		texts <- strings.Repeat("long", 500) // grows the buffer that is written last
+		serve(t, b, func(rpc raftwire.RPC) {
+			pause(10 * time.Millisecond)
+			rpc.Respond(nil, errors.New(<-texts))
+		})
+		conn := dialRaw(t, net, "a")
+		say(t, conn, "\x03\x80\x03\x80")
+		pause(2 * time.Second)
+		require.Len(t, b.Stats().Inbound, 1)
 	})
 }
 

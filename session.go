@@ -36,6 +36,7 @@ type session struct {
 	inMessage  bool      // the next read continues a message
 	ranOut     bool      // of bytes, since the message began
 	armed      bool      // a read deadline is set
+	shrinks    bool      // when it passes, buffers go
 
 	_       conn.CacheLine
 	replies replies
@@ -138,7 +139,7 @@ func (s *session) awaitRequest() error {
 	s.meter.await()
 	s.waited = s.conn.In.Buffered() == 0
 	err := s.conn.Await()
-	for errno.IsTimeout(err) && s.conn.Grown() {
+	for errno.IsTimeout(err) && s.shrinks {
 		s.conn.Shrink()
 		s.replies.shrink()
 		err = s.conn.Await()
@@ -208,13 +209,14 @@ func (s *session) beforeRead() error {
 // not before the first.
 func (s *session) setClock() {
 	var limit time.Duration
+	s.shrinks = false
 	switch {
 	case s.inMessage:
 		limit = s.server.timeout
 	case !s.visit.Identified && !s.identifyBy.IsZero():
 		limit = max(1, time.Until(s.identifyBy))
 	case s.conn.Grown():
-		limit = shrinkAfter // awaitRequest goes on
+		limit, s.shrinks = shrinkAfter, true // awaitRequest goes on
 	}
 	if limit > 0 {
 		_ = s.conn.Raw.SetReadDeadline(time.Now().Add(limit))
