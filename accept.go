@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/hashicorp/go-hclog"
+	"github.com/raftwire/raftwire/internal/dispatch"
 	"github.com/raftwire/raftwire/internal/door"
 	"github.com/raftwire/raftwire/internal/logs"
 	"github.com/raftwire/raftwire/internal/tasks"
@@ -78,4 +79,17 @@ func (s *server) logEnd(c *netConn, err error) {
 // logWrongAnswer says that the consumer answered a peer with a wrong type.
 func (s *server) logWrongAnswer(peer ServerAddress, err error) {
 	s.refusals.Limit.Log(s.logger, hclog.Error, logs.Topic{Detail: err.Error()}, "wrong answer", logs.KeyPeer, peer, logs.KeyError, err)
+}
+
+// line hands requests to Consumer.
+type line struct {
+	*dispatch.Line[RPC, RPCResponse]
+}
+
+// Dispatch implements [Dispatcher].
+func (l line) Dispatch(command any, body io.Reader, heartbeat bool) PendingAnswer {
+	if answers := l.Line.Dispatch(command, body, heartbeat); answers != nil {
+		return answers
+	}
+	return nil // and not a nil channel in an interface
 }

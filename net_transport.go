@@ -61,19 +61,6 @@ type NetworkTransport struct {
 	closing    sync.Once
 }
 
-// line hands requests to Consumer.
-type line struct {
-	*dispatch.Line[RPC, RPCResponse]
-}
-
-// Dispatch implements [Dispatcher].
-func (l line) Dispatch(command any, body io.Reader, heartbeat bool) PendingAnswer {
-	if answers := l.Line.Dispatch(command, body, heartbeat); answers != nil {
-		return answers
-	}
-	return nil // and not a nil channel in an interface
-}
-
 var (
 	_ Transport        = (*NetworkTransport)(nil)
 	_ WithPreVote      = (*NetworkTransport)(nil)
