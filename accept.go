@@ -57,6 +57,7 @@ func (s *server) serve(visit *door.Visit, c *netConn) {
 			return
 		}
 	}
+	visit.Verify = nil // it refers to certificates that may be replaced
 	c.reportOpening()
 	if err := c.Failure(); err != nil {
 		visit.Leave()

@@ -28,7 +28,11 @@ func (r *resolver) destination(id ServerID, target ServerAddress, start time.Tim
 	if r.book.Provider == nil {
 		return to, nil
 	}
-	known, err := r.book.Find(string(id), func() (context.Context, context.CancelFunc) { return r.lifeUntil(to.deadline) })
+	return r.ask(to)
+}
+
+func (r *resolver) ask(to destination) (destination, error) {
+	known, err := r.book.Find(string(to.id), func() (context.Context, context.CancelFunc) { return r.lifeUntil(to.deadline) })
 	switch {
 	case err != nil:
 		return to, err

@@ -31,13 +31,6 @@ import (
 // buffer costs more than writing it from where it lies.
 const cutThreshold = 16 << 10
 
-// cut is a payload that was left out of an encoded message: data belongs
-// between dst[:at] and dst[at:].
-type cut struct {
-	at   int
-	data []byte
-}
-
 // appendAppendEntriesRequest appends the request. With cuts that are not nil,
 // payloads of cutThreshold and more are left out of dst and appended to cuts
 // instead; they alias the request, which must not change until they are written.
@@ -109,86 +102,6 @@ func appendAppendEntriesResponse(dst []byte, m *AppendEntriesResponse) []byte {
 	return appendUintField(dst, "\xa4Term", m.Term)
 }
 
-func appendRequestVoteRequest(dst []byte, m *RequestVoteRequest) []byte {
-	dst = msgpack.AppendMapHeader(dst, 8)
-	dst = appendBytesField(dst, "\xa4Addr", m.Addr)
-	dst = appendBytesField(dst, "\xa9Candidate", m.Candidate)
-	dst = appendBytesField(dst, "\xa2ID", m.ID)
-	dst = appendUintField(dst, "\xacLastLogIndex", m.LastLogIndex)
-	dst = appendUintField(dst, "\xabLastLogTerm", m.LastLogTerm)
-	dst = appendBoolField(dst, "\xb2LeadershipTransfer", m.LeadershipTransfer)
-	dst = appendIntField(dst, "\xafProtocolVersion", int64(m.ProtocolVersion))
-	return appendUintField(dst, "\xa4Term", m.Term)
-}
-
-func appendRequestVoteResponse(dst []byte, m *RequestVoteResponse) []byte {
-	dst = msgpack.AppendMapHeader(dst, 6)
-	dst = appendBytesField(dst, "\xa4Addr", m.Addr)
-	dst = appendBoolField(dst, "\xa7Granted", m.Granted)
-	dst = appendBytesField(dst, "\xa2ID", m.ID)
-	dst = appendBytesField(dst, "\xa5Peers", m.Peers)
-	dst = appendIntField(dst, "\xafProtocolVersion", int64(m.ProtocolVersion))
-	return appendUintField(dst, "\xa4Term", m.Term)
-}
-
-func appendRequestPreVoteRequest(dst []byte, m *RequestPreVoteRequest) []byte {
-	dst = msgpack.AppendMapHeader(dst, 6)
-	dst = appendBytesField(dst, "\xa4Addr", m.Addr)
-	dst = appendBytesField(dst, "\xa2ID", m.ID)
-	dst = appendUintField(dst, "\xacLastLogIndex", m.LastLogIndex)
-	dst = appendUintField(dst, "\xabLastLogTerm", m.LastLogTerm)
-	dst = appendIntField(dst, "\xafProtocolVersion", int64(m.ProtocolVersion))
-	return appendUintField(dst, "\xa4Term", m.Term)
-}
-
-func appendRequestPreVoteResponse(dst []byte, m *RequestPreVoteResponse) []byte {
-	dst = msgpack.AppendMapHeader(dst, 5)
-	dst = appendBytesField(dst, "\xa4Addr", m.Addr)
-	dst = appendBoolField(dst, "\xa7Granted", m.Granted)
-	dst = appendBytesField(dst, "\xa2ID", m.ID)
-	dst = appendIntField(dst, "\xafProtocolVersion", int64(m.ProtocolVersion))
-	return appendUintField(dst, "\xa4Term", m.Term)
-}
-
-func appendInstallSnapshotRequest(dst []byte, m *InstallSnapshotRequest) []byte {
-	dst = msgpack.AppendMapHeader(dst, 12)
-	dst = appendBytesField(dst, "\xa4Addr", m.Addr)
-	dst = appendBytesField(dst, "\xadConfiguration", m.Configuration)
-	dst = appendUintField(dst, "\xb2ConfigurationIndex", m.ConfigurationIndex)
-	dst = appendBytesField(dst, "\xa2ID", m.ID)
-	dst = appendUintField(dst, "\xacLastLogIndex", m.LastLogIndex)
-	dst = appendUintField(dst, "\xabLastLogTerm", m.LastLogTerm)
-	dst = appendBytesField(dst, "\xa6Leader", m.Leader)
-	dst = appendBytesField(dst, "\xa5Peers", m.Peers)
-	dst = appendIntField(dst, "\xafProtocolVersion", int64(m.ProtocolVersion))
-	dst = appendIntField(dst, "\xa4Size", m.Size)
-	dst = appendIntField(dst, "\xafSnapshotVersion", int64(m.SnapshotVersion))
-	return appendUintField(dst, "\xa4Term", m.Term)
-}
-
-func appendInstallSnapshotResponse(dst []byte, m *InstallSnapshotResponse) []byte {
-	dst = msgpack.AppendMapHeader(dst, 5)
-	dst = appendBytesField(dst, "\xa4Addr", m.Addr)
-	dst = appendBytesField(dst, "\xa2ID", m.ID)
-	dst = appendIntField(dst, "\xafProtocolVersion", int64(m.ProtocolVersion))
-	dst = appendBoolField(dst, "\xa7Success", m.Success)
-	return appendUintField(dst, "\xa4Term", m.Term)
-}
-
-func appendTimeoutNowRequest(dst []byte, m *TimeoutNowRequest) []byte {
-	dst = msgpack.AppendMapHeader(dst, 3)
-	dst = appendBytesField(dst, "\xa4Addr", m.Addr)
-	dst = appendBytesField(dst, "\xa2ID", m.ID)
-	return appendIntField(dst, "\xafProtocolVersion", int64(m.ProtocolVersion))
-}
-
-func appendTimeoutNowResponse(dst []byte, m *TimeoutNowResponse) []byte {
-	dst = msgpack.AppendMapHeader(dst, 3)
-	dst = appendBytesField(dst, "\xa4Addr", m.Addr)
-	dst = appendBytesField(dst, "\xa2ID", m.ID)
-	return appendIntField(dst, "\xafProtocolVersion", int64(m.ProtocolVersion))
-}
-
 func appendBytesField(dst []byte, key string, v []byte) []byte {
 	return msgpack.AppendBytes(append(dst, key...), v)
 }
@@ -205,7 +118,7 @@ func appendBoolField(dst []byte, key string, v bool) []byte {
 	return msgpack.AppendBool(append(dst, key...), v)
 }
 
-// The fields of each message, in the order of declaration.
+// The fields of what is read and written by hand, in the order of declaration.
 var (
 	appendEntriesRequestFields = msgpack.NewFields("AppendEntriesRequest",
 		"ProtocolVersion", "ID", "Addr", "Term", "Leader", "PrevLogEntry", "PrevLogTerm", "Entries", "LeaderCommitIndex")
@@ -213,23 +126,6 @@ var (
 		"Index", "Term", "Type", "Data", "Extensions", "AppendedAt")
 	appendEntriesResponseFields = msgpack.NewFields("AppendEntriesResponse",
 		"ProtocolVersion", "ID", "Addr", "Term", "LastLog", "Success", "NoRetryBackoff")
-	requestVoteRequestFields = msgpack.NewFields("RequestVoteRequest",
-		"ProtocolVersion", "ID", "Addr", "Term", "Candidate", "LastLogIndex", "LastLogTerm", "LeadershipTransfer")
-	requestVoteResponseFields = msgpack.NewFields("RequestVoteResponse",
-		"ProtocolVersion", "ID", "Addr", "Term", "Peers", "Granted")
-	requestPreVoteRequestFields = msgpack.NewFields("RequestPreVoteRequest",
-		"ProtocolVersion", "ID", "Addr", "Term", "LastLogIndex", "LastLogTerm")
-	requestPreVoteResponseFields = msgpack.NewFields("RequestPreVoteResponse",
-		"ProtocolVersion", "ID", "Addr", "Term", "Granted")
-	installSnapshotRequestFields = msgpack.NewFields("InstallSnapshotRequest",
-		"ProtocolVersion", "ID", "Addr", "SnapshotVersion", "Term", "Leader", "LastLogIndex", "LastLogTerm",
-		"Peers", "Configuration", "ConfigurationIndex", "Size")
-	installSnapshotResponseFields = msgpack.NewFields("InstallSnapshotResponse",
-		"ProtocolVersion", "ID", "Addr", "Term", "Success")
-	timeoutNowRequestFields = msgpack.NewFields("TimeoutNowRequest",
-		"ProtocolVersion", "ID", "Addr")
-	timeoutNowResponseFields = msgpack.NewFields("TimeoutNowResponse",
-		"ProtocolVersion", "ID", "Addr")
 )
 
 // The read functions decode a message into m, whatever m was before. If they
@@ -473,136 +369,6 @@ func readAppendEntriesResponseInOrder(r *msgpack.Reader, m *AppendEntriesRespons
 	m.LastLog, m.Term, m.ProtocolVersion = lastLog, term, ProtocolVersion(protocolVersion)
 	m.NoRetryBackoff, m.Success = noRetryBackoff, success
 	return true
-}
-
-func readRequestVoteRequest(r *msgpack.Reader, m *RequestVoteRequest) {
-	*m = RequestVoteRequest{}
-	for s := r.Struct(requestVoteRequestFields); s.Next(); {
-		switch s.Name {
-		case "Term":
-			m.Term = r.Uint64()
-		case "Candidate":
-			m.Candidate = r.Bytes()
-		case "LastLogIndex":
-			m.LastLogIndex = r.Uint64()
-		case "LastLogTerm":
-			m.LastLogTerm = r.Uint64()
-		case "LeadershipTransfer":
-			m.LeadershipTransfer = r.Bool()
-		default:
-			readHeaderField(r, &m.RPCHeader, s.Name)
-		}
-	}
-}
-
-func readRequestVoteResponse(r *msgpack.Reader, m *RequestVoteResponse) {
-	*m = RequestVoteResponse{}
-	for s := r.Struct(requestVoteResponseFields); s.Next(); {
-		switch s.Name {
-		case "Term":
-			m.Term = r.Uint64()
-		case "Peers":
-			m.Peers = r.Bytes()
-		case "Granted":
-			m.Granted = r.Bool()
-		default:
-			readHeaderField(r, &m.RPCHeader, s.Name)
-		}
-	}
-}
-
-func readRequestPreVoteRequest(r *msgpack.Reader, m *RequestPreVoteRequest) {
-	*m = RequestPreVoteRequest{}
-	for s := r.Struct(requestPreVoteRequestFields); s.Next(); {
-		switch s.Name {
-		case "Term":
-			m.Term = r.Uint64()
-		case "LastLogIndex":
-			m.LastLogIndex = r.Uint64()
-		case "LastLogTerm":
-			m.LastLogTerm = r.Uint64()
-		default:
-			readHeaderField(r, &m.RPCHeader, s.Name)
-		}
-	}
-}
-
-func readRequestPreVoteResponse(r *msgpack.Reader, m *RequestPreVoteResponse) {
-	*m = RequestPreVoteResponse{}
-	for s := r.Struct(requestPreVoteResponseFields); s.Next(); {
-		switch s.Name {
-		case "Term":
-			m.Term = r.Uint64()
-		case "Granted":
-			m.Granted = r.Bool()
-		default:
-			readHeaderField(r, &m.RPCHeader, s.Name)
-		}
-	}
-}
-
-func readInstallSnapshotRequest(r *msgpack.Reader, m *InstallSnapshotRequest) {
-	*m = InstallSnapshotRequest{}
-	for s := r.Struct(installSnapshotRequestFields); s.Next(); {
-		switch s.Name {
-		case "SnapshotVersion":
-			m.SnapshotVersion = SnapshotVersion(r.Int64())
-		case "Term":
-			m.Term = r.Uint64()
-		case "Leader":
-			m.Leader = r.Bytes()
-		case "LastLogIndex":
-			m.LastLogIndex = r.Uint64()
-		case "LastLogTerm":
-			m.LastLogTerm = r.Uint64()
-		case "Peers":
-			m.Peers = r.Bytes()
-		case "Configuration":
-			m.Configuration = r.Bytes()
-		case "ConfigurationIndex":
-			m.ConfigurationIndex = r.Uint64()
-		case "Size":
-			m.Size = readSize(r)
-		default:
-			readHeaderField(r, &m.RPCHeader, s.Name)
-		}
-	}
-}
-
-func readSize(r *msgpack.Reader) int64 {
-	size := r.Int64()
-	if size < 0 {
-		r.Reject("%d is negative", size)
-	}
-	return size
-}
-
-func readInstallSnapshotResponse(r *msgpack.Reader, m *InstallSnapshotResponse) {
-	*m = InstallSnapshotResponse{}
-	for s := r.Struct(installSnapshotResponseFields); s.Next(); {
-		switch s.Name {
-		case "Term":
-			m.Term = r.Uint64()
-		case "Success":
-			m.Success = r.Bool()
-		default:
-			readHeaderField(r, &m.RPCHeader, s.Name)
-		}
-	}
-}
-
-func readTimeoutNowRequest(r *msgpack.Reader, m *TimeoutNowRequest) {
-	*m = TimeoutNowRequest{}
-	for s := r.Struct(timeoutNowRequestFields); s.Next(); {
-		readHeaderField(r, &m.RPCHeader, s.Name)
-	}
-}
-
-func readTimeoutNowResponse(r *msgpack.Reader, m *TimeoutNowResponse) {
-	*m = TimeoutNowResponse{}
-	for s := r.Struct(timeoutNowResponseFields); s.Next(); {
-		readHeaderField(r, &m.RPCHeader, s.Name)
-	}
 }
 
 func readHeaderField(r *msgpack.Reader, m *RPCHeader, name string) {

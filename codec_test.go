@@ -42,6 +42,13 @@ func timeless[T any](app func([]byte, *T) []byte) func([]byte, *T, bool) []byte 
 	return func(dst []byte, m *T, _ bool) []byte { return app(dst, m) }
 }
 
+// reflected is the kind of a message that is read and written by reflection.
+func reflected[T any]() codecKind {
+	return newCodecKind(
+		func(dst []byte, m *T, _ bool) []byte { return appendMessage(dst, m) },
+		func(r *msgpack.Reader, m *T) { readMessage(r, m) })
+}
+
 func appendUncut(dst []byte, m *AppendEntriesRequest, newTime bool) []byte {
 	dst, _ = appendAppendEntriesRequest(dst, m, newTime, nil)
 	return dst
@@ -49,18 +56,18 @@ func appendUncut(dst []byte, m *AppendEntriesRequest, newTime bool) []byte {
 
 var requestKinds = []codecKind{
 	newCodecKind(appendUncut, readAppendEntriesRequest),
-	newCodecKind(timeless(appendRequestVoteRequest), readRequestVoteRequest),
-	newCodecKind(timeless(appendInstallSnapshotRequest), readInstallSnapshotRequest),
-	newCodecKind(timeless(appendTimeoutNowRequest), readTimeoutNowRequest),
-	newCodecKind(timeless(appendRequestPreVoteRequest), readRequestPreVoteRequest),
+	reflected[RequestVoteRequest](),
+	reflected[InstallSnapshotRequest](),
+	reflected[TimeoutNowRequest](),
+	reflected[RequestPreVoteRequest](),
 }
 
 var responseKinds = []codecKind{
 	newCodecKind(timeless(appendAppendEntriesResponse), readAppendEntriesResponse),
-	newCodecKind(timeless(appendRequestVoteResponse), readRequestVoteResponse),
-	newCodecKind(timeless(appendInstallSnapshotResponse), readInstallSnapshotResponse),
-	newCodecKind(timeless(appendTimeoutNowResponse), readTimeoutNowResponse),
-	newCodecKind(timeless(appendRequestPreVoteResponse), readRequestPreVoteResponse),
+	reflected[RequestVoteResponse](),
+	reflected[InstallSnapshotResponse](),
+	reflected[TimeoutNowResponse](),
+	reflected[RequestPreVoteResponse](),
 }
 
 var codecKinds = append(append([]codecKind{}, requestKinds...), responseKinds...)

@@ -63,7 +63,7 @@ type NetworkTransportConfig struct {
 	Logger hclog.Logger
 
 	// Stream dials and accepts. Required, except by NewTCPTransportWithConfig and
-	// NewTLSTransport, which make their own.
+	// layers.NewTLSTransport, which make their own.
 	Stream StreamLayer
 
 	// MaxPool is how many idle connections are kept for each peer. 0 keeps

@@ -27,7 +27,7 @@
 //	...
 //	}
 //
-// With TLS, peers show each other certificates and verify them; see [TLSConfig]:
+// With TLS, peers show each other certificates and verify them; see layers.TLSConfig:
 //
 //	security := layers.TLSConfig{
 //		CertFile: "node.pem", KeyFile: "node.key", CAFile: "ca.pem",
@@ -38,7 +38,7 @@
 // Other ways to connect:
 //
 //   - [NewTCPStreamLayer] has host names, Unix sockets and a dial hook.
-//   - A [Mux] shares one port between groups, and with other services. Put a
+//   - A layers.Mux shares one port between groups, and with other services. Put a
 //     layers.TLS under it or over one of its layers.
 //   - A layers.Handoff takes connections that a program accepts itself.
 //
@@ -173,7 +173,7 @@
 // The keys are the same everywhere:
 //
 //	peer            an address: of a server, or where a connection comes from
-//	local           the own address of the transport, [Mux] or layers.TLS
+//	local           the own address of the transport, layers.Mux or layers.TLS
 //	id              the ID of a server
 //	error           why
 //	before          what was before, where something has changed

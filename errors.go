@@ -3,7 +3,6 @@ package raftwire
 import (
 	"errors"
 	"os"
-	"time"
 
 	"github.com/raftwire/raftwire/internal/errno"
 	"github.com/raftwire/raftwire/internal/sock"
@@ -100,5 +99,3 @@ func explain(kind rpcKind, peer ServerAddress, err error) error {
 func isNil(v any) bool { return sock.IsNil(v) }
 
 func isClosed(done <-chan struct{}) bool { return tasks.IsClosed(done) }
-
-func pauseFor(pause time.Duration, done <-chan struct{}) bool { return tasks.Pause(pause, done) }

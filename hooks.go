@@ -72,7 +72,7 @@ type Hooks struct {
 	SnapshotProgress func(SnapshotEvent)
 
 	// Refused is called for what [Refusals] counts. What is refused under the
-	// transport is reported by TLSConfig.Refused and MuxConfig.Refused.
+	// transport is reported by layers.TLSConfig.Refused and layers.MuxConfig.Refused.
 	Refused func(RefusalEvent)
 }
 

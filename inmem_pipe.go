@@ -101,7 +101,7 @@ func (p *inmemPipe) reach() error {
 func (p *inmemPipe) comeBack(outcome error, resp any) error {
 	p.back.carry(p.done)
 	if err := p.failure(); err != nil {
-		clearResponse(resp)
+		clearMessage(resp)
 		return err
 	}
 	return outcome

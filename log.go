@@ -8,7 +8,7 @@ import (
 )
 
 // NewSlogLogger returns an hclog.Logger that writes to logger, for the Logger
-// of a [NetworkTransportConfig], a [MuxConfig] or a [TLSConfig]; nil means
+// of a [NetworkTransportConfig], a layers.MuxConfig or a layers.TLSConfig; nil means
 // what slog.Default returns now.
 //
 //   - Levels are those of slog; hclog.Trace is slog.LevelDebug-4. A line that

@@ -4,7 +4,7 @@ import (
 	"github.com/raftwire/raftwire/internal/door"
 )
 
-// Refusals counts the inbound connections that a transport or a [Mux] has ended,
+// Refusals counts the inbound connections that a transport or a layers.Mux has ended,
 // or not let in, because of a limit or because of what came on them. Peers that
 // go, or are cut off, do not count.
 type Refusals struct {
@@ -26,7 +26,7 @@ type Refusals struct {
 	Foreign uint64
 	// Untrusted failed in their TLS handshake: a certificate that was missing,
 	// expired, of another CA or not authorized, or a version or protocol that is
-	// not spoken. Only a layers.TLS counts them.
+	// not spoken. Only layers count them.
 	Untrusted uint64
 	// Malformed sent a request that cannot be decoded, or that would trip a
 	// Raft core up.

@@ -204,8 +204,8 @@ func TestServeDone_FollowsEveryServeBegun(t *testing.T) {
 	})
 }
 
-// The allocations of a request are pinned. Two of them are the test's own: the
-// response to fill, and the answer.
+// The allocations of a request are pinned. Four of them are the test's own: the
+// response to fill, the answer, and two for the address.
 func TestAppendEntries_AllocatesLittle(t *testing.T) {
 	a, b := listenTCP(t, "127.0.0.1:0"), listenTCP(t, "127.0.0.1:0")
 	serve(t, b, func(rpc raftwire.RPC) { rpc.Respond(benchAnswer(firstAnswer), nil) })
@@ -215,7 +215,7 @@ func TestAppendEntries_AllocatesLittle(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	require.LessOrEqual(t, allocs, 9.0)
+	require.LessOrEqual(t, allocs, 10.0)
 }
 
 // An error with an empty text is still an error.

@@ -3,6 +3,7 @@ package raftwire
 import (
 	"errors"
 	"fmt"
+	"reflect"
 
 	"github.com/raftwire/raftwire/internal/conn"
 	"github.com/raftwire/raftwire/internal/door"
@@ -26,74 +27,30 @@ import (
 // larger one keeps the other end busy meanwhile. It was measured.
 const gatherUpTo = 4 << 10
 
-// rpcKind is the first byte of a request.
-type rpcKind uint8
-
-const (
-	rpcAppendEntries rpcKind = iota
-	rpcRequestVote
-	rpcInstallSnapshot
-	rpcTimeoutNow
-	rpcRequestPreVote
-	rpcKinds // how many there are
-)
-
-// sniff knows a Raft peer by its first byte.
-var _ = [1]struct{}{}[rpcKinds-sniff.RaftKinds]
-
-var rpcKindNames = [rpcKinds]string{
-	rpcAppendEntries:   "AppendEntries",
-	rpcRequestVote:     "RequestVote",
-	rpcInstallSnapshot: "InstallSnapshot",
-	rpcTimeoutNow:      "TimeoutNow",
-	rpcRequestPreVote:  "RequestPreVote",
-}
-
-func (k rpcKind) String() string { return rpcKindNames[k] }
-
 // appendRequest appends a request of the given kind; args has its type.
 func appendRequest(b *conn.Batch, kind rpcKind, args any, newTime bool) {
 	b.Bytes = append(b.Bytes, byte(kind))
-	switch m := args.(type) {
-	case *AppendEntriesRequest:
+	if m, ok := args.(*AppendEntriesRequest); ok {
 		b.Bytes, b.Cuts = appendAppendEntriesRequest(b.Bytes, m, newTime, b.Cuts)
-	case *RequestVoteRequest:
-		b.Bytes = appendRequestVoteRequest(b.Bytes, m)
-	case *InstallSnapshotRequest:
-		b.Bytes = appendInstallSnapshotRequest(b.Bytes, m)
-	case *TimeoutNowRequest:
-		b.Bytes = appendTimeoutNowRequest(b.Bytes, m)
-	case *RequestPreVoteRequest:
-		b.Bytes = appendRequestPreVoteRequest(b.Bytes, m)
+	} else {
+		b.Bytes = appendMessage(b.Bytes, args)
 	}
 }
 
 // readRequest reads the request that follows its kind byte. Errors stick to r.
 func readRequest(r *msgpack.Reader, kind rpcKind) any {
-	switch kind {
-	case rpcAppendEntries:
+	switch {
+	case kind == rpcAppendEntries:
 		m := new(AppendEntriesRequest)
 		readAppendEntriesRequest(r, m)
 		return m
-	case rpcRequestVote:
-		m := new(RequestVoteRequest)
-		readRequestVoteRequest(r, m)
-		return m
-	case rpcInstallSnapshot:
-		m := new(InstallSnapshotRequest)
-		readInstallSnapshotRequest(r, m)
-		return m
-	case rpcTimeoutNow:
-		m := new(TimeoutNowRequest)
-		readTimeoutNowRequest(r, m)
-		return m
-	case rpcRequestPreVote:
-		m := new(RequestPreVoteRequest)
-		readRequestPreVoteRequest(r, m)
-		return m
+	case kind >= rpcKinds:
+		r.Fail(unknownKind(kind))
+		return nil
 	}
-	r.Fail(unknownKind(kind))
-	return nil
+	m := kinds[kind].request.new()
+	readMessage(r, m)
+	return m
 }
 
 // isHeartbeat reports whether command is a bare heartbeat: an AppendEntries
@@ -175,48 +132,18 @@ func answerWithin(kind rpcKind, answer RPCResponse, most int64) (_ RPCResponse, 
 }
 
 func answers(kind rpcKind, response any) bool {
-	switch response.(type) {
-	case nil:
-		return true
-	case *AppendEntriesResponse:
-		return kind == rpcAppendEntries
-	case *RequestVoteResponse:
-		return kind == rpcRequestVote
-	case *InstallSnapshotResponse:
-		return kind == rpcInstallSnapshot
-	case *TimeoutNowResponse:
-		return kind == rpcTimeoutNow
-	case *RequestPreVoteResponse:
-		return kind == rpcRequestPreVote
-	}
-	return false
+	return response == nil || reflect.TypeOf(response) == kinds[kind].response.pointer
 }
 
 // appendResponseBody appends a response; nil, also of a type, is nil.
 func appendResponseBody(dst []byte, response any) []byte {
-	switch m := response.(type) {
-	case *AppendEntriesResponse:
-		if m != nil {
-			return appendAppendEntriesResponse(dst, m)
-		}
-	case *RequestVoteResponse:
-		if m != nil {
-			return appendRequestVoteResponse(dst, m)
-		}
-	case *InstallSnapshotResponse:
-		if m != nil {
-			return appendInstallSnapshotResponse(dst, m)
-		}
-	case *TimeoutNowResponse:
-		if m != nil {
-			return appendTimeoutNowResponse(dst, m)
-		}
-	case *RequestPreVoteResponse:
-		if m != nil {
-			return appendRequestPreVoteResponse(dst, m)
-		}
+	if isNil(response) {
+		return msgpack.AppendNil(dst)
 	}
-	return msgpack.AppendNil(dst)
+	if m, ok := response.(*AppendEntriesResponse); ok {
+		return appendAppendEntriesResponse(dst, m)
+	}
+	return appendMessage(dst, response)
 }
 
 // readResponse reads an answer: its error text, and the response into resp. If
@@ -224,20 +151,13 @@ func appendResponseBody(dst []byte, response any) []byte {
 func readResponse(r *msgpack.Reader, resp any) (text string, err error) {
 	r.Begin()
 	text = r.String()
-	switch m := resp.(type) {
-	case *AppendEntriesResponse:
+	if m, ok := resp.(*AppendEntriesResponse); ok {
 		readAppendEntriesResponse(r, m)
-	case *RequestVoteResponse:
-		readRequestVoteResponse(r, m)
-	case *InstallSnapshotResponse:
-		readInstallSnapshotResponse(r, m)
-	case *TimeoutNowResponse:
-		readTimeoutNowResponse(r, m)
-	case *RequestPreVoteResponse:
-		readRequestPreVoteResponse(r, m)
+	} else {
+		readMessage(r, resp)
 	}
 	if err = r.Err(); err != nil {
-		clearResponse(resp)
+		clearMessage(resp)
 		err = explainAnswer(err, r.Consumed())
 	}
 	return text, err
@@ -256,44 +176,12 @@ func explainAnswer(err error, consumed int64) error {
 	return fmt.Errorf("this is no Raft peer's answer: %w", err)
 }
 
-// newResponse returns the response that answers a request of this kind.
-func newResponse(kind rpcKind) any {
-	switch kind {
-	case rpcAppendEntries:
-		return new(AppendEntriesResponse)
-	case rpcRequestVote:
-		return new(RequestVoteResponse)
-	case rpcInstallSnapshot:
-		return new(InstallSnapshotResponse)
-	case rpcTimeoutNow:
-		return new(TimeoutNowResponse)
-	}
-	return new(RequestPreVoteResponse)
-}
-
-// clearResponse zeroes resp, so that a failed call leaves nothing stale: a
-// Raft core reuses responses.
-func clearResponse(resp any) {
-	switch m := resp.(type) {
-	case *AppendEntriesResponse:
-		*m = AppendEntriesResponse{}
-	case *RequestVoteResponse:
-		*m = RequestVoteResponse{}
-	case *InstallSnapshotResponse:
-		*m = InstallSnapshotResponse{}
-	case *TimeoutNowResponse:
-		*m = TimeoutNowResponse{}
-	case *RequestPreVoteResponse:
-		*m = RequestPreVoteResponse{}
-	}
-}
-
 // beginCall clears the response of a call, and refuses nil.
 func beginCall(args, resp any) error {
 	if isNil(resp) {
 		return errors.New("nil resp: pass a response, which the answer is copied to")
 	}
-	clearResponse(resp)
+	clearMessage(resp)
 	if isNil(args) {
 		return errors.New("nil args: pass a request")
 	}
@@ -307,19 +195,23 @@ func checkRequest(args any) error { return checkRequestWithin(args, msgpack.MaxL
 func checkRequestWithin(args any, most int64) error {
 	switch m := args.(type) {
 	case *AppendEntriesRequest:
-		return firstError(checkEntries(m.Entries, most), checkHeader(&m.RPCHeader, most), checkLength("Leader", len(m.Leader), most))
-	case *RequestVoteRequest:
-		return firstError(checkHeader(&m.RPCHeader, most), checkLength("Candidate", len(m.Candidate), most))
+		return firstError(checkEntries(m.Entries, most), checkLength("ID", len(m.ID), most),
+			checkLength("Addr", len(m.Addr), most), checkLength("Leader", len(m.Leader), most))
 	case *InstallSnapshotRequest:
 		if m.Size < 0 {
 			return fmt.Errorf("negative size: Size is %d, and must be the number of bytes in data", m.Size)
 		}
-		return firstError(checkHeader(&m.RPCHeader, most), checkLength("Leader", len(m.Leader), most),
-			checkLength("Peers", len(m.Peers), most), checkLength("Configuration", len(m.Configuration), most))
-	case *TimeoutNowRequest:
-		return checkHeader(&m.RPCHeader, most)
-	case *RequestPreVoteRequest:
-		return checkHeader(&m.RPCHeader, most)
+	}
+	return checkLengths(args, most)
+}
+
+// checkLengths refuses a message with a field that cannot travel.
+func checkLengths(message any, most int64) error {
+	t := messageTypes[reflect.TypeOf(message)]
+	for _, name := range t.names {
+		if field, ok := t.field(message, name).(*[]byte); ok && int64(len(*field)) > most {
+			return tooLong(name, len(*field), most)
+		}
 	}
 	return nil
 }
@@ -344,37 +236,13 @@ func checkEntries(entries []*Log, most int64) error {
 // checkResponse refuses a response that cannot travel. It may be nil, also of
 // a type.
 func checkResponse(response any, most int64) error {
-	var header *RPCHeader
-	switch m := response.(type) {
-	case *AppendEntriesResponse:
-		if m != nil {
-			header = &m.RPCHeader
-		}
-	case *RequestVoteResponse:
-		if m != nil {
-			return firstError(checkHeader(&m.RPCHeader, most), checkLength("Peers", len(m.Peers), most))
-		}
-	case *InstallSnapshotResponse:
-		if m != nil {
-			header = &m.RPCHeader
-		}
-	case *TimeoutNowResponse:
-		if m != nil {
-			header = &m.RPCHeader
-		}
-	case *RequestPreVoteResponse:
-		if m != nil {
-			header = &m.RPCHeader
-		}
-	}
-	if header == nil {
+	if isNil(response) {
 		return nil
 	}
-	return checkHeader(header, most)
-}
-
-func checkHeader(h *RPCHeader, most int64) error {
-	return firstError(checkLength("ID", len(h.ID), most), checkLength("Addr", len(h.Addr), most))
+	if m, ok := response.(*AppendEntriesResponse); ok {
+		return firstError(checkLength("ID", len(m.ID), most), checkLength("Addr", len(m.Addr), most))
+	}
+	return checkLengths(response, most)
 }
 
 func checkLength(field string, n int, most int64) error {

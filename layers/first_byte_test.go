@@ -51,9 +51,6 @@ func TestFirstByteTimeout_SparesPeersThatHaveIdentifiedThemselves(t *testing.T) 
 	}
 }
 
-// Limits on what comes in (P11 to P13, P15): a refusal is seen in the log and
-// in a counter, and peers get in whoever else is at the door.
-
 func withLimits(conns, perHost int) option {
 	return func(c *raftwire.NetworkTransportConfig) { c.MaxConns, c.MaxConnsPerHost = conns, perHost }
 }

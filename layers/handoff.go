@@ -12,6 +12,7 @@ import (
 	"github.com/raftwire/raftwire/internal/dialing"
 	"github.com/raftwire/raftwire/internal/door"
 	"github.com/raftwire/raftwire/internal/sock"
+	"github.com/raftwire/raftwire/internal/tasks"
 )
 
 // maxHandedOff is how many connections wait for Accept before more are
@@ -30,12 +31,11 @@ type Handoff struct {
 
 	verified bool // takes only connections whose peers the layer under it has verified
 
-	conns chan door.Handover
+	conns chan *door.Handover
 	done  chan struct{} // closed by Close
 
-	mu     sync.Mutex // orders Handoff and Close; protects following
-	to     door.Taker // takes the connections in place of Accept, if its Take is set
-	closed bool
+	mu sync.Mutex // orders Handoff and Close; protects following
+	to door.Taker // takes the connections in place of Accept, if its Take is set
 }
 
 var _ raftwire.StreamLayer = (*Handoff)(nil)
@@ -50,7 +50,7 @@ func NewHandoff(addr net.Addr, dial DialFunc) *Handoff {
 		panic("raftwire: NewHandoff has no addr: give it the address that peers are told")
 	}
 	if dial == nil {
-		dial = cannotDial
+		dial = cannotDial("give NewHandoff a DialFunc")
 	}
 	return newHandoff(addr, dial)
 }
@@ -59,15 +59,12 @@ func newHandoff(addr net.Addr, dial DialFunc) *Handoff {
 	return &Handoff{
 		addr:  addr,
 		dial:  dial,
-		conns: make(chan door.Handover, maxHandedOff),
+		conns: make(chan *door.Handover, maxHandedOff),
 		done:  make(chan struct{}),
 	}
 }
 
-func cannotDial(context.Context, raftwire.ServerAddress) (net.Conn, error) { return nil, errCannotDial }
-
 var (
-	errCannotDial  = errors.New("raftwire: handoff: this layer cannot dial: give NewHandoff a DialFunc")
 	errNoConn      = errors.New("raftwire: handoff: the connection is nil: look at the error that came with it")
 	errUnverified  = errors.New("raftwire: handoff: this layer is of a Mux over TLS, and takes only connections whose peers that has verified")
 	errNotAccepted = fmt.Errorf("raftwire: handoff: %d connections wait for Accept, which nobody calls", maxHandedOff)
@@ -106,13 +103,13 @@ func (l *Handoff) enqueue(h door.Handover) (take func(door.Handover), err error)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	switch {
-	case l.closed:
+	case tasks.IsClosed(l.done):
 		return nil, l.errClosed("handoff")
 	case l.to.Take != nil:
 		return l.to.Take, nil
 	}
 	select {
-	case l.conns <- h:
+	case l.conns <- &h:
 		return nil, nil
 	default:
 		return nil, errNotAccepted
@@ -128,7 +125,7 @@ func (l *Handoff) HandTo(listener net.Listener, to door.Taker) bool {
 	for {
 		select {
 		case h := <-l.conns:
-			to.Take(h)
+			to.Take(*h)
 		default:
 			return true
 		}
@@ -138,7 +135,7 @@ func (l *Handoff) HandTo(listener net.Listener, to door.Taker) bool {
 func (l *Handoff) setTaker(to door.Taker) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if !l.closed {
+	if !tasks.IsClosed(l.done) {
 		l.to = to
 	}
 }
@@ -191,11 +188,11 @@ func (l *Handoff) Close() error {
 func (l *Handoff) shut() (first bool, closed func()) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.closed {
+	if tasks.IsClosed(l.done) {
 		return false, nil
 	}
 	closed = l.to.Closed
-	l.closed, l.to = true, door.Taker{}
+	l.to = door.Taker{}
 	close(l.done)
 	return true, closed
 }

@@ -196,9 +196,6 @@ func mutual(ca *testca.Authority, name string) *tls.Config {
 	}
 }
 
-// One port and TLS, in either order: a Mux over a TLS layer, whose layers
-// are all as secure as that one, and a TLS layer over one layer of a Mux.
-
 // muxOver starts a mux over a layer; it is closed when the test ends.
 func muxOver(t testing.TB, layer raftwire.StreamLayer) *layers.Mux {
 	t.Helper()
@@ -605,7 +602,7 @@ func elapsed(f func()) time.Duration {
 	return time.Since(start)
 }
 
-// requireTimeout checks what P18 promises of a timeout.
+// requireTimeout checks that err is a timeout for everybody.
 func requireTimeout(t *testing.T, err error) {
 	t.Helper()
 	require.ErrorIs(t, err, os.ErrDeadlineExceeded)

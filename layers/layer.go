@@ -2,7 +2,7 @@ package layers
 
 import (
 	"context"
-	"errors"
+	"fmt"
 	"net"
 	"time"
 
@@ -35,10 +35,15 @@ func dialLike(listener net.Listener) DialFunc {
 	case *net.TCPListener, *net.UnixListener:
 		return new(raftwire.TCPStreamLayer).DialContext
 	}
-	return func(context.Context, raftwire.ServerAddress) (net.Conn, error) { return nil, errListenerCannotDial }
+	return cannotDial("give FromListener a DialFunc")
 }
 
-var errListenerCannotDial = errors.New("raftwire: this layer cannot dial: give FromListener a DialFunc")
+// cannotDial returns a DialFunc that says what to do to have one.
+func cannotDial(remedy string) DialFunc {
+	return func(context.Context, raftwire.ServerAddress) (net.Conn, error) {
+		return nil, fmt.Errorf("raftwire: this layer cannot dial: %s", remedy)
+	}
+}
 
 // listenerLayer is a listener with a way to dial.
 type listenerLayer struct {

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"maps"
 	"net"
 	"slices"
 	"sync"
@@ -16,6 +15,7 @@ import (
 	"github.com/raftwire/raftwire/internal/door"
 	"github.com/raftwire/raftwire/internal/sniff"
 	"github.com/raftwire/raftwire/internal/sock"
+	"github.com/raftwire/raftwire/internal/tasks"
 )
 
 // Mux shares a port between Raft groups, and with other services: it accepts
@@ -32,17 +32,14 @@ type Mux struct {
 	addr     net.Addr
 	plain    bool      // no connection that comes in can have TLS
 	identity *identity // of MuxConfig.TLS, or nil
-	secured  *TLS      // under, if it is one
 	verified bool      // every connection comes with its peer verified
 	inbound  inbound
-	timeout  time.Duration
 	first    chan struct{} // closed when there was a layer
 
-	mu     sync.Mutex // protects following
-	layers map[Key]*Handoff
-	begun  bool                   // first is closed
-	closed bool                   // no more layers are made
-	open   map[*net.Conn]struct{} // what was handed over and is not closed
+	open sync.Map // of *net.Conn, what was handed over and is not closed
+
+	mu     sync.Mutex       // protects following
+	layers map[Key]*Handoff // nil once the Mux or its listener is closed
 }
 
 // NewMux returns a Mux without layers. With MuxConfig.TLS it blocks while the
@@ -64,10 +61,8 @@ func NewMux(config MuxConfig) (*Mux, error) {
 		addr:     config.Advertise,
 		plain:    config.isPlain(),
 		identity: identity,
-		timeout:  config.Timeout,
 		first:    make(chan struct{}),
 		layers:   make(map[Key]*Handoff),
-		open:     make(map[*net.Conn]struct{}),
 	}
 	m.setUnder(&config)
 	m.inbound = inbound{
@@ -96,7 +91,6 @@ var (
 func (m *Mux) setUnder(config *MuxConfig) {
 	if config.Dial == nil {
 		m.under, _ = config.Listener.(raftwire.StreamLayer)
-		m.secured, _ = config.Listener.(*TLS)
 	}
 	switch l := config.Listener.(type) {
 	case *TLS:
@@ -126,7 +120,7 @@ func (m *Mux) register(keys []Key) (*Handoff, error) {
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.closed {
+	if m.layers == nil {
 		return nil, net.ErrClosed
 	}
 	for i, key := range keys {
@@ -140,8 +134,7 @@ func (m *Mux) register(keys []Key) (*Handoff, error) {
 	for _, key := range keys {
 		m.layers[key] = layer
 	}
-	if !m.begun {
-		m.begun = true
+	if !tasks.IsClosed(m.first) {
 		close(m.first)
 	}
 	return layer, nil
@@ -172,7 +165,9 @@ func (m *Mux) unregister(keys []Key) {
 
 // identify finds the layer for an inbound connection.
 func (m *Mux) identify(in door.Handover) (door.Handover, *Handoff, error) {
-	m.awaitLayer()
+	if !m.awaitLayer() {
+		return in, nil, errSlow
+	}
 	out, layer, err := m.sort(in)
 	if err != nil {
 		return in, nil, err
@@ -180,15 +175,17 @@ func (m *Mux) identify(in door.Handover) (door.Handover, *Handoff, error) {
 	return m.track(out), layer, nil
 }
 
-// awaitLayer waits until there was a layer.
-func (m *Mux) awaitLayer() {
-	patience := time.NewTimer(m.timeout)
+// awaitLayer waits until there was a layer, for Timeout at most.
+func (m *Mux) awaitLayer() bool {
+	patience := time.NewTimer(m.inbound.door.Timeout)
 	defer patience.Stop()
 	select {
 	case <-m.first:
+		return true
 	case <-m.inbound.done:
 	case <-patience.C:
 	}
+	return false
 }
 
 // sort looks for TLS first: its protocol decides, or else the first byte inside.
@@ -304,41 +301,30 @@ func (m *Mux) protocols() (all []string) {
 
 // track counts a connection until it is closed.
 func (m *Mux) track(out door.Handover) door.Handover {
-	conn, ended := &out.Conn, out.Ended
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.open[conn] = struct{}{}
+	conn, before := out.Conn, out
+	key := &conn
+	m.open.Store(key, nil)
 	out.Ended = func() {
-		m.forget(conn)
-		if ended != nil {
-			ended()
-		}
+		m.open.Delete(key)
+		before.End()
 	}
 	return out
-}
-
-func (m *Mux) forget(conn *net.Conn) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	delete(m.open, conn)
-}
-
-// conns returns the open connections.
-func (m *Mux) conns() []*net.Conn {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return slices.Collect(maps.Keys(m.open))
 }
 
 // Conns returns how many connections the layers have handed over that are open still.
 // Those that a listener yields as a *tls.Conn count only while a NetworkTransport has
 // them.
-func (m *Mux) Conns() int { return len(m.conns()) }
+func (m *Mux) Conns() (count int) {
+	for range m.open.Range {
+		count++
+	}
+	return count
+}
 
 // CloseConns closes those connections. The Mux and its layers go on.
 func (m *Mux) CloseConns() {
-	for _, conn := range m.conns() {
-		sock.Close(*conn)
+	for conn := range m.open.Range {
+		sock.Close(*conn.(*net.Conn))
 	}
 }
 
@@ -376,6 +362,6 @@ func (m *Mux) takeLayers() map[Key]*Handoff {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	layers := m.layers
-	m.closed, m.layers = true, nil
+	m.layers = nil
 	return layers
 }

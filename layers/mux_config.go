@@ -1,6 +1,7 @@
 package layers
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -71,10 +72,11 @@ type MuxConfig struct {
 }
 
 func (c *MuxConfig) check() error {
+	_, secured := c.Listener.(*TLS)
 	switch {
 	case sock.IsNil(c.Listener):
 		return errors.New("raftwire: MuxConfig.Listener is nil: set it, or use NewHandoff for connections that are accepted elsewhere")
-	case c.TLS != nil && isSecured(c.Listener):
+	case c.TLS != nil && secured:
 		return errors.New("raftwire: MuxConfig.TLS is set, and Listener is a TLS layer, which has a configuration of its own: use one or the other")
 	case c.Timeout < 0:
 		return fmt.Errorf("raftwire: MuxConfig.Timeout is %v: use 0 for the default, or a positive duration", c.Timeout)
@@ -84,18 +86,9 @@ func (c *MuxConfig) check() error {
 	return nil
 }
 
-func isSecured(listener net.Listener) bool {
-	_, ok := listener.(*TLS)
-	return ok
-}
-
 func (c *MuxConfig) setDefaults() {
-	if c.Timeout == 0 {
-		c.Timeout = defaultSortTimeout
-	}
-	if c.MaxUnsorted == 0 {
-		c.MaxUnsorted = defaultMaxUnsorted
-	}
+	c.Timeout = cmp.Or(c.Timeout, defaultSortTimeout)
+	c.MaxUnsorted = cmp.Or(c.MaxUnsorted, defaultMaxUnsorted)
 	if c.Logger == nil {
 		c.Logger = logs.Default()
 	}
@@ -130,8 +123,6 @@ func (c *MuxConfig) isPlain() bool {
 	return false
 }
 
-var errMuxCannotDial = errors.New("raftwire: mux: its layers cannot dial: set MuxConfig.Dial to what reaches the port of a peer")
-
 // dialFunc returns what the layers dial with.
 func (c *MuxConfig) dialFunc() DialFunc {
 	if c.Dial != nil {
@@ -145,5 +136,5 @@ func (c *MuxConfig) dialFunc() DialFunc {
 	case *net.TCPListener:
 		return new(raftwire.TCPStreamLayer).DialContext
 	}
-	return func(context.Context, raftwire.ServerAddress) (net.Conn, error) { return nil, errMuxCannotDial }
+	return cannotDial("set MuxConfig.Dial to what reaches the port of a peer")
 }

@@ -7,7 +7,6 @@ import (
 	"net"
 
 	"github.com/raftwire/raftwire"
-	"github.com/raftwire/raftwire/internal/sock"
 )
 
 // dialer returns how to dial a layer with this key. A Handoff closes what is returned
@@ -55,36 +54,22 @@ func (m *Mux) dialALPN(ctx context.Context, address raftwire.ServerAddress, prot
 	if !ok {
 		return conn, fmt.Errorf("%v needs TLS: set MuxConfig.TLS, or a Dial that returns a *tls.Conn", ALPN(protocol))
 	}
-	return conn, negotiate(ctx, secured, protocol)
+	if err := handshake(ctx, secured); err != nil {
+		return nil, fmt.Errorf("TLS handshake: %w", err)
+	}
+	if got := secured.ConnectionState().NegotiatedProtocol; got != protocol {
+		return conn, fmt.Errorf("the peer negotiated the protocol %q instead of %q: it has no such layer", got, protocol)
+	}
+	return conn, nil
 }
 
 // dialSecured dials with TLS, unless that is for the program's own Dial to do.
 func (m *Mux) dialSecured(ctx context.Context, address raftwire.ServerAddress, protocol string) (net.Conn, error) {
-	switch {
-	case m.secured != nil:
-		return m.secured.dial(ctx, address, []string{protocol})
-	case m.identity == nil:
-		return m.dial(ctx, address)
+	if secured, ok := m.under.(*TLS); ok {
+		return secured.dial(ctx, address, []string{protocol})
 	}
-	return m.identity.dial(ctx, address, []string{protocol}, m.dial)
-}
-
-// negotiate checks the protocol. It closes conn if a function of its configuration
-// panics.
-func negotiate(ctx context.Context, conn *tls.Conn, protocol string) error {
-	returned := false
-	defer func() {
-		if !returned {
-			sock.Close(conn)
-		}
-	}()
-	err := conn.HandshakeContext(ctx)
-	returned = true
-	if err != nil {
-		return fmt.Errorf("TLS handshake: %w", err)
+	if m.identity != nil {
+		return m.identity.dial(ctx, address, []string{protocol}, m.dial)
 	}
-	if got := conn.ConnectionState().NegotiatedProtocol; got != protocol {
-		return fmt.Errorf("the peer negotiated the protocol %q instead of %q: it has no such layer", got, protocol)
-	}
-	return nil
+	return m.dial(ctx, address)
 }

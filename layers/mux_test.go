@@ -483,7 +483,7 @@ func TestMux_WithoutADialOnlyAccepts(t *testing.T) {
 		for _, key := range []layers.Key{layers.FirstByte(7), layers.Unprefixed(), layers.ALPN("a")} {
 			layer := layerOf(t, mux, key)
 			_, err = layer.Dial("there", time.Second)
-			require.ErrorContains(t, err, "its layers cannot dial: set MuxConfig.Dial to what reaches the port of a peer")
+			require.ErrorContains(t, err, "this layer cannot dial: set MuxConfig.Dial to what reaches the port of a peer")
 		}
 		serve(t, transport(t, withStream(layerOf(t, mux, layers.FirstByte(8)))), accept)
 		require.NoError(t, appendOnce(group(t, share(t, network, "here"), layers.FirstByte(8)), "there"))

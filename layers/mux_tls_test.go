@@ -18,6 +18,9 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
+// One port and TLS, in either order: a Mux over a TLS layer, whose layers
+// are all as secure as that one, and a TLS layer over one layer of a Mux.
+
 // Every kind of key works inside TLS, with peers verified as they are without a
 // mux, and requests reach the group that they are for.
 func TestMuxOverATLSLayer(t *testing.T) {
@@ -166,7 +169,7 @@ func TestWaitingForALayerDoesNotOutlastARevocation(t *testing.T) {
 	}
 }
 
-// P4: what a mux has taken a byte from, and given back, is closed without a
+// What a mux has taken a byte from, and given back, is closed without a
 // goodbye as well.
 func TestTLSPeersOfAMuxThatDoNotReadDoNotDelayTheEnd(t *testing.T) {
 	const buffer = 1000

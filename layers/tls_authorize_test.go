@@ -84,7 +84,7 @@ func both(name string) func(*x509.Certificate) {
 	}
 }
 
-// P4: calls in flight do not wait for an Authorize that hangs.
+// Calls in flight do not wait for an Authorize that hangs.
 func TestCloseDoesNotWaitForAuthorize(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 		ca := testca.New()

@@ -1,6 +1,7 @@
 package layers
 
 import (
+	"cmp"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -14,12 +15,9 @@ import (
 
 const (
 	defaultHandshakeTimeout = 10 * time.Second
-
-	defaultMaxHandshakes = 1024
-
-	defaultReloadInterval = time.Second
-
-	defaultLoadTimeout = 10 * time.Second
+	defaultMaxHandshakes    = 1024
+	defaultReloadInterval   = time.Second
+	defaultLoadTimeout      = 10 * time.Second
 )
 
 // TLSConfig configures a [TLS]. A constructor copies it.
@@ -111,9 +109,9 @@ type TLSConfig struct {
 	// error.
 	HandshakeTimeout time.Duration
 
-	// MaxHandshakes is how many inbound handshakes may be under way. One more
-	// ends the oldest, so that a crowd of stalled ones keeps nobody out. 0 means
-	// 1024; negative is an error.
+	// MaxHandshakes is how many inbound handshakes may be under way. One more evicts the
+	// oldest of the host that has most of them, so that a crowd of stalled ones keeps
+	// nobody else out. 0 means 1024; negative is an error.
 	MaxHandshakes int
 
 	// Logger takes a line for inbound connections that are refused and for
@@ -157,21 +155,11 @@ func (c *TLSConfig) check() error {
 }
 
 func (c *TLSConfig) setDefaults() {
-	if c.ReloadInterval == 0 {
-		c.ReloadInterval = defaultReloadInterval
-	}
-	if c.LoadTimeout == 0 {
-		c.LoadTimeout = defaultLoadTimeout
-	}
-	if c.MinVersion == 0 {
-		c.MinVersion = tls.VersionTLS13
-	}
-	if c.HandshakeTimeout == 0 {
-		c.HandshakeTimeout = defaultHandshakeTimeout
-	}
-	if c.MaxHandshakes == 0 {
-		c.MaxHandshakes = defaultMaxHandshakes
-	}
+	c.ReloadInterval = cmp.Or(c.ReloadInterval, defaultReloadInterval)
+	c.LoadTimeout = cmp.Or(c.LoadTimeout, defaultLoadTimeout)
+	c.MinVersion = cmp.Or(c.MinVersion, tls.VersionTLS13)
+	c.HandshakeTimeout = cmp.Or(c.HandshakeTimeout, defaultHandshakeTimeout)
+	c.MaxHandshakes = cmp.Or(c.MaxHandshakes, defaultMaxHandshakes)
 	if c.Logger == nil {
 		c.Logger = logs.Default()
 	}

@@ -247,7 +247,7 @@ func (c *flippingConn) count(n int) {
 	c.passed += n
 }
 
-// P4, P5: a TLS connection has a goodbye to say, for which a peer that does not
+// A TLS connection has a goodbye to say, for which a peer that does not
 // read would have seconds. However many of them there are, the end is prompt.
 func TestTLSPeersThatDoNotReadDoNotDelayTheEnd(t *testing.T) {
 	const (
@@ -361,7 +361,7 @@ func (l *countedLayer) Dial(address raftwire.ServerAddress, timeout time.Duratio
 	return l.StreamLayer.Dial(address, timeout)
 }
 
-// P7 over TLS: an idle connection is used again, and one whose peer was
+// Over TLS, an idle connection is used again, and one whose peer was
 // restarted costs no failed request.
 func TestIdleTLSConnectionsAreReusedWhileTheyAreAlive(t *testing.T) {
 	for name, newLayer := range tlsLayers {
@@ -390,7 +390,7 @@ func TestIdleTLSConnectionsAreReusedWhileTheyAreAlive(t *testing.T) {
 	}
 }
 
-// P9 over TLS, which reads ahead: what comes with an answer, but in a record of
+// TLS reads ahead: what comes with an answer, but in a record of
 // its own, is in neither the socket nor the buffer.
 func TestASurplusRecordIsNeverTakenForAnAnswer(t *testing.T) {
 	ca := testca.New()
@@ -445,7 +445,7 @@ func (c *gatheringConn) Write(p []byte) (int, error) {
 	return c.held.Write(p)
 }
 
-// P16: over TLS, too, a snapshot may be slow, although a write that its deadline
+// Over TLS, too, a snapshot may be slow, although a write that its deadline
 // has interrupted cannot go on.
 func TestASlowSnapshotOverTLS(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {

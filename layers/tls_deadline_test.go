@@ -9,16 +9,13 @@ import (
 	"crypto/tls"
 	"encoding/binary"
 	"encoding/hex"
-	"fmt"
 	"io"
-	"math/rand/v2"
 	"net"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
-	"github.com/hashicorp/go-msgpack/v2/codec"
 	"github.com/raftwire/raftwire"
 	"github.com/raftwire/raftwire/faultnet"
 	"github.com/raftwire/raftwire/internal/testca"
@@ -27,78 +24,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// Benchmarks of AppendEntries over each transport, for each workload:
-//
-//	Sync        a call at a time
-//	Parallel    calls by several goroutines
-//	Heartbeat   a call without entries, answered by the heartbeat handler
-//	Pipeline    windows of requests in flight
-//	PingPong    the floor: the same bytes over TCP, without a transport
-//
-// Both ends live in this process. One goroutine reads the receiver's requests
-// and answers each at once; it and the sender check what they get. Bytes are
-// what a request has on the wire. Command raftbench measures the same beside
-// other transports.
-
-// workload is what a request holds.
-type workload struct {
-	name          string
-	entries, size int
-}
-
-// What requests and answers say about their senders.
-var (
-	senderID     = []byte("node-1")
-	senderAddr   = []byte("10.0.0.1:8300")
-	receiverID   = []byte("node-2")
-	receiverAddr = []byte("10.0.0.2:8300")
-)
-
-// benchRequest returns a request as a leader sends it in the middle of its
-// term, and a heartbeat for the workload without entries.
-func benchRequest(w workload) *raftwire.AppendEntriesRequest {
-	request := &raftwire.AppendEntriesRequest{
-		RPCHeader: raftwire.RPCHeader{ProtocolVersion: 3, ID: senderID, Addr: senderAddr},
-		Term:      7,
-		Leader:    senderAddr,
-	}
-	if w.entries == 0 {
-		return request
-	}
-	const lastIndex = 1_000_000
-	request.PrevLogEntry, request.PrevLogTerm, request.LeaderCommitIndex = lastIndex, 7, lastIndex
-	random := rand.NewChaCha8([32]byte{})
-	for i := range w.entries {
-		entry := &raftwire.Log{
-			Index:      lastIndex + 1 + uint64(i),
-			Term:       7,
-			Data:       make([]byte, w.size),
-			AppendedAt: time.Unix(1_700_000_000, 123_456_789).UTC(),
-		}
-		_, _ = random.Read(entry.Data) // never fails
-		request.Entries = append(request.Entries, entry)
-	}
-	return request
-}
-
-// requestFrame returns the bytes in which a request travels.
-func requestFrame(request *raftwire.AppendEntriesRequest) []byte {
-	const kindAppendEntries = 0
-	return appendMsgpack([]byte{kindAppendEntries}, request)
-}
-
-func appendMsgpack(frame []byte, value any) []byte {
-	handle := new(codec.MsgpackHandle)
-	handle.TimeNotBuiltin = true
-	buffer := bytes.NewBuffer(frame)
-	if err := codec.NewEncoder(buffer, handle).Encode(value); err != nil {
-		panic(fmt.Sprintf("encoding a %T: %v", value, err)) // values of this file
-	}
-	return buffer.Bytes()
-}
-
-// smallRequest is a request on the wire, with its kind.
-func smallRequest() []byte { return requestFrame(benchRequest(workload{entries: 1, size: 100})) }
+// smallRequest is a TimeoutNow on the wire.
+const smallRequest = "\x03\x80"
 
 // rekeyingConn is a TLS 1.3 peer that can update its keys, which crypto/tls cannot
 // ask for. It reads as a tls.Conn, and writes records of its own.
@@ -211,7 +138,7 @@ func rekeyingConfig(ca *testca.Authority, protocol string) *tls.Config {
 // answer.
 func ask(t *testing.T, c *rekeyingConn) {
 	t.Helper()
-	_, err := c.Write(smallRequest())
+	_, err := io.WriteString(c, smallRequest)
 	require.NoError(t, err)
 	_ = c.SetReadDeadline(time.Now().Add(testTimeout))
 	_, err = c.Read(make([]byte, 4096))
@@ -352,7 +279,7 @@ func TestKeyUpdate_OfAPeerThatDoesNotReadEndsItsSession(t *testing.T) {
 				pause(3 * testTimeout)
 				require.NoError(t, peer.updateKeys())
 				_ = peer.raw.SetWriteDeadline(time.Now().Add(testTimeout + prompt))
-				_, err := peer.Write(smallRequest())
+				_, err := io.WriteString(peer, smallRequest)
 				require.NoError(t, err, "the session does not read")
 				pause(testTimeout) // for an alert that says why
 				synctest.Wait()

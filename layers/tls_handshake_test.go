@@ -72,7 +72,7 @@ func TestAStalledHandshakeEndsTheDial(t *testing.T) {
 	}
 }
 
-// P4: and Close does not wait for one.
+// And Close does not wait for one.
 func TestCloseEndsHandshakes(t *testing.T) {
 	onFakeTLS(t, func(t *testing.T, w *tlsWorld) {
 		silent, err := w.net.Host("silent").Listen()

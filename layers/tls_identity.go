@@ -57,23 +57,30 @@ func (i *identity) dial(ctx context.Context, address raftwire.ServerAddress, pro
 	if err != nil {
 		return nil, err
 	}
-	secured := false
-	defer func() {
-		if !secured { // also if Authorize panics
-			_ = raw.Close()
-		}
-	}()
-	conn := tls.Client(&sock.TimedConn{Conn: raw}, config)
+	conn := tls.Client(sock.Timed(raw), config)
 	ctx, cancel := context.WithTimeout(ctx, i.config.HandshakeTimeout)
 	defer cancel()
-	if err := conn.HandshakeContext(ctx); err != nil {
+	if err := handshake(ctx, conn); err != nil {
 		if ctx.Err() != nil {
 			err = dialing.Explain(ctx, err)
 		}
 		return nil, fmt.Errorf("TLS handshake: %w", explainDialled(err))
 	}
-	secured = true
 	return conn, nil
+}
+
+// handshake closes conn if the handshake fails, or panics in a function of somebody
+// else's.
+func handshake(ctx context.Context, conn *tls.Conn) error {
+	over := false
+	defer func() {
+		if !over {
+			sock.Close(conn)
+		}
+	}()
+	err := conn.HandshakeContext(ctx)
+	over = err == nil
+	return err
 }
 
 // clientConfig returns the configuration for dialling address.
@@ -122,7 +129,7 @@ func (i *identity) nameOf(address raftwire.ServerAddress) string {
 // not hold when it is verified again.
 func (i *identity) accept(in door.Handover, protocols []string, report func(peer string, err error)) (door.Handover, error) {
 	material := i.current()
-	conn := tls.Server(&sock.TimedConn{Conn: in.Conn}, i.serverConfig(material, in.Peer, protocols))
+	conn := tls.Server(sock.Timed(in.Conn), i.serverConfig(material, in.Peer, protocols))
 	if err := conn.Handshake(); err != nil {
 		lingerClose(in.Conn)
 		return in, explainAccepted(in.Peer, err)

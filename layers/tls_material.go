@@ -134,13 +134,16 @@ func readCertificate(prefix, certFile, keyFile string, uses certificateUses) (*t
 	return certificate, nil
 }
 
-// certificateUses is what a certificate is for.
-type certificateUses struct{ accept, dial bool }
+// certificateUses is what a certificate is for, and why.
+type certificateUses struct {
+	usages []x509.ExtKeyUsage
+	why    string
+}
 
 var (
-	toAccept = certificateUses{accept: true}
-	toDial   = certificateUses{dial: true}
-	toDoBoth = certificateUses{accept: true, dial: true}
+	toAccept = certificateUses{[]x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}, "it is shown to peers that dial this node"}
+	toDial   = certificateUses{[]x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}, "it is shown to peers that this node dials"}
+	toDoBoth = certificateUses{slices.Concat(toAccept.usages, toDial.usages), "a node accepts and dials, so have it issued for both, or have a second certificate for TLSConfig.ClientCertFile or LoadClient"}
 )
 
 // usesOf returns what the certificate is for that there always is; split says
@@ -198,23 +201,13 @@ func checkDates(leaf *x509.Certificate, now time.Time) error {
 }
 
 func (u certificateUses) check(leaf *x509.Certificate) error {
-	var lacks string
-	switch {
-	case u.accept && !allowsUsage(leaf, x509.ExtKeyUsageServerAuth):
-		lacks = "serverAuth"
-	case u.dial && !allowsUsage(leaf, x509.ExtKeyUsageClientAuth):
-		lacks = "clientAuth"
-	default:
-		return nil
+	names := map[x509.ExtKeyUsage]string{x509.ExtKeyUsageServerAuth: "serverAuth", x509.ExtKeyUsageClientAuth: "clientAuth"}
+	for _, usage := range u.usages {
+		if !allowsUsage(leaf, usage) {
+			return fmt.Errorf("the certificate %s lacks the extended key usage %s: %s", describe(leaf), names[usage], u.why)
+		}
 	}
-	why := "a node accepts and dials, so have it issued for both, or have a second certificate for TLSConfig.ClientCertFile or LoadClient"
-	switch u {
-	case toAccept:
-		why = "it is shown to peers that dial this node"
-	case toDial:
-		why = "it is shown to peers that this node dials"
-	}
-	return fmt.Errorf("the certificate %s lacks the extended key usage %s: %s", describe(leaf), lacks, why)
+	return nil
 }
 
 func allowsUsage(leaf *x509.Certificate, usage x509.ExtKeyUsage) bool {

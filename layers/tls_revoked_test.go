@@ -2,6 +2,7 @@ package layers_test
 
 import (
 	"crypto/tls"
+	"io"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -9,6 +10,7 @@ import (
 	"github.com/raftwire/raftwire"
 	"github.com/raftwire/raftwire/faultnet"
 	"github.com/raftwire/raftwire/internal/testca"
+	"github.com/raftwire/raftwire/layers"
 	"github.com/stretchr/testify/require"
 )
 
@@ -138,5 +140,77 @@ func TestCloseStreamsClosesWhatWasJustAccepted(t *testing.T) {
 		b.CloseStreams()
 		require.LessOrEqual(t, elapsed(func() { require.Error(t, <-result) }), prompt)
 		pause(time.Minute) // until the hook returns
+	})
+}
+
+// What a TLS layer has verified is asked again at the last door, also if a handshake
+// of another TLS layer comes in between.
+func TestRevocation_ReachesWhoIsInAnotherHandshake(t *testing.T) {
+	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
+		w := newRevocation(t)
+		outer := secureLayer(t, net, "b", w.secure(t))
+		innerCA := testca.New()
+		inner, err := layers.NewTLS(layerOf(t, muxOver(t, outer), layers.FirstByte(7)), secure(innerCA.Issue(), innerCA))
+		require.NoError(t, err)
+		b := transport(t, withStream(inner))
+		serve(t, b, accept)
+		knock := func(from string, ca *testca.Authority, number int64) (outside, inside *tls.Conn) {
+			config := mutual(ca, role)
+			config.RootCAs, config.Certificates = testca.Pool(w.ours), []tls.Certificate{*ca.Issue(serial(number))}
+			outside = tls.Client(dialRaw(t, net, from), config)
+			require.NoError(t, outside.Handshake())
+			say(t, outside, "\x07")
+			return outside, tls.Client(outside, mutual(innerCA, role))
+		}
+		badOutside, bad := knock("bad", w.theirs, 666)
+		_, good := knock("good", w.ours, 1)
+		synctest.Wait()
+		w.denied = true
+		require.NoError(t, outer.Reload())
+		b.CloseStreams()
+
+		_ = bad.Handshake()
+		_, _ = io.WriteString(bad, "\x03\x80")
+		_, err = bad.Read(make([]byte, 1))
+		require.Error(t, err)
+		require.NoError(t, badOutside.NetConn().Close())
+		require.NoError(t, good.Handshake())
+		say(t, good, "\x03\x80")
+		_, err = good.Read(make([]byte, 1))
+		require.NoError(t, err)
+		synctest.Wait()
+		require.EqualValues(t, 1, outer.Refusals().Untrusted)
+	})
+}
+
+// The same holds for what a mux has verified itself.
+func TestMuxReload_ReachesWhoWaitsForItsLayer(t *testing.T) {
+	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
+		w := newRevocation(t)
+		mux := share(t, net, "b", withTLS(w.secure(t)))
+		layer := layerOf(t, mux, layers.ALPN("a"))
+		knock := func(from string, ca *testca.Authority, number int64) *tls.Conn {
+			config := mutual(ca, role)
+			config.RootCAs, config.NextProtos = testca.Pool(w.ours), []string{"a"}
+			config.Certificates = []tls.Certificate{*ca.Issue(serial(number))}
+			client := tls.Client(dialRaw(t, net, from), config)
+			require.NoError(t, client.Handshake())
+			return client
+		}
+		bad, good := knock("bad", w.theirs, 666), knock("good", w.ours, 1)
+		synctest.Wait()
+		w.denied = true
+		require.NoError(t, mux.Reload())
+		serve(t, transport(t, withStream(layer)), accept)
+		_, _ = io.WriteString(bad, "\x03\x80")
+		_, err := bad.Read(make([]byte, 1))
+		require.Error(t, err)
+		say(t, good, "\x03\x80")
+		_, err = good.Read(make([]byte, 1))
+		require.NoError(t, err)
+		require.NoError(t, bad.NetConn().Close())
+		synctest.Wait()
+		require.EqualValues(t, 1, mux.Refusals().Untrusted)
+		require.ErrorContains(t, share(t, net, "c").Reload(), "MuxConfig.TLS is nil")
 	})
 }

@@ -167,10 +167,11 @@ func (c *Conn) Send(encode func(*Batch), deadline time.Time) error {
 	}
 	err := c.write(*b, deadline)
 	clear(b.Cuts)
-	*b = Batch{Bytes: b.Bytes[:0], Cuts: b.Cuts[:0]}
+	kept := b.Bytes[:0]
 	if !c.worthKeeping(b.Bytes) {
-		b.Bytes = nil
+		kept = nil
 	}
+	*b = Batch{Bytes: kept, Cuts: b.Cuts[:0]}
 	return err
 }
 

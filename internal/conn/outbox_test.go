@@ -92,3 +92,19 @@ func TestOutbox_HasRoomWhenItsBatchIsTaken(t *testing.T) {
 		_ = c.Close(net.ErrClosed)
 	})
 }
+
+// The buffer of large requests that come one at a time is used again.
+func TestSend_KeepsABufferThatIsUsed(t *testing.T) {
+	c, peer := tcpConn(t)
+	go func() { _, _ = io.Copy(io.Discard, peer) }()
+	request := make([]byte, 2*keptBuffer)
+	send := func() {
+		require.NoError(t, c.Send(func(b *Batch) { b.Bytes = append(b.Bytes, request...) }, time.Time{}))
+	}
+	for range 200 {
+		send()
+	}
+	before := &c.out.Bytes[:1][0]
+	send()
+	require.Same(t, before, &c.out.Bytes[:1][0])
+}

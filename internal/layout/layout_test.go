@@ -27,9 +27,7 @@ const maxKnot = 5
 
 // knotted are packages that have larger knots still, with the size that they
 // must not exceed. A package leaves this list when it is untied.
-var knotted = map[string]int{
-	"github.com/raftwire/raftwire/layers": 6,
-}
+var knotted = map[string]int{}
 
 // maxLines is how many lines with code a file may have.
 const maxLines = 450
@@ -39,7 +37,7 @@ const maxLines = 450
 var long = []string{"codec.go", "reader.go"}
 
 // maxRootLines is how many lines with code the root package may have.
-const maxRootLines = 5_800
+const maxRootLines = 5_600
 
 const root = "github.com/raftwire/raftwire"
 

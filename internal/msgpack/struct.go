@@ -10,6 +10,9 @@ type Fields struct {
 	source  []int    // into names, in the order of declaration
 }
 
+// Names returns the names, sorted as they travel.
+func (f *Fields) Names() []string { return f.names }
+
 // NewFields returns the fields of a message, whose names are given in the order
 // in which the Go type declares them. At most 32.
 func NewFields(message string, declared ...string) *Fields {

@@ -3,6 +3,7 @@ package sock
 import (
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -14,24 +15,23 @@ import (
 // TimedConn is what a tls.Conn of this package is made of. It gives each write a
 // time limit of its own, unless a write deadline is set.
 type TimedConn struct {
-	net.Conn
+	UnreadConn
 
-	ended func() // see OnClose
+	limit atomic.Int64 // time for a write in nanoseconds; 0 means none
 
-	mu    sync.Mutex    // protects following, and orders deadlines
-	limit time.Duration // for a write; 0 means none
-	isSet bool          // a write deadline
+	mu    sync.Mutex // protects following, and orders deadlines
+	isSet bool       // a write deadline
 }
 
-// NetConn returns the connection underneath, for the options of its socket.
-func (c *TimedConn) NetConn() net.Conn { return c.Conn }
-
-// Close closes the connection.
-func (c *TimedConn) Close() error {
-	if c.ended != nil {
-		defer c.ended()
+// Timed makes a TimedConn of a connection, to which a byte may have been given back.
+func Timed(conn net.Conn) *TimedConn {
+	c := new(TimedConn)
+	if returned, ok := conn.(*UnreadConn); ok {
+		c.byte, c.unread = returned.byte, returned.unread
+		conn = returned.Conn
 	}
-	return c.Conn.Close()
+	c.Conn = conn
+	return c
 }
 
 func (c *TimedConn) Write(p []byte) (int, error) {
@@ -43,8 +43,8 @@ func (c *TimedConn) Write(p []byte) (int, error) {
 func (c *TimedConn) begin() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if !c.isSet && c.limit > 0 {
-		_ = c.Conn.SetWriteDeadline(time.Now().Add(c.limit))
+	if limit := c.limit.Load(); !c.isSet && limit > 0 {
+		_ = c.Conn.SetWriteDeadline(time.Now().Add(time.Duration(limit)))
 	}
 }
 
@@ -55,7 +55,7 @@ func (c *TimedConn) SetWriteDeadline(t time.Time) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.isSet = !t.IsZero()
-	if !c.isSet && c.limit > 0 {
+	if !c.isSet && c.limit.Load() > 0 {
 		return nil
 	}
 	return c.Conn.SetWriteDeadline(t)
@@ -73,13 +73,7 @@ func (c *TimedConn) SetDeadline(t time.Time) error {
 func LimitWrites(conn net.Conn, limit time.Duration) {
 	for ; conn != nil; conn = Under(conn) {
 		if timed, ok := conn.(*TimedConn); ok {
-			timed.setLimit(limit)
+			timed.limit.Store(int64(limit))
 		}
 	}
-}
-
-func (c *TimedConn) setLimit(limit time.Duration) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.limit = limit
 }

@@ -5,6 +5,7 @@ package sock
 import (
 	"crypto/tls"
 	"net"
+	"sync/atomic"
 )
 
 // IsTLS reports whether a connection is a *tls.Conn, or has one embedded.
@@ -59,7 +60,7 @@ type UnreadConn struct {
 	net.Conn
 	byte   byte
 	unread bool // owned by the reader
-	ended  func()
+	ended  atomic.Pointer[func()]
 }
 
 // Unread returns conn with a byte given back that was read from it.
@@ -71,23 +72,23 @@ func Unread(conn net.Conn, b byte) net.Conn { return &UnreadConn{Conn: conn, byt
 func OnClose(conn net.Conn, ended func()) net.Conn {
 	switch c := conn.(type) {
 	case *UnreadConn:
-		c.ended = ended
+		c.ended.Store(&ended)
 		return c
 	case *tls.Conn:
 		if timed, ok := c.NetConn().(*TimedConn); ok {
-			timed.ended = ended
+			timed.ended.Store(&ended)
 		} else {
 			ended()
 		}
 		return c
 	}
-	return &UnreadConn{Conn: conn, ended: ended}
+	return OnClose(&UnreadConn{Conn: conn}, ended)
 }
 
 // Close closes the connection.
 func (c *UnreadConn) Close() error {
-	if c.ended != nil {
-		defer c.ended()
+	if ended := c.ended.Load(); ended != nil {
+		defer (*ended)()
 	}
 	return c.Conn.Close()
 }

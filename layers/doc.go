@@ -1,0 +1,24 @@
+// Package layers has stream layers beyond TCP, for the Stream of a
+// [raftwire.NetworkTransportConfig]. Each is a net.Listener, too.
+//
+//   - [TLS] secures another layer: peers verify each other's certificates.
+//     [NewTLSTransport] makes a transport over TLS over TCP.
+//   - [Mux] shares one port between Raft groups, and with other services. Each
+//     connection shows a [Key]: a first byte, a protocol negotiated by TLS, or none.
+//   - [Handoff] takes connections that a program accepts itself.
+//   - [FromListener] makes a layer of any listener.
+//
+// They can be put over each other in any order. A connection then passes one accept
+// loop, and nothing on that may block: handshakes and keys are awaited on a goroutine
+// for each connection, within a time and a number that are limited. At the limit the
+// host that has most such connections makes room, so one host locks nobody else out.
+//
+// Whoever a [TLS] has verified is verified again, if the certificates have changed
+// meanwhile, when a transport takes the connection or Accept returns it. So after
+// [TLS.Reload] or [Mux.Reload] and CloseStreams of the transport, no connection is left
+// that only the old certificates would let in. A new certificate alone interrupts
+// nothing.
+//
+// For net/http and gRPC, Accept of a layer returns a *tls.Conn where there is TLS.
+// Otherwise a connection of a Mux has a wrapper that counts it, with a method NetConn.
+package layers

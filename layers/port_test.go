@@ -1,0 +1,169 @@
+package layers_test
+
+import (
+	"bytes"
+	"crypto/tls"
+	"io"
+	"net"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+	"github.com/raftwire/raftwire"
+	"github.com/raftwire/raftwire/faultnet"
+	"github.com/raftwire/raftwire/internal/testca"
+	"github.com/raftwire/raftwire/layers"
+	"github.com/stretchr/testify/require"
+)
+
+// A mux accepts before it has a layer. What comes early waits for the first layer.
+func TestMux_AcceptsBeforeTheFirstLayer(t *testing.T) {
+	for name, c := range map[string]struct {
+		mux func(t *testing.T, net *faultnet.Network, host string, ca *testca.Authority) *layers.Mux
+		key layers.Key
+	}{
+		"by byte": {func(t *testing.T, net *faultnet.Network, host string, _ *testca.Authority) *layers.Mux {
+			return share(t, net, host)
+		}, layers.FirstByte(7)},
+		"by ALPN": {func(t *testing.T, net *faultnet.Network, host string, ca *testca.Authority) *layers.Mux {
+			return share(t, net, host, withTLS(secure(ca.Issue(), ca)))
+		}, layers.ALPN("raft")},
+		"by ALPN over TLS": {func(t *testing.T, net *faultnet.Network, host string, ca *testca.Authority) *layers.Mux {
+			return secureMux(t, net, host, secure(ca.Issue(), ca))
+		}, layers.ALPN("raft")},
+	} {
+		t.Run(name, func(t *testing.T) {
+			onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
+				ca := testca.New()
+				there := c.mux(t, net, "there", ca)
+				called := make(chan error, 1)
+				here := group(t, c.mux(t, net, "here", ca), c.key)
+				go func() { called <- appendOnce(here, "there") }()
+				pause(testTimeout / 2)
+				serve(t, group(t, there, c.key), accept)
+				require.NoError(t, <-called)
+			})
+		})
+	}
+}
+
+func TestMux_RefusesWhoWaitsTooLongForTheFirstLayer(t *testing.T) {
+	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
+		there := share(t, net, "there")
+		conn := connect(t, net, "there", "\x07")
+		require.Equal(t, 10*time.Second, elapsed(func() { requireEnd(t, conn) }))
+		synctest.Wait()
+		require.Equal(t, raftwire.Refusals{Silent: 1}, there.Refusals())
+	})
+}
+
+// If somebody else closes the listener, Accept of every layer ends, as that of the
+// listener does, and a transport says so.
+func TestLayers_EndWithTheirListener(t *testing.T) {
+	for name, over := range map[string]func(t *testing.T, port raftwire.StreamLayer) (top raftwire.StreamLayer, end func() error){
+		"a mux": func(t *testing.T, port raftwire.StreamLayer) (raftwire.StreamLayer, func() error) {
+			mux := muxOf(t, port)
+			return layerOf(t, mux, layers.FirstByte(7)), mux.Close
+		},
+		"TLS": func(t *testing.T, port raftwire.StreamLayer) (raftwire.StreamLayer, func() error) {
+			layer := tlsOver(t, port)
+			return layer, layer.Close
+		},
+		"TLS over a mux": func(t *testing.T, port raftwire.StreamLayer) (raftwire.StreamLayer, func() error) {
+			mux := muxOf(t, port)
+			layer := tlsOver(t, layerOf(t, mux, layers.FirstByte(7)))
+			return layer, func() error { _ = layer.Close(); return mux.Close() }
+		},
+		"a mux over TLS": func(t *testing.T, port raftwire.StreamLayer) (raftwire.StreamLayer, func() error) {
+			mux := muxOf(t, tlsOver(t, port))
+			return layerOf(t, mux, layers.FirstByte(7)), mux.Close
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			onFakeTime(t, func(t *testing.T, network *faultnet.Network) {
+				port, err := network.Host("b").Listen()
+				require.NoError(t, err)
+				top, end := over(t, port)
+				ended := make(chan error, 1)
+				go func() { _, err := top.Accept(); ended <- err }()
+				synctest.Wait()
+				require.NoError(t, port.Close())
+				require.ErrorIs(t, <-ended, net.ErrClosed)
+				_ = end()
+
+				port, err = network.Host("b").Listen()
+				require.NoError(t, err)
+				top, end = over(t, port)
+				var log bytes.Buffer
+				transport(t, withStream(top), func(c *raftwire.NetworkTransportConfig) { c.Logger = logTo(&log) })
+				synctest.Wait()
+				require.NoError(t, port.Close())
+				synctest.Wait()
+				require.Equal(t, 1, strings.Count(log.String(), "closed by somebody else"), log.String())
+				_ = end()
+			})
+		})
+	}
+}
+
+func muxOf(t *testing.T, listener net.Listener) *layers.Mux {
+	mux, err := layers.NewMux(layers.MuxConfig{Listener: listener, Logger: hclog.NewNullLogger()})
+	require.NoError(t, err)
+	return mux
+}
+
+func tlsOver(t *testing.T, inner raftwire.StreamLayer) *layers.TLS {
+	layer, err := layers.NewTLS(inner, newSecurity())
+	require.NoError(t, err)
+	return layer
+}
+
+// A mux counts the connections that its layers have handed over, and can close them,
+// whoever has them.
+func TestMux_CountsAndClosesItsConnections(t *testing.T) {
+	onFakeTime(t, func(t *testing.T, network *faultnet.Network) {
+		ca := testca.New()
+		security := withTLS(secure(ca.Issue(), ca))
+		there, here := share(t, network, "there", security), share(t, network, "here", security)
+		keys := []layers.Key{layers.FirstByte(7), layers.ALPN("raft"), layers.Unprefixed()}
+		for _, key := range keys {
+			serve(t, group(t, there, key), accept)
+			require.NoError(t, appendOnce(group(t, here, key), "there"))
+		}
+		require.Equal(t, 3, there.Conns())
+
+		var clients, accepted []net.Conn
+		for key, secured := range map[layers.Key]bool{layers.FirstByte(8): false, layers.ALPN("web"): true} {
+			dialling, accepting := layerOf(t, here, key), layerOf(t, there, key)
+			for range 2 {
+				client, err := dialling.Dial("there", time.Second)
+				require.NoError(t, err)
+				conn, err := accepting.Accept()
+				require.NoError(t, err)
+				if secured {
+					require.IsType(t, new(tls.Conn), conn, "programs look for it")
+				}
+				clients, accepted = append(clients, client), append(accepted, conn)
+			}
+		}
+		require.Equal(t, 7, there.Conns())
+		_ = accepted[0].Close()
+		_ = accepted[2].Close()
+		require.Equal(t, 5, there.Conns())
+
+		there.CloseConns()
+		for i := range clients {
+			_, err := clients[i].Read(make([]byte, 1))
+			require.ErrorIs(t, err, io.EOF)
+			_ = clients[i].Close()
+			_ = accepted[i].Close()
+		}
+		synctest.Wait()
+		require.Zero(t, there.Conns())
+		for _, key := range keys { // it goes on
+			require.NoError(t, appendOnce(group(t, share(t, network, "again-"+key.String(), security), key), "there"))
+		}
+	})
+}
