@@ -34,7 +34,7 @@ func serveAll(b *testing.B, hooks *Hooks) {
 		m.await()
 		m.begin(false)
 		m.decode(rpcAppendEntries, &args, 100, false)
-		r.owed.Push(owed{serving: m.take()})
+		r.pending.Push(pendingReply{serving: m.take()})
 		r.take()
 		m.answer(true)
 		m.end(50, nil)

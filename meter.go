@@ -151,7 +151,7 @@ func (m *meter) end(answer int, err error) {
 }
 
 // abandon is called when the connection has ended because of err, and no answer is
-// owed. It tells of the request that was not taken.
+// pending. It tells of the request that was not taken.
 func (m *meter) abandon(err error) {
 	if m.offered != nil && m.offered.event.Kind != "" {
 		m.answered = m.offered

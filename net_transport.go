@@ -23,7 +23,7 @@ const acceptGrace = 5 * time.Millisecond
 // Make one with a constructor; all methods may be called by several goroutines.
 //
 // It keeps idle connections for each peer and checks them before use. An inbound
-// connection has one goroutine, and up to two more while answers are owed to requests
+// connection has one goroutine, and up to two more while answers are pending to requests
 // that came faster than the core answered.
 type NetworkTransport struct {
 	// Tests written for hashicorp/raft make this struct by hand: the fields that

@@ -15,11 +15,11 @@ const flushAfter = 4 << 10
 // replies brings back what an inbound connection owes its peer, in the order of
 // the requests. Where requests come one at a time the session does that, between
 // them. Where they come faster it starts the sender, a goroutine that ends as
-// soon as nothing is owed. While it runs the session sends nothing.
+// soon as nothing is pending. While it runs the session sends nothing.
 type replies struct {
 	conn   *netConn
 	meter  *meter
-	limit  int                                 // of those that are owed
+	limit  int                                 // of those that are pending
 	sender func()                              // sendAll, made once: it is started often
 	wrong  func(peer ServerAddress, err error) // is told of answers of a wrong type
 
@@ -27,15 +27,15 @@ type replies struct {
 	posted int // bytes since the last flush; owned by whoever sends
 
 	_        conn.CacheLine
-	mu       sync.Mutex       // protects following
-	owed     ring.Queue[owed] // to requests that were taken; nobody collects them yet
-	sending  bool             // the sender runs
-	failed   bool             // it has given up, and the connection ends
-	progress sync.Cond        // broadcast when it collects the next, and when it ends
+	mu       sync.Mutex               // protects following
+	pending  ring.Queue[pendingReply] // to requests that were taken; nobody collects them yet
+	sending  bool                     // the sender runs
+	failed   bool                     // it has given up, and the connection ends
+	progress sync.Cond                // broadcast when it collects the next, and when it ends
 }
 
-// owed is the answer to a request.
-type owed struct {
+// pendingReply is the answer to a request.
+type pendingReply struct {
 	kind    rpcKind
 	answer  PendingAnswer
 	serving *serving // for the meter, or nil
@@ -47,13 +47,13 @@ func (r *replies) init(c *netConn, m *meter, limit int) {
 	r.progress.L = &r.mu
 }
 
-// add notes that an answer is owed. If more requests are here already the sender
-// is started. It reports whether too many are owed: then the next request has to
+// add notes that an answer is pending. If more requests are here already the sender
+// is started. It reports whether too many are pending: then the next request has to
 // wait until the sender has collected one.
-func (r *replies) add(o owed, more bool) (tooMany bool) {
+func (r *replies) add(o pendingReply, more bool) (tooMany bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.owed.Push(o)
+	r.pending.Push(o)
 	if more && !r.sending && !r.failed {
 		r.sending = true
 		go r.sender()
@@ -61,8 +61,8 @@ func (r *replies) add(o owed, more bool) (tooMany bool) {
 	return r.full()
 }
 
-// pop returns the oldest answer that is owed.
-func (r *replies) pop() (o owed, ok bool) {
+// pop returns the oldest pending answer.
+func (r *replies) pop() (o pendingReply, ok bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.take()
@@ -70,7 +70,7 @@ func (r *replies) pop() (o owed, ok bool) {
 
 // popUnsent is pop for the session: nothing is for it while the sender runs. On
 // a connection that has ended it fails, and what else has come is not looked at.
-func (r *replies) popUnsent() (o owed, ok bool, err error) {
+func (r *replies) popUnsent() (o pendingReply, ok bool, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.failed || isClosed(r.conn.Done) {
@@ -84,11 +84,11 @@ func (r *replies) popUnsent() (o owed, ok bool, err error) {
 }
 
 // take is pop with mu held.
-func (r *replies) take() (o owed, ok bool) {
-	if r.owed.Len() == 0 {
+func (r *replies) take() (o pendingReply, ok bool) {
+	if r.pending.Len() == 0 {
 		return o, false
 	}
-	o = r.owed.Pop()
+	o = r.pending.Pop()
 	r.meter.answered = o.serving
 	return o, true
 }
@@ -113,8 +113,8 @@ func (r *replies) awaitSender() {
 func (r *replies) shrink() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.owed.Len() == 0 && !r.sending {
-		r.owed = ring.Queue[owed]{}
+	if r.pending.Len() == 0 && !r.sending {
+		r.pending = ring.Queue[pendingReply]{}
 	}
 }
 
@@ -128,13 +128,13 @@ func (r *replies) awaitRoom() {
 }
 
 // full counts the answer that the sender is waiting for. mu is held.
-func (r *replies) full() bool { return r.sending && r.owed.Len()+1 >= r.limit }
+func (r *replies) full() bool { return r.sending && r.pending.Len()+1 >= r.limit }
 
 // sendAll is the sender. If it fails nobody takes its place: whose answer it had
 // is told by the meter when the connection has ended.
 func (r *replies) sendAll() {
 	for ended := false; !ended; {
-		err := r.sendOwed()
+		err := r.sendPending()
 		if err != nil {
 			_ = r.conn.Close(err)
 		}
@@ -145,7 +145,7 @@ func (r *replies) sendAll() {
 func (r *replies) endSender(failed bool) (ended bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.owed.Len() > 0 && !failed {
+	if r.pending.Len() > 0 && !failed {
 		return false
 	}
 	r.sending, r.failed = false, failed
@@ -154,7 +154,7 @@ func (r *replies) endSender(failed bool) (ended bool) {
 }
 
 // abandon tells the meter of the answers that are not sent, because the connection
-// has ended: the one that was being collected, and those that are owed. The sender
+// has ended: the one that was being collected, and those that are pending. The sender
 // has ended.
 func (r *replies) abandon(err error) {
 	for ok := true; ok; _, ok = r.pop() {
@@ -162,10 +162,10 @@ func (r *replies) abandon(err error) {
 	}
 }
 
-// sendOwed sends what is owed. Answers that are there share a write, but do not
+// sendPending sends what is pending. Answers that are there share a write, but do not
 // wait for others: another goroutine writes them, and those come next that were
 // given meanwhile.
-func (r *replies) sendOwed() error {
+func (r *replies) sendPending() error {
 	together := false // with the answer before
 	for o, ok := r.pop(); ok; o, ok = r.pop() {
 		r.progress.Broadcast()
@@ -186,7 +186,7 @@ func (r *replies) sendOwed() error {
 }
 
 // collect waits for an answer, unless it was there together with the one before.
-func (r *replies) collect(o owed, together bool) (RPCResponse, error) {
+func (r *replies) collect(o pendingReply, together bool) (RPCResponse, error) {
 	answer, ok := o.answer.Await(r.conn.Done)
 	if !ok {
 		return answer, errEnded

@@ -20,7 +20,7 @@ const shrinkAfter = time.Second
 // session serves one inbound connection. Its goroutine reads requests and
 // hands them over. Where they come one at a time it waits for each answer
 // itself. If the next one is here already, it leaves the answers to a goroutine
-// that exists only while some are owed, and goes on, up to a bound. So an answer
+// that exists only while some are pending, and goes on, up to a bound. So an answer
 // waits neither for a request still on its way nor for that request's consumer.
 type session struct {
 	server *server
@@ -101,7 +101,7 @@ func (s *session) serve() error {
 	}
 }
 
-// giveLastAnswers brings back what is owed to a peer from which nothing more comes.
+// giveLastAnswers brings back what is pending to a peer from which nothing more comes.
 func (s *session) giveLastAnswers(why error) {
 	if limit := s.server.timeout; limit > 0 {
 		timer := time.AfterFunc(limit, func() { _ = s.conn.Close(why) })
@@ -227,7 +227,7 @@ func (s *session) setClock() {
 }
 
 // dispatch hands a request over, and prepares for the next one. If that is here
-// already it need not wait for this answer, unless too many are owed.
+// already it need not wait for this answer, unless too many are pending.
 func (s *session) dispatch(kind rpcKind, command any) error {
 	o, err := s.offer(kind, command, nil)
 	if err != nil {
@@ -248,7 +248,7 @@ func (s *session) wait(f func()) {
 
 // offer hands a request over, and waits until it is taken. body is nil unless the
 // request is a snapshot.
-func (s *session) offer(kind rpcKind, command any, body *snapshotBody) (owed, error) {
+func (s *session) offer(kind rpcKind, command any, body *snapshotBody) (pendingReply, error) {
 	s.offered, s.body = command, body
 	var reader io.Reader
 	if body != nil {
@@ -257,12 +257,12 @@ func (s *session) offer(kind rpcKind, command any, body *snapshotBody) (owed, er
 	answer := s.dispatcher.Dispatch(command, reader, isHeartbeat(command))
 	s.endWait()
 	if answer == nil {
-		return owed{}, errEnded
+		return pendingReply{}, errEnded
 	}
-	return owed{kind, answer, s.meter.take()}, nil
+	return pendingReply{kind, answer, s.meter.take()}, nil
 }
 
-// settle is called before a read that may block, and brings back what is owed.
+// settle is called before a read that may block, and brings back what is pending.
 // If the sender does that, the session waits until it has: the next small request
 // most likely comes only then. It does not wait inside a message, or after a
 // large one: those are read while the sender works.
@@ -273,7 +273,7 @@ func (s *session) settle() error {
 	return s.finish()
 }
 
-// finish waits until nothing is owed.
+// finish waits until nothing is pending.
 func (s *session) finish() error {
 	if s.replies.isSending() {
 		s.wait(s.replies.awaitSender)
@@ -290,7 +290,7 @@ func (s *session) settleUp() error {
 	return err
 }
 
-// answer brings the answer back that is owed, unless the sender does that.
+// answer brings the answer back that is pending, unless the sender does that.
 func (s *session) answer() error {
 	o, ok, err := s.replies.popUnsent()
 	if !ok {

@@ -231,3 +231,55 @@ func knots(graph map[string][]string) (found [][]string) {
 	})
 	return found
 }
+
+const (
+	// maxWalkFiles and maxWalkTypes are what a reader has to know of the way of a
+	// heartbeat.
+	maxWalkFiles = 10
+	maxWalkTypes = 16
+)
+
+// The table in docs/architecture.md names each file and type that a heartbeat passes.
+func TestWalk_IsShortAndNamesWhatThereIs(t *testing.T) {
+	top := filepath.Join("..", "..")
+	text, err := os.ReadFile(filepath.Join(top, "docs", "architecture.md"))
+	require.NoError(t, err)
+	_, section, found := strings.Cut(string(text), "## A heartbeat over plain TCP\n")
+	require.True(t, found)
+	section, _, _ = strings.Cut(section, "\n## ")
+	files, named := 0, 0
+	for line := range strings.Lines(section) {
+		cells := strings.Split(line, "|")
+		if len(cells) != 5 || !strings.Contains(cells[1], ".go`") {
+			continue
+		}
+		files++
+		name := strings.Trim(cells[1], " `")
+		declared := declaredTypes(t, filepath.Join(top, filepath.FromSlash(name)))
+		for _, typeName := range strings.Split(cells[2], ",") {
+			named++
+			require.Contains(t, declared, strings.Trim(typeName, " `"), name)
+		}
+	}
+	t.Logf("a heartbeat passes %d files and %d types", files, named)
+	require.NotZero(t, files)
+	require.LessOrEqual(t, files, maxWalkFiles)
+	require.LessOrEqual(t, named, maxWalkTypes)
+}
+
+func declaredTypes(t *testing.T, file string) (names []string) {
+	parsed, err := parser.ParseFile(token.NewFileSet(), file, nil, 0)
+	require.NoError(t, err)
+	for _, decl := range parsed.Decls {
+		general, ok := decl.(*ast.GenDecl)
+		if !ok {
+			continue
+		}
+		for _, spec := range general.Specs {
+			if declared, ok := spec.(*ast.TypeSpec); ok {
+				names = append(names, declared.Name.Name)
+			}
+		}
+	}
+	return names
+}
