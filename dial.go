@@ -247,16 +247,21 @@ func (p *pool) isFull(peer *peerConns, more int) bool {
 	return true
 }
 
-// count counts d if it is left to itself.
+// count counts d if it is left to itself. If it no longer is, and gives the first place
+// free, calls to any peer may have waited for that.
 func (p *pool) count(d *dial) {
-	counted := d.peer != nil && (d.call == nil || !p.dialer.canCancel)
+	before := d.counted
+	d.counted = d.peer != nil && (d.call == nil || !p.dialer.canCancel)
 	switch {
-	case counted && !d.counted:
+	case d.counted && !before:
 		p.dials++
-	case !counted && d.counted:
-		p.dials--
+	case !d.counted && before:
+		if p.dials--; p.dials == maxDials-1 {
+			for _, peer := range p.busyPeers() {
+				p.startWaiting(peer)
+			}
+		}
 	}
-	d.counted = counted
 }
 
 func (p *peerConns) counted() (count int) {
@@ -472,14 +477,8 @@ func (p *pool) over(d *dial) *peerConns {
 	}
 	d.peer = nil
 	peer.dials = slices.DeleteFunc(peer.dials, func(other *dial) bool { return other == d })
-	wasFull := p.dials >= maxDials
 	p.count(d)
 	p.startWaiting(peer)
-	if wasFull { // calls to others may wait, too
-		for _, other := range p.busyPeers() {
-			p.startWaiting(other)
-		}
-	}
 	p.sort(peer)
 	return peer
 }
