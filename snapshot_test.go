@@ -196,20 +196,22 @@ func TestInstallSnapshot_OfAnotherLengthIsAnswered(t *testing.T) {
 }
 
 // A short body waits for a core that is busy, although its sender has ended it. After
-// Timeout that means that the sender has gone.
+// Timeout, or a minute without one, that means that the sender has gone.
 func TestInstallSnapshot_ShortBodyWaitsForABusyCore(t *testing.T) {
-	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
-		a, b := listen(t, net, "a"), listen(t, net, "b")
-		go func() {
-			pause(testTimeout * 3 / 4)
-			rpc := <-b.Consumer()
-			_, err := io.ReadFull(rpc.Reader, make([]byte, 10))
-			rpc.Respond(&raftwire.InstallSnapshotResponse{Success: err == nil}, err)
-		}()
-		resp, err := install(a, 100, strings.NewReader("ten bytes."))
-		require.NoError(t, err)
-		require.True(t, resp.Success)
-	})
+	for timeout, wait := range map[time.Duration]time.Duration{testTimeout: testTimeout * 3 / 4, 0: 50 * time.Second} {
+		onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
+			a, b := listen(t, net, "a", withTimeout(timeout)), listen(t, net, "b", withTimeout(timeout))
+			go func() {
+				pause(wait)
+				rpc := <-b.Consumer()
+				_, err := io.ReadFull(rpc.Reader, make([]byte, 10))
+				rpc.Respond(&raftwire.InstallSnapshotResponse{Success: err == nil}, err)
+			}()
+			resp, err := install(a, 100, strings.NewReader("ten bytes."))
+			require.NoError(t, err)
+			require.True(t, resp.Success)
+		})
+	}
 }
 
 // What a sender has after Size is no request, whoever sends it; the connection ends.
