@@ -248,7 +248,8 @@ func (p *pool) isFull(peer *peerConns, more int) bool {
 }
 
 // count counts d if it is left to itself. If it no longer is, and gives the first place
-// free, calls to any peer may have waited for that.
+// free, calls to any peer may have waited for that. The peer that became busy last comes
+// first: others have their dials, and those that hang would have all the places.
 func (p *pool) count(d *dial) {
 	before := d.counted
 	d.counted = d.peer != nil && (d.call == nil || !p.dialer.canCancel)
@@ -257,7 +258,7 @@ func (p *pool) count(d *dial) {
 		p.dials++
 	case !d.counted && before:
 		if p.dials--; p.dials == maxDials-1 {
-			for _, peer := range p.busyPeers() {
+			for _, peer := range slices.Backward(p.busyPeers()) {
 				p.startWaiting(peer)
 			}
 		}

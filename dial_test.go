@@ -177,6 +177,37 @@ func TestDial_OnesThatCannotBeEndedAreBounded(t *testing.T) {
 	}
 }
 
+// A peer is reached among many whose dials hang and cannot be ended.
+func TestDial_ReachesAPeerAmongManyThatHang(t *testing.T) {
+	onFakeTime(t, func(t *testing.T, network *faultnet.Network) {
+		b := listen(t, network, "b")
+		serve(t, b, accept)
+		layer, err := network.Host("a").Listen()
+		require.NoError(t, err)
+		a := transport(t, withStream(dialLayer{layer, func(addr raftwire.ServerAddress, timeout time.Duration) (net.Conn, error) {
+			if addr == b.LocalAddr() {
+				return layer.Dial(addr, timeout)
+			}
+			pause(timeout)
+			return nil, os.ErrDeadlineExceeded
+		}}))
+		var over atomic.Bool
+		var callers sync.WaitGroup
+		for i := range 200 {
+			callers.Go(func() {
+				for pause(time.Duration(i) * time.Millisecond); !over.Load(); pause(testTimeout / 100) {
+					_ = appendOnce(a, raftwire.ServerAddress(fmt.Sprint("peer-", i/2)))
+				}
+			})
+		}
+		pass(10 * testTimeout)
+		require.Less(t, elapsed(func() { require.NoError(t, appendOnce(a, b.LocalAddr())) }), testTimeout/2)
+		over.Store(true)
+		callers.Wait()
+		pass(2 * testTimeout) // until the dials have returned
+	})
+}
+
 // A dial that still hangs after Close holds no memory of the transport. The connection
 // that it brings is closed.
 func TestDial_ThatHangsHoldsNoMemoryAfterClose(t *testing.T) {

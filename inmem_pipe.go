@@ -142,6 +142,7 @@ type pipeLink struct {
 	requests chan sent[*AppendEntriesRequest] // as large as the window, so that post never blocks
 	answers  chan sent[inmemAnswer]           // likewise
 	deadline atomic.Pointer[time.Timer]
+	posting  sync.Mutex // held while post copies a request
 }
 
 type inmemAnswer struct {
@@ -189,11 +190,22 @@ func (l *pipeLink) serve() {
 }
 
 func (l *pipeLink) post(args *AppendEntriesRequest, _ *atomic.Int64, _ bool) error {
-	if err := l.pipe.failure(); err != nil {
+	clone, err := l.clone(args)
+	if err != nil {
 		return err
 	}
-	l.requests <- sent[*AppendEntriesRequest]{cloneRequest(args).(*AppendEntriesRequest), l.pipe.there.depart()}
+	l.requests <- sent[*AppendEntriesRequest]{clone, l.pipe.there.depart()}
 	return nil
+}
+
+// clone copies a request, unless the pipe has ended: then it may be the caller's again.
+func (l *pipeLink) clone(args *AppendEntriesRequest) (*AppendEntriesRequest, error) {
+	l.posting.Lock()
+	defer l.posting.Unlock()
+	if err := l.pipe.failure(); err != nil {
+		return nil, err
+	}
+	return cloneRequest(args).(*AppendEntriesRequest), nil
 }
 
 func (l *pipeLink) flush() {}
@@ -231,5 +243,7 @@ func (l *pipeLink) setDeadline(t time.Time) {
 
 func (l *pipeLink) close(err error) {
 	l.pipe.close(err)
+	l.posting.Lock() // after that, post copies nothing
+	defer l.posting.Unlock()
 	l.setDeadline(time.Time{})
 }

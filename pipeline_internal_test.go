@@ -2,6 +2,7 @@ package raftwire
 
 import (
 	"errors"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -305,4 +306,33 @@ func TestPipeline_CloseDoesNotWaitForAHookThatBlocks(t *testing.T) {
 		close(blocked)
 		require.Equal(t, ErrPipelineShutdown, (<-returned).Error())
 	})
+}
+
+// A request whose future has settled is the caller's again: the end of a link in memory
+// waits for a post that copies one.
+func TestInmemPipeline_EndsWhenNoRequestIsCopied(t *testing.T) {
+	_, a := NewInmemTransport("a")
+	_, b := NewInmemTransport("b")
+	a.Connect("b", b)
+	p, err := a.AppendEntriesPipeline("b", "b")
+	require.NoError(t, err)
+	l := p.(*pipeline).link.(*pipeLink)
+	l.posting.Lock()
+	closed := make(chan struct{})
+	go func() {
+		l.close(errPeerClosed)
+		close(closed)
+	}()
+	<-l.pipe.done
+	for range 1000 {
+		runtime.Gosched()
+	}
+	require.False(t, isClosed(closed))
+	l.posting.Unlock()
+	<-closed
+	_, err = l.clone(new(AppendEntriesRequest))
+	require.ErrorIs(t, err, errPeerClosed)
+	require.NoError(t, p.Close())
+	require.NoError(t, a.Close())
+	require.NoError(t, b.Close())
 }

@@ -142,21 +142,23 @@ func TestInstallSnapshot_OfAnotherLengthIsAnswered(t *testing.T) {
 	}
 }
 
-// A short body waits for a busy core, although its sender has ended it. After Timeout
-// its sender counts as gone.
+// A short body waits for a busy core, although its sender has ended it. After Timeout,
+// or a minute without one, its sender counts as gone.
 func TestInstallSnapshot_ShortBodyWaitsForABusyCore(t *testing.T) {
-	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
-		a, b := listen(t, net, "a"), listen(t, net, "b")
-		go func() {
-			pause(testTimeout * 3 / 4)
-			rpc := <-b.Consumer()
-			_, err := io.ReadFull(rpc.Reader, make([]byte, 10))
-			rpc.Respond(&raftwire.InstallSnapshotResponse{Success: err == nil}, err)
-		}()
-		resp, err := install(a, 100, strings.NewReader("ten bytes."))
-		require.NoError(t, err)
-		require.True(t, resp.Success)
-	})
+	for timeout, wait := range map[time.Duration]time.Duration{testTimeout: testTimeout * 3 / 4, 0: 50 * time.Second} {
+		onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
+			a, b := listen(t, net, "a", withTimeout(timeout)), listen(t, net, "b", withTimeout(timeout))
+			go func() {
+				pause(wait)
+				rpc := <-b.Consumer()
+				_, err := io.ReadFull(rpc.Reader, make([]byte, 10))
+				rpc.Respond(&raftwire.InstallSnapshotResponse{Success: err == nil}, err)
+			}()
+			resp, err := install(a, 100, strings.NewReader("ten bytes."))
+			require.NoError(t, err)
+			require.True(t, resp.Success)
+		})
+	}
 }
 
 // Bytes after Size are never taken for a request, whoever sends them. The connection

@@ -1,6 +1,7 @@
 package raftwire
 
 import (
+	"cmp"
 	"io"
 	"sync"
 	"time"
@@ -53,6 +54,10 @@ func addressIn(command any) string {
 	return string(old)
 }
 
+// lookAfter is how long a request waits for the core before its peer is looked for, if
+// there is no Timeout.
+const lookAfter = time.Minute
+
 // waits is called now and then while the request that is offered waits for the core.
 func (s *session) waits() {
 	if s.waiting.IsZero() {
@@ -61,7 +66,7 @@ func (s *session) waits() {
 			s.server.waiting.add(s, senderOf(s.conn, s.offered))
 		}
 	}
-	if time.Since(s.waiting) >= s.server.timeout {
+	if time.Since(s.waiting) >= cmp.Or(max(s.server.timeout, 0), lookAfter) {
 		s.lookForPeer()
 	}
 }
