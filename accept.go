@@ -81,14 +81,14 @@ func (s *server) logWrongAnswer(peer ServerAddress, err error) {
 	s.refusals.Limit.Log(s.logger, hclog.Error, logs.Topic{Detail: err.Error()}, "wrong answer", logs.KeyPeer, peer, logs.KeyError, err)
 }
 
-// line hands requests to Consumer.
-type line struct {
-	*dispatch.Line[RPC, RPCResponse]
+// consumerDispatcher hands requests to Consumer.
+type consumerDispatcher struct {
+	*dispatch.ConnDispatcher[RPC, RPCResponse]
 }
 
 // Dispatch implements [Dispatcher].
-func (l line) Dispatch(command any, body io.Reader, heartbeat bool) PendingAnswer {
-	if answers := l.Line.Dispatch(command, body, heartbeat); answers != nil {
+func (d consumerDispatcher) Dispatch(command any, body io.Reader, heartbeat bool) PendingAnswer {
+	if answers := d.ConnDispatcher.Dispatch(command, body, heartbeat); answers != nil {
 		return answers
 	}
 	return nil // and not a nil channel in an interface

@@ -53,7 +53,7 @@ type InmemTransport struct {
 	pipes        map[*inmemPipe]struct{} // under way, both directions
 
 	once  sync.Once
-	desk  *dispatch.Desk[RPC, RPCResponse]
+	inbox *dispatch.Dispatcher[RPC, RPCResponse]
 	open  atomic.Pointer[openDispatcher] // what SetDispatcher was given
 	tasks tasks.Group
 }
@@ -86,9 +86,9 @@ func NewInmemTransportWithTimeout(addr ServerAddress, timeout time.Duration) (Se
 }
 
 // inbound returns where requests are handed in. It is made when first needed.
-func (i *InmemTransport) inbound() *dispatch.Desk[RPC, RPCResponse] {
-	i.once.Do(func() { i.desk = dispatch.NewDesk(i.consumerCh, newRPC) })
-	return i.desk
+func (i *InmemTransport) inbound() *dispatch.Dispatcher[RPC, RPCResponse] {
+	i.once.Do(func() { i.inbox = dispatch.New(i.consumerCh, newRPC) })
+	return i.inbox
 }
 
 // Consumer implements [Transport]. The channel is unbuffered.
@@ -342,7 +342,7 @@ func (i *InmemTransport) remove(pipe *inmemPipe) {
 func (i *InmemTransport) dispatcher(done <-chan struct{}) Dispatcher {
 	open := i.open.Load()
 	if open == nil || *open == nil {
-		return line{i.inbound().Open(done)}
+		return consumerDispatcher{i.inbound().Open(done)}
 	}
 	if d := (*open)(done); !isNil(d) {
 		return d

@@ -45,7 +45,7 @@ type NetworkTransport struct {
 	newTime        bool
 	hooks          Hooks
 
-	desk *dispatch.Desk[RPC, RPCResponse]
+	inbox *dispatch.Dispatcher[RPC, RPCResponse]
 
 	addresses resolver
 	pool
@@ -120,7 +120,7 @@ func newNetworkTransport(config *NetworkTransportConfig) *NetworkTransport {
 		maxInFlight:    config.maxRPCsInFlight(),
 		newTime:        config.MsgpackUseNewTimeFormat,
 		hooks:          config.Hooks,
-		desk:           dispatch.NewDesk(consumer, newRPC),
+		inbox:          dispatch.New(consumer, newRPC),
 		pool:           pool{maxPool: config.MaxPool},
 		shutdownCh:     make(chan struct{}),
 	}
@@ -209,7 +209,7 @@ func (n *NetworkTransport) refuse(err error) {
 }
 
 // Consumer implements [Transport]. The channel is unbuffered.
-func (n *NetworkTransport) Consumer() <-chan RPC { return n.desk.Consumer() }
+func (n *NetworkTransport) Consumer() <-chan RPC { return n.inbox.Consumer() }
 
 // LocalAddr implements [Transport]: the address of the stream layer, or "" while
 // that has none.
@@ -221,18 +221,20 @@ func (n *NetworkTransport) LocalAddr() ServerAddress {
 }
 
 // SetHeartbeatHandler implements [Transport].
-func (n *NetworkTransport) SetHeartbeatHandler(cb func(rpc RPC)) { n.desk.SetHeartbeatHandler(cb) }
+func (n *NetworkTransport) SetHeartbeatHandler(cb func(rpc RPC)) { n.inbox.SetHeartbeatHandler(cb) }
 
 // SetDispatcher implements [WithDispatcher].
 func (n *NetworkTransport) SetDispatcher(open func(done <-chan struct{}) Dispatcher) {
 	if open == nil {
-		open = n.openLine
+		open = n.openConsumer
 	}
 	n.server.open.Store((*openDispatcher)(&open))
 }
 
-// openLine opens the dispatcher that hands requests to Consumer.
-func (n *NetworkTransport) openLine(done <-chan struct{}) Dispatcher { return line{n.desk.Open(done)} }
+// openConsumer opens the dispatcher that hands requests to Consumer.
+func (n *NetworkTransport) openConsumer(done <-chan struct{}) Dispatcher {
+	return consumerDispatcher{n.inbox.Open(done)}
+}
 
 // EncodePeer implements [Transport]: the address that the provider gives for
 // id, or else addr, as it is. It waits for the provider's first answer about

@@ -15,12 +15,12 @@ var (
 
 // dispatcher hands the requests of one connection to the core as raft.RPC.
 type dispatcher struct {
-	line *dispatch.Line[raft.RPC, raft.RPCResponse]
+	conn *dispatch.ConnDispatcher[raft.RPC, raft.RPCResponse]
 }
 
 // open returns the dispatcher of a connection that ends when done is closed.
 func (t *Transport) open(done <-chan struct{}) raftwire.Dispatcher {
-	return dispatcher{t.desk.Open(done)}
+	return dispatcher{t.inbox.Open(done)}
 }
 
 // newRPC makes the request that a core receives.
@@ -30,7 +30,7 @@ func newRPC(command any, body io.Reader, answers chan<- raft.RPCResponse) raft.R
 
 // Dispatch implements raftwire.Dispatcher.
 func (d dispatcher) Dispatch(command any, body io.Reader, heartbeat bool) raftwire.PendingAnswer {
-	answers := d.line.Dispatch(command, body, heartbeat)
+	answers := d.conn.Dispatch(command, body, heartbeat)
 	if answers == nil {
 		return nil
 	}
@@ -38,7 +38,7 @@ func (d dispatcher) Dispatch(command any, body io.Reader, heartbeat bool) raftwi
 }
 
 // OnWait implements raftwire.WaitObserver.
-func (d dispatcher) OnWait(waits func()) { d.line.OnWait(waits) }
+func (d dispatcher) OnWait(waits func()) { d.conn.OnWait(waits) }
 
 // ServeDone implements raftwire.ServeObserver: while the application has set up no
 // metrics, nothing is timed.

@@ -11,7 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// P20: ten minutes of a cluster of three, in a bubble, while one thing after
+// Ten minutes of a cluster of three, in a bubble, while one thing after
 // the other happens to its network. After each there is a leader, every node
 // gets every entry, and in the end no goroutine is left: else the bubble would
 // not end.

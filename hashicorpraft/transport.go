@@ -20,7 +20,7 @@ var (
 // hashicorp/raft has a sentinel for are that sentinel.
 type Transport struct {
 	inner raftwire.Transport
-	desk  *dispatch.Desk[raft.RPC, raft.RPCResponse]
+	inbox *dispatch.Dispatcher[raft.RPC, raft.RPCResponse]
 	pump  *pump // reads inner's Consumer, or nil if nothing can be there
 }
 
@@ -40,7 +40,7 @@ func Wrap(t raftwire.Transport) *Transport {
 	if t == nil || isNilPointer(t) {
 		panic(errNothingToWrap)
 	}
-	wrapper := &Transport{inner: t, desk: dispatch.NewDesk(make(chan raft.RPC), newRPC)}
+	wrapper := &Transport{inner: t, inbox: dispatch.New(make(chan raft.RPC), newRPC)}
 	if seam, ok := t.(raftwire.WithDispatcher); ok {
 		seam.SetDispatcher(wrapper.open)
 	} else {
@@ -56,7 +56,7 @@ const errNothingToWrap = "hashicorpraft: the transport to wrap is nil: look at t
 func (t *Transport) Unwrap() raftwire.Transport { return t.inner }
 
 // Consumer returns the channel of inbound requests.
-func (t *Transport) Consumer() <-chan raft.RPC { return t.desk.Consumer() }
+func (t *Transport) Consumer() <-chan raft.RPC { return t.inbox.Consumer() }
 
 // LocalAddr returns the address under which peers reach this transport.
 func (t *Transport) LocalAddr() raft.ServerAddress { return raft.ServerAddress(t.inner.LocalAddr()) }
@@ -74,7 +74,7 @@ func (t *Transport) DecodePeer(buf []byte) raft.ServerAddress {
 // SetHeartbeatHandler sets the function that takes heartbeats in place of
 // Consumer; nil takes it away. It must not block.
 func (t *Transport) SetHeartbeatHandler(cb func(rpc raft.RPC)) {
-	t.desk.SetHeartbeatHandler(cb)
+	t.inbox.SetHeartbeatHandler(cb)
 	if t.pump != nil {
 		t.pump.divertHeartbeats(cb != nil)
 	}

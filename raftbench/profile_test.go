@@ -17,7 +17,7 @@ func TestStacksAreSortedByWork(t *testing.T) {
 	}{
 		{workCalls, []string{"internal/runtime/syscall/linux.Syscall6", "syscall.RawSyscall6", "net.(*conn).Write", root + ".(*conn).write"}},
 		{workSchedule, []string{"internal/runtime/syscall/linux.Syscall6", "internal/runtime/syscall/linux.EpollWait", "runtime.netpoll", "runtime.gcStart"}},
-		{workSchedule, []string{"runtime.lock2", "runtime.chansend", "runtime.selectnbsend", root + ".line.Dispatch"}},
+		{workSchedule, []string{"runtime.lock2", "runtime.chansend", "runtime.selectnbsend", root + ".consumerDispatcher.Dispatch"}},
 		{workSchedule, []string{"runtime.usleep", "runtime.sysmon"}},
 		{workSchedule, []string{"runtime.unknown"}},
 		{workMemory, []string{"runtime.nextFreeFast", "runtime.mallocgc", "runtime.newobject", root + "/internal/msgpack.(*Reader).take"}},

@@ -10,23 +10,23 @@ import (
 	"time"
 )
 
-// Desk is where all connections of a transport hand in their requests.
-type Desk[Q, A any] struct {
+// Dispatcher is where all connections of a transport hand in their requests.
+type Dispatcher[Q, A any] struct {
 	consumer  chan Q
 	heartbeat atomic.Pointer[func(Q)]
 	request   func(command any, body io.Reader, answers chan<- A) Q
 }
 
-// NewDesk returns a desk that hands requests to consumer; request makes one.
-func NewDesk[Q, A any](consumer chan Q, request func(command any, body io.Reader, answers chan<- A) Q) *Desk[Q, A] {
-	return &Desk[Q, A]{consumer: consumer, request: request}
+// New returns a dispatcher that hands requests to consumer; request makes one.
+func New[Q, A any](consumer chan Q, request func(command any, body io.Reader, answers chan<- A) Q) *Dispatcher[Q, A] {
+	return &Dispatcher[Q, A]{consumer: consumer, request: request}
 }
 
 // Consumer returns the channel that requests are handed to.
-func (d *Desk[Q, A]) Consumer() <-chan Q { return d.consumer }
+func (d *Dispatcher[Q, A]) Consumer() <-chan Q { return d.consumer }
 
 // SetHeartbeatHandler sets the function that takes heartbeats; nil unsets it.
-func (d *Desk[Q, A]) SetHeartbeatHandler(handle func(Q)) {
+func (d *Dispatcher[Q, A]) SetHeartbeatHandler(handle func(Q)) {
 	if handle == nil {
 		d.heartbeat.Store(nil)
 		return
@@ -34,15 +34,15 @@ func (d *Desk[Q, A]) SetHeartbeatHandler(handle func(Q)) {
 	d.heartbeat.Store(&handle)
 }
 
-// Open returns the line of a connection that ends when done is closed.
-func (d *Desk[Q, A]) Open(done <-chan struct{}) *Line[Q, A] {
-	return &Line[Q, A]{desk: d, done: done}
+// Open returns the dispatcher of a connection that ends when done is closed.
+func (d *Dispatcher[Q, A]) Open(done <-chan struct{}) *ConnDispatcher[Q, A] {
+	return &ConnDispatcher[Q, A]{dispatcher: d, done: done}
 }
 
-// Line is one connection's side of the desk.
-type Line[Q, A any] struct {
-	desk *Desk[Q, A]
-	done <-chan struct{}
+// ConnDispatcher is one connection's side of the dispatcher.
+type ConnDispatcher[Q, A any] struct {
+	dispatcher *Dispatcher[Q, A]
+	done       <-chan struct{}
 
 	waits func()      // is called while a request waits; or nil
 	timer *time.Timer // is left running after a wait: most are over sooner
@@ -53,63 +53,63 @@ const waitsEvery = 50 * time.Millisecond
 
 // OnWait has waits called now and then, by Dispatch, while a request waits to be
 // taken: first after waitsEvery, at the earliest.
-func (l *Line[Q, A]) OnWait(waits func()) { l.waits = waits }
+func (c *ConnDispatcher[Q, A]) OnWait(waits func()) { c.waits = waits }
 
 // Dispatch hands a request over, and blocks until it is taken. It returns where
-// its answer comes, or nil if the line's done channel was closed first.
-func (l *Line[Q, A]) Dispatch(command any, body io.Reader, heartbeat bool) Answers[A] {
-	if l.closed() {
+// its answer comes, or nil if the dispatcher's done channel was closed first.
+func (c *ConnDispatcher[Q, A]) Dispatch(command any, body io.Reader, heartbeat bool) Answers[A] {
+	if c.closed() {
 		return nil
 	}
 	answers := make(Answers[A], answersPerRequest)
-	if !l.handOver(l.desk.request(command, body, answers), heartbeat) {
+	if !c.handOver(c.dispatcher.request(command, body, answers), heartbeat) {
 		return nil
 	}
 	return answers
 }
 
-func (l *Line[Q, A]) handOver(request Q, heartbeat bool) bool {
+func (c *ConnDispatcher[Q, A]) handOver(request Q, heartbeat bool) bool {
 	if heartbeat {
-		if handle := l.desk.heartbeat.Load(); handle != nil {
+		if handle := c.dispatcher.heartbeat.Load(); handle != nil {
 			(*handle)(request)
 			return true
 		}
 	}
 	// A send that need not wait costs a fraction of a select of two.
 	select {
-	case l.desk.consumer <- request:
+	case c.dispatcher.consumer <- request:
 		return true
 	default:
 	}
 	for ticks := 0; ; ticks++ {
 		select {
-		case l.desk.consumer <- request:
+		case c.dispatcher.consumer <- request:
 			return true
-		case <-l.done:
+		case <-c.done:
 			return false
-		case <-l.tick():
+		case <-c.tick():
 		}
 		if ticks > 0 { // the first may be of a wait before
-			l.waits()
+			c.waits()
 		}
-		l.timer.Reset(waitsEvery)
+		c.timer.Reset(waitsEvery)
 	}
 }
 
 // tick returns a channel that yields within waitsEvery.
-func (l *Line[Q, A]) tick() <-chan time.Time {
-	if l.waits == nil {
+func (c *ConnDispatcher[Q, A]) tick() <-chan time.Time {
+	if c.waits == nil {
 		return nil
 	}
-	if l.timer == nil {
-		l.timer = time.NewTimer(waitsEvery)
+	if c.timer == nil {
+		c.timer = time.NewTimer(waitsEvery)
 	}
-	return l.timer.C
+	return c.timer.C
 }
 
-func (l *Line[Q, A]) closed() bool {
+func (c *ConnDispatcher[Q, A]) closed() bool {
 	select {
-	case <-l.done:
+	case <-c.done:
 		return true
 	default:
 		return false

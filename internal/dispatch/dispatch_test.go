@@ -4,6 +4,7 @@ import (
 	"io"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/stretchr/testify/require"
 )
@@ -13,8 +14,8 @@ type request struct {
 	answers chan<- string
 }
 
-func newDesk() *Desk[request, string] {
-	return NewDesk(make(chan request), func(command any, _ io.Reader, answers chan<- string) request {
+func newDispatcher() *Dispatcher[request, string] {
+	return New(make(chan request), func(command any, _ io.Reader, answers chan<- string) request {
 		return request{command, answers}
 	})
 }
@@ -27,16 +28,16 @@ func start[T any](f func() T) chan T {
 	return result
 }
 
-func TestEachRequestGetsItsAnswer(t *testing.T) {
+func TestDispatcher_EachRequestGetsItsAnswer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		desk := newDesk()
-		line := desk.Open(nil)
+		shared := newDispatcher()
+		conn := shared.Open(nil)
 		var taken []request
 		var pending []Answers[string]
 		for i := range 5 {
-			result := start(func() Answers[string] { return line.Dispatch(i, nil, false) })
+			result := start(func() Answers[string] { return conn.Dispatch(i, nil, false) })
 			require.Empty(t, result, "nobody has taken it")
-			taken = append(taken, <-desk.Consumer())
+			taken = append(taken, <-shared.Consumer())
 			pending = append(pending, <-result)
 		}
 		for i := len(taken) - 1; i >= 0; i-- { // answered the other way round
@@ -54,29 +55,29 @@ func TestEachRequestGetsItsAnswer(t *testing.T) {
 	})
 }
 
-func TestDoneEndsEveryWait(t *testing.T) {
+func TestDispatcher_DoneEndsEveryWait(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		desk := newDesk()
+		shared := newDispatcher()
 		done := make(chan struct{})
-		line := desk.Open(done)
-		result := start(func() Answers[string] { return line.Dispatch("taken", nil, false) })
-		<-desk.Consumer()
+		conn := shared.Open(done)
+		result := start(func() Answers[string] { return conn.Dispatch("taken", nil, false) })
+		<-shared.Consumer()
 		pending := <-result
 		answered := start(func() bool { _, ok := pending.Await(done); return ok })
-		offered := start(func() Answers[string] { return line.Dispatch("not taken", nil, false) })
+		offered := start(func() Answers[string] { return conn.Dispatch("not taken", nil, false) })
 		close(done)
 		require.False(t, <-answered)
 		require.Nil(t, <-offered)
-		late := start(func() any { return <-desk.Consumer() })
-		require.Nil(t, line.Dispatch("late", nil, false), "although somebody would take it")
+		late := start(func() any { return <-shared.Consumer() })
+		require.Nil(t, conn.Dispatch("late", nil, false), "although somebody would take it")
 		require.Empty(t, late)
-		go func() { desk.Open(nil).Dispatch("the end", nil, false) }()
+		go func() { shared.Open(nil).Dispatch("the end", nil, false) }()
 		<-late
 	})
 }
 
 // An answer that was given counts, also at the very end.
-func TestAnAnswerThatIsThereComesBeforeDone(t *testing.T) {
+func TestAnswers_OneThatIsThereComesBeforeDone(t *testing.T) {
 	done := make(chan struct{})
 	close(done)
 	for range 100 {
@@ -87,32 +88,56 @@ func TestAnAnswerThatIsThereComesBeforeDone(t *testing.T) {
 	}
 }
 
-func TestHeartbeatsGoToTheHandler(t *testing.T) {
+func TestDispatcher_HeartbeatsGoToTheHandler(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		desk := newDesk()
-		line := desk.Open(nil)
-		desk.SetHeartbeatHandler(func(r request) { r.answers <- "alive" })
-		answer, ok := line.Dispatch("heartbeat", nil, true).Await(nil)
+		shared := newDispatcher()
+		conn := shared.Open(nil)
+		shared.SetHeartbeatHandler(func(r request) { r.answers <- "alive" })
+		answer, ok := conn.Dispatch("heartbeat", nil, true).Await(nil)
 		require.True(t, ok)
 		require.Equal(t, "alive", answer)
 
-		result := start(func() Answers[string] { return line.Dispatch("append", nil, false) })
+		result := start(func() Answers[string] { return conn.Dispatch("append", nil, false) })
 		require.Empty(t, result, "only heartbeats go to the handler")
-		<-desk.Consumer()
+		<-shared.Consumer()
 		require.NotNil(t, <-result)
 
-		desk.SetHeartbeatHandler(nil)
-		result = start(func() Answers[string] { return line.Dispatch("heartbeat", nil, true) })
-		require.Equal(t, "heartbeat", (<-desk.Consumer()).command)
+		shared.SetHeartbeatHandler(nil)
+		result = start(func() Answers[string] { return conn.Dispatch("heartbeat", nil, true) })
+		require.Equal(t, "heartbeat", (<-shared.Consumer()).command)
 		require.NotNil(t, <-result)
 	})
 }
 
 // A core that answers twice must not block, even if nobody collects.
-func TestTheSecondAnswerDoesNotBlock(t *testing.T) {
-	desk := newDesk()
-	go func() { desk.Open(nil).Dispatch("request", nil, false) }()
-	r := <-desk.Consumer()
+func TestAnswers_TheSecondDoesNotBlock(t *testing.T) {
+	shared := newDispatcher()
+	go func() { shared.Open(nil).Dispatch("request", nil, false) }()
+	r := <-shared.Consumer()
 	r.answers <- "one"
 	r.answers <- "two"
+}
+
+// A request that waits for long is told of again and again, and one that is taken soon
+// is not, even if the timer of an earlier wait is over.
+func TestConnDispatcher_TellsOfRequestsThatWait(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		shared := newDispatcher()
+		conn := shared.Open(nil)
+		told := 0
+		conn.OnWait(func() { told++ })
+		wait := func(d time.Duration) {
+			taken := start(func() Answers[string] { return conn.Dispatch("request", nil, false) })
+			<-time.NewTimer(d).C
+			<-shared.Consumer()
+			require.NotNil(t, <-taken)
+		}
+		for range 10 {
+			wait(waitsEvery * 3 / 4)
+			require.Zero(t, told)
+			<-time.NewTimer(10 * waitsEvery).C
+		}
+		wait(waitsEvery * 10)
+		require.InDelta(t, 9, told, 1)
+	})
 }
