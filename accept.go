@@ -3,6 +3,7 @@ package raftwire
 import (
 	"errors"
 	"io"
+	"net"
 	"sync/atomic"
 	"time"
 
@@ -72,7 +73,8 @@ func (s *server) serve(visit *door.Visit, c *netConn) {
 
 // logEnd says why an inbound connection ended.
 func (s *server) logEnd(c *netConn, err error) {
-	gone := err == io.EOF || tasks.IsClosed(s.done) || errors.Is(err, errStreamsClosed)
+	closedHere := errors.Is(err, errStreamsClosed) || errors.Is(err, net.ErrClosed) // by CloseStreams, or by a Mux
+	gone := err == io.EOF || tasks.IsClosed(s.done) || closedHere
 	s.refusals.Report(s.logger, string(c.peer), err, gone)
 }
 

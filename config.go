@@ -126,14 +126,15 @@ type NetworkTransportConfig struct {
 
 	// MaxConns is how many inbound connections there may be. One more takes
 	// the place of the oldest that has not brought a whole request yet, nor shown a
-	// certificate or key (see FirstByteTimeout); if all have, it is refused. 0 means DefaultMaxConns, negative no limit.
+	// certificate or key (see FirstByteTimeout); if all have, it is refused. 0 means
+	// DefaultMaxConns, negative no limit.
 	MaxConns int
 
 	// MaxConnsPerHost is the same for the connections that come from one host,
 	// which is what stands before the port in their remote address. An IPv6 network
-	// of 64 bits is one host, and so are peers behind one proxy. Connections whose remote address has no
-	// port (Unix sockets) do not count. 0 means DefaultMaxConnsPerHost,
-	// negative no limit.
+	// of 64 bits is one host, and so are peers behind one proxy. Connections whose
+	// remote address has no port (Unix sockets) do not count. 0 means
+	// DefaultMaxConnsPerHost, negative no limit.
 	MaxConnsPerHost int
 
 	// FirstByteTimeout is how long an inbound connection may be silent before

@@ -135,7 +135,7 @@ func NewTCPTransportWithLogger(bindAddr string, advertise net.Addr, maxPool int,
 }
 
 // NewTCPTransportWithConfig is [NewTCPTransport] with a configuration, whose
-// Stream is set to the layer made here.
+// Stream is set to the layer made here. A nil config means the zero value.
 func NewTCPTransportWithConfig(bindAddr string, advertise net.Addr, config *NetworkTransportConfig) (*NetworkTransport, error) {
 	if config == nil {
 		config = new(NetworkTransportConfig)

@@ -167,8 +167,8 @@ type AppendPipeline interface {
 	// full, AppendEntries waits for a place, no longer than the transport's
 	// timeout, even if nobody reads Consumer; with no timeout, until the pipeline
 	// ends. While a request of more than 1 MiB is in flight and makes progress, the
-	// wait may take ten timeouts. It may be called by several goroutines; requests travel in the order
-	// in which the calls get their turn.
+	// wait may take ten timeouts. It may be called by several goroutines; requests
+	// travel in the order in which the calls get their turn.
 	//
 	// args, its entries and resp belong to the pipeline until the future has
 	// settled. With an error there is no future: they are the caller's again, and

@@ -15,8 +15,9 @@ type Target interface {
 // Inmem makes the faults of a plan happen to a network of transports in memory,
 // whose addresses are the plan's hosts. It has Cut, HealLink, Partition, Isolate,
 // Heal, Latency, Jitter, Crash and Restart; Apply returns an error for the others,
-// which need connections and bytes. For a hashicorpraft.InmemNetwork pass what its
-// Unwrap returns.
+// which need connections and bytes. So name those to [RandomPlan] that begin a fault:
+// Cut, Partition, Isolate, Latency, Jitter, Crash. For a hashicorpraft.InmemNetwork pass
+// what its Unwrap returns.
 //
 // The same plan lets requests through at the same times, with these differences:
 //

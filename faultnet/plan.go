@@ -141,6 +141,9 @@ func (f *Fault) parseAmount(words []string) (rest []string, err error) {
 	} else {
 		f.Bytes, err = strconv.ParseInt(words[last], 10, 64)
 	}
+	if err != nil {
+		err = fmt.Errorf("%s needs an amount at its end: %w", f.Action, err)
+	}
 	return words[:last], err
 }
 

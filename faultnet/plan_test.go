@@ -64,6 +64,7 @@ func TestABadPlanIsRefusedByLine(t *testing.T) {
 		"1s latency":        "latency without an amount",
 		"1s latency a 10ms": "latency names 2 hosts, not 1",
 		"1s latency a b 10": "missing unit in duration",
+		"1s latency a b":    "latency needs an amount at its end",
 		"1s slice a b many": "invalid syntax",
 	} {
 		_, err := faultnet.ParsePlan(text)

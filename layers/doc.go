@@ -13,10 +13,10 @@
 // for each connection, within a time and a number that are limited. At the limit the
 // host that has most such connections makes room, so one host locks nobody else out.
 //
-// Whoever a [TLS] has verified is verified again, if the certificates have changed
-// meanwhile, when a transport takes the connection or Accept returns it. So after
-// [TLS.Reload] or [Mux.Reload] and CloseStreams of the transport, no connection is left
-// that only the old certificates would let in. A new certificate alone interrupts
+// If the certificates change between a peer's handshake and the time when a transport
+// takes the connection, or Accept returns it, the peer is verified again. So after
+// [TLS.Reload] or [Mux.Reload], and then CloseStreams of the transport, no connection is
+// left that only the old certificates would let in. A new certificate alone interrupts
 // nothing.
 //
 // For net/http and gRPC, Accept of a layer returns a *tls.Conn where there is TLS.

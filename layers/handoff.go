@@ -40,11 +40,11 @@ type Handoff struct {
 
 var _ raftwire.StreamLayer = (*Handoff)(nil)
 
-// NewHandoff returns a layer that advertises addr and dials with dial. On
-// each new connection dial must first send whatever the peer's listener tells the
-// layer by, a first byte for example; a connection that it returns beside an error
-// is closed. Close closes the layer; so does a transport over it. Without a dial
-// the layer only accepts; without an addr NewHandoff panics.
+// NewHandoff returns a layer that advertises addr and dials with dial. On each new
+// connection dial must first send what the peer's listener recognizes the layer by, a
+// first byte for example. A connection that it returns beside an error is closed. Close
+// closes the layer; so does a transport over it. Without a dial the layer only accepts.
+// Without an addr NewHandoff panics.
 func NewHandoff(addr net.Addr, dial DialFunc) *Handoff {
 	if sock.IsNil(addr) {
 		panic("raftwire: NewHandoff has no addr: give it the address that peers are told")
@@ -70,11 +70,12 @@ var (
 	errNotAccepted = fmt.Errorf("raftwire: handoff: %d connections wait for Accept, which nobody calls", maxHandedOff)
 )
 
-// Handoff gives the layer a connection that was accepted elsewhere. What says
-// for whom it is must have been read from it, and no more. The connection is the
-// layer's from then on; if there is an error it has been closed: net.ErrClosed,
-// or that too many wait for Accept, or that the layer is of a Mux over TLS, which
-// verifies all that come. A nil conn is an error. Handoff does not block.
+// Handoff gives the layer a connection that was accepted elsewhere. Before, read from it
+// what says for which layer it is, and no more. The connection belongs to the layer from
+// then on. If there is an error, Handoff has closed it: the layer is closed
+// (net.ErrClosed), or too many connections wait for Accept, or the layer belongs to a Mux
+// over TLS, which takes only what that has verified. A nil conn is an error. Handoff does
+// not block.
 func (l *Handoff) Handoff(conn net.Conn) error {
 	if sock.IsNil(conn) {
 		return errNoConn

@@ -17,26 +17,49 @@ type DialFunc func(ctx context.Context, address raftwire.ServerAddress) (net.Con
 
 // FromListener makes a [raftwire.StreamLayer] of any listener: a socket of systemd's,
 // one of tsnet, one that reads PROXY headers. dial connects to the listener of a peer.
-// nil means TCP or a Unix socket if the listener is a *net.TCPListener or a
-// *net.UnixListener; otherwise the layer only accepts. Without a listener FromListener
-// panics.
+// nil means the listener's own Dial or DialContext if it is a StreamLayer, and TCP or a
+// Unix socket if it is a *net.TCPListener or a *net.UnixListener; otherwise the layer only
+// accepts. Without a listener FromListener panics.
+//
+// Peers are told the listener's address, so it must name a host: "[::]:8300" does not. The
+// address of a *net.UnixListener becomes "unix:/path", which peers dial.
 func FromListener(listener net.Listener, dial DialFunc) raftwire.StreamLayer {
 	if sock.IsNil(listener) {
 		panic("raftwire: FromListener has no listener: look at the error that came with it")
 	}
 	if dial == nil {
-		dial = dialLike(listener)
+		dial = dialLike(listener, "give FromListener a DialFunc")
 	}
 	return &listenerLayer{listener, dial}
 }
 
-func dialLike(listener net.Listener) DialFunc {
-	switch listener.(type) {
+// dialLike returns how to dial what listens as listener does; remedy says what to do if
+// that is unknown.
+func dialLike(listener net.Listener, remedy string) DialFunc {
+	switch l := listener.(type) {
+	case raftwire.StreamLayer:
+		return func(ctx context.Context, address raftwire.ServerAddress) (net.Conn, error) {
+			return dialing.Stream(ctx, l, address)
+		}
 	case *net.TCPListener, *net.UnixListener:
 		return new(raftwire.TCPStreamLayer).DialContext
 	}
-	return cannotDial("give FromListener a DialFunc")
+	return cannotDial(remedy)
 }
+
+// addrOf returns the listener's address as peers dial it.
+func addrOf(listener net.Listener) net.Addr {
+	if _, unix := listener.(*net.UnixListener); unix {
+		return unixAddr{listener.Addr()}
+	}
+	return listener.Addr()
+}
+
+// unixAddr is the address of a Unix socket with the prefix of raftwire.TCPConfig.
+type unixAddr struct{ net.Addr }
+
+// String returns "unix:" and the path.
+func (a unixAddr) String() string { return "unix:" + a.Addr.String() }
 
 // cannotDial returns a DialFunc that says what to do to have one.
 func cannotDial(remedy string) DialFunc {
@@ -50,6 +73,9 @@ type listenerLayer struct {
 	net.Listener
 	dial DialFunc
 }
+
+// Addr returns the address that peers are told.
+func (l *listenerLayer) Addr() net.Addr { return addrOf(l.Listener) }
 
 // Dial is DialContext with a limit of its own; 0 means no limit.
 func (l *listenerLayer) Dial(address raftwire.ServerAddress, timeout time.Duration) (net.Conn, error) {

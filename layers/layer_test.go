@@ -10,17 +10,32 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// Any listener makes a layer. One of TCP or of a Unix socket can dial by itself.
+// Any listener makes a layer. One of TCP or of a Unix socket can dial by itself, and so
+// can a stream layer.
 func TestFromListener_DialsAsItListens(t *testing.T) {
 	unix, err := net.Listen("unix", unixSocket(t))
 	require.NoError(t, err)
-	for target, listener := range map[string]net.Listener{"": listenLocal(t), "unix:": unix} {
+	layer, err := raftwire.NewTCPStreamLayer(raftwire.TCPConfig{Bind: "unix:" + unixSocket(t)})
+	require.NoError(t, err)
+	for _, listener := range []net.Listener{listenLocal(t), unix, layer} {
 		trans := transport(t, withStream(layers.FromListener(listener, nil)))
 		serve(t, trans, accept)
-		address := raftwire.ServerAddress(target + listener.Addr().String())
 		for kind, call := range calls {
-			require.NoError(t, call(trans, address), kind)
+			require.NoError(t, call(trans, trans.LocalAddr()), kind)
 		}
+	}
+}
+
+func TestMux_DialsAsItListens(t *testing.T) {
+	unix, err := net.Listen("unix", unixSocket(t))
+	require.NoError(t, err)
+	for _, listener := range []net.Listener{listenLocal(t), unix} {
+		mux, err := layers.NewMux(layers.MuxConfig{Listener: listener})
+		require.NoError(t, err)
+		t.Cleanup(func() { require.NoError(t, mux.Close()) })
+		trans := group(t, mux, layers.FirstByte(7))
+		serve(t, trans, accept)
+		require.NoError(t, appendOnce(trans, trans.LocalAddr()))
 	}
 }
 

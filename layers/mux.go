@@ -321,7 +321,7 @@ func (m *Mux) Conns() (count int) {
 	return count
 }
 
-// CloseConns closes those connections. The Mux and its layers go on.
+// CloseConns closes the connections that Conns counts. The Mux and its layers continue.
 func (m *Mux) CloseConns() {
 	for conn := range m.open.Range {
 		sock.Close(*conn.(*net.Conn))
@@ -343,7 +343,9 @@ func (m *Mux) Reload() error {
 func (m *Mux) Refusals() raftwire.Refusals { return raftwire.Refusals(m.inbound.refusals.Counts()) }
 
 // Close closes the listener and every layer. Connections that were accepted from a
-// layer stay open: see [Mux.CloseConns].
+// layer stay open: see [Mux.CloseConns]. It returns the error of the listener's Close, so
+// a second call usually returns net.ErrClosed, and so does one after somebody else has
+// closed the listener.
 func (m *Mux) Close() error {
 	if m.identity != nil {
 		m.identity.close()

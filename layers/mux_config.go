@@ -2,7 +2,6 @@ package layers
 
 import (
 	"cmp"
-	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -10,7 +9,6 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 	"github.com/raftwire/raftwire"
-	"github.com/raftwire/raftwire/internal/dialing"
 	"github.com/raftwire/raftwire/internal/logs"
 	"github.com/raftwire/raftwire/internal/sock"
 )
@@ -32,13 +30,12 @@ type MuxConfig struct {
 	Listener net.Listener
 
 	// Dial connects to the port of a peer; the Mux then says which layer is
-	// meant. nil means the Listener's own Dial or DialContext if it is a
-	// StreamLayer, and plain TCP if it is a *net.TCPListener; otherwise the layers
-	// only accept.
+	// meant. nil means what it means to [FromListener].
 	Dial DialFunc
 
 	// Advertise is what the layers return from Addr, nil means the address of
-	// Listener: set it if that names no host, as that of a listener on ":8300".
+	// Listener, as for [FromListener]: set it if that names no host, as that of a
+	// listener on ":8300".
 	Advertise net.Addr
 
 	// TLS is for layers with an ALPN key, beside layers without TLS on the same port:
@@ -94,7 +91,7 @@ func (c *MuxConfig) setDefaults() {
 	}
 	c.Logger = c.Logger.With(logs.KeyLocal, c.Listener.Addr())
 	if sock.IsNil(c.Advertise) {
-		c.Advertise = c.Listener.Addr()
+		c.Advertise = addrOf(c.Listener)
 	}
 }
 
@@ -128,13 +125,5 @@ func (c *MuxConfig) dialFunc() DialFunc {
 	if c.Dial != nil {
 		return c.Dial
 	}
-	switch l := c.Listener.(type) {
-	case raftwire.StreamLayer:
-		return func(ctx context.Context, address raftwire.ServerAddress) (net.Conn, error) {
-			return dialing.Stream(ctx, l, address)
-		}
-	case *net.TCPListener:
-		return new(raftwire.TCPStreamLayer).DialContext
-	}
-	return cannotDial("set MuxConfig.Dial to what reaches the port of a peer")
+	return dialLike(c.Listener, "set MuxConfig.Dial to what reaches the port of a peer")
 }

@@ -120,6 +120,24 @@ func tlsOver(t *testing.T, inner raftwire.StreamLayer) *layers.TLS {
 	return layer
 }
 
+// A connection that CloseConns ends is no news to the log of the transport that has it.
+func TestMux_ClosesConnectionsWithoutWarnings(t *testing.T) {
+	onFakeTime(t, func(t *testing.T, network *faultnet.Network) {
+		var log bytes.Buffer
+		there, here := share(t, network, "there"), share(t, network, "here")
+		layer := layerOf(t, there, layers.FirstByte(7))
+		follower := transport(t, withStream(layer), func(c *raftwire.NetworkTransportConfig) { c.Logger = logTo(&log) })
+		serve(t, follower, accept)
+		require.NoError(t, appendOnce(group(t, here, layers.FirstByte(7)), "there"))
+
+		there.CloseConns()
+		synctest.Wait()
+		require.NoError(t, follower.Close())
+		require.Contains(t, log.String(), "[DEBUG] connection ended")
+		require.NotContains(t, log.String(), "[WARN]")
+	})
+}
+
 // A mux counts the connections that its layers have handed over, and can close them,
 // whoever has them.
 func TestMux_CountsAndClosesItsConnections(t *testing.T) {

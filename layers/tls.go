@@ -162,9 +162,10 @@ func (l *TLS) protocols() []string {
 // anew: see [TLS] for how to cut off the others.
 //
 // Reload waits no longer than LoadTimeout, and then returns a net.Error that is a
-// timeout. What is loaded after that is used all the same. A look that is under
-// way is waited for first: what Reload loads is never older than the call. On a
-// closed layer, and when it is closed, Reload returns net.ErrClosed.
+// timeout. What is loaded after that is used all the same. If the files are being
+// read already, Reload waits for that and reads them once more: what it loads is
+// never older than the call. On a closed layer, and when it is closed, Reload returns
+// net.ErrClosed.
 func (l *TLS) Reload() error { return l.identity.Reload() }
 
 // Refusals returns how many inbound connections were refused since the layer

@@ -69,9 +69,10 @@ type TLSConfig struct {
 	// [TLS.Reload] reads them again.
 	ReloadInterval time.Duration
 
-	// LoadTimeout is how long Reload waits for the files or Load. A look that takes
-	// longer goes on, with a warning in the log; until it is over, no other begins
-	// and handshakes use what is in use. 0 means 10 seconds; negative is an error.
+	// LoadTimeout is how long Reload waits for the files or Load. Reading that takes
+	// longer continues, with a warning in the log. Until it is over, nothing else is
+	// read, and handshakes use what was loaded before. 0 means 10 seconds; negative is
+	// an error.
 	LoadTimeout time.Duration
 
 	// ServerName is a name that the certificate of every peer must have, DNS
@@ -93,7 +94,8 @@ type TLSConfig struct {
 	// its error is why not. nil lets in everybody who got so far. It is called
 	// concurrently, once for each handshake and sometimes again, and must not
 	// block: it would hold up that peer, and Close for up to a second, but no other
-	// peer. A panic in it ends the process, or is the caller's who dials. [AllowNames] and [AllowRole] make such functions.
+	// peer. A panic in it ends the process, unless you call Dial yourself: then it
+	// reaches you. [AllowNames] and [AllowRole] make such functions.
 	Authorize func(peer *TLSPeer) error
 
 	// MinVersion is the oldest version of TLS that is spoken. 0 means

@@ -143,7 +143,7 @@ func TestCloseStreamsClosesWhatWasJustAccepted(t *testing.T) {
 	})
 }
 
-// What a TLS layer has verified is asked again at the last door, also if a handshake
+// A transport verifies a TLS peer again when it takes the connection, also if a handshake
 // of another TLS layer comes in between.
 func TestRevocation_ReachesWhoIsInAnotherHandshake(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {

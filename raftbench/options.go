@@ -106,7 +106,7 @@ func newFlags(opts *options) *flag.FlagSet {
 	flags.BoolVar(&opts.tls, "tls", opts.tls, "over TLS, both ends with certificates that are made for the run; plain TCP is then plain TLS")
 	flags.StringVar(&opts.secret, "tls-secret", opts.secret, "over TLS to a -target, with the `secret` that \"raftbench serve -tls\" prints")
 	flags.StringVar(&opts.with, "with", opts.with, "compare raftwire with another build of this program, an `executable`; each build measures in a process of its own")
-	flags.BoolVar(&opts.bars, "bars", opts.bars, "compare the ratios with the project's bars")
+	flags.BoolVar(&opts.bars, "bars", opts.bars, "compare the ratios with a lower limit for each cell")
 	flags.BoolVar(&opts.profile, "profile", opts.profile, "say where CPU time goes: system calls, scheduling, memory, codec")
 	flags.StringVar(&opts.json, "json", opts.json, "write all figures of all rounds to `file`")
 	chartFlag(flags, "chart", &opts.charts)

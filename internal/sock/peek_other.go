@@ -4,7 +4,7 @@ package sock
 
 import "net"
 
-// Without MSG_DONTWAIT idle connections are watched by a goroutine; see watch.go.
+// Without MSG_DONTWAIT idle connections are watched by a goroutine of package conn.
 
 func CanPeek(net.Conn) bool { return false }
 
