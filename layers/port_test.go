@@ -167,3 +167,56 @@ func TestMux_CountsAndClosesItsConnections(t *testing.T) {
 		}
 	})
 }
+
+// A mux knows of the end of its connections also if a layer is put over one that
+// accepts from its layer by itself.
+func TestMux_CountsConnectionsThatPassTheAcceptOfAWrapper(t *testing.T) {
+	for name, over := range map[string]func(t *testing.T, layer raftwire.StreamLayer, security layers.TLSConfig) (raftwire.StreamLayer, func() error){
+		"TLS": func(t *testing.T, layer raftwire.StreamLayer, security layers.TLSConfig) (raftwire.StreamLayer, func() error) {
+			top, err := layers.NewTLS(layer, security)
+			require.NoError(t, err)
+			return top, top.Close
+		},
+		"a mux": func(t *testing.T, layer raftwire.StreamLayer, _ layers.TLSConfig) (raftwire.StreamLayer, func() error) {
+			mux := muxOf(t, layer)
+			return layerOf(t, mux, layers.FirstByte(8)), mux.Close
+		},
+		"a mux with TLS": func(t *testing.T, layer raftwire.StreamLayer, security layers.TLSConfig) (raftwire.StreamLayer, func() error) {
+			mux, err := layers.NewMux(layers.MuxConfig{Listener: layer, Logger: hclog.NewNullLogger(), TLS: &security})
+			require.NoError(t, err)
+			return layerOf(t, mux, layers.ALPN("raft")), mux.Close
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			onFakeTime(t, func(t *testing.T, network *faultnet.Network) {
+				security := newSecurity()
+				there, here := share(t, network, "there"), share(t, network, "here")
+				accepting, endThere := over(t, ownAccept{layerOf(t, there, layers.FirstByte(7))}, security)
+				dialling, endHere := over(t, ownAccept{layerOf(t, here, layers.FirstByte(7))}, security)
+				type accepted struct {
+					net.Conn
+					error
+				}
+				conns := make(chan accepted)
+				go func() {
+					conn, err := ownAccept{accepting}.Accept()
+					conns <- accepted{conn, err}
+				}()
+				client, err := dialling.Dial("there", time.Second)
+				require.NoError(t, err)
+				conn := <-conns
+				require.NoError(t, conn.error)
+				require.Equal(t, 1, there.Conns())
+				_ = conn.Close()
+				_ = client.Close()
+				synctest.Wait()
+				require.Zero(t, there.Conns())
+				require.NoError(t, endThere())
+				require.NoError(t, endHere())
+			})
+		})
+	}
+}
+
+// ownAccept is a layer that has one of ours embedded.
+type ownAccept struct{ raftwire.StreamLayer }
