@@ -168,6 +168,47 @@ func TestMux_CountsAndClosesItsConnections(t *testing.T) {
 	})
 }
 
+// A layer that was closed already ends what is put over it as one that is closed later.
+func TestLayers_TellThatTheyAreClosedAlready(t *testing.T) {
+	for name, over := range map[string]func(t *testing.T, closed raftwire.StreamLayer) (top raftwire.StreamLayer, end func() error){
+		"a transport": func(_ *testing.T, closed raftwire.StreamLayer) (raftwire.StreamLayer, func() error) {
+			return closed, closed.Close
+		},
+		"TLS": func(t *testing.T, closed raftwire.StreamLayer) (raftwire.StreamLayer, func() error) {
+			layer := tlsOver(t, closed)
+			return layer, layer.Close
+		},
+		"closed TLS": func(t *testing.T, closed raftwire.StreamLayer) (raftwire.StreamLayer, func() error) {
+			layer := tlsOver(t, closed)
+			_ = layer.Close()
+			return layer, layer.Close
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			onFakeTime(t, func(t *testing.T, network *faultnet.Network) {
+				closed := layerOf(t, share(t, network, "b"), layers.FirstByte(7))
+				require.NoError(t, closed.Close())
+				top, end := over(t, closed)
+				var log bytes.Buffer
+				transport(t, withStream(top), func(c *raftwire.NetworkTransportConfig) { c.Logger = logTo(&log) })
+				synctest.Wait()
+				require.Equal(t, 1, strings.Count(log.String(), "closed by somebody else"), log.String())
+				_ = end()
+			})
+		})
+	}
+	t.Run("a mux", func(t *testing.T) {
+		onFakeTime(t, func(t *testing.T, network *faultnet.Network) {
+			closed := layerOf(t, share(t, network, "b"), layers.FirstByte(7))
+			require.NoError(t, closed.Close())
+			mux := muxOf(t, closed)
+			_, err := mux.Layer(layers.FirstByte(8))
+			require.ErrorIs(t, err, net.ErrClosed)
+			_ = mux.Close()
+		})
+	})
+}
+
 // A mux knows of the end of its connections also if a layer is put over one that
 // accepts from its layer by itself.
 func TestMux_CountsConnectionsThatPassTheAcceptOfAWrapper(t *testing.T) {
