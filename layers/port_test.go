@@ -209,6 +209,33 @@ func TestLayers_TellThatTheyAreClosedAlready(t *testing.T) {
 	})
 }
 
+// Connections that wait for the first layer of a mux end with its listener, which need
+// not wait for them.
+func TestMux_WaitsForNoLayerOnceTheListenerIsClosed(t *testing.T) {
+	for name, listener := range map[string]func(t *testing.T, port raftwire.StreamLayer) raftwire.StreamLayer{
+		"a port": func(_ *testing.T, port raftwire.StreamLayer) raftwire.StreamLayer { return port },
+		"TLS":    func(t *testing.T, port raftwire.StreamLayer) raftwire.StreamLayer { return tlsOver(t, port) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			onFakeTime(t, func(t *testing.T, network *faultnet.Network) {
+				port, err := network.Host("b").Listen()
+				require.NoError(t, err)
+				under := listener(t, port)
+				mux := muxOf(t, under)
+				conn := connect(t, network, "b", "")
+				synctest.Wait()
+				require.Zero(t, elapsed(func() {
+					require.NoError(t, under.Close())
+					requireEnd(t, conn)
+				}))
+				synctest.Wait()
+				require.Zero(t, mux.Refusals())
+				_ = mux.Close()
+			})
+		})
+	}
+}
+
 // A mux knows of the end of its connections also if a layer is put over one that
 // accepts from its layer by itself.
 func TestMux_CountsConnectionsThatPassTheAcceptOfAWrapper(t *testing.T) {
