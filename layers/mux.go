@@ -359,7 +359,7 @@ func (m *Mux) Close() error {
 
 func (m *Mux) closeLayers() {
 	for _, layer := range m.takeLayers() {
-		_ = layer.Close()
+		m.inbound.closeLayer(layer)
 	}
 }
 

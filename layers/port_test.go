@@ -288,3 +288,72 @@ func TestMux_CountsConnectionsThatPassTheAcceptOfAWrapper(t *testing.T) {
 
 // ownAccept is a layer that has one of ours embedded.
 type ownAccept struct{ raftwire.StreamLayer }
+
+// The Close of a connection that waits for Accept may block. Nobody waits for it, but
+// Close of the layer under it, for a second.
+func TestLayers_CloseDoesNotWaitForTheCloseOfAConnection(t *testing.T) {
+	for name, over := range map[string]func(t *testing.T, port raftwire.StreamLayer) (closing interface{ Close() error }, client func(net.Conn)){
+		"a mux": func(t *testing.T, port raftwire.StreamLayer) (interface{ Close() error }, func(net.Conn)) {
+			mux := muxOf(t, port)
+			layerOf(t, mux, layers.FirstByte(7))
+			return mux, func(conn net.Conn) { say(t, conn, "\x07") }
+		},
+		"TLS": func(t *testing.T, port raftwire.StreamLayer) (interface{ Close() error }, func(net.Conn)) {
+			ca := testca.New()
+			layer, err := layers.NewTLS(port, secure(ca.Issue(), ca))
+			require.NoError(t, err)
+			go func() {
+				if conn, err := layer.Accept(); err == nil {
+					_ = conn.Close()
+				}
+			}()
+			return layer, func(conn net.Conn) {
+				config := &tls.Config{RootCAs: testca.Pool(ca), ServerName: role, Certificates: []tls.Certificate{*ca.Issue()}}
+				require.NoError(t, tls.Client(conn, config).Handshake())
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			onFakeTime(t, func(t *testing.T, network *faultnet.Network) {
+				port, err := network.Host("b").Listen()
+				require.NoError(t, err)
+				release := make(chan struct{})
+				closing, enter := over(t, slowCloses{port, release})
+				for range 2 { // TLS needs an Accept to begin, which takes the first
+					enter(dialRaw(t, network, "peer"))
+				}
+				synctest.Wait()
+				result := make(chan error, 1)
+				go func() { result <- closing.Close() }()
+				pause(time.Second)
+				synctest.Wait()
+				blocks := len(result) == 0
+				close(release)
+				synctest.Wait()
+				require.ErrorContains(t, <-result, "of a connection does not return")
+				require.False(t, blocks)
+			})
+		})
+	}
+}
+
+// slowCloses accepts connections whose Close blocks.
+type slowCloses struct {
+	raftwire.StreamLayer
+	release chan struct{}
+}
+
+func (l slowCloses) Accept() (net.Conn, error) {
+	conn, err := l.StreamLayer.Accept()
+	if err != nil {
+		return nil, err
+	}
+	return slowClose{conn, l.release}, nil
+}
+
+type slowClose struct {
+	net.Conn
+	release chan struct{}
+}
+
+func (c slowClose) Close() error { <-c.release; return c.Conn.Close() }
