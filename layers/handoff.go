@@ -122,7 +122,10 @@ func (l *Handoff) HandTo(listener net.Listener, to door.Taker) bool {
 	if listener != net.Listener(l) {
 		return false
 	}
-	l.setTaker(to)
+	if !l.setTaker(to) {
+		to.Closed()
+		return true
+	}
 	for {
 		select {
 		case h := <-l.conns:
@@ -133,12 +136,15 @@ func (l *Handoff) HandTo(listener net.Listener, to door.Taker) bool {
 	}
 }
 
-func (l *Handoff) setTaker(to door.Taker) {
+// setTaker returns false if the layer is closed: then nobody else tells the taker.
+func (l *Handoff) setTaker(to door.Taker) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if !tasks.IsClosed(l.done) {
-		l.to = to
+	if tasks.IsClosed(l.done) {
+		return false
 	}
+	l.to = to
+	return true
 }
 
 // Accept returns the next connection. It blocks until there is one or until

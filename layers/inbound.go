@@ -116,6 +116,15 @@ func (in *inbound) close() error {
 	return in.closeErr
 }
 
+// closeLayer closes a layer that takes the connections. It does not block: the Close of
+// one that waits for Accept may.
+func (in *inbound) closeLayer(layer *Handoff) {
+	end := func() { _ = layer.Close() }
+	if !in.tasks.Start(end) {
+		end()
+	}
+}
+
 func (in *inbound) closeListener() {
 	if in.acceptor != nil {
 		in.acceptor.Stop()

@@ -35,11 +35,12 @@ type Mux struct {
 	verified bool      // every connection comes with its peer verified
 	inbound  inbound
 	first    chan struct{} // closed when there was a layer
+	done     chan struct{} // closed when the Mux or its listener is
 
 	open sync.Map // of *net.Conn, what was handed over and is not closed
 
 	mu     sync.Mutex       // protects following
-	layers map[Key]*Handoff // nil once the Mux or its listener is closed
+	layers map[Key]*Handoff // nil once done is closed
 }
 
 // NewMux returns a Mux without layers. With MuxConfig.TLS it blocks while the
@@ -62,6 +63,7 @@ func NewMux(config MuxConfig) (*Mux, error) {
 		plain:    config.isPlain(),
 		identity: identity,
 		first:    make(chan struct{}),
+		done:     make(chan struct{}),
 		layers:   make(map[Key]*Handoff),
 	}
 	m.setUnder(&config)
@@ -165,8 +167,8 @@ func (m *Mux) unregister(keys []Key) {
 
 // identify finds the layer for an inbound connection.
 func (m *Mux) identify(in door.Handover) (door.Handover, *Handoff, error) {
-	if !m.awaitLayer() {
-		return in, nil, errSlow
+	if err := m.awaitLayer(); err != nil {
+		return in, nil, err
 	}
 	out, layer, err := m.sort(in)
 	if err != nil {
@@ -176,16 +178,19 @@ func (m *Mux) identify(in door.Handover) (door.Handover, *Handoff, error) {
 }
 
 // awaitLayer waits until there was a layer, for Timeout at most.
-func (m *Mux) awaitLayer() bool {
+func (m *Mux) awaitLayer() error {
 	patience := time.NewTimer(m.inbound.door.Timeout)
 	defer patience.Stop()
 	select {
 	case <-m.first:
-		return true
-	case <-m.inbound.done:
+	case <-m.done:
 	case <-patience.C:
+		return errSlow
 	}
-	return false
+	if tasks.IsClosed(m.done) {
+		return net.ErrClosed
+	}
+	return nil
 }
 
 // sort looks for TLS first: its protocol decides, or else the first byte inside.
@@ -283,7 +288,7 @@ func (m *Mux) layer(key Key) *Handoff {
 
 // awaitProtocols returns the protocols for a TLS layer under the Mux.
 func (m *Mux) awaitProtocols() []string {
-	m.awaitLayer()
+	_ = m.awaitLayer()
 	return m.protocols()
 }
 
@@ -356,7 +361,7 @@ func (m *Mux) Close() error {
 
 func (m *Mux) closeLayers() {
 	for _, layer := range m.takeLayers() {
-		_ = layer.Close()
+		m.inbound.closeLayer(layer)
 	}
 }
 
@@ -365,5 +370,8 @@ func (m *Mux) takeLayers() map[Key]*Handoff {
 	defer m.mu.Unlock()
 	layers := m.layers
 	m.layers = nil
+	if layers != nil {
+		close(m.done)
+	}
 	return layers
 }

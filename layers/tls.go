@@ -83,7 +83,7 @@ func NewTLS(inner raftwire.StreamLayer, config TLSConfig) (*TLS, error) {
 		listener: inner,
 		logger:   used.Logger,
 		identify: l.handshake,
-		closed:   func() { _ = l.done.Close() },
+		closed:   func() { l.inbound.closeLayer(l.done) },
 		door: door.Door{
 			MaxUnidentified: used.MaxHandshakes,
 			Crowded:         errHandshakesCrowded,
@@ -177,7 +177,7 @@ func (l *TLS) Refusals() raftwire.Refusals { return raftwire.Refusals(l.inbound.
 // them. Connections that were accepted or dialled stay open.
 func (l *TLS) Close() error {
 	l.identity.close()
-	_ = l.done.Close()
+	l.inbound.closeLayer(l.done)
 	return l.inbound.close()
 }
 

@@ -19,7 +19,7 @@ type Source interface {
 // Taker takes connections from a Source. Its functions do not block.
 type Taker struct {
 	Take   func(Handover)
-	Closed func() // the source was closed, perhaps by the taker
+	Closed func() // the source was closed, perhaps by the taker, or before it was asked
 }
 
 // HandTo makes a listener hand its connections to a taker if it is a Source.

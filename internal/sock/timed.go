@@ -23,11 +23,13 @@ type TimedConn struct {
 	isSet bool       // a write deadline
 }
 
-// Timed makes a TimedConn of a connection, to which a byte may have been given back.
+// Timed makes a TimedConn of a connection, to which a byte may have been given back. It
+// tells of its end whom that would have told.
 func Timed(conn net.Conn) *TimedConn {
 	c := new(TimedConn)
 	if returned, ok := conn.(*UnreadConn); ok {
 		c.byte, c.unread = returned.byte, returned.unread
+		c.ended.Store(returned.ended.Load())
 		conn = returned.Conn
 	}
 	c.Conn = conn

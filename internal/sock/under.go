@@ -67,22 +67,30 @@ type UnreadConn struct {
 func Unread(conn net.Conn, b byte) net.Conn { return &UnreadConn{Conn: conn, byte: b, unread: true} }
 
 // OnClose returns conn, or a wrapper of it, that calls ended when it is closed, perhaps
-// several times. A *tls.Conn stays one: programs look for that. So ended is called at
+// several times, as who asked for that before is told. A *tls.Conn stays one: programs look for that. So ended is called at
 // once for one that was not made of a TimedConn.
 func OnClose(conn net.Conn, ended func()) net.Conn {
 	switch c := conn.(type) {
 	case *UnreadConn:
-		c.ended.Store(&ended)
+		c.onClose(ended)
 		return c
 	case *tls.Conn:
 		if timed, ok := c.NetConn().(*TimedConn); ok {
-			timed.ended.Store(&ended)
+			timed.onClose(ended)
 		} else {
 			ended()
 		}
 		return c
 	}
 	return OnClose(&UnreadConn{Conn: conn}, ended)
+}
+
+func (c *UnreadConn) onClose(ended func()) {
+	all := ended
+	if before := c.ended.Load(); before != nil {
+		all = func() { ended(); (*before)() }
+	}
+	c.ended.Store(&all)
 }
 
 // Close closes the connection.
