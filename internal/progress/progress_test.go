@@ -25,7 +25,7 @@ func clock(hurry *bool) Clock {
 // onFakeTime runs a test that pauses for whole seconds.
 func onFakeTime(t *testing.T, test func(t *testing.T, pause func(seconds int))) {
 	synctest.Test(t, func(t *testing.T) {
-		test(t, func(seconds int) { <-time.After(time.Duration(seconds) * time.Second) })
+		test(t, func(seconds int) { <-time.NewTimer(time.Duration(seconds) * time.Second).C })
 	})
 }
 
