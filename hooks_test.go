@@ -308,6 +308,7 @@ func TestHooks_NameServersByID(t *testing.T) {
 		require.NoError(t, err)
 		f := send(t, p, 1)[0]
 		require.NoError(t, f.Error())
+		synctest.Wait() // the hook is called after that
 		body := strings.NewReader("body")
 		require.NoError(t, a.InstallSnapshot("n1", "b", &raftwire.InstallSnapshotRequest{RPCHeader: header, Size: 4}, new(raftwire.InstallSnapshotResponse), body))
 		require.NoError(t, a.TimeoutNow("n2", "b", new(raftwire.TimeoutNowRequest), new(raftwire.TimeoutNowResponse)))
