@@ -5,8 +5,6 @@ import (
 	"os"
 
 	"github.com/raftwire/raftwire/internal/errno"
-	"github.com/raftwire/raftwire/internal/sock"
-	"github.com/raftwire/raftwire/internal/tasks"
 )
 
 var (
@@ -95,7 +93,3 @@ func explain(kind rpcKind, peer ServerAddress, err error) error {
 	}
 	return &OpError{Op: kind.String(), Peer: peer, Err: err}
 }
-
-func isNil(v any) bool { return sock.IsNil(v) }
-
-func isClosed(done <-chan struct{}) bool { return tasks.IsClosed(done) }

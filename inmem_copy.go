@@ -3,6 +3,8 @@ package raftwire
 import (
 	"bytes"
 	"reflect"
+
+	"github.com/raftwire/raftwire/internal/sock"
 )
 
 // What travels in memory is copied, as it would be by the wire: sender and
@@ -18,7 +20,7 @@ func cloneRequest(args any) any {
 // copyResponse copies to resp what a consumer has answered, which it may go on to
 // change. Nil, also of a type, leaves resp as it is.
 func copyResponse(resp, answer any) {
-	if !isNil(answer) {
+	if !sock.IsNil(answer) {
 		copyMessage(reflect.ValueOf(resp), answer)
 	}
 }

@@ -5,6 +5,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/raftwire/raftwire/internal/tasks"
 )
 
 // inmemPipe is what a connection is to the network: it carries one request and
@@ -46,7 +48,7 @@ func (p *inmemPipe) close(err error) {
 
 // failure returns why the pipe ended, or nil.
 func (p *inmemPipe) failure() error {
-	if isClosed(p.done) {
+	if tasks.IsClosed(p.done) {
 		return p.err
 	}
 	return nil
@@ -119,7 +121,7 @@ func (p *inmemPipe) deal(d Dispatcher, kind rpcKind, command any, body io.Reader
 	}
 	p.taken.Store(true)
 	answer, ok := pending.Await(p.gone)
-	if !ok || isClosed(p.gone) { // Await may prefer an answer that came after that
+	if !ok || tasks.IsClosed(p.gone) { // Await may prefer an answer that came after that
 		return errPeerClosed
 	}
 	return p.copyAnswer(kind, answer, resp)

@@ -118,7 +118,7 @@ func (s *inmemSnapshot) deliver(request any) {
 
 // Read implements io.Reader for the consumer, with the errors of snapshotBody.
 func (s *inmemSnapshot) Read(p []byte) (int, error) {
-	if isClosed(s.answered) {
+	if tasks.IsClosed(s.answered) {
 		return 0, errBodyClosed
 	}
 	for len(p) > 0 && len(s.chunk) == 0 && s.readErr == nil {
@@ -172,7 +172,7 @@ func (s *inmemSnapshot) await(expired <-chan time.Time) error {
 	case s.pipe.there.await(s.onTheWay.passage, s.pipe.gone, expired):
 		s.chunk, s.onTheWay = s.onTheWay.what, nil
 		return nil
-	case isClosed(s.pipe.gone): // it will not come any more
+	case tasks.IsClosed(s.pipe.gone): // it will not come any more
 		return errEndedEarly(s.got, s.size)
 	}
 	return errCommandTimeout

@@ -10,6 +10,7 @@ import (
 
 	"github.com/raftwire/raftwire/internal/dispatch"
 	"github.com/raftwire/raftwire/internal/errno"
+	"github.com/raftwire/raftwire/internal/sock"
 	"github.com/raftwire/raftwire/internal/tasks"
 )
 
@@ -344,7 +345,7 @@ func (i *InmemTransport) dispatcher(done <-chan struct{}) Dispatcher {
 	if open == nil || *open == nil {
 		return consumerDispatcher{i.inbound().Open(done)}
 	}
-	if d := (*open)(done); !isNil(d) {
+	if d := (*open)(done); !sock.IsNil(d) {
 		return d
 	}
 	return noDispatcher{}

@@ -237,14 +237,14 @@ func TestPipeline_CloseAwaitsTheAnswersToTheRest(t *testing.T) {
 		synctest.Wait()
 		l.answers <- struct{}{}
 		synctest.Wait()
-		require.False(t, isClosed(l.closed))
+		require.False(t, tasks.IsClosed(l.closed))
 		close(l.sent)
 		synctest.Wait()
-		require.False(t, isClosed(l.closed))
+		require.False(t, tasks.IsClosed(l.closed))
 		require.Equal(t, time.Now().Add(defaultLinger), l.deadline)
 		l.answers <- struct{}{}
 		synctest.Wait()
-		require.True(t, isClosed(l.closed))
+		require.True(t, tasks.IsClosed(l.closed))
 	})
 }
 
@@ -327,7 +327,7 @@ func TestInmemPipeline_EndsWhenNoRequestIsCopied(t *testing.T) {
 	for range 1000 {
 		runtime.Gosched()
 	}
-	require.False(t, isClosed(closed))
+	require.False(t, tasks.IsClosed(closed))
 	l.posting.Unlock()
 	<-closed
 	_, err = l.clone(new(AppendEntriesRequest))

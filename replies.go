@@ -6,6 +6,7 @@ import (
 
 	"github.com/raftwire/raftwire/internal/conn"
 	"github.com/raftwire/raftwire/internal/ring"
+	"github.com/raftwire/raftwire/internal/tasks"
 )
 
 // flushAfter is how many bytes of answers gather before they are written,
@@ -73,7 +74,7 @@ func (r *replies) pop() (o pendingReply, ok bool) {
 func (r *replies) popUnsent() (o pendingReply, ok bool, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.failed || isClosed(r.conn.Done) {
+	if r.failed || tasks.IsClosed(r.conn.Done) {
 		return o, false, errEnded
 	}
 	if r.sending {

@@ -167,7 +167,7 @@ func isVerified(raw net.Conn) bool {
 func (s *session) openDispatcher() {
 	if open := s.server.open.Load(); open != s.opened {
 		s.opened = open
-		if s.dispatcher = (*open)(s.conn.Done); isNil(s.dispatcher) {
+		if s.dispatcher = (*open)(s.conn.Done); sock.IsNil(s.dispatcher) {
 			s.dispatcher = noDispatcher{}
 		}
 		s.meter.observer, _ = s.dispatcher.(ServeObserver)

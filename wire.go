@@ -9,6 +9,7 @@ import (
 	"github.com/raftwire/raftwire/internal/door"
 	"github.com/raftwire/raftwire/internal/msgpack"
 	"github.com/raftwire/raftwire/internal/sniff"
+	"github.com/raftwire/raftwire/internal/sock"
 )
 
 // Framing. A request is one byte that says its kind, then the request; after
@@ -137,7 +138,7 @@ func answers(kind rpcKind, response any) bool {
 
 // appendResponseBody appends a response; nil, also of a type, is nil.
 func appendResponseBody(dst []byte, response any) []byte {
-	if isNil(response) {
+	if sock.IsNil(response) {
 		return msgpack.AppendNil(dst)
 	}
 	if m, ok := response.(*AppendEntriesResponse); ok {
@@ -178,11 +179,11 @@ func explainAnswer(err error, consumed int64) error {
 
 // beginCall clears the response of a call, and refuses nil.
 func beginCall(args, resp any) error {
-	if isNil(resp) {
+	if sock.IsNil(resp) {
 		return errors.New("nil resp: pass a response, which the answer is copied to")
 	}
 	clearMessage(resp)
-	if isNil(args) {
+	if sock.IsNil(args) {
 		return errors.New("nil args: pass a request")
 	}
 	return nil
@@ -236,7 +237,7 @@ func checkEntries(entries []*Log, most int64) error {
 // checkResponse refuses a response that cannot travel. It may be nil, also of
 // a type.
 func checkResponse(response any, most int64) error {
-	if isNil(response) {
+	if sock.IsNil(response) {
 		return nil
 	}
 	if m, ok := response.(*AppendEntriesResponse); ok {

@@ -77,14 +77,14 @@ func (c *Conn) Init(raw net.Conn, timeout time.Duration, tasks *tasks.Group, cou
 	c.In.Reset(c)
 	c.written.L = &c.mu
 	sock.LimitWrites(raw, timeout)
-	if CanGather(raw) {
+	if canGather(raw) {
 		c.out.Cuts, c.spare.Cuts = []Cut{}, []Cut{}
 	}
 }
 
-// CanGather reports whether net.Buffers writes to raw with one system call.
+// canGather reports whether net.Buffers writes to raw with one system call.
 // Anything else would get a call for each piece; a TLS connection, a record.
-func CanGather(raw net.Conn) bool {
+func canGather(raw net.Conn) bool {
 	switch raw.(type) {
 	case *net.TCPConn, *net.UnixConn:
 		return true

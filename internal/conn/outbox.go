@@ -199,7 +199,7 @@ func (c *Conn) write(b Batch, deadline time.Time) error {
 // EndWriteDeadline ends the write deadline of a message that was written. A read
 // must not find it over: over TLS, reads write; see sock.TimedConn.
 func (c *Conn) EndWriteDeadline() {
-	if !CanGather(c.Raw) { // and is no bare socket
+	if !canGather(c.Raw) { // and is no bare socket
 		_ = c.Raw.SetWriteDeadline(time.Time{})
 	}
 }

@@ -8,6 +8,8 @@ import (
 	"io"
 	"sync/atomic"
 	"time"
+
+	"github.com/raftwire/raftwire/internal/tasks"
 )
 
 // Dispatcher is where all connections of a transport hand in their requests.
@@ -58,7 +60,7 @@ func (c *ConnDispatcher[Q, A]) OnWait(waits func()) { c.waits = waits }
 // Dispatch hands a request over, and blocks until it is taken. It returns where
 // its answer comes, or nil if the dispatcher's done channel was closed first.
 func (c *ConnDispatcher[Q, A]) Dispatch(command any, body io.Reader, heartbeat bool) Answers[A] {
-	if c.closed() {
+	if tasks.IsClosed(c.done) {
 		return nil
 	}
 	answers := make(Answers[A], answersPerRequest)
@@ -105,15 +107,6 @@ func (c *ConnDispatcher[Q, A]) tick() <-chan time.Time {
 		c.timer = time.NewTimer(waitsEvery)
 	}
 	return c.timer.C
-}
-
-func (c *ConnDispatcher[Q, A]) closed() bool {
-	select {
-	case <-c.done:
-		return true
-	default:
-		return false
-	}
 }
 
 // answersPerRequest is the capacity of a request's answer channel: a core that
