@@ -6,8 +6,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/raftwire/raftwire/dispatch"
 	"github.com/raftwire/raftwire/internal/conn"
-	"github.com/raftwire/raftwire/internal/dispatch"
 	"github.com/raftwire/raftwire/internal/errno"
 	"github.com/raftwire/raftwire/internal/progress"
 	"github.com/raftwire/raftwire/internal/ring"

@@ -8,7 +8,7 @@ import (
 
 	"github.com/raftwire/raftwire"
 	"github.com/raftwire/raftwire/hashicorpraft/internal/timers"
-	"github.com/raftwire/raftwire/internal/labels"
+	"github.com/raftwire/raftwire/metrics/labels"
 )
 
 // observer returns what emits the timers of a request, or nil if the application

@@ -6,7 +6,7 @@ import (
 
 	"github.com/hashicorp/raft"
 	"github.com/raftwire/raftwire"
-	"github.com/raftwire/raftwire/internal/dispatch"
+	"github.com/raftwire/raftwire/dispatch"
 )
 
 var (

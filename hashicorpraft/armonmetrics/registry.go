@@ -7,7 +7,7 @@ import (
 
 	"github.com/armon/go-metrics"
 	"github.com/raftwire/raftwire/hashicorpraft/internal/timers"
-	"github.com/raftwire/raftwire/internal/labels"
+	"github.com/raftwire/raftwire/metrics/labels"
 )
 
 func init() { timers.Armon = registry{} }

@@ -36,7 +36,7 @@ import (
 
 	"github.com/hashicorp/go-metrics"
 	"github.com/raftwire/raftwire"
-	"github.com/raftwire/raftwire/internal/labels"
+	"github.com/raftwire/raftwire/metrics/labels"
 )
 
 // New returns hooks that emit the timers to sink; nil means what

@@ -6,7 +6,7 @@ import (
 	"time"
 
 	"github.com/raftwire/raftwire"
-	"github.com/raftwire/raftwire/internal/labels"
+	"github.com/raftwire/raftwire/metrics/labels"
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/metric"
 )

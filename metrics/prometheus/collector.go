@@ -3,7 +3,7 @@ package prometheus
 import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/raftwire/raftwire"
-	"github.com/raftwire/raftwire/internal/labels"
+	"github.com/raftwire/raftwire/metrics/labels"
 )
 
 // StatsSource is what [NewCollector] looks at; transports are sources.

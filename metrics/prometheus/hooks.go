@@ -7,7 +7,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/raftwire/raftwire"
-	"github.com/raftwire/raftwire/internal/labels"
+	"github.com/raftwire/raftwire/metrics/labels"
 )
 
 // Options choose what [New] and [NewCollector] measure. The zero value measures

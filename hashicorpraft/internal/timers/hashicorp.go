@@ -4,7 +4,7 @@ import (
 	"time"
 
 	"github.com/hashicorp/go-metrics"
-	"github.com/raftwire/raftwire/internal/labels"
+	"github.com/raftwire/raftwire/metrics/labels"
 )
 
 var hashicorp Registry = hashicorpRegistry{}
