@@ -1,5 +1,49 @@
 package main
 
-import "io"
+import (
+	"flag"
+	"fmt"
+	"io"
+	"math"
+	"os"
 
-func runDump([]string, io.Writer) (int, error) { return 0, nil }
+	"github.com/raftwire/raftwire/cmd/raftwire/internal/dump"
+)
+
+const aboutDump = `Usage: raftwire dump [flags] FILE.pcap
+
+Prints the Raft requests and answers of a capture, a line each, and says of other
+connections that they are TLS or unknown. FILE is pcap or pcapng, as tcpdump and
+Wireshark write it; - is standard input. Times are UTC. For example:
+
+  tcpdump -i any -s 0 -w raft.pcap port 8300
+  raftwire dump raft.pcap
+
+Flags:
+`
+
+func runDump(args []string, out io.Writer) (int, error) {
+	var options dump.Options
+	flags := flag.NewFlagSet("dump", flag.ContinueOnError)
+	port := flags.Uint("port", 0, "only connections with this `port` at either end")
+	flags.BoolVar(&options.NoHeartbeats, "no-heartbeats", false, "leave out heartbeats and their answers")
+	name, err := parse(flags, args, aboutDump, out)
+	if err != nil {
+		return exitUsage, err
+	}
+	if *port > math.MaxUint16 {
+		return exitUsage, fmt.Errorf("-port %d: the highest is %d", *port, math.MaxUint16)
+	}
+	options.Port = uint16(*port)
+	file := os.Stdin
+	if name != "-" {
+		if file, err = os.Open(name); err != nil {
+			return exitFailed, err
+		}
+		defer file.Close()
+	}
+	if err := dump.Dump(file, out, options); err != nil {
+		return exitFailed, fmt.Errorf("%s: %w", name, err)
+	}
+	return 0, nil
+}

@@ -3,6 +3,7 @@ module github.com/raftwire/raftwire/cmd/raftwire
 go 1.25.0
 
 require (
+	github.com/gopacket/gopacket v1.7.7
 	github.com/hashicorp/raft v1.7.3
 	github.com/raftwire/raftwire v0.0.0
 	github.com/stretchr/testify v1.11.1
@@ -17,6 +18,7 @@ require (
 	github.com/hashicorp/golang-lru v0.5.0 // indirect
 	github.com/pmezard/go-difflib v1.0.0 // indirect
 	github.com/rogpeppe/go-internal v1.16.0 // indirect
+	golang.org/x/net v0.55.0 // indirect
 	gopkg.in/yaml.v3 v3.0.1 // indirect
 )
 
@@ -26,5 +28,5 @@ require (
 	github.com/hashicorp/go-msgpack/v2 v2.1.5
 	github.com/mattn/go-colorable v0.1.12 // indirect
 	github.com/mattn/go-isatty v0.0.14 // indirect
-	golang.org/x/sys v0.26.0 // indirect
+	golang.org/x/sys v0.45.0 // indirect
 )
