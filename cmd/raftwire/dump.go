@@ -22,19 +22,27 @@ Wireshark write it; - is standard input. Times are UTC. For example:
 Flags:
 `
 
+type dumpFlags struct {
+	port         uint
+	noHeartbeats bool
+}
+
+func (f *dumpFlags) define(flags *flag.FlagSet) {
+	flags.UintVar(&f.port, "port", 0, "only connections with this `port` at either end")
+	flags.BoolVar(&f.noHeartbeats, "no-heartbeats", false, "leave out heartbeats and their answers")
+}
+
 func runDump(args []string, out io.Writer) (int, error) {
-	var options dump.Options
+	var given dumpFlags
 	flags := flag.NewFlagSet("dump", flag.ContinueOnError)
-	port := flags.Uint("port", 0, "only connections with this `port` at either end")
-	flags.BoolVar(&options.NoHeartbeats, "no-heartbeats", false, "leave out heartbeats and their answers")
+	given.define(flags)
 	name, err := parse(flags, args, aboutDump, out)
 	if err != nil {
 		return exitUsage, err
 	}
-	if *port > math.MaxUint16 {
-		return exitUsage, fmt.Errorf("-port %d: the highest is %d", *port, math.MaxUint16)
+	if given.port > math.MaxUint16 {
+		return exitUsage, fmt.Errorf("-port %d: the highest is %d", given.port, math.MaxUint16)
 	}
-	options.Port = uint16(*port)
 	file := os.Stdin
 	if name != "-" {
 		if file, err = os.Open(name); err != nil {
@@ -42,6 +50,7 @@ func runDump(args []string, out io.Writer) (int, error) {
 		}
 		defer file.Close()
 	}
+	options := dump.Options{Port: uint16(given.port), NoHeartbeats: given.noHeartbeats}
 	if err := dump.Dump(file, out, options); err != nil {
 		return exitFailed, fmt.Errorf("%s: %w", name, err)
 	}

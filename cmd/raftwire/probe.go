@@ -48,13 +48,13 @@ type probeFlags struct {
 }
 
 func (f *probeFlags) define(flags *flag.FlagSet) {
-	flags.StringVar(&f.via, "via", "", "what lies between TCP and Raft, outermost first: `none`, tls, and the first\nbyte of a Mux in figures; tls,11 is such a byte inside TLS (default: tls or none)")
+	flags.StringVar(&f.via, "via", "", "what lies between TCP and Raft, outermost first: a `list` of tls and first bytes\nof a Mux, or none; tls,11 is such a byte inside TLS (default: TLS if it is spoken)")
 	flags.StringVar(&f.alpn, "alpn", "", "`protocols` that TLS offers, with commas: the key of a Mux")
 	flags.StringVar(&f.serverName, "server-name", "", "`name` that the certificate should have, in place of HOST")
 	flags.StringVar(&f.ca, "ca", "", "PEM `file` of CAs, to check the certificate with")
 	flags.StringVar(&f.cert, "cert", "", "PEM `file` with the certificate to show")
 	flags.StringVar(&f.key, "key", "", "PEM `file` with its private key (default: the file of -cert)")
-	flags.DurationVar(&f.timeout, "timeout", 5*time.Second, "limit of each step; a probe takes three of them at most, usually far less")
+	flags.DurationVar(&f.timeout, "timeout", 5*time.Second, "limit of each step: connecting, a handshake, an answer")
 	flags.BoolVar(&f.json, "json", false, "print JSON")
 }
 

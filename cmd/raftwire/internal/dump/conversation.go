@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 )
 
 // A conversation is a TCP connection: requests in one direction, answers in the other.
@@ -217,7 +218,7 @@ func (h *half) identify(asking *half, keys int) {
 	}
 	if keys > 0 {
 		b, _ := h.Peek(keys)
-		h.c.say(h, "begins with %s % d, the key of a Mux", choose(keys == 1, "byte", "bytes"), b)
+		h.c.say(h, "begins with %s %s, the key of a Mux", choose(keys == 1, "byte", "bytes"), strings.Trim(fmt.Sprint(b), "[]"))
 		_, _ = h.Discard(keys)
 	}
 }

@@ -95,7 +95,7 @@ func (f *flow) takeHeld() {
 // take delivers what is new in a segment that is next, or was before.
 func (f *flow) take(s segment) {
 	known := after(f.next, s.seq)
-	if f.ended || known > len(s.bytes) {
+	if f.ended || known < 0 || known > len(s.bytes) { // a distance of 2^31 is negative both ways
 		return
 	}
 	if fresh := s.bytes[known:]; len(fresh) > 0 {

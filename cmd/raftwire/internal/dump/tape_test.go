@@ -12,6 +12,8 @@ import (
 	"github.com/gopacket/gopacket"
 	"github.com/gopacket/gopacket/layers"
 	"github.com/gopacket/gopacket/pcapgo"
+	"github.com/hashicorp/go-hclog"
+	"github.com/hashicorp/raft"
 	"github.com/raftwire/raftwire"
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
@@ -106,6 +108,7 @@ type wire struct {
 	now     time.Time
 	packets [][]byte
 	times   []time.Time
+	full    []int // the lengths of packets that are cut short, or nil
 	seq     [2]uint32
 	port    layers.TCPPort // of the one who dials
 }
@@ -183,7 +186,11 @@ func (w *wire) pcapng() []byte {
 
 func (w *wire) write(write func(gopacket.CaptureInfo, []byte) error) {
 	for i, packet := range w.packets {
-		require.NoError(w.t, write(gopacket.CaptureInfo{Timestamp: w.times[i], CaptureLength: len(packet), Length: len(packet)}, packet))
+		length := len(packet)
+		if w.full != nil {
+			length = max(length, w.full[i])
+		}
+		require.NoError(w.t, write(gopacket.CaptureInfo{Timestamp: w.times[i], CaptureLength: len(packet), Length: length}, packet))
 	}
 }
 
@@ -199,4 +206,46 @@ func dumped(t *testing.T, file []byte, options Options) string {
 	var out bytes.Buffer
 	require.NoError(t, Dump(bytes.NewReader(file), &out, options))
 	return "\n" + out.String()
+}
+
+// hashicorpLayer dials recorded connections for a transport of hashicorp/raft.
+type hashicorpLayer struct {
+	net.Listener
+	tape *tape
+}
+
+func (l hashicorpLayer) Dial(address raft.ServerAddress, timeout time.Duration) (net.Conn, error) {
+	conn, err := net.DialTimeout("tcp", string(address), timeout)
+	return recorded{conn, l.tape}, err
+}
+
+// recordHashicorp is an AppendEntries from a transport of hashicorp/raft to another.
+func recordHashicorp(t *testing.T) []turn {
+	t.Helper()
+	const patience = 30 * time.Second
+	p := new(tape)
+	var ends [2]*raft.NetworkTransport
+	for i := range ends {
+		listener, err := net.Listen("tcp", "127.0.0.1:0")
+		require.NoError(t, err)
+		ends[i] = raft.NewNetworkTransportWithLogger(hashicorpLayer{listener, p}, 1, patience, hclog.NewNullLogger())
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		rpc := <-ends[1].Consumer()
+		rpc.Respond(&raft.AppendEntriesResponse{Term: 3, LastLog: 18, Success: true}, nil)
+	}()
+	entry := &raft.Log{Index: 18, Term: 3, Data: []byte("data"), AppendedAt: time.Now()}
+	m := &raft.AppendEntriesRequest{
+		RPCHeader: raft.RPCHeader{ProtocolVersion: 3, Addr: []byte("node1")},
+		Term:      3, PrevLogEntry: 17, PrevLogTerm: 2, Entries: []*raft.Log{entry}, LeaderCommitIndex: 17,
+	}
+	require.NoError(t, ends[0].AppendEntries("", ends[1].LocalAddr(), m, new(raft.AppendEntriesResponse)))
+	<-done
+	for _, end := range ends { // its Close leaves connections
+		end.CloseStreams()
+		require.NoError(t, end.Close())
+	}
+	return p.turns
 }

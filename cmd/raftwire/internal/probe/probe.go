@@ -21,7 +21,7 @@ const waitForClose = 2 * time.Second
 //  4. Only if the connection was closed: the beginning of a RequestVote, which older nodes
 //     than those with pre-votes wait for the rest of. No core gets to see it.
 func Run(c Config) *Report {
-	p := &prober{&c, &Report{Address: c.Address}}
+	p := &prober{&c, &Report{Address: c.Address, Via: []string{}}}
 	via, sought := c.Via, c.Via == nil
 	if sought {
 		via = []Step{{TLS: true}}
@@ -32,7 +32,9 @@ func Run(c Config) *Report {
 		f = p.askPreVote(via)
 		p.note("The search for TLS may have made the peer log a refused connection. -via none avoids that.")
 	}
-	p.report.Via = names(via)
+	if f == nil || f.result != Unreachable {
+		p.report.Via = names(via)
+	}
 	if f != nil {
 		p.explain(f)
 	}

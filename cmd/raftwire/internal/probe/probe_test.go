@@ -264,8 +264,12 @@ func TestProbe_TellsASilentCoreFromASilentPort(t *testing.T) {
 	t.Cleanup(func() { _ = theirs.Close() })
 
 	for _, via := range [][]Step{nil, {}} {
-		check(t, CoreSilent, Config{Address: string(ours.LocalAddr()), Timeout: brief, Via: via})
-		check(t, CoreSilent, Config{Address: string(theirs.LocalAddr()), Timeout: brief, Via: via})
+		for _, address := range []string{string(ours.LocalAddr()), string(theirs.LocalAddr())} {
+			t.Run("", func(t *testing.T) {
+				t.Parallel()
+				check(t, CoreSilent, Config{Address: address, Timeout: brief, Via: via})
+			})
+		}
 	}
 }
 
