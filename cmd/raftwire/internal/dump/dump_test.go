@@ -333,6 +333,27 @@ func TestFlow_PassesOverASegmentHalfTheNumbersAway(t *testing.T) {
 	require.Equal(t, "near", string(got))
 }
 
+func TestFlow_TakesWhatIsNewInASegment(t *testing.T) {
+	var got []byte
+	f := flow{deliver: func(_ time.Time, _ int, b []byte) { got = append(got, b...) }}
+	f.start(0xfffffffe)
+	f.add(segment{seq: 0xfffffffe, bytes: []byte("abcd")})
+	f.add(segment{seq: 0xffffffff, bytes: []byte("bcdef")})
+	f.add(segment{seq: 0, bytes: []byte("cd")})
+	f.add(segment{seq: 4, bytes: []byte("g"), fin: true})
+	f.add(segment{seq: 5, bytes: []byte("after the end")})
+	require.Equal(t, "abcdefg", string(got))
+}
+
+func TestDump_MissesNoByteWhereAFINIsMissing(t *testing.T) {
+	w := newWire(t)
+	w.open()
+	w.play(recordTalk(t, sends(heartbeat()))...)
+	w.close()
+	w.lose(4)
+	require.Contains(t, dumped(t, w.pcap(), Options{}), "1 request, 1 answer\n")
+}
+
 // Captures with wrong bytes, lost packets and wrong order: most say nothing sensible,
 // and none may panic or hang.
 func TestDump_OutlivesDamagedCaptures(t *testing.T) {

@@ -291,6 +291,18 @@ func TestProbe_TellsAPortThatClosesEverything(t *testing.T) {
 	require.Contains(t, report.Detail, "does not let this host in")
 }
 
+func TestProbe_ClosesItsConnections(t *testing.T) {
+	listener := listen(t)
+	closed := make(chan struct{}, 2) // by the probe: that with the pre-vote, and that with HTTP
+	serve(t, listener, func(conn net.Conn) {
+		_, _ = io.Copy(io.Discard, conn)
+		closed <- struct{}{}
+	})
+	check(t, Silent, Config{Address: listener.Addr().String(), Timeout: 100 * time.Millisecond, Via: []Step{{Key: 9}}})
+	<-closed
+	<-closed
+}
+
 func TestReport_HasResultAndTimesInJSON(t *testing.T) {
 	var out bytes.Buffer
 	report := &Report{Address: "a:1", Result: Raft, Connect: Millis(1500 * time.Microsecond), Via: []string{}, Node: &Node{Term: 7, RoundTrip: Millis(time.Millisecond)}}
