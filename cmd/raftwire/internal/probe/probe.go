@@ -32,6 +32,9 @@ func Run(c Config) *Report {
 		f = p.askPreVote(via)
 		p.note("The search for TLS may have made the peer log a refused connection. -via none avoids that.")
 	}
+	if f != nil && f.handshake && f.result != Refused {
+		p.report.TLS, via = nil, f.passed
+	}
 	if f == nil || f.result != Unreachable {
 		p.report.Via = names(via)
 	}
@@ -84,7 +87,7 @@ func (p *prober) askPreVote(via []Step) *failure {
 		}
 		p.concludeAnswered()
 	}
-	p.note("The core has handled one pre-vote from " + Name + ": it may have logged a WARN, and its observers were told. Term, vote and log are as before.")
+	p.note("The core has handled one pre-vote from " + Name + ": it may have logged a WARN, and its observers were told. That changes no term, vote or log of hashicorp/raft.")
 	return nil
 }
 

@@ -211,6 +211,7 @@ func TestProbe_TellsAnHTTPServer(t *testing.T) {
 		t.Cleanup(server.Close)
 		report := check(t, Foreign, Config{Address: server.Listener.Addr().String(), Timeout: brief})
 		require.Contains(t, report.Detail, "an HTTP server", name)
+		require.Equal(t, name == "TLS", report.TLS != nil)
 		report = check(t, Foreign, Config{Address: server.Listener.Addr().String(), Timeout: brief, Via: report.via(t)})
 		require.Contains(t, report.Detail, "an HTTP server", name)
 	}
