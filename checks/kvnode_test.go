@@ -46,6 +46,12 @@ func TestCompose_ItsCommandsMakeACluster(t *testing.T) {
 		nodes = append(nodes, n)
 	}
 	require.Len(t, nodes, 3)
+	for _, mount := range project.Services["prometheus"].Volumes {
+		require.FileExists(t, mount.Source)
+		require.Equal(t, "/etc/prometheus/"+filepath.Base(mount.Source), mount.Target, "where the image looks for its configuration")
+	}
+	build := project.Services[nodes[0].name].Build
+	require.FileExists(t, filepath.Join(build.Context, build.Dockerfile))
 	startAll(t, nodes)
 	awaitOK(t, nodes, "/ready")
 	awaitOK(t, nodes, "/metrics") // Prometheus' default path
