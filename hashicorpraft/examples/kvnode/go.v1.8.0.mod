@@ -43,9 +43,3 @@ require (
 	golang.org/x/sys v0.47.0 // indirect
 	google.golang.org/protobuf v1.36.12 // indirect
 )
-
-replace (
-	github.com/raftwire/raftwire => ../../..
-	github.com/raftwire/raftwire/hashicorpraft => ../..
-	github.com/raftwire/raftwire/metrics/prometheus => ../../../metrics/prometheus
-)
