@@ -14,8 +14,9 @@ import (
 
 // example is an Example function as a program of its own.
 type example struct {
-	name      string
+	pkg, name string // pkg is the folder
 	program   []byte
+	runs      bool // and then prints want
 	want      string
 	unordered bool
 }
@@ -42,33 +43,46 @@ func playable(t *tree, m *mod) (playable []*example, err error) {
 		if t.owner(name) != m || !strings.HasSuffix(name, "_test.go") {
 			continue
 		}
-		text, err := t.read(name)
-		if err != nil {
-			return nil, err
-		}
-		if !bytes.Contains(text, []byte("\nfunc Example")) {
-			continue
-		}
 		files := token.NewFileSet()
-		parsed, err := parser.ParseFile(files, name, text, parser.ParseComments)
+		parsed, err := parser.ParseFile(files, t.at(name), nil, parser.ParseComments)
 		if err != nil {
 			return nil, err
 		}
 		for _, found := range doc.Examples(parsed) {
-			if found.Play == nil || found.Output == "" && !found.EmptyOutput || importsInternal(found.Play) {
+			if found.Play == nil || importsInternal(found.Play) {
 				continue
 			}
 			var program bytes.Buffer
 			if err := format.Node(&program, files, found.Play); err != nil {
 				return nil, err
 			}
-			folder := strings.ReplaceAll(path.Dir(name), "/", "_") + "_" + found.Name
-			playable = append(playable, &example{strings.Trim(folder, "._"), program.Bytes(), found.Output, found.Unordered})
+			playable = append(playable, &example{
+				pkg: path.Dir(name), name: strings.ReplaceAll(path.Join("example", path.Dir(name), found.Name), "/", "_"),
+				program: program.Bytes(),
+				runs:    found.Output != "" || found.EmptyOutput, want: found.Output, unordered: found.Unordered,
+			})
 		}
 	}
 	return playable, nil
 }
 
-func importsInternal(file *ast.File) bool {
-	return slices.ContainsFunc(file.Imports, func(spec *ast.ImportSpec) bool { return isInternal(strings.Trim(spec.Path.Value, `"`)) })
+// oneEach returns the first example of each package that runs. To link and run
+// all of them would take minutes.
+func oneEach(examples []*example) (first []*example) {
+	for _, e := range examples {
+		if e.runs && !slices.ContainsFunc(first, func(f *example) bool { return f.pkg == e.pkg }) {
+			first = append(first, e)
+		}
+	}
+	return first
+}
+
+func importsInternal(program *ast.File) (internal bool) {
+	ast.Inspect(program, func(n ast.Node) bool { // its Imports are not set
+		if spec, ok := n.(*ast.ImportSpec); ok {
+			internal = internal || isInternal(strings.Trim(spec.Path.Value, `"`))
+		}
+		return true
+	})
+	return internal
 }
