@@ -65,10 +65,10 @@ func (t *tree) tidyOne(m *mod, f modfileOf) error {
 	if err := t.write(f.name, text); err != nil {
 		return err
 	}
-	if len(tidied) == 0 {
+	if tidied = t.withSums(tidied, t.ownSums(sums)); len(tidied) == 0 {
 		return nil
 	}
-	return t.write(sumName(f.name), t.withSums(tidied, t.ownSums(sums)))
+	return t.write(sumName(f.name), tidied)
 }
 
 func (t *tree) withReplaces(f modfileOf) ([]byte, error) {
