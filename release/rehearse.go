@@ -198,7 +198,7 @@ func (r *rehearsal) newerRoot(proxy string) error {
 	required := []string{root.path + "@" + newer}
 	var built []string
 	for _, m := range r.tree.published() {
-		if m != root && slices.Contains(r.tree.required(m), root) {
+		if m.kind == library && slices.Contains(r.tree.required(m), root) {
 			required = append(required, m.path+"@"+r.version)
 			built = append(built, m.path+"/...")
 		}
