@@ -11,6 +11,10 @@
 //	...
 //	defer transport.Close()
 //
+// [NewTCPTransportWithConfig] takes a [NetworkTransportConfig], with everything
+// else that can be set. Set at least MaxPool, Timeout and MaxRPCsInFlight, the
+// window of a pipeline: their zero values are not what most programs want.
+//
 // Plain TCP authenticates nobody: whoever reaches the port can send requests.
 //
 // Requests go out by calls that block for the answer, or through a pipeline:

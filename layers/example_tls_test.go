@@ -19,9 +19,15 @@ import (
 // A node of a cluster whose nodes all have the name "node" in their
 // certificates. Whoever has not, or does not speak TLS, is not a peer.
 func ExampleNewTLSTransport() {
-	dir := clusterFiles()
+	dir := clusterFiles() // by your CA
 	defer os.RemoveAll(dir)
-	transport, err := layers.NewTLSTransport("127.0.0.1:0", nil, nodeFiles(dir), &raftwire.NetworkTransportConfig{
+	security := layers.TLSConfig{
+		CertFile:   filepath.Join(dir, "cert.pem"),
+		KeyFile:    filepath.Join(dir, "key.pem"),
+		CAFile:     filepath.Join(dir, "ca.pem"),
+		ServerName: "node", // every peer has this name in its certificate
+	}
+	transport, err := layers.NewTLSTransport("127.0.0.1:0", nil, security, &raftwire.NetworkTransportConfig{
 		MaxPool: 3,
 		Timeout: 10 * time.Second,
 		Logger:  hclog.NewNullLogger(),
