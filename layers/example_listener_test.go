@@ -25,7 +25,12 @@ func ExampleFromListener() {
 	}
 	transport := raftwire.NewNetworkTransport(layers.FromListener(listener, dial), 3, time.Second, io.Discard)
 	defer transport.Close() // closes the listener, too
-	go grantVotes(transport, 1)
-	fmt.Println(askForVote(transport, transport.LocalAddr()))
-	// Output: granted
+	go func() {
+		rpc := <-transport.Consumer()
+		rpc.Respond(&raftwire.RequestVoteResponse{Granted: true}, nil)
+	}()
+	var vote raftwire.RequestVoteResponse
+	err = transport.RequestVote("self", transport.LocalAddr(), &raftwire.RequestVoteRequest{Term: 8}, &vote)
+	fmt.Println(vote.Granted, err)
+	// Output: true <nil>
 }
