@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	certmanagerv1 "github.com/cert-manager/cert-manager/pkg/apis/certmanager/v1"
 	"github.com/compose-spec/compose-go/v2/loader"
 	"github.com/compose-spec/compose-go/v2/types"
 	"github.com/prometheus/prometheus/config"
@@ -66,22 +67,47 @@ func TestKubernetes_KeepsItsSchema(t *testing.T) {
 	}
 }
 
-// manifest is what kubernetes.yaml has.
+func TestCertificates_KeepTheirSchemaAndFitTheNodes(t *testing.T) {
+	text := read(t, deploy+"certificates.yaml")
+	m, err := parseKubernetes(text)
+	require.NoError(t, err)
+	for field, typo := range map[string]string{"dnsNames": "dnsName", "renewBefore": "renewbefore", "selfSigned": "selfsigned"} {
+		_, err = parseKubernetes(strings.Replace(text, field, typo, 1))
+		require.ErrorContains(t, err, "unknown field", typo)
+	}
+	nodes, err := parseKubernetes(read(t, deploy+"kubernetes.yaml"))
+	require.NoError(t, err)
+	certificate := m.certificates[nodes.nodes.Spec.Template.Spec.Volumes[0].Secret.SecretName]
+	require.Equal(t, []string{"kvnode"}, certificate.Spec.DNSNames)
+	require.Contains(t, certificate.Spec.Usages, certmanagerv1.UsageServerAuth)
+	require.Contains(t, certificate.Spec.Usages, certmanagerv1.UsageClientAuth)
+	issuer := m.issuers[certificate.Spec.IssuerRef.Name]
+	ca := m.certificates[issuer.Spec.CA.SecretName]
+	require.True(t, ca.Spec.IsCA)
+	require.NotNil(t, m.issuers[ca.Spec.IssuerRef.Name].Spec.SelfSigned)
+}
+
+// manifest is what kubernetes.yaml and certificates.yaml have.
 type manifest struct {
 	services map[string]*corev1.Service
 	nodes    *appsv1.StatefulSet
 	budget   *policyv1.PodDisruptionBudget
+
+	certificates map[string]*certmanagerv1.Certificate // by their secrets
+	issuers      map[string]*certmanagerv1.Issuer
 }
 
 func parseKubernetes(text string) (m manifest, err error) {
 	scheme := runtime.NewScheme()
-	for _, add := range []func(*runtime.Scheme) error{corev1.AddToScheme, appsv1.AddToScheme, policyv1.AddToScheme} {
+	for _, add := range []func(*runtime.Scheme) error{corev1.AddToScheme, appsv1.AddToScheme, policyv1.AddToScheme, certmanagerv1.AddToScheme} {
 		if err := add(scheme); err != nil {
 			return m, err
 		}
 	}
 	decoder := serializer.NewCodecFactory(scheme, serializer.EnableStrict).UniversalDeserializer()
 	m.services = make(map[string]*corev1.Service)
+	m.certificates = make(map[string]*certmanagerv1.Certificate)
+	m.issuers = make(map[string]*certmanagerv1.Issuer)
 	for document := range strings.SplitSeq(text, "\n---\n") {
 		object, _, err := decoder.Decode([]byte(document), nil, nil)
 		if err != nil {
@@ -94,6 +120,10 @@ func parseKubernetes(text string) (m manifest, err error) {
 			m.nodes = object
 		case *policyv1.PodDisruptionBudget:
 			m.budget = object
+		case *certmanagerv1.Certificate:
+			m.certificates[object.Spec.SecretName] = object
+		case *certmanagerv1.Issuer:
+			m.issuers[object.Name] = object
 		}
 	}
 	return m, nil
