@@ -17,14 +17,13 @@ const (
 var kinds = map[string]kind{
 	".":                             library,
 	"e2e":                           unpublished,
-	"faultnet/nettest":              unpublished,
 	"hashicorpraft":                 library,
 	"hashicorpraft/examples/kvnode": program,
 	"metrics/gometrics":             library,
 	"metrics/otel":                  library,
 	"metrics/picture":               unpublished,
 	"metrics/prometheus":            library,
-	"metrics/prometheus/checks":     unpublished,
+	"checks":                        unpublished,
 	"raftbench":                     program,
 	"release":                       unpublished,
 }
