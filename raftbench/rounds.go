@@ -104,7 +104,7 @@ func measureRival(ctx context.Context, r rival, c cell, s setup, opts options) (
 	if r.build == nil {
 		return measure(ctx, r, c.workload, s, opts.slice, opts.profile)
 	}
-	return r.build.ask(buildQuestion{
+	return r.build.measure(buildQuestion{
 		Rival: r.asks, Workload: c.workload, Window: c.window, Followers: c.followers,
 		Slice: opts.slice, Timeout: opts.timeout, Heap: opts.heap, TLS: opts.credentials != nil, Profile: opts.profile,
 	})
