@@ -121,7 +121,7 @@ func (o idleOptions) measureInto(ctx context.Context, trials *Trials, start star
 				return fmt.Errorf("%s: %w", r.name, err)
 			}
 			s := m.each(o.conns)
-			trials.add(r.name, s)
+			trials.add(noCell, r.name, s)
 			status.measured(s[figureHeap], figureHeap)
 		}
 	}

@@ -59,7 +59,7 @@ func quickOptions() options {
 // parseOptions reads the command line. Help goes to help.
 func parseOptions(args []string, help io.Writer) (options, error) {
 	opts := fullOptions()
-	if asksQuick(args) {
+	if asks(args, "quick") {
 		opts = quickOptions()
 	}
 	if err := parseFlags(newFlags(&opts), args, manual, help); err != nil {
@@ -78,14 +78,14 @@ func parseOptions(args []string, help io.Writer) (options, error) {
 	return opts, err
 }
 
-// asksQuick looks for -quick before the flags are parsed, because it changes
-// the values that other flags override.
-func asksQuick(args []string) bool {
+// asks looks for a switch such as -quick before the flags are parsed, because it
+// changes the values that other flags override.
+func asks(args []string, flag string) bool {
 	for _, arg := range args {
 		name, value, valued := strings.Cut(strings.TrimLeft(arg, "-"), "=")
-		if name == "quick" && strings.HasPrefix(arg, "-") {
-			quick, err := strconv.ParseBool(value)
-			return !valued || (err == nil && quick)
+		if name == flag && strings.HasPrefix(arg, "-") {
+			on, err := strconv.ParseBool(value)
+			return !valued || (err == nil && on)
 		}
 	}
 	return false

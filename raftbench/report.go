@@ -185,18 +185,6 @@ func writeJSON(file string, report any) error {
 	return os.WriteFile(file, append(text, '\n'), 0o644)
 }
 
-// readReport reads what run -json has written.
-func readReport(file string) (*Report, error) {
-	switch saved, err := readJSON(file); r := saved.(type) {
-	case *Report:
-		return r, err
-	case *Trials:
-		return nil, fmt.Errorf("%s is of %s: a file written by run -json is needed", file, r.Command)
-	default:
-		return nil, err
-	}
-}
-
 // saved is what -json has written.
 type saved interface {
 	// check returns what is missing in a file that this program has written.

@@ -32,6 +32,7 @@ type setup struct {
 	saveTo    string // file for the snapshots that a receiver gets; "" refuses them
 
 	credentials *credentials // for TLS; nil means plain TCP
+	path        path         // between the ends
 }
 
 // An exchange is a sender and a receiver, connected and ready.

@@ -120,7 +120,7 @@ func (o snapshotOptions) measureInto(ctx context.Context, trials *Trials, status
 			if err != nil {
 				return fmt.Errorf("%s: %w", r.name, err)
 			}
-			trials.add(r.name, s)
+			trials.add(noCell, r.name, s)
 			status.measured(s[figureRate], figureRate)
 		}
 	}
