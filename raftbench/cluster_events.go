@@ -13,7 +13,8 @@ var (
 		figures:  []string{figureCatchUp, figureDip},
 		compared: []string{figureCatchUp, figureDip},
 		notes: "catch-up ms: from when the follower listens again until it has applied what the leader has; with the log in\n" +
-			"memory it begins with nothing. lowest %: applies in the worst tenth of a second since the kill, relative to before.\n",
+			"memory it begins with nothing. lowest %: applies in the worst tenth of a second since the kill, relative to before,\n" +
+			"or - if there was none.\n",
 		needsMajority: true,
 		measure:       measureRestart,
 	}

@@ -130,22 +130,21 @@ func writeClusterCharts(files []string, t *Trials) error {
 
 // clusterPanels has a panel for each cell without its writers.
 func clusterPanels(t *Trials) (panels []*panel) {
-	var lanes []clusterCell
+	var lanes []clusterCell // of the panels
 	for _, trial := range t.Results {
+		if trial.Rival != nameRaftwire {
+			continue
+		}
 		lane := trial.Cell
 		lane.Writers = 0
-		lanes = appendNew(lanes, lane)
-	}
-	for _, lane := range lanes {
-		p := &panel{title: fmt.Sprintf("%s nodes, entries of %s, window %s, log: %s, %s", lane.Nodes, lane.Size, lane.Window, lane.Log, lane.Wire)}
-		for _, trial := range t.Results {
-			if c := trial.Cell; trial.Rival == nameRaftwire {
-				if lane.Writers = c.Writers; lane == c {
-					p.addCell(t, trial)
-				}
-			}
+		i := slices.Index(lanes, lane)
+		if i < 0 {
+			i = len(lanes)
+			lanes = append(lanes, lane)
+			panels = append(panels, &panel{title: fmt.Sprintf("%s nodes, entries of %s, window %s, log: %s, %s",
+				lane.Nodes, lane.Size, lane.Window, lane.Log, lane.Wire)})
 		}
-		panels = append(panels, p)
+		panels[i].addCell(t, trial)
 	}
 	return panels
 }

@@ -60,6 +60,11 @@ type piece struct {
 }
 
 func (c *slowConn) Write(b []byte) (int, error) {
+	select {
+	case <-c.ended:
+		return 0, c.err
+	default:
+	}
 	p := piece{append([]byte(nil), b...), c.arrival(len(b))}
 	select {
 	case c.due <- p:
