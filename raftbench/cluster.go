@@ -76,11 +76,22 @@ func eventOptions() clusterOptions {
 	return o
 }
 
+// clusterRateOptions are for entries that begin at given times.
+func clusterRateOptions() clusterOptions {
+	o := quickClusterOptions()
+	o.nodes = []count{2, 3, 5, 7}
+	o.writers = []count{256}
+	o.rounds, o.slice = 9, 2*time.Second
+	return o
+}
+
 func parseClusterOptions(args []string, help io.Writer) (clusterOptions, error) {
 	o := fullClusterOptions()
 	switch {
 	case asks(args, "restart"), asks(args, "election"):
 		o = eventOptions()
+	case asks(args, "rate"):
+		o = clusterRateOptions()
 	case asks(args, "quick"):
 		o = quickClusterOptions()
 	}

@@ -123,9 +123,3 @@ func (w *running) read() loadFigures {
 	w.began, w.latency, w.figures = time.Now(), newHistogram(), loadFigures{}
 	return f
 }
-
-// quantiles returns the 50th, 99th and 99.9th percentile in microseconds.
-func quantiles(latency *hdrhistogram.Histogram) (p50, p99, p999 float64) {
-	at := func(q float64) float64 { return float64(latency.ValueAtQuantile(q)) / 1e3 }
-	return at(50), at(99), at(99.9)
-}

@@ -31,10 +31,10 @@ func (p *pace) next(quit <-chan struct{}) (time.Time, bool) {
 		return time.Time{}, false
 	default:
 	}
-	if p.every == 0 {
+	if !p.open() {
 		return time.Now(), true
 	}
-	begin := p.start.Add(time.Duration(p.begun.Add(1)-1) * p.every)
+	begin := p.at(p.begun.Add(1) - 1)
 	wait := time.Until(begin)
 	if wait <= 0 {
 		return begin, true
@@ -46,3 +46,9 @@ func (p *pace) next(quit <-chan struct{}) (time.Time, bool) {
 		return time.Time{}, false
 	}
 }
+
+// at returns when a request of an open loop begins, the first being 0.
+func (p *pace) at(i int64) time.Time { return p.start.Add(time.Duration(i) * p.every) }
+
+// open reports whether the loop is open.
+func (p *pace) open() bool { return p.every > 0 }

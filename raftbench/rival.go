@@ -27,6 +27,7 @@ type setup struct {
 	content   *content // nil means any, for a receiver
 	window    window
 	followers followers
+	rate      float64 // requests a second to each follower; 0 means as many as there can be
 	timeout   time.Duration
 	target    string // a receiver in another process; "" opens one in this
 	saveTo    string // file for the snapshots that a receiver gets; "" refuses them

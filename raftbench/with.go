@@ -26,6 +26,7 @@ type buildQuestion struct {
 	Workload  workload      `json:"workload"`
 	Window    window        `json:"window"`
 	Followers followers     `json:"followers"`
+	Rate      float64       `json:"rate"`
 	Slice     time.Duration `json:"slice_ns"`
 	Timeout   time.Duration `json:"timeout_ns"`
 	Heap      int           `json:"heap_mib"`
@@ -139,7 +140,7 @@ func (k *asked) measure(ctx context.Context, q buildQuestion) (Figures, error) {
 	if k.contents[q.Workload] == nil {
 		k.contents[q.Workload] = newContent(q.Workload)
 	}
-	s := setup{content: k.contents[q.Workload], window: q.Window, followers: q.Followers, timeout: q.Timeout}
+	s := setup{content: k.contents[q.Workload], window: q.Window, followers: q.Followers, rate: q.Rate, timeout: q.Timeout}
 	if q.TLS {
 		s.credentials = k.credentials
 	}
