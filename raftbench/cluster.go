@@ -36,6 +36,7 @@ type clusterOptions struct {
 	path    path
 	rate    float64
 	mode    clusterMode
+	format  format
 	json    string
 	charts  []string
 
@@ -150,6 +151,7 @@ func newClusterFlags(o *clusterOptions, restart, election *bool) *flag.FlagSet {
 	flags.Float64Var(&o.rate, "rate", 0, "`entries` a second that writers begin, all together, whether answers come or not; latency counts from then")
 	flags.BoolVar(restart, "restart", false, "kill a follower under load, start it again, and measure how long it takes to catch up")
 	flags.BoolVar(election, "election", false, "kill the leader and measure how long it takes until an entry is applied again")
+	formatFlag(flags, &o.format)
 	flags.StringVar(&o.json, "json", "", "write all figures of all rounds to `file`")
 	chartFlag(flags, "chart", &o.charts)
 	return flags
@@ -247,7 +249,7 @@ func (o clusterOptions) run(ctx context.Context, start nodeStarter, status *prog
 		To:       nameHashicorp,
 	}
 	err := o.measureInto(ctx, trials, start, status)
-	return errors.Join(err, trials.publish(out, o.json), writeClusterCharts(o.charts, trials))
+	return errors.Join(err, trials.publish(out, o.format, o.json), writeClusterCharts(o.charts, trials))
 }
 
 // about says what was measured.

@@ -146,7 +146,11 @@ func publish(report *Report, opts options, out io.Writer) error {
 	if len(report.Results) == 0 {
 		return nil
 	}
-	writeTable(out, report, opts.bars)
+	if opts.format == formatBenchfmt {
+		report.writeBenchmarks(out)
+	} else {
+		writeTable(out, report, opts.bars)
+	}
 	var saved error
 	if opts.json != "" {
 		saved = writeJSON(opts.json, report)

@@ -28,6 +28,7 @@ type options struct {
 	with      string // an executable of another build to compare with
 	bars      bool
 	profile   bool
+	format    format
 	json      string
 	charts    []string
 
@@ -123,6 +124,7 @@ func newFlags(opts *options) *flag.FlagSet {
 	flags.StringVar(&opts.with, "with", opts.with, "compare raftwire with another build of this program, an `executable`; each build measures in a process of its own")
 	flags.BoolVar(&opts.bars, "bars", opts.bars, "compare the ratios with a lower limit for each cell")
 	flags.BoolVar(&opts.profile, "profile", opts.profile, "say where CPU time goes: system calls, scheduling, memory, codec")
+	formatFlag(flags, &opts.format)
 	flags.StringVar(&opts.json, "json", opts.json, "write all figures of all rounds to `file`")
 	chartFlag(flags, "chart", &opts.charts)
 	return flags

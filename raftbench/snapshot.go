@@ -25,6 +25,7 @@ type snapshotOptions struct {
 	rounds      int
 	timeout     time.Duration
 	dir         string
+	format      format
 	json        string
 	credentials *credentials // nil for plain TCP
 }
@@ -36,6 +37,7 @@ func parseSnapshotOptions(args []string, help io.Writer) (snapshotOptions, error
 	flags.IntVar(&o.rounds, "rounds", 5, "`rounds` in which each rival is measured once")
 	flags.DurationVar(&o.timeout, "timeout", 10*time.Second, "`time` limit of the transports")
 	flags.StringVar(&o.dir, "dir", "", "`directory` for both files, for example on another disk or in memory (default the system's for temporary files)")
+	formatFlag(flags, &o.format)
 	flags.StringVar(&o.json, "json", "", "write all figures of all rounds to `file`")
 	secure := flags.Bool("tls", false, "over TLS, with certificates that are made for the run")
 	if err := parseFlags(flags, args, aboutSnapshot, help); err != nil {
@@ -94,7 +96,7 @@ func measureSnapshots(ctx context.Context, args []string, out io.Writer) error {
 		To:      nameRawCopy,
 	}
 	err = o.measureInto(ctx, trials, newProgress(os.Stderr))
-	return errors.Join(err, trials.publish(out, o.json))
+	return errors.Join(err, trials.publish(out, o.format, o.json))
 }
 
 // measureInto leaves nothing behind in the directory.

@@ -50,7 +50,7 @@ func TestAnInterruptedSnapshotShowsWhatThereIs(t *testing.T) {
 	}
 	require.EqualError(t, o.measureInto(ctx, trials, &progress{out: io.Discard}), "interrupted in round 1 of 3")
 	var out bytes.Buffer
-	require.NoError(t, trials.publish(&out, ""))
+	require.NoError(t, trials.publish(&out, formatTable, ""))
 	require.Contains(t, out.String(), nameRawCopy)
 	require.NotContains(t, out.String(), nameHashicorp)
 	left, err := os.ReadDir(dir)

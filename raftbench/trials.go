@@ -76,12 +76,16 @@ func (t *Trials) check() error {
 
 // publish prints and saves what was measured, also after an interrupt or a
 // failure. No file is wanted if its name is empty.
-func (t *Trials) publish(out io.Writer, file string) error {
+func (t *Trials) publish(out io.Writer, f format, file string) error {
 	if len(t.Results) == 0 {
 		return nil
 	}
 	t.summarize()
-	t.writeTable(out)
+	if f == formatBenchfmt {
+		t.writeBenchmarks(out)
+	} else {
+		t.writeTable(out)
+	}
 	if file == "" {
 		return nil
 	}
