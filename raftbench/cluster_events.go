@@ -16,6 +16,7 @@ var (
 			"memory it begins with nothing. lowest %: applies in the worst tenth of a second since the kill, relative to before,\n" +
 			"or - if there was none.\n",
 		needsMajority: true,
+		heartbeat:     patient,
 		measure:       measureRestart,
 	}
 	leaderElection = clusterMode{
@@ -24,6 +25,7 @@ var (
 		compared:      []string{figureElection},
 		notes:         "to apply ms: from the kill until an entry is applied at a new leader. Raft's timeouts (1 s) are most of it.\n",
 		needsMajority: true,
+		heartbeat:     time.Second, // Raft's default
 		measure:       measureElection,
 	}
 )

@@ -40,15 +40,16 @@ const (
 
 // A nodeSetup is what a node is made of.
 type nodeSetup struct {
-	Rival   string        `json:"rival"`
-	Node    int           `json:"node"`   // its number
-	Listen  string        `json:"listen"` // address
-	Window  window        `json:"window"`
-	Timeout time.Duration `json:"timeout_ns"`
-	Heap    int           `json:"heap_mib"`
-	Dir     string        `json:"dir"`    // of the log; "" keeps it in memory
-	Secret  string        `json:"secret"` // for TLS; "" means plain TCP
-	Path    path          `json:"path"`
+	Rival     string        `json:"rival"`
+	Node      int           `json:"node"`   // its number
+	Listen    string        `json:"listen"` // address
+	Window    window        `json:"window"`
+	Timeout   time.Duration `json:"timeout_ns"`
+	Heartbeat time.Duration `json:"heartbeat_ns"` // Raft's timeout
+	Heap      int           `json:"heap_mib"`
+	Dir       string        `json:"dir"`    // of the log; "" keeps it in memory
+	Secret    string        `json:"secret"` // for TLS; "" means plain TCP
+	Path      path          `json:"path"`
 }
 
 type nodeAnswer struct {
@@ -133,6 +134,7 @@ func (n *clusterNode) open(s nodeSetup) (address string, err error) {
 	config := hashicorp.DefaultConfig()
 	config.LocalID = nodeID(s.Node)
 	config.Logger = silence
+	config.HeartbeatTimeout, config.ElectionTimeout, config.LeaderLeaseTimeout = s.Heartbeat, s.Heartbeat, s.Heartbeat/2
 	config.SnapshotThreshold = math.MaxUint64 // none within a measurement
 	n.raft, err = hashicorp.NewRaft(config, noMachine{}, logs, stable, hashicorp.NewInmemSnapshotStore(), n.transport)
 	return string(n.transport.LocalAddr()), err

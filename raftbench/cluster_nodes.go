@@ -24,7 +24,8 @@ func (o clusterOptions) startCluster(ctx context.Context, rival string, cell clu
 	c := &cluster{limit: 2 * o.timeout, start: start, context: ctx}
 	for node := range int(cell.Nodes) {
 		s := nodeSetup{
-			Rival: rival, Node: node, Listen: loopback, Window: cell.Window, Timeout: o.timeout, Heap: o.heap, Path: o.path,
+			Rival: rival, Node: node, Listen: loopback, Window: cell.Window, Timeout: o.timeout,
+			Heartbeat: o.mode.heartbeat, Heap: o.heap, Path: o.path,
 		}
 		if cell.Log == onDisk {
 			s.Dir = filepath.Join(dir, strconv.Itoa(node))

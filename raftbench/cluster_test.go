@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -16,17 +17,22 @@ import (
 
 // nodeStarts is a nodeStarter that counts processes: those that it started and
 // those whose end was awaited.
-type nodeStarts struct{ started, ended int }
+type nodeStarts struct{ started, ended atomic.Int64 }
+
+func (n *nodeStarts) requireEnded(t *testing.T, nodes int, why ...any) {
+	require.EqualValues(t, nodes, n.started.Load(), why...)
+	require.EqualValues(t, nodes, n.ended.Load(), why...)
+}
 
 func (n *nodeStarts) start(ctx context.Context) (*process, error) {
 	p, err := startSelfAs(ctx)
 	if err != nil {
 		return nil, err
 	}
-	n.started++
+	n.started.Add(1)
 	wait := p.wait
 	p.wait = func() error {
-		n.ended++
+		n.ended.Add(1)
 		return wait()
 	}
 	return p, nil
@@ -47,7 +53,7 @@ func TestCluster_IsMeasuredOverBothTransports(t *testing.T) {
 	var nodes nodeStarts
 	var out bytes.Buffer
 	require.NoError(t, o.run(t.Context(), nodes.start, &progress{out: io.Discard}, &out))
-	require.Equal(t, nodeStarts{18, 18}, nodes, "3 cells, 2 transports, 3 nodes")
+	nodes.requireEnded(t, 18, "3 cells, 2 transports, 3 nodes")
 	left, err := os.ReadDir(o.dir)
 	require.NoError(t, err)
 	require.Empty(t, left)
@@ -75,7 +81,7 @@ func TestCluster_FollowerCatchesUpAfterItsRestart(t *testing.T) {
 	var nodes nodeStarts
 	var out bytes.Buffer
 	require.NoError(t, o.run(t.Context(), nodes.start, &progress{out: io.Discard}, &out))
-	require.Equal(t, nodeStarts{8, 8}, nodes)
+	nodes.requireEnded(t, 8)
 	require.Regexp(t, `(?m)^3 +2 .* raftwire +[0-9,.]+ +[0-9,.-]+$`, out.String())
 	require.Contains(t, out.String(), "catch-up ms: ")
 }
@@ -86,7 +92,7 @@ func TestCluster_ElectsALeaderAfterTheFirstIsKilled(t *testing.T) {
 	var nodes nodeStarts
 	var out bytes.Buffer
 	require.NoError(t, o.run(t.Context(), nodes.start, &progress{out: io.Discard}, &out))
-	require.Equal(t, nodeStarts{6, 6}, nodes)
+	nodes.requireEnded(t, 6)
 	require.Regexp(t, `(?m)^3 +2 .* raftwire +[0-9,.]+$`, out.String())
 }
 
@@ -104,7 +110,7 @@ func TestCluster_AnInterruptEndsItAndShowsWhatThereIs(t *testing.T) {
 	var nodes nodeStarts
 	var out bytes.Buffer
 	require.ErrorContains(t, o.run(ctx, nodes.start, &progress{out: io.Discard}, &out), "interrupted in round 1 of 6")
-	require.Equal(t, nodeStarts{6, 6}, nodes)
+	nodes.requireEnded(t, 6)
 	require.Contains(t, out.String(), nameHashicorp)
 }
 
@@ -115,7 +121,7 @@ func TestNode_EndsWithItsInput(t *testing.T) {
 	var a nodeAnswer
 	require.NoError(t, p.ask(nodeQuestion{Step: stepWrite}, &a))
 	require.Equal(t, "write: the node is not open", a.Error)
-	setup := nodeSetup{Rival: nameRaftwire, Listen: loopback, Window: 2, Timeout: 10 * time.Second}
+	setup := nodeSetup{Rival: nameRaftwire, Listen: loopback, Window: 2, Timeout: 10 * time.Second, Heartbeat: time.Second}
 	require.NoError(t, p.ask(nodeQuestion{Step: stepOpen, Open: setup}, &a))
 	require.NotEmpty(t, a.Address)
 	require.NoError(t, p.questions.Close())
