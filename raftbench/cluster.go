@@ -33,6 +33,7 @@ type clusterOptions struct {
 	timeout time.Duration
 	heap    int // MiB in each node
 	dir     string
+	profile string // directory
 	path    path
 	rate    float64
 	mode    clusterMode
@@ -136,6 +137,7 @@ func newClusterFlags(o *clusterOptions, restart, election *bool) *flag.FlagSet {
 	flags.DurationVar(&o.slice, "slice", o.slice, "`time` for one cluster in one cell and round")
 	flags.DurationVar(&o.timeout, "timeout", o.timeout, "`time` limit of a request, and of a step of the benchmark")
 	flags.IntVar(&o.heap, "heap", o.heap, "`MiB` of live heap in each node, besides its log")
+	flags.StringVar(&o.profile, "profile", "", "`directory` for a CPU profile of each node in each cell, for go tool pprof, of the last round")
 	flags.StringVar(&o.dir, "dir", "", "`directory` for logs on disk (default the system's for temporary files, which may be in memory)")
 	flags.Func("rtt", "round trip `time` to put between the nodes, such as 20ms", func(s string) (err error) {
 		o.path.Delay, err = time.ParseDuration(s)
@@ -172,7 +174,7 @@ func (o clusterOptions) check() error {
 	case len(o.charts) > 0 && o.mode.figures[0] != figureApplies:
 		return errors.New("-chart: it is of applies/s, which -rate, -restart and -election do not measure")
 	}
-	return checkHeap(o.heap)
+	return errors.Join(checkHeap(o.heap), makeDir(o.profile))
 }
 
 // A clusterMode is what is measured.
@@ -357,6 +359,14 @@ func clusterSample(used []nodeUsage, written loadFigures) sample {
 		figureNodeCPU: all.CPUSeconds / each * 1e6,
 		figureAllocs:  all.Allocs / each,
 	}
+}
+
+// makeDir makes a directory, unless none is wanted.
+func makeDir(dir string) error {
+	if dir == "" {
+		return nil
+	}
+	return os.MkdirAll(dir, 0o777)
 }
 
 // pause waits, unless ctx is done earlier.

@@ -23,6 +23,12 @@ func (c clusterCell) String() string {
 	return fmt.Sprintf("%s nodes, %s writers, %s, window %s, %s, %s", c.Nodes, c.Writers, c.Size, c.Window, c.Log, c.Wire)
 }
 
+// fileName names the profile of a node.
+func (c clusterCell) fileName(rival string, node int) string {
+	parts := append(c.columns(), strings.ReplaceAll(rival, "/", "-"), strconv.Itoa(node))
+	return strings.Join(parts, "_") + ".pprof"
+}
+
 // cellColumns are the heads of columns.
 var cellColumns = []string{"nodes", "writers", "entry", "window", "log", "wire"}
 

@@ -8,6 +8,7 @@ import (
 	"math"
 	"os"
 	"runtime"
+	"runtime/pprof"
 	"strconv"
 	"time"
 
@@ -50,6 +51,7 @@ type nodeSetup struct {
 	Dir       string        `json:"dir"`    // of the log; "" keeps it in memory
 	Secret    string        `json:"secret"` // for TLS; "" means plain TCP
 	Path      path          `json:"path"`
+	Profile   string        `json:"profile"` // file; "" means none
 }
 
 type nodeAnswer struct {
@@ -90,6 +92,7 @@ type clusterNode struct {
 	transport hashicorpTransport
 	log       io.Closer // nil in memory
 	raft      *hashicorp.Raft
+	profiling *os.File // nil unless a profile is being written
 	running   *running // nil without writers
 	seen      usage    // at the last read
 }
@@ -114,6 +117,7 @@ func (n *clusterNode) do(q nodeQuestion, a *nodeAnswer) (err error) {
 		n.running = q.Load.start(n.raft, n.setup.Timeout)
 	case stepRead:
 		a.Used, a.Load = n.read()
+		err = n.profile()
 	case stepApplied:
 		a.Applied = n.raft.AppliedIndex()
 	default:
@@ -213,9 +217,29 @@ func (n *clusterNode) read() (used nodeUsage, written loadFigures) {
 	return nodeUsage{u.at.Seconds(), u.cpu.Seconds(), float64(u.allocs), float64(u.allocBytes)}, written
 }
 
+// profile begins a profile at one read and ends it at the next, if there is to be one.
+func (n *clusterNode) profile() (err error) {
+	switch {
+	case n.setup.Profile == "":
+		return nil
+	case n.profiling != nil:
+		pprof.StopCPUProfile()
+		err = n.profiling.Close()
+		n.profiling = nil
+		return err
+	}
+	if n.profiling, err = os.Create(n.setup.Profile); err != nil {
+		return err
+	}
+	return pprof.StartCPUProfile(n.profiling)
+}
+
 func (n *clusterNode) close() error {
 	defer runtime.KeepAlive(n.ballast)
 	var errs []error
+	if n.profiling != nil {
+		errs = append(errs, n.profile())
+	}
 	if n.running != nil {
 		n.running.stop()
 	}

@@ -33,6 +33,9 @@ func (o clusterOptions) startCluster(ctx context.Context, rival string, cell clu
 		if cell.Wire == overTLS {
 			s.Secret = o.secret
 		}
+		if o.profile != "" {
+			s.Profile = filepath.Join(o.profile, cell.fileName(rival, node))
+		}
 		c.setups = append(c.setups, s)
 	}
 	c.nodes = make([]*process, len(c.setups))
