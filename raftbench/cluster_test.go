@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/pprof/profile"
 	"github.com/stretchr/testify/require"
 )
 
@@ -48,8 +49,8 @@ func clusterRun(t *testing.T, args string) clusterOptions {
 // One cell of every kind, over both transports, with all that comes of a run.
 func TestCluster_IsMeasuredOverBothTransports(t *testing.T) {
 	t.Parallel()
-	figures, svg := filepath.Join(t.TempDir(), "cluster.json"), filepath.Join(t.TempDir(), "cluster.svg")
-	o := clusterRun(t, "-quick -rounds 1 -slice 50ms -heap 1 -writers 4 -rtt 2ms -logs memory,disk -wires tcp,tls -json "+figures+" -chart "+svg)
+	figures, svg, profiles := filepath.Join(t.TempDir(), "cluster.json"), filepath.Join(t.TempDir(), "cluster.svg"), t.TempDir()
+	o := clusterRun(t, "-quick -rounds 1 -slice 50ms -heap 1 -writers 4 -rtt 2ms -logs memory,disk -wires tcp,tls -profile "+profiles+" -json "+figures+" -chart "+svg)
 	var nodes nodeStarts
 	var out bytes.Buffer
 	require.NoError(t, o.run(t.Context(), nodes.start, &progress{out: io.Discard}, &out))
@@ -73,6 +74,13 @@ func TestCluster_IsMeasuredOverBothTransports(t *testing.T) {
 	drawn, err := os.ReadFile(svg)
 	require.NoError(t, err)
 	require.Contains(t, string(drawn), "log: disk, TCP")
+	files, err := filepath.Glob(filepath.Join(profiles, "3_4_128_2_*.pprof"))
+	require.NoError(t, err)
+	require.Len(t, files, 18)
+	text, err := os.ReadFile(files[0])
+	require.NoError(t, err)
+	_, err = profile.ParseData(text)
+	require.NoError(t, err)
 }
 
 func TestCluster_FollowerCatchesUpAfterItsRestart(t *testing.T) {

@@ -50,7 +50,7 @@
 // bars, summary, compare, chart and draw (what comes out), with (two builds,
 // each a process), benchfmt. cluster, snapshot and idle, whose figures are trials, and
 // serve are commands of their own, with the same transports. cluster goes on in
-// cluster_cell (what is measured), cluster_nodes (the processes, as seen by the
+// cluster_options, cluster_cell (what is measured), cluster_nodes (the processes, as seen by the
 // first), cluster_node (as seen by themselves), cluster_load and pace (the
 // writers), slow (what is between nodes), cluster_events and cluster_table.
 package main
