@@ -30,8 +30,8 @@ func (m hashicorpMaker) stack() stack { return stack{listen: m.listen, dial: m.d
 type hashicorpReceiver struct {
 	transport hashicorpTransport
 	due       *hashicorp.AppendEntriesRequest // what every request is; nil means anything
-	save      func(snapshot io.Reader) error  // nil refuses them
-	beats     atomic.Uint64                   // heartbeats answered
+	save      func(snapshot io.Reader) error
+	beats     atomic.Uint64 // heartbeats answered
 
 	quit   chan struct{} // closed by Close
 	served chan struct{} // closed when serve has ended
