@@ -39,12 +39,12 @@ type openDispatcher func(done <-chan struct{}) Dispatcher
 
 // accept admits an inbound connection. An accept loop calls it: nothing in it may
 // block.
-func (s *server) accept(handed door.Handover) {
-	c := newConn(handed.Conn, "", s.timeout, s.tasks, s.hooks, &s.inbound, true)
+func (s *server) accept(visit *door.Visit) {
+	c := newConn(visit.Conn, "", s.timeout, s.tasks, s.hooks, &s.inbound, true)
 	c.MaxQueued = flushAfter
 	c.In.SetLimit("MaxMessageBytes", s.maxMessageBytes)
 	c.In.SetUnshared(s.noSharedEntries)
-	visit := &door.Visit{Handover: handed, Closer: c}
+	visit.Closer = c
 	s.door.Admit(visit, func() { s.serve(visit, c) })
 }
 

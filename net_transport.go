@@ -3,7 +3,6 @@ package raftwire
 import (
 	"context"
 	"io"
-	"net"
 	"sync"
 	"time"
 
@@ -50,7 +49,7 @@ type NetworkTransport struct {
 	addresses resolver
 	pool
 	server   server
-	acceptor *door.Acceptor // nil if made by hand, over a layer that hands over, and if the configuration was refused
+	acceptor *door.Acceptor // nil if made by hand, and if the configuration was refused
 	tasks    tasks.Group
 
 	life context.Context // ends on Close
@@ -166,30 +165,17 @@ func (n *NetworkTransport) setUpServer(config *NetworkTransportConfig) {
 	n.SetDispatcher(nil)
 }
 
-// openDoor begins to take connections. A layer of this module hands them over itself.
+// openDoor begins to take connections.
 func (n *NetworkTransport) openDoor() {
-	if door.HandTo(n.stream, door.Taker{Take: n.server.accept, Closed: n.streamClosed}) {
-		return
-	}
 	n.acceptor = n.newAcceptor()
-	go n.acceptor.Run()
-}
-
-func (n *NetworkTransport) streamClosed() {
-	if !n.IsShutdown() {
-		door.ReportClosed(n.logger, &n.tasks)
-	}
+	n.acceptor.Start()
 }
 
 // listen accepts connections until the transport is closed.
-func (n *NetworkTransport) listen() { n.newAcceptor().Run() }
+func (n *NetworkTransport) listen() { <-n.newAcceptor().Start() }
 
 func (n *NetworkTransport) newAcceptor() *door.Acceptor {
-	return door.NewAcceptor(n.stream.Accept, n.shutdownCh, &door.Target{
-		Handle: func(raw net.Conn) { n.server.accept(door.Handover{Conn: raw}) },
-		Logger: n.logger,
-		Tasks:  &n.tasks,
-	})
+	return &door.Acceptor{Listener: n.stream, Done: n.shutdownCh, Take: n.server.accept, Logger: n.logger, Tasks: &n.tasks}
 }
 
 func newRPC(command any, body io.Reader, answers chan<- RPCResponse) RPC {
@@ -342,11 +328,9 @@ func (n *NetworkTransport) beginClose() {
 
 func (n *NetworkTransport) closeStream() {
 	if n.acceptor != nil {
-		n.acceptor.Stop()
-	}
-	_ = n.stream.Close()
-	if n.acceptor != nil {
-		n.acceptor.AwaitEnd(n.logger)
+		_ = n.acceptor.Close()
+	} else {
+		_ = n.stream.Close()
 	}
 }
 

@@ -143,9 +143,8 @@ func (l *TLS) HandTo(listener net.Listener, to door.Taker) bool {
 }
 
 // handshake does the handshake for an inbound connection.
-func (l *TLS) handshake(in door.Handover) (door.Handover, *Handoff, error) {
-	out, err := l.identity.accept(in, l.protocols(), l.inbound.report)
-	return out, l.done, err
+func (l *TLS) handshake(next *door.Visit) (*Handoff, error) {
+	return l.done, l.identity.accept(next, l.protocols(), l.inbound.report)
 }
 
 // protocols returns those that an inbound connection may choose from.

@@ -127,27 +127,29 @@ func (i *identity) nameOf(address raftwire.ServerAddress) string {
 
 // accept does the handshake for an inbound connection. report is told if the peer does
 // not hold when it is verified again.
-func (i *identity) accept(in door.Handover, protocols []string, report func(peer string, err error)) (door.Handover, error) {
-	material := i.current()
-	conn := tls.Server(sock.Timed(in.Conn), i.serverConfig(material, in.Peer, protocols))
+func (i *identity) accept(next *door.Visit, protocols []string, report func(peer string, err error)) error {
+	material, raw, before := i.current(), next.Conn, next.Verify
+	conn := tls.Server(sock.Timed(raw), i.serverConfig(material, next.Peer, protocols))
 	if err := conn.Handshake(); err != nil {
-		lingerClose(in.Conn)
-		return in, explainAccepted(in.Peer, err)
+		lingerClose(raw)
+		return explainAccepted(next.Peer, err)
 	}
-	out := in
-	out.Conn, out.Identified = conn, true
-	out.Verify = func() error {
-		if err := in.VerifyAgain(); err != nil {
-			return err
+	peer := next.Peer
+	next.Conn, next.Identified = conn, true
+	next.Verify = func() error {
+		if before != nil {
+			if err := before(); err != nil {
+				return err
+			}
 		}
-		err := i.verifyAgain(conn, in.Peer, material)
+		err := i.verifyAgain(conn, peer, material)
 		if err != nil {
-			err = explainAccepted(in.Peer, err)
-			report(in.Peer, err)
+			err = explainAccepted(peer, err)
+			report(peer, err)
 		}
 		return err
 	}
-	return out, nil
+	return nil
 }
 
 // lingerClose lets a refused peer read what it was told, before it is closed.
