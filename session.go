@@ -62,7 +62,6 @@ func (s *session) run() {
 	err = s.conn.Close(err)
 	s.visit.Leave() // first: a hook that blocks must not keep the place
 	s.conn.reportEnd(err)
-	s.replies.awaitSender() // which the end of the connection ends
 	s.replies.abandon(err)
 	s.meter.abandon(err)
 	s.server.logEnd(s.conn, err)
@@ -233,17 +232,8 @@ func (s *session) dispatch(kind rpcKind, command any) error {
 	if err != nil {
 		return err
 	}
-	if s.replies.add(o, s.conn.In.Buffered() > 0) {
-		s.wait(s.replies.awaitRoom)
-	}
+	s.replies.add(o, s.conn.In.Buffered() > 0)
 	return nil
-}
-
-// wait runs f, which waits for answers. The session is ready for the next request
-// only afterwards.
-func (s *session) wait(f func()) {
-	f()
-	s.meter.ready()
 }
 
 // offer hands a request over, and waits until it is taken. body is nil unless the
@@ -267,37 +257,28 @@ func (s *session) offer(kind rpcKind, command any, body *snapshotBody) (pendingR
 // most likely comes only then. It does not wait inside a message, or after a
 // large one: those are read while the sender works.
 func (s *session) settle() error {
-	if s.inMessage || s.conn.In.Consumed() > gatherUpTo {
-		return s.answer()
-	}
-	return s.finish()
+	return s.answer(!s.inMessage && s.conn.In.Consumed() <= gatherUpTo)
 }
 
-// finish waits until nothing is pending.
-func (s *session) finish() error {
-	if s.replies.isSending() {
-		s.wait(s.replies.awaitSender)
-	}
-	return s.answer()
-}
-
-// settleUp also waits until all has been written.
+// settleUp waits until nothing is pending, and all has been written.
 func (s *session) settleUp() error {
-	err := s.finish()
+	err := s.answer(true)
 	if err == nil {
-		s.wait(s.conn.AwaitWriter)
+		s.conn.AwaitWriter()
+		s.meter.ready()
 	}
 	return err
 }
 
-// answer brings the answer back that is pending, unless the sender does that.
-func (s *session) answer() error {
-	o, ok, err := s.replies.popUnsent()
+// answer brings the answer back that is pending, unless the sender does that, whose end
+// it may await.
+func (s *session) answer(await bool) error {
+	o, ok, err := s.replies.popUnsent(await)
 	if !ok {
 		return err
 	}
-	var answer RPCResponse
-	s.wait(func() { answer, err = s.replies.collect(o, false) })
+	answer, err := s.replies.collect(o, false)
+	s.meter.ready()
 	if err != nil {
 		return err
 	}

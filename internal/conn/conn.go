@@ -63,7 +63,7 @@ type Conn struct {
 	err        error      // why the connection ended
 	out        Batch      // queued
 	spare      Batch      // the memory of the one that was written last
-	flushing   bool       // a goroutine is in writeQueued
+	flushing   bool       // a goroutine writes, or is about to
 	hardlyUsed int        // batches in a row that used less than an eighth of a large buffer
 	written    sync.Cond  // broadcast after each write
 }
@@ -112,9 +112,7 @@ func (c *Conn) Failure() error {
 	if !tasks.IsClosed(c.Done) {
 		return nil
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.err
+	return c.err // which does not change any more
 }
 
 // Sent returns how many bytes were written.
