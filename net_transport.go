@@ -142,7 +142,7 @@ func newNetworkTransport(config *NetworkTransportConfig) *NetworkTransport {
 		timeout:    n.timeout,
 		life:       n.life,
 		logger:     n.logger,
-		retire:     n.retire,
+		retire:     func(addr ServerAddress) { n.drop(addr, errAddressLeft, true) },
 	}
 	n.addresses.book.Provider, n.addresses.book.Changed = config.provider(), n.addresses.changed
 	n.addresses.book.Tasks, n.addresses.book.ErrClosed = &n.tasks, ErrTransportShutdown
@@ -338,17 +338,8 @@ func (n *NetworkTransport) closeStream() {
 // waits for nothing but short locks. Its cost grows with the number of open
 // connections, so call it every few seconds, not for every request.
 func (n *NetworkTransport) Stats() Stats {
-	peers := n.pool.stats()
-	for _, attached := range n.tasks.Attached() {
-		if p, ok := attached.(pipelineStats); ok {
-			addPipeline(peers, p)
-		}
-	}
-	for i := range peers {
-		peers[i].addCalls()
-	}
 	return Stats{
-		Peers:           peers,
+		Peers:           n.pool.stats(),
 		Inbound:         hostStats(n.server.door.Hosts()),
 		InboundBytesIn:  n.server.inbound.In.Load(),
 		InboundBytesOut: n.server.inbound.Out.Load(),

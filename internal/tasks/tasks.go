@@ -41,17 +41,6 @@ func (g *Group) Detach(r Releaser) {
 	delete(g.attached, r)
 }
 
-// Attached returns what is attached, in no order.
-func (g *Group) Attached() []Releaser {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	all := make([]Releaser, 0, len(g.attached))
-	for r := range g.attached {
-		all = append(all, r)
-	}
-	return all
-}
-
 // Start runs f on a goroutine of its own. It returns false, without running
 // it, once the group is closed.
 func (g *Group) Start(f func()) bool { return g.StartTask(g.Task(f)) }
