@@ -1,6 +1,7 @@
 package raftwire
 
 import (
+	"cmp"
 	"context"
 	"io"
 	"sync"
@@ -116,7 +117,7 @@ func newNetworkTransport(config *NetworkTransportConfig) *NetworkTransport {
 		restoreTimeout: config.RestoreTimeout,
 		snapshotPace:   pacer{rate: config.MaxSnapshotBytesPerSecond},
 		stallLimits:    config.stallLimits(),
-		maxInFlight:    config.maxRPCsInFlight(),
+		maxInFlight:    cmp.Or(config.MaxRPCsInFlight, DefaultMaxRPCsInFlight),
 		newTime:        config.MsgpackUseNewTimeFormat,
 		hooks:          config.Hooks,
 		inbox:          dispatch.New(consumer, newRPC),
@@ -153,14 +154,15 @@ func newNetworkTransport(config *NetworkTransportConfig) *NetworkTransport {
 func (n *NetworkTransport) setUpServer(config *NetworkTransportConfig) {
 	s := &n.server
 	s.logger, s.timeout, s.hooks, s.tasks, s.done = n.logger, n.timeout, &n.hooks, &n.tasks, n.shutdownCh
-	s.maxDispatchAhead = config.maxDispatchAhead()
+	s.maxDispatchAhead = cmp.Or(config.MaxDispatchAhead, defaultMaxDispatchAhead)
 	s.maxMessageBytes = config.MaxMessageBytes
 	s.noSharedEntries = config.NoSharedEntries
 	s.snapshots = n.stallLimits
 	s.snapshotPatience = n.snapshotPatience
 	s.refusals.Hook = refusedHook(config.Hooks.Refused)
-	s.door.MaxConns, s.door.MaxPerHost = config.maxConns(), config.maxConnsPerHost()
-	s.door.Timeout, s.door.Late = config.firstByteTimeout(), errSilent
+	s.door.MaxConns = cmp.Or(config.MaxConns, DefaultMaxConns)
+	s.door.MaxPerHost = cmp.Or(config.MaxConnsPerHost, DefaultMaxConnsPerHost)
+	s.door.Timeout, s.door.Late = max(cmp.Or(config.FirstByteTimeout, DefaultFirstByteTimeout), 0), errSilent
 	s.door.Tasks, s.door.Refusals = s.tasks, &s.refusals
 	n.SetDispatcher(nil)
 }

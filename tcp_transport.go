@@ -1,6 +1,7 @@
 package raftwire
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -28,11 +29,9 @@ var (
 // A peer that is gone without a word is given up after 45 s, or 60 s where the
 // system has no limit for unacknowledged data. Shorter times break
 // connections over wide-area networks.
-const (
-	defaultProbeInterval = 15 * time.Second
-	defaultProbes        = 3
-	defaultUserTimeout   = 45 * time.Second
-)
+const defaultUserTimeout = 45 * time.Second
+
+var defaultKeepAlive = net.KeepAliveConfig{Enable: true, Idle: 15 * time.Second, Interval: 15 * time.Second, Count: 3}
 
 // unixPrefix begins the address of a Unix socket.
 const unixPrefix = "unix:"
@@ -78,20 +77,6 @@ func (c *TCPConfig) dial(ctx context.Context, network, address string) (net.Conn
 		return new(net.Dialer).DialContext(ctx, network, address)
 	}
 	return c.Dial(ctx, network, address)
-}
-
-func (c *TCPConfig) keepAlive() net.KeepAliveConfig {
-	if c.KeepAlive == (net.KeepAliveConfig{}) {
-		return net.KeepAliveConfig{Enable: true, Idle: defaultProbeInterval, Interval: defaultProbeInterval, Count: defaultProbes}
-	}
-	return c.KeepAlive
-}
-
-func (c *TCPConfig) userTimeout() time.Duration {
-	if c.UserTimeout == 0 {
-		return defaultUserTimeout
-	}
-	return c.UserTimeout
 }
 
 // TCPStreamLayer is a [StreamLayer] over plain TCP, or Unix sockets. Make one with
@@ -299,8 +284,8 @@ func (t *TCPStreamLayer) Accept() (c net.Conn, err error) {
 // set before it is connected, so that they hold for connections of every Dial.
 func (t *TCPStreamLayer) tuned(conn net.Conn) net.Conn {
 	if tcp, ok := conn.(*net.TCPConn); ok && tcp != nil {
-		_ = tcp.SetKeepAliveConfig(t.config.keepAlive())
-		sock.SetUserTimeout(tcp, t.config.userTimeout())
+		_ = tcp.SetKeepAliveConfig(cmp.Or(t.config.KeepAlive, defaultKeepAlive))
+		sock.SetUserTimeout(tcp, cmp.Or(t.config.UserTimeout, defaultUserTimeout))
 	}
 	return conn
 }

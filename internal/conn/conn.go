@@ -77,19 +77,9 @@ func (c *Conn) Init(raw net.Conn, timeout time.Duration, tasks *tasks.Group, cou
 	c.In.Reset(c)
 	c.written.L = &c.mu
 	sock.LimitWrites(raw, timeout)
-	if canGather(raw) {
+	if sock.IsSocket(raw) { // anything else would get a call for each piece; TLS, a record
 		c.out.Cuts, c.spare.Cuts = []Cut{}, []Cut{}
 	}
-}
-
-// canGather reports whether net.Buffers writes to raw with one system call.
-// Anything else would get a call for each piece; a TLS connection, a record.
-func canGather(raw net.Conn) bool {
-	switch raw.(type) {
-	case *net.TCPConn, *net.UnixConn:
-		return true
-	}
-	return false
 }
 
 // Read reads for In.

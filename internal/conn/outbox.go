@@ -3,6 +3,8 @@ package conn
 import (
 	"io"
 	"time"
+
+	"github.com/raftwire/raftwire/internal/sock"
 )
 
 const (
@@ -208,7 +210,7 @@ func (c *Conn) write(b Batch, deadline time.Time) error {
 // EndWriteDeadline ends the write deadline of a message that was written. A read
 // must not find it over: over TLS, reads write; see sock.TimedConn.
 func (c *Conn) EndWriteDeadline() {
-	if !canGather(c.Raw) { // and is no bare socket
+	if !sock.IsSocket(c.Raw) {
 		_ = c.Raw.SetWriteDeadline(time.Time{})
 	}
 }

@@ -120,7 +120,7 @@ type Closer interface {
 // The accept loop calls Admit: it does not block.
 func (d *Door) Admit(v *Visit, handle func()) {
 	v.door = d
-	if v.Peer == "" && isLocated(v.Conn) {
+	if v.Peer == "" && sock.IsSocket(v.Conn) {
 		v.Peer = sock.RemoteAddress(v.Conn)
 	}
 	evicted, why, ok := d.admit(v)
@@ -130,15 +130,6 @@ func (d *Door) Admit(v *Visit, handle func()) {
 	if !ok || !d.Tasks.Start(func() { d.run(v, handle) }) {
 		v.Close()
 	}
-}
-
-// isLocated reports whether the remote address of conn is known without asking conn.
-func isLocated(conn net.Conn) bool {
-	switch conn.(type) {
-	case *net.TCPConn, *net.UnixConn:
-		return true
-	}
-	return false
 }
 
 // admit finds a place for v. evicted has to be closed with why, and may be v itself.

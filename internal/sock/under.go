@@ -14,6 +14,16 @@ func IsTLS(raw net.Conn) bool {
 	return secured
 }
 
+// IsSocket reports whether a connection is a socket, with nothing around it: then its
+// methods do not block, and net.Buffers writes to it with one system call.
+func IsSocket(raw net.Conn) bool {
+	switch raw.(type) {
+	case *net.TCPConn, *net.UnixConn:
+		return true
+	}
+	return false
+}
+
 // Under returns what a connection is made of, if it is TLS or of this package, or
 // else nil.
 func Under(conn net.Conn) net.Conn {
