@@ -141,12 +141,12 @@ func newNetworkTransport(config *NetworkTransportConfig) *NetworkTransport {
 	n.addresses = resolver{
 		noFallback: config.NoAddressFallback,
 		timeout:    n.timeout,
-		life:       n.life,
 		logger:     n.logger,
 		retire:     func(addr ServerAddress) { n.drop(addr, errAddressLeft, true) },
 	}
-	n.addresses.book.Provider, n.addresses.book.Changed = config.provider(), n.addresses.changed
-	n.addresses.book.Tasks, n.addresses.book.ErrClosed = &n.tasks, ErrTransportShutdown
+	book := &n.addresses.book
+	book.Provider, book.Changed = config.provider(), n.addresses.changed
+	book.Tasks, book.Done, book.ErrClosed = &n.tasks, n.shutdownCh, ErrTransportShutdown
 	n.setUpServer(config)
 	return n
 }
