@@ -26,14 +26,7 @@ type loader struct {
 	requests chan chan<- error         // by reload; each is told how a load ended
 	closing  sync.Once
 	done     chan struct{} // closed by close
-
-	// The others are owned by run.
-	look    <-chan time.Time
-	alarm   *time.Timer    // when the load under way takes long
-	result  <-chan loaded  // of the load under way; nil if there is none
-	waiting []chan<- error // requests that it serves
-	next    []chan<- error // requests that came after it had begun
-	told    time.Time      // when the log was told of a failure; zero after a success
+	told     time.Time     // when the log was told of a failure; zero after a success; owned by run
 }
 
 // loaded is what a load has brought.
@@ -78,76 +71,75 @@ func (l *loader) reload() error {
 
 // run owns the loading. When it ends, a load under way goes on and is not used.
 func (l *loader) run() {
-	if l.config.ReloadInterval > 0 {
-		looks := time.NewTicker(l.config.ReloadInterval)
-		defer looks.Stop()
-		l.look = looks.C
-	}
-	l.alarm = time.NewTimer(tellAgain)
-	l.alarm.Stop()
 	for !tasks.IsClosed(l.done) {
-		l.step()
-	}
-	l.alarm.Stop()
-}
-
-// step waits for one event.
-func (l *loader) step() {
-	select {
-	case <-l.look:
-		l.begin()
-	case request := <-l.requests:
-		l.next = append(l.next, request)
-		l.begin()
-	case result := <-l.result:
-		l.end(result)
-	case <-l.alarm.C:
-		l.config.Logger.Warn("cannot look for new TLS certificates, going on with those in use", logs.KeyError, l.errSlow())
-		l.alarm.Reset(tellAgain)
-	case <-l.done:
+		look, stop := tasks.After(l.config.ReloadInterval)
+		select {
+		case <-look:
+			l.load(nil)
+		case request := <-l.requests:
+			l.load(l.withOthers(request))
+		case <-l.done:
+		}
+		stop()
 	}
 }
 
-// begin begins a load for the requests so far, unless one is under way. The load's
-// goroutine may hang for ever, so it refers to nothing of the loader.
-func (l *loader) begin() {
-	if l.result != nil {
-		return
+// withOthers returns a request and those that wait as well.
+func (l *loader) withOthers(request chan<- error) []chan<- error {
+	all := []chan<- error{request}
+	for {
+		select {
+		case request = <-l.requests:
+			all = append(all, request)
+		default:
+			return all
+		}
 	}
+}
+
+// load loads for the requests so far. Those that come meanwhile wait for the next load.
+// The load's goroutine may hang for ever, so it refers to nothing of the loader.
+func (l *loader) load(requests []chan<- error) {
 	now, result, source := time.Now(), make(chan loaded, 1), l.config.source()
 	l.begun.Store(&now)
-	l.result, l.waiting, l.next = result, l.next, nil
-	l.alarm.Reset(l.config.LoadTimeout)
 	go func() {
 		material, err := source.load()
 		result <- loaded{material, err}
 	}()
+	alarm := time.NewTimer(l.config.LoadTimeout)
+	defer alarm.Stop()
+	for {
+		select {
+		case got := <-result:
+			l.end(got, requests)
+			return
+		case <-alarm.C:
+			l.config.Logger.Warn("cannot look for new TLS certificates, going on with those in use", logs.KeyError, l.errSlow())
+			alarm.Reset(tellAgain)
+		case <-l.done:
+			return
+		}
+	}
 }
 
 // end uses what was loaded and tells those who wait. What Reload has asked for is used
 // even if it is the same: whoever was verified by the old material, and is not
 // accepted yet, is verified again.
-func (l *loader) end(result loaded) {
-	if tasks.IsClosed(l.done) {
-		return
-	}
-	l.alarm.Stop()
+func (l *loader) end(got loaded, requests []chan<- error) {
 	switch {
-	case result.err != nil:
-		l.tellFailure(result.err)
+	case tasks.IsClosed(l.done):
+		return
+	case got.err != nil:
+		l.tellFailure(got.err)
 	default:
 		l.told = time.Time{}
-		if l.waiting != nil || !result.material.equal(l.current()) {
-			l.use(result.material)
+		if requests != nil || !got.material.equal(l.current()) {
+			l.use(got.material)
 		}
 	}
 	l.begun.Store(nil)
-	for _, waiting := range l.waiting {
-		waiting <- result.err
-	}
-	l.result = nil
-	if l.next != nil {
-		l.begin()
+	for _, request := range requests {
+		request <- got.err
 	}
 }
 
