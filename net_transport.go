@@ -351,4 +351,4 @@ func (n *NetworkTransport) Stats() Stats {
 
 // Refusals returns what was refused since the transport was made. It does not
 // block.
-func (n *NetworkTransport) Refusals() Refusals { return Refusals(n.server.refusals.Counts()) }
+func (n *NetworkTransport) Refusals() Refusals { return door.Counts[Refusals](&n.server.refusals) }

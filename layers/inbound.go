@@ -47,7 +47,7 @@ func (in *inbound) init(refused func(raftwire.RefusalEvent)) {
 	in.door.Tasks, in.door.Refusals = &in.tasks, &in.refusals
 	if refused != nil {
 		in.refusals.Hook = func(reason door.Reason, peer, host string, err error) {
-			refused(raftwire.RefusalEvent{Reason: reason.String(), Peer: raftwire.ServerAddress(peer), Host: host, Err: err})
+			refused(raftwire.RefusalEvent{Reason: string(reason), Peer: raftwire.ServerAddress(peer), Host: host, Err: err})
 		}
 	}
 }

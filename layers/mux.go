@@ -344,7 +344,9 @@ func (m *Mux) Reload() error {
 // that others replaced (TooManyConns), that said nothing in time (Silent), showed the
 // key of no layer (Foreign), or failed in their TLS handshake (Untrusted). It does not
 // block.
-func (m *Mux) Refusals() raftwire.Refusals { return raftwire.Refusals(m.inbound.refusals.Counts()) }
+func (m *Mux) Refusals() raftwire.Refusals {
+	return door.Counts[raftwire.Refusals](&m.inbound.refusals)
+}
 
 // Close closes the listener and every layer. Connections that were accepted from a
 // layer stay open: see [Mux.CloseConns]. It returns the error of the listener's Close, so

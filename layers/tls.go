@@ -169,7 +169,9 @@ func (l *TLS) Reload() error { return l.identity.Reload() }
 
 // Refusals returns how many inbound connections were refused since the layer
 // was made. It does not block.
-func (l *TLS) Refusals() raftwire.Refusals { return raftwire.Refusals(l.inbound.refusals.Counts()) }
+func (l *TLS) Refusals() raftwire.Refusals {
+	return door.Counts[raftwire.Refusals](&l.inbound.refusals)
+}
 
 // Close closes the layer under this one, ends handshakes under way, and waits
 // for them, but not for files or a Load that are being read. It ends the looks at

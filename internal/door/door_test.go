@@ -186,7 +186,7 @@ func TestDoor_BoundsTheGoroutinesThatDoNotEnd(t *testing.T) {
 			d.Admit(v, func() { <-release; v.Leave() })
 		}
 		require.EqualValues(t, maxLeaving+1, d.running.Load())
-		require.EqualValues(t, 2, refusals.Counts().TooManyConns)
+		require.EqualValues(t, 2, Counts[struct{ TooManyConns uint64 }](&refusals).TooManyConns)
 		close(release)
 		synctest.Wait()
 		require.Zero(t, d.running.Load())
