@@ -11,6 +11,7 @@ import (
 	"github.com/raftwire/raftwire/dispatch"
 	"github.com/raftwire/raftwire/internal/door"
 	"github.com/raftwire/raftwire/internal/logs"
+	"github.com/raftwire/raftwire/internal/sock"
 	"github.com/raftwire/raftwire/internal/tasks"
 )
 
@@ -36,6 +37,19 @@ type server struct {
 
 // openDispatcher opens the dispatcher of a connection.
 type openDispatcher func(done <-chan struct{}) Dispatcher
+
+// dispatcher returns one that takes no request, so that the connection ends, if the
+// program's function returns none.
+func (open openDispatcher) dispatcher(done <-chan struct{}) Dispatcher {
+	if d := open(done); !sock.IsNil(d) {
+		return d
+	}
+	return noDispatcher{}
+}
+
+type noDispatcher struct{}
+
+func (noDispatcher) Dispatch(any, io.Reader, bool) PendingAnswer { return nil }
 
 // accept admits an inbound connection. An accept loop calls it: nothing in it may
 // block.

@@ -166,9 +166,7 @@ func isVerified(raw net.Conn) bool {
 func (s *session) openDispatcher() {
 	if open := s.server.open.Load(); open != s.opened {
 		s.opened = open
-		if s.dispatcher = (*open)(s.conn.Done); sock.IsNil(s.dispatcher) {
-			s.dispatcher = noDispatcher{}
-		}
+		s.dispatcher = open.dispatcher(s.conn.Done)
 		s.meter.observer, _ = s.dispatcher.(ServeObserver)
 		s.meter.observe = nil
 		if observer, ok := s.dispatcher.(WaitObserver); ok {
@@ -176,12 +174,6 @@ func (s *session) openDispatcher() {
 		}
 	}
 }
-
-// noDispatcher stands for one that SetDispatcher's function has not returned. It takes
-// no request, so that the connection ends.
-type noDispatcher struct{}
-
-func (noDispatcher) Dispatch(any, io.Reader, bool) PendingAnswer { return nil }
 
 func (s *session) readRequest() (rpcKind, any) {
 	in := &s.conn.In

@@ -142,52 +142,39 @@ func (c *NetworkTransportConfig) Listen(bindAddr string, advertise net.Addr) (*T
 	if err := checked.check(); err != nil {
 		return nil, err
 	}
-	var err error
-	if stream.listener, err = listenOn(bindAddr); err != nil {
+	listener, err := listenOn(bindAddr)
+	if err != nil {
 		return nil, err
 	}
-	if stream.advertise, err = advertisable(advertise, stream.listener.Addr()); err != nil {
-		_ = stream.Close()
+	address, err := advertisable(advertise, listener.Addr())
+	if err != nil {
+		_ = listener.Close()
 		return nil, err
 	}
+	stream.listener, stream.advertise = listener, address
 	return stream, nil
 }
 
 // advertisable returns the address to tell peers: advertise, or the one bound.
-func advertisable(advertise, bound net.Addr) (net.Addr, error) {
+func advertisable(advertise, bound net.Addr) (*net.TCPAddr, error) {
+	given := !sock.IsNil(advertise)
+	if !given {
+		advertise = bound
+	}
 	tcp, ok := advertise.(*net.TCPAddr)
 	switch {
-	case advertise == nil || ok && tcp == nil:
-		return bound, checkBound(bound)
 	case !ok:
 		return nil, errNotTCP
-	case isUnspecified(tcp):
+	case tcp.IP != nil && !tcp.IP.IsUnspecified():
+	case given:
 		return nil, fmt.Errorf("raftwire: the advertise address %v is not advertisable: peers need an IP to dial; for a host name, use NewTCPStreamLayer", tcp)
-	case tcp.Port != 0:
-		return tcp, nil
+	default:
+		return nil, errNotAdvertisable
 	}
-	return withPortOf(tcp, bound), nil
-}
-
-func checkBound(addr net.Addr) error {
-	tcp, ok := addr.(*net.TCPAddr)
-	switch {
-	case !ok:
-		return errNotTCP
-	case isUnspecified(tcp):
-		return errNotAdvertisable
+	if bound, ok := bound.(*net.TCPAddr); ok && tcp.Port == 0 {
+		tcp = &net.TCPAddr{IP: tcp.IP, Port: bound.Port, Zone: tcp.Zone}
 	}
-	return nil
-}
-
-func isUnspecified(addr *net.TCPAddr) bool { return addr.IP == nil || addr.IP.IsUnspecified() }
-
-func withPortOf(addr *net.TCPAddr, bound net.Addr) *net.TCPAddr {
-	with := *addr
-	if tcp, ok := bound.(*net.TCPAddr); ok {
-		with.Port = tcp.Port
-	}
-	return &with
+	return tcp, nil
 }
 
 func listenOn(bind string) (net.Listener, error) {
