@@ -204,14 +204,6 @@ func (i *InmemTransport) connect(addr ServerAddress, peer *InmemTransport, link 
 	}
 }
 
-// set sets m[key], also if there is no map yet.
-func set[K comparable, V any](m *map[K]V, key K, value V) {
-	if *m == nil {
-		*m = make(map[K]V)
-	}
-	(*m)[key] = value
-}
-
 func unwrapInmem(t Transport) *InmemTransport {
 	for {
 		switch u := t.(type) {

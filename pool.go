@@ -121,7 +121,7 @@ func (p *pool) push(c *netConn) bool {
 	for at > 0 && !c.isUnused() && idle[at-1].isUnused() {
 		at--
 	}
-	p.connPool[c.peer] = slices.Insert(idle, at, c)
+	set(&p.connPool, c.peer, slices.Insert(idle, at, c))
 	return true
 }
 
@@ -209,11 +209,7 @@ func (p *pool) takeDead() (dead []*netConn) {
 
 // addConn makes c one of the pool's open connections. connPoolLock is held.
 func (p *pool) addConn(c *netConn, peer *peerConns) {
-	if p.open == nil {
-		p.open = make(map[*netConn]*peerConns)
-		p.connPool = make(map[ServerAddress][]*netConn)
-	}
-	p.open[c] = peer
+	set(&p.open, c, peer)
 	peer.open[c] = nil
 	p.sort(peer)
 }
@@ -233,10 +229,8 @@ func (p *pool) renew() []*netConn {
 	p.connPoolLock.Lock()
 	defer p.connPoolLock.Unlock()
 	open := slices.Collect(maps.Keys(p.open))
-	if p.open != nil {
-		p.open = make(map[*netConn]*peerConns)
-		p.connPool = make(map[ServerAddress][]*netConn)
-	}
+	clear(p.open)
+	clear(p.connPool)
 	p.generation++
 	for _, peer := range p.busyPeers() {
 		clear(peer.open)
@@ -279,12 +273,9 @@ func (p *pool) peer(addr ServerAddress) (peer *peerConns, isNew bool) {
 	if peer := p.peers[addr]; peer != nil {
 		return peer, false
 	}
-	if p.peers == nil {
-		p.peers = make(map[ServerAddress]*peerConns)
-	}
 	peer = &peerConns{addr: addr, open: make(map[*netConn]*pipeline)}
 	peer.place = p.unused.PushBack(peer)
-	p.peers[addr] = peer
+	set(&p.peers, addr, peer)
 	return peer, true
 }
 
@@ -333,4 +324,12 @@ func (p *pool) stats() []PeerStats {
 	}
 	slices.SortFunc(peers, func(a, b PeerStats) int { return cmp.Compare(a.Peer, b.Peer) })
 	return peers
+}
+
+// set sets m[key], also if there is no map yet.
+func set[K comparable, V any](m *map[K]V, key K, value V) {
+	if *m == nil {
+		*m = make(map[K]V)
+	}
+	(*m)[key] = value
 }

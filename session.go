@@ -157,7 +157,10 @@ func (s *session) awaitRequest() error {
 // whose peer has shown a certificate that was verified. The layers of this package
 // have said so before. Others may leave the handshake to the first read.
 func isVerified(raw net.Conn) bool {
-	secured, ok := sock.Reread(raw).(sock.TLSConn)
+	secured, ok := raw.(sock.TLSConn)
+	if !ok {
+		secured, ok = sock.Under(raw).(sock.TLSConn)
+	}
 	return ok && len(secured.ConnectionState().VerifiedChains) > 0
 }
 

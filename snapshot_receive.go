@@ -34,7 +34,7 @@ func (s *session) serveSnapshot(request *InstallSnapshotRequest) error {
 	if err := s.replies.send(rpcInstallSnapshot, answer); err != nil {
 		return err
 	}
-	sock.CloseWrite(s.conn.Raw)
+	_ = sock.CloseWrite(s.conn.Raw)
 	if failure != nil {
 		return failure // which the consumer has answered to
 	}

@@ -6,7 +6,6 @@ import (
 	"net"
 	"sync"
 
-	"github.com/hashicorp/go-hclog"
 	"github.com/raftwire/raftwire"
 	"github.com/raftwire/raftwire/internal/door"
 	"github.com/raftwire/raftwire/internal/tasks"
@@ -17,23 +16,17 @@ import (
 // not be one. Nobody waits for that: the time for it is limited, and so is the number
 // of connections that have not said yet what they want.
 type inbound struct {
-	listener net.Listener
-	logger   hclog.Logger
+	acceptor door.Acceptor // with the listener, the logger and Closed
+	opening  sync.Once     // of acceptor
 
 	// identify finds the layer for a connection, and prepares the visit to it. It may
 	// wrap the connection, and ends as soon as that is closed.
 	identify func(next *door.Visit) (*Handoff, error)
 
-	// closed is called when somebody else has closed the listener.
-	closed func()
-
 	door     door.Door
 	refusals door.Refusals
 	tasks    tasks.Group
 	done     chan struct{} // closed by close
-
-	acceptor door.Acceptor
-	opening  sync.Once // of acceptor
 
 	closing  sync.Once
 	closeErr error // of listener; to be read when the tasks have ended
@@ -42,8 +35,7 @@ type inbound struct {
 // init is called when the other fields are set.
 func (in *inbound) init(refused func(raftwire.RefusalEvent)) {
 	in.done = make(chan struct{})
-	in.acceptor.Listener, in.acceptor.Done, in.acceptor.Take, in.acceptor.Closed = in.listener, in.done, in.take, in.closed
-	in.acceptor.Logger, in.acceptor.Tasks = in.logger, &in.tasks
+	in.acceptor.Done, in.acceptor.Take, in.acceptor.Tasks = in.done, in.take, &in.tasks
 	in.door.Tasks, in.door.Refusals = &in.tasks, &in.refusals
 	if refused != nil {
 		in.refusals.Hook = func(reason door.Reason, peer, host string, err error) {
@@ -88,7 +80,7 @@ func (in *inbound) serve(visit *door.Visit, verified bool) {
 // report says why a connection was not handed over.
 func (in *inbound) report(peer string, err error) {
 	gone := errors.Is(err, io.EOF) || errors.Is(err, net.ErrClosed)
-	in.refusals.Report(in.logger, peer, err, gone)
+	in.refusals.Report(in.acceptor.Logger, peer, err, gone)
 }
 
 // close ends everything that is not handed over yet, and waits for its goroutines as

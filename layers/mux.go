@@ -68,10 +68,8 @@ func NewMux(config MuxConfig) (*Mux, error) {
 	}
 	m.setUnder(&config)
 	m.inbound = inbound{
-		listener: config.Listener,
-		logger:   config.Logger,
+		acceptor: door.Acceptor{Listener: config.Listener, Logger: config.Logger, Closed: m.closeLayers},
 		identify: m.identify,
-		closed:   m.closeLayers,
 		door: door.Door{
 			MaxUnidentified: config.MaxUnsorted,
 			Crowded:         errCrowded,

@@ -80,10 +80,8 @@ func NewTLS(inner raftwire.StreamLayer, config TLSConfig) (*TLS, error) {
 	l := &TLS{inner: inner, identity: identity}
 	l.done = newHandoff(inner.Addr(), l.DialContext)
 	l.inbound = inbound{
-		listener: inner,
-		logger:   used.Logger,
+		acceptor: door.Acceptor{Listener: inner, Logger: used.Logger, Closed: func() { l.inbound.closeLayer(l.done) }},
 		identify: l.handshake,
-		closed:   func() { l.inbound.closeLayer(l.done) },
 		door: door.Door{
 			MaxUnidentified: used.MaxHandshakes,
 			Crowded:         errHandshakesCrowded,

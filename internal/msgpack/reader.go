@@ -640,10 +640,10 @@ func unixTime8(v uint64) time.Time {
 
 // marshaledTime reads n bytes of MarshalBinary.
 func (r *Reader) marshaledTime(n int) time.Time {
-	if !r.need(n) {
+	b := r.next(n)
+	if b == nil {
 		return time.Time{}
 	}
-	b := r.next(n)
 	t, ok := r.unmarshalTime(b)
 	if !ok {
 		r.Reject("%x is not a time", b)
