@@ -188,10 +188,13 @@ func (s *session) readRequest() (rpcKind, any) {
 	return kind, readRequest(in, kind)
 }
 
-// beforeRead is called when bytes have run out and a read may block.
+// beforeRead is called when bytes have run out and a read may block. It brings back what
+// is pending. If the sender does that, the session waits until it has: the next small
+// request most likely comes only then. It does not wait inside a message, or after a
+// large one: those are read while the sender works.
 func (s *session) beforeRead() error {
 	s.ranOut = true
-	if err := s.settle(); err != nil {
+	if err := s.answer(!s.inMessage && s.conn.In.Consumed() <= gatherUpTo); err != nil {
 		return err
 	}
 	s.setClock()
@@ -245,14 +248,6 @@ func (s *session) offer(kind rpcKind, command any, body *snapshotBody) (pendingR
 		return pendingReply{}, errEnded
 	}
 	return pendingReply{kind, answer, s.meter.take()}, nil
-}
-
-// settle is called before a read that may block, and brings back what is pending.
-// If the sender does that, the session waits until it has: the next small request
-// most likely comes only then. It does not wait inside a message, or after a
-// large one: those are read while the sender works.
-func (s *session) settle() error {
-	return s.answer(!s.inMessage && s.conn.In.Consumed() <= gatherUpTo)
 }
 
 // settleUp waits until nothing is pending, and all has been written.

@@ -59,8 +59,7 @@ func (s *session) lendBody(request *InstallSnapshotRequest, body *snapshotBody) 
 	if err != nil {
 		return RPCResponse{}, err
 	}
-	s.replies.add(o, false)
-	o, _ = s.replies.pop()
+	s.meter.answered = o.serving // no other answer is pending
 	answer, err := s.replies.collect(o, false)
 	if err == nil {
 		body.close()
