@@ -86,6 +86,7 @@ func runPlan(t *testing.T, dir string, seed int64, total *counts) {
 	for _, id := range c.ids {
 		c.stop(id)
 	}
+	c.retired.Wait()
 	if err := c.judge.verdict(); err != nil {
 		t.Errorf("%v\nseed %d:\n%v", err, seed, plan)
 	}
@@ -103,6 +104,9 @@ type cluster struct {
 	actions []faultnet.Action
 	open    func(id string) raftTransport
 
+	changing map[string]chan struct{} // each has room for one
+	retired  sync.WaitGroup           // what is left of nodes that were replaced
+
 	mu    sync.Mutex // protects following
 	nodes map[string]*Node
 }
@@ -117,6 +121,10 @@ func newCluster(t *testing.T, dir string, seed int64, total *counts) *cluster {
 	c := &cluster{t: t, dir: dir, ids: []string{"a", "b", "c"}, judge: newJudge(), total: total, nodes: make(map[string]*Node)}
 	if seed%5 == 0 {
 		c.ids = append(c.ids, "d", "e")
+	}
+	c.changing = make(map[string]chan struct{})
+	for _, id := range c.ids {
+		c.changing[id] = make(chan struct{}, 1)
 	}
 	if seed%2 == 0 {
 		c.useMessages(seed)
@@ -158,28 +166,42 @@ func (c *cluster) useBytes(seed int64) {
 }
 
 func (c *cluster) start(id string) {
+	defer c.change(id)()
+	c.set(id, c.newNode(id, &spy{raftTransport: c.open(id), judge: c.judge}))
+}
+
+func (c *cluster) newNode(id string, transport raftTransport) *Node {
 	peers := make(map[raftwire.ServerID]raftwire.ServerAddress)
 	for _, other := range c.ids {
 		if other != id {
 			peers[raftwire.ServerID(other)] = raftwire.ServerAddress(other)
 		}
 	}
-	transport := &spy{raftTransport: c.open(id), judge: c.judge}
 	machine := &listMachine{judge: c.judge, node: id, restores: &c.total.restores}
 	node, err := Start(Config{raftwire.ServerID(id), peers, filepath.Join(c.dir, id), transport, machine, electionTime, 20})
 	require.NoError(c.t, err)
 	c.total.starts.Add(1)
-	c.mu.Lock()
-	c.nodes[id] = node
-	c.mu.Unlock()
+	return node
 }
 
 func (c *cluster) stop(id string) {
-	c.mu.Lock()
-	node := c.nodes[id]
-	delete(c.nodes, id)
-	c.mu.Unlock()
+	defer c.change(id)()
+	node := c.node(id)
+	c.set(id, nil)
 	require.NoError(c.t, node.Stop())
+}
+
+// change locks what starts and stops a node. It is a channel, since fake time goes on for
+// those who wait for a channel, and not for those who wait for a mutex.
+func (c *cluster) change(id string) (unlock func()) {
+	c.changing[id] <- struct{}{}
+	return func() { <-c.changing[id] }
+}
+
+func (c *cluster) set(id string, n *Node) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.nodes[id] = n
 }
 
 // node returns a node, or nil if it is down.
@@ -232,6 +254,39 @@ func (c *cluster) requireAll(position string, deadline time.Time) {
 	}
 }
 
+// transfer has a leader ask all others at once to take over. So several stand for election
+// in the same term, and the old leader, which has the decisive vote, restarts meanwhile.
+func (c *cluster) transfer(n *Node, random *rand.Rand) {
+	for to, address := range n.Peers {
+		c.retired.Go(func() {
+			_ = n.Transport.TimeoutNow(to, address, &raftwire.TimeoutNowRequest{RPCHeader: n.header}, &raftwire.TimeoutNowResponse{})
+		})
+	}
+	time.Sleep(time.Duration(random.Int64N(int64(8 * time.Millisecond)))) // sleep-ok: fake time
+	c.replace(n)
+}
+
+func (n *Node) leads() (leads bool) {
+	n.do(func() { leads = n.lead != nil })
+	return leads
+}
+
+// replace lets a node crash and start again before the network notices: the new one gets
+// what was on its way to the old one.
+func (c *cluster) replace(old *Node) {
+	id := string(old.ID)
+	defer c.change(id)()
+	if c.node(id) != old {
+		return // it is down
+	}
+	old.do(old.cancel) // which is the last thing that its main loop does
+	c.retired.Go(func() {
+		old.tasks.Wait()
+		_ = old.disk.log.Close()
+	})
+	c.set(id, c.newNode(id, old.Transport))
+}
+
 // clients write all the time, and sometimes ask for a transfer of the leadership.
 type clients struct {
 	cluster *cluster
@@ -266,9 +321,8 @@ func (all *clients) run(client int, random *rand.Rand) {
 		if n == nil {
 			continue
 		}
-		if random.IntN(50) == 0 {
-			to := raftwire.ServerID(c.ids[random.IntN(len(c.ids))])
-			_ = n.Transport.TimeoutNow(to, raftwire.ServerAddress(to), &raftwire.TimeoutNowRequest{RPCHeader: n.header}, &raftwire.TimeoutNowResponse{})
+		if random.IntN(20) == 0 && n.leads() {
+			c.transfer(n, random)
 			continue
 		}
 		write := operation{command: fmt.Sprintf("%d.%d", client, count), begin: time.Now()}

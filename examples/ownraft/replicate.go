@@ -161,7 +161,7 @@ func (n *Node) answered(ctx context.Context, f *follower, future raftwire.Append
 	case resp.Term > n.disk.Term:
 		n.follow(resp.Term, "")
 	case !resp.Success:
-		f.next = resp.LastLog + 1
+		f.contact, f.next = future.Start(), resp.LastLog+1
 	default:
 		f.contact, f.match = future.Start(), max(f.match, lastOf(m))
 		n.commitReplicated()
