@@ -32,7 +32,7 @@ var (
 // Times in which clusters live. They are fake: what a plan costs is what happens in it.
 const (
 	electionTime = 500 * time.Millisecond
-	planTime     = 20 * time.Second
+	planTime     = 15 * time.Second
 	healTime     = 20 * time.Second // enough to elect a leader, and for all to follow it
 )
 
@@ -81,6 +81,7 @@ func runPlan(t *testing.T, dir string, seed int64, total *counts) {
 		c.lookAtLogs()
 	}))
 	clients.stop()
+	c.healed.Store(true)
 	c.requireProgress()
 	c.lookAtLogs()
 	for _, id := range c.ids {
@@ -97,6 +98,7 @@ func runPlan(t *testing.T, dir string, seed int64, total *counts) {
 type cluster struct {
 	t       *testing.T
 	dir     string
+	seed    int64
 	ids     []string
 	judge   *judge
 	total   *counts
@@ -105,6 +107,7 @@ type cluster struct {
 	open    func(id string) raftTransport
 
 	changing map[string]chan struct{} // each has room for one
+	healed   atomic.Bool              // nothing fails any more
 	retired  sync.WaitGroup           // what is left of nodes that were replaced
 
 	mu    sync.Mutex // protects following
@@ -118,7 +121,7 @@ type raftTransport interface {
 }
 
 func newCluster(t *testing.T, dir string, seed int64, total *counts) *cluster {
-	c := &cluster{t: t, dir: dir, ids: []string{"a", "b", "c"}, judge: newJudge(), total: total, nodes: make(map[string]*Node)}
+	c := &cluster{t: t, dir: dir, seed: seed, ids: []string{"a", "b", "c"}, judge: newJudge(), total: total, nodes: make(map[string]*Node)}
 	if seed%5 == 0 {
 		c.ids = append(c.ids, "d", "e")
 	}
@@ -167,7 +170,7 @@ func (c *cluster) useBytes(seed int64) {
 
 func (c *cluster) start(id string) {
 	defer c.change(id)()
-	c.set(id, c.newNode(id, &spy{raftTransport: c.open(id), judge: c.judge}))
+	c.set(id, c.newNode(id, &spy{c.open(id), c}))
 }
 
 func (c *cluster) newNode(id string, transport raftTransport) *Node {
@@ -264,6 +267,16 @@ func (c *cluster) transfer(n *Node, random *rand.Rand) {
 	}
 	time.Sleep(time.Duration(random.Int64N(int64(8 * time.Millisecond)))) // sleep-ok: fake time
 	c.replace(n)
+}
+
+// disturb restarts some new leaders when they have sent little of their log: what is on how
+// many nodes then decides what is committed.
+func (c *cluster) disturb(leader string, term uint64) {
+	random := rand.New(rand.NewPCG(uint64(c.seed), term))
+	time.Sleep(time.Duration(random.Int64N(int64(8 * time.Millisecond)))) // sleep-ok: fake time
+	if n := c.node(leader); n != nil && random.IntN(2) == 0 && !c.healed.Load() {
+		c.replace(n)
+	}
 }
 
 func (n *Node) leads() (leads bool) {
@@ -373,23 +386,25 @@ func (m *listMachine) Restore(state io.Reader) error {
 	return err
 }
 
-// spy tells the judge who leads.
+// spy sees who leads, and tells the judge.
 type spy struct {
 	raftTransport
-	judge *judge
+	cluster *cluster
 }
 
 func (s *spy) AppendEntriesPipeline(id raftwire.ServerID, target raftwire.ServerAddress) (raftwire.AppendPipeline, error) {
 	p, err := s.raftTransport.AppendEntriesPipeline(id, target)
-	return &pipelineSpy{p, s.judge}, err
+	return &pipelineSpy{p, s.cluster}, err
 }
 
 type pipelineSpy struct {
 	raftwire.AppendPipeline
-	judge *judge
+	cluster *cluster
 }
 
 func (p *pipelineSpy) AppendEntries(m *raftwire.AppendEntriesRequest, resp *raftwire.AppendEntriesResponse) (raftwire.AppendFuture, error) {
-	p.judge.leads(m.Term, string(m.ID))
+	if c := p.cluster; c.judge.leads(m.Term, string(m.ID)) {
+		c.retired.Go(func() { c.disturb(string(m.ID), m.Term) })
+	}
 	return p.AppendPipeline.AppendEntries(m, resp)
 }

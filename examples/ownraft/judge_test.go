@@ -52,14 +52,16 @@ func (j *judge) finds(format string, args ...any) {
 	}
 }
 
-// leads is election safety: a term has one leader.
-func (j *judge) leads(term uint64, id string) {
+// leads is election safety: a term has one leader. It reports whether this is news.
+func (j *judge) leads(term uint64, id string) bool {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	if other, ok := j.leaders[term]; ok && other != id {
+	other, known := j.leaders[term]
+	if known && other != id {
 		j.finds("term %d has two leaders, %s and %s", term, other, id)
 	}
 	j.leaders[term] = id
+	return !known
 }
 
 // log is log matching: two entries with the same index and term are the same, and so are

@@ -20,6 +20,7 @@ func TestMain(m *testing.M) {
 		return
 	}
 	fsync = disks.sync
+	maxEntries = 2 // so that logs differ in the middle of what a leader sends
 	goleak.VerifyTestMain(m)
 }
 

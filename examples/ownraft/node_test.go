@@ -88,7 +88,7 @@ func TestNode_TakesOverWhenItsLeaderAsks(t *testing.T) {
 // has it.
 func TestNode_DoesNotCommitEntriesOfEarlierTermsByCounting(t *testing.T) {
 	var old []*raftwire.Log // so many that the leader's own entry is in a request of its own
-	for i := range uint64(maxEntries) {
+	for i := range maxEntries {
 		old = append(old, entryOf(i+1, 1))
 	}
 	for stored, committed := range map[uint64]uint64{maxEntries: 0, maxEntries + 1: maxEntries + 1} {

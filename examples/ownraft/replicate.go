@@ -16,8 +16,8 @@ var ErrNotLeader = errors.New("this node does not lead")
 // ErrLeadershipLost is returned if it is unknown whether the command will be carried out.
 var ErrLeadershipLost = errors.New("this node has lost its leadership meanwhile")
 
-// maxEntries is how many entries one request has.
-const maxEntries = 64
+// maxEntries is how many entries one request has. Tests change it.
+var maxEntries uint64 = 64
 
 // follower is what a leader knows of another server.
 type follower struct {
@@ -133,7 +133,7 @@ func (n *Node) stream(ctx context.Context, f *follower, pipeline raftwire.Append
 		if _, err := pipeline.AppendEntries(m, new(raftwire.AppendEntriesResponse)); err != nil {
 			return
 		}
-		if len(m.Entries) < maxEntries { // else there may be more
+		if uint64(len(m.Entries)) < maxEntries { // else there may be more
 			n.wait(ctx, f.wake)
 		}
 	}
