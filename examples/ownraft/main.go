@@ -41,7 +41,7 @@ func main() {
 		log.Fatal(err)
 	}
 	delete(servers, self)
-	node, err := Start(Config{self, servers, filepath.Join(*dir, *id), transport, store{}, time.Second, 1000})
+	node, err := Start(Config{ID: self, Peers: servers, Dir: filepath.Join(*dir, *id), Transport: transport, Machine: store{}, ElectionTimeout: time.Second, SnapshotAfter: 1000})
 	if err != nil {
 		log.Fatal(err)
 	}
