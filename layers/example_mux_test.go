@@ -249,3 +249,23 @@ func ExampleUnprefixed() {
 	// dials with no prefix: itself granted, an old node granted
 	// dials with first byte 11: itself granted, an old node granted
 }
+
+// grantVotes is what a Raft core would do, as often as it is asked here.
+func grantVotes(transport raftwire.Transport, votes int) {
+	for range votes {
+		rpc := <-transport.Consumer()
+		rpc.Respond(&raftwire.RequestVoteResponse{Granted: true}, nil)
+	}
+}
+
+func askForVote(transport *raftwire.NetworkTransport, address raftwire.ServerAddress) string {
+	var response raftwire.RequestVoteResponse
+	err := transport.RequestVote("node", address, &raftwire.RequestVoteRequest{Term: 8}, &response)
+	if err != nil {
+		return err.Error()
+	}
+	if response.Granted {
+		return "granted"
+	}
+	return "refused"
+}

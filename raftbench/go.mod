@@ -42,9 +42,3 @@ require (
 	golang.org/x/text v0.41.0 // indirect
 	google.golang.org/protobuf v1.36.12 // indirect
 )
-
-replace (
-	github.com/raftwire/raftwire => ../
-	github.com/raftwire/raftwire/hashicorpraft => ../hashicorpraft
-	github.com/raftwire/raftwire/metrics/prometheus => ../metrics/prometheus
-)

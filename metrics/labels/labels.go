@@ -1,5 +1,6 @@
 // Package labels chooses the label values of metrics, which are few and the
-// same for every metrics library.
+// same for every metrics library. It is for modules that give the hooks and stats
+// of raftwire to such a library, as those beside it do. Programs use the modules.
 package labels
 
 import (

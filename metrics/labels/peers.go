@@ -37,7 +37,7 @@ type Peers[V any] struct {
 	swept time.Time
 }
 
-// Peer is one of them.
+// Peer is an entry of Peers: a label, and what is kept under it.
 type Peer[V any] struct {
 	Label string
 	Kept  V
@@ -79,11 +79,12 @@ func (p *Peers[V]) Get(id raftwire.ServerID, addr raftwire.ServerAddress) *Peer[
 	return one
 }
 
-// Opened notes that a connection to a peer was opened, and Closed that one was closed.
+// Opened notes that a connection to a peer was opened.
 func (p *Peers[V]) Opened(id raftwire.ServerID, addr raftwire.ServerAddress) {
 	p.Get(id, addr).conns.Add(1)
 }
 
+// Closed notes that a connection to a peer was closed.
 func (p *Peers[V]) Closed(id raftwire.ServerID, addr raftwire.ServerAddress) {
 	one := p.find(p.key(id, addr))
 	if one == nil {
