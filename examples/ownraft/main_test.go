@@ -3,6 +3,8 @@ package main
 import (
 	"math/rand/v2"
 	"os"
+	"path/filepath"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -26,11 +28,11 @@ func TestMain(m *testing.M) {
 
 // disks stands for the disks under all nodes of this process: it takes time to sync, and a
 // power cut loses what was not synced.
-var disks disk
+var disks = disk{synced: make(map[string][]syncedFile)}
 
 type disk struct {
-	mu     sync.Mutex // protects following
-	synced []syncedFile
+	mu     sync.Mutex              // protects following
+	synced map[string][]syncedFile // by directory, the latest at the end
 }
 
 // syncedFile is a file, whatever its name, and how much of it is safe.
@@ -44,11 +46,16 @@ func (d *disk) sync(f *os.File) error {
 	if err != nil || info.IsDir() {
 		return err
 	}
-	d.mu.Lock()
-	d.synced = append(d.synced, syncedFile{info, info.Size()})
-	d.mu.Unlock()
+	d.note(filepath.Dir(f.Name()), info)
 	time.Sleep(rand.N(2 * time.Millisecond)) // sleep-ok: fake time, but for a few tests of the storage alone
 	return nil
+}
+
+func (d *disk) note(dir string, info os.FileInfo) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	others := slices.DeleteFunc(d.synced[dir], func(s syncedFile) bool { return os.SameFile(s.info, info) })
+	d.synced[dir] = append(others[max(0, len(others)-100):], syncedFile{info, info.Size()})
 }
 
 // cutPower loses what was written to a file and not synced.
@@ -57,18 +64,20 @@ func (d *disk) cutPower(t *testing.T, file string) {
 	if os.IsNotExist(err) {
 		return
 	}
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	safe := int64(0)
-	for _, s := range d.synced {
-		if os.SameFile(s.info, info) {
-			safe = s.size
+	if safe := d.safe(filepath.Dir(file), info); safe < info.Size() {
+		if err := os.Truncate(file, safe); err != nil {
+			t.Error(err)
 		}
 	}
-	if safe >= info.Size() {
-		return
+}
+
+func (d *disk) safe(dir string, info os.FileInfo) int64 {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, s := range d.synced[dir] {
+		if os.SameFile(s.info, info) {
+			return s.size
+		}
 	}
-	if err := os.Truncate(file, safe); err != nil {
-		t.Error(err)
-	}
+	return 0
 }
