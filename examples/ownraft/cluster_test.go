@@ -80,7 +80,7 @@ func runPlan(t *testing.T, dir string, seed int64, total *counts) {
 		}
 		c.lookAtLogs()
 	}))
-	clients.stop()
+	close(clients.ended)
 	c.healed.Store(true)
 	c.requireProgress()
 	c.lookAtLogs()
@@ -88,6 +88,7 @@ func runPlan(t *testing.T, dir string, seed int64, total *counts) {
 		c.stop(id)
 	}
 	c.retired.Wait()
+	clients.running.Wait()
 	if err := c.judge.verdict(); err != nil {
 		t.Errorf("%v\nseed %d:\n%v", err, seed, plan)
 	}
@@ -231,6 +232,8 @@ const lastWrite = "the last write"
 // requireProgress requires that a healed cluster takes a write, and that all nodes get it.
 func (c *cluster) requireProgress() {
 	deadline := time.Now().Add(healTime)
+	overdue := time.AfterFunc(healTime, c.cancel)
+	defer overdue.Stop()
 	for time.Now().Before(deadline) {
 		for _, id := range c.ids {
 			if position, err := c.node(id).Propose([]byte(lastWrite)); err == nil {
@@ -241,6 +244,13 @@ func (c *cluster) requireProgress() {
 		time.Sleep(electionTime / 10) // sleep-ok: fake time
 	}
 	c.t.Errorf("the healed cluster took no write in %v", healTime)
+}
+
+// cancel ends the nodes, and so the calls that wait for them.
+func (c *cluster) cancel() {
+	for _, id := range c.ids {
+		c.node(id).cancel()
+	}
 }
 
 func (c *cluster) requireAll(position string, deadline time.Time) {
@@ -317,11 +327,6 @@ func startClients(c *cluster, seed int64) *clients {
 		all.running.Go(func() { all.run(i, random) })
 	}
 	return all
-}
-
-func (all *clients) stop() {
-	close(all.ended)
-	all.running.Wait()
 }
 
 func (all *clients) run(client int, random *rand.Rand) {
