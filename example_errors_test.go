@@ -12,7 +12,7 @@ import (
 // What an error says of the request: may it be sent again? The errors are the
 // same on all transports.
 func ExampleOpError() {
-	network := raftwire.NewInmemNetwork(raftwire.InmemNetworkConfig{Timeout: 10 * time.Millisecond})
+	network := raftwire.NewInmemNetwork(raftwire.InmemNetworkConfig{Timeout: 300 * time.Millisecond})
 	a, b := network.Add("a"), network.Add("b")
 	network.Add("c") // and nobody reads its Consumer
 	go func() {
@@ -69,7 +69,7 @@ func ExampleWithClosePeer() {
 // One direction is cut: the request arrives, and its answer does not. A Raft core
 // must not take a timeout for a refusal.
 func ExampleInmemLink() {
-	network := raftwire.NewInmemNetwork(raftwire.InmemNetworkConfig{Timeout: 10 * time.Millisecond})
+	network := raftwire.NewInmemNetwork(raftwire.InmemNetworkConfig{Timeout: 300 * time.Millisecond})
 	defer network.Close()
 	a, b := network.Add("a"), network.Add("b")
 	voted := make(chan any, 1)

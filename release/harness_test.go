@@ -121,17 +121,20 @@ func alone(t *testing.T) {
 	t.Setenv("GOMODCACHE", t.TempDir())
 }
 
-// rehearsed packs a tree, and rehearses with it.
-func rehearsed(t *testing.T, changes ...changed) error {
+// rehearsalOf packs a tree, and begins a rehearsal with it.
+func rehearsalOf(t *testing.T, changes ...changed) *rehearsal {
 	t.Helper()
 	alone(t)
+	packed := t.TempDir()
+	_, err := open(t, writeTree(t, changes...)).packTree(packed, fakeKinds)
+	require.NoError(t, err)
+	r, err := newRehearsal(packed, fakeKinds, io.Discard)
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = os.RemoveAll(r.dir) })
 	tries["prog"] = func(r *rehearsal, dir, bin string) error {
 		_, err := r.run(dir, bin)
 		return err
 	}
-	defer delete(tries, "prog")
-	packed := t.TempDir()
-	_, err := open(t, writeTree(t, changes...)).packTree(packed, fakeKinds)
-	require.NoError(t, err)
-	return rehearse(packed, fakeKinds, io.Discard)
+	t.Cleanup(func() { delete(tries, "prog") })
+	return r
 }

@@ -16,19 +16,12 @@ import (
 // rehearse does what users do with the modules that [tree.packTree] has packed
 // into a folder: each step in an empty module of its own, outside the tree.
 func rehearse(packed string, kinds map[string]kind, output io.Writer) error {
-	t, err := openTree(filepath.Join(packed, "tree"), kinds)
+	r, err := newRehearsal(packed, kinds, output)
 	if err != nil {
 		return err
 	}
-	r := &rehearsal{tree: t, version: t.version(), output: output}
-	if r.env, err = outside(packed); err != nil {
-		return err
-	}
-	if r.dir, err = os.MkdirTemp("", "raftwire-rehearsal-"); err != nil {
-		return err
-	}
 	defer os.RemoveAll(r.dir)
-	for _, m := range t.published() {
+	for _, m := range r.tree.published() {
 		if m.kind == library {
 			err = r.step("go get "+m.path+", and its examples", func() error { return r.examples(m) })
 		} else {
@@ -41,7 +34,30 @@ func rehearse(packed string, kinds map[string]kind, output io.Writer) error {
 	if err := r.step("the first example of the README", r.readme); err != nil {
 		return err
 	}
-	return r.step("the older modules with a newer root", func() error { return r.newerRoot(filepath.Join(packed, "proxy")) })
+	return r.step("the older modules with a newer root", r.newerRoot)
+}
+
+// rehearsal is one run of rehearse.
+type rehearsal struct {
+	tree    *tree
+	version string
+	proxy   string
+	env     []string // with which go finds the packed modules
+	dir     string   // for the modules of users
+	output  io.Writer
+}
+
+func newRehearsal(packed string, kinds map[string]kind, output io.Writer) (*rehearsal, error) {
+	t, err := openTree(filepath.Join(packed, "tree"), kinds)
+	if err != nil {
+		return nil, err
+	}
+	env, err := outside(packed)
+	if err != nil {
+		return nil, err
+	}
+	dir, err := os.MkdirTemp("", "raftwire-rehearsal-")
+	return &rehearsal{t, t.version(), filepath.Join(packed, "proxy"), env, dir, output}, err
 }
 
 // outside returns the settings with which go finds packed modules, and all others
@@ -54,15 +70,6 @@ func outside(packed string) ([]string, error) {
 	lines := strings.Split(string(set), "\n")
 	proxy := "file://" + filepath.ToSlash(filepath.Join(packed, "proxy"))
 	return []string{"GOWORK=off", "GOPROXY=" + proxy + "," + lines[0], "GONOSUMDB=" + strings.TrimPrefix(lines[1]+","+repository, ",")}, nil
-}
-
-// rehearsal is one run of rehearse.
-type rehearsal struct {
-	tree    *tree
-	version string
-	dir     string   // for the modules of users
-	env     []string // with which go finds the packed ones
-	output  io.Writer
 }
 
 // step runs a step, and says how long it took.
@@ -189,8 +196,8 @@ func (r *rehearsal) readme() error {
 
 // newerRoot builds the other libraries with a root whose internal packages are
 // elsewhere: a user may have any newer root beside them.
-func (r *rehearsal) newerRoot(proxy string) error {
-	newer, err := packMoved(r.tree, filepath.Join(r.dir, "newer"), proxy)
+func (r *rehearsal) newerRoot() error {
+	newer, err := packMoved(r.tree, filepath.Join(r.dir, "newer"), r.proxy)
 	if err != nil {
 		return err
 	}

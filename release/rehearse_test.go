@@ -1,52 +1,57 @@
 package main
 
 import (
+	"path/filepath"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 )
 
 func TestRehearse_AcceptsWhatUsersCanUse(t *testing.T) {
-	require.NoError(t, rehearsed(t))
+	r := rehearsalOf(t)
+	require.NoError(t, rehearse(filepath.Dir(r.proxy), fakeKinds, r.output))
 }
 
 func TestRehearse_FailsAsUsersWould(t *testing.T) {
+	getLib := func(r *rehearsal) error { return r.examples(r.tree.own(repository + "/lib")) }
+	installProg := func(r *rehearsal) error { return r.install(r.tree.own(repository + "/prog")) }
 	tests := map[string]struct {
 		changed changed
+		step    func(*rehearsal) error
 		want    string
 	}{
 		"a replace in a program": {
 			changed{"prog/go.mod", "// indirect\n", "// indirect\n\nreplace github.com/raftwire/raftwire => ../\n"},
-			"replace directives",
-		},
-		"an import of an internal package": {
-			changed{"lib/lib.go", "import \"github.com/raftwire/raftwire\"", "import (\n\t\"github.com/raftwire/raftwire\"\n\t_ \"github.com/raftwire/raftwire/internal/secret\"\n)"},
-			"with a newer root",
-		},
-		"an example that does not build outside": {
-			changed{"lib/more_test.go", "", exampleOfOnly},
-			"github.com/raftwire/raftwire/only",
-		},
-		"an example that prints something else": {
-			changed{"lib/example_test.go", "Output: 14", "Output: 15"},
-			"prints\n14\n\nand not\n15",
-		},
-		"a library without an example": {
-			changed{"lib/example_test.go", "", "package lib_test\n"},
-			"no example of it can be run",
-		},
-		"a README that is out of date": {
-			changed{"README.md", "raftwire.Number()", "raftwire.OldNumber()"},
-			"the first example of the README",
+			installProg, "replace directives",
 		},
 		"a program that does not build": {
 			changed{"prog/main.go", "main()", "Main()"},
-			"go install github.com/raftwire/raftwire/prog",
+			installProg, "main is undeclared",
+		},
+		"an import of an internal package": {
+			changed{"lib/lib.go", "import \"github.com/raftwire/raftwire\"", "import (\n\t\"github.com/raftwire/raftwire\"\n\t_ \"github.com/raftwire/raftwire/internal/secret\"\n)"},
+			(*rehearsal).newerRoot, "module providing package github.com/raftwire/raftwire/internal/secret",
+		},
+		"an example that does not build outside": {
+			changed{"lib/more_test.go", "", exampleOfOnly},
+			getLib, "github.com/raftwire/raftwire/only",
+		},
+		"an example that prints something else": {
+			changed{"lib/example_test.go", "Output: 14", "Output: 15"},
+			getLib, "prints\n14\n\nand not\n15",
+		},
+		"a library without an example": {
+			changed{"lib/example_test.go", "", "package lib_test\n"},
+			getLib, "no example of it can be run",
+		},
+		"a README that is out of date": {
+			changed{"README.md", "raftwire.Number()", "raftwire.OldNumber()"},
+			(*rehearsal).readme, "undefined: raftwire.OldNumber",
 		},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
-			require.ErrorContains(t, rehearsed(t, test.changed), test.want)
+			require.ErrorContains(t, test.step(rehearsalOf(t, test.changed)), test.want)
 		})
 	}
 }

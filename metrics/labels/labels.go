@@ -47,7 +47,7 @@ func Outcome(err error) int {
 	switch {
 	case errors.As(err, &remote):
 		return 1
-	case isTimeout(err):
+	case errno.IsTimeout(err):
 		return 2
 	case isShutdown(err):
 		return 3
@@ -62,25 +62,16 @@ func CloseReason(err error) string {
 	switch {
 	case err == io.EOF:
 		return "peer"
-	case isTimeout(err):
+	case errno.IsTimeout(err):
 		return "timeout"
 	case isShutdown(err):
 		return "shutdown"
-	case isCut(err):
+	case errno.IsCut(err) || errors.Is(err, io.ErrUnexpectedEOF):
 		return "cut"
 	}
 	return "local"
 }
 
-func isTimeout(err error) bool {
-	var t interface{ Timeout() bool }
-	return errors.As(err, &t) && t.Timeout()
-}
-
 func isShutdown(err error) bool {
 	return errors.Is(err, raftwire.ErrTransportShutdown) || errors.Is(err, raftwire.ErrPipelineShutdown)
-}
-
-func isCut(err error) bool {
-	return errno.IsCut(err) || errors.Is(err, io.ErrUnexpectedEOF)
 }
