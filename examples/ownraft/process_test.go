@@ -17,16 +17,16 @@ import (
 
 func TestProcesses_SurviveAKillOfTheLeader(t *testing.T) {
 	c := startProcesses(t, "a", "b", "c")
-	c.write(0, 200)
+	c.write(0, 60)
 	killed := c.kill()
-	c.write(200, 400)
-	c.requireWrites(400)
+	c.write(60, 120)
+	c.requireWrites(120)
 
 	c.start(killed)
 	second := c.kill()
 	require.NotEqual(t, killed, second)
-	c.write(400, 500) // which takes the one that was killed first
-	c.requireWrites(500)
+	c.write(120, 150) // which takes the one that was killed first
+	c.requireWrites(150)
 }
 
 // processes are the nodes of a cluster, each a process of its own.
