@@ -17,6 +17,7 @@ const (
 var kinds = map[string]kind{
 	".":                             library,
 	"e2e":                           unpublished,
+	"examples/ownraft":              unpublished,
 	"hashicorpraft":                 library,
 	"hashicorpraft/examples/kvnode": program,
 	"metrics/gometrics":             library,
