@@ -11,6 +11,7 @@ import (
 	"github.com/raftwire/raftwire/dispatch"
 	"github.com/raftwire/raftwire/internal/door"
 	"github.com/raftwire/raftwire/internal/logs"
+	"github.com/raftwire/raftwire/internal/sock"
 	"github.com/raftwire/raftwire/internal/tasks"
 )
 
@@ -37,14 +38,27 @@ type server struct {
 // openDispatcher opens the dispatcher of a connection.
 type openDispatcher func(done <-chan struct{}) Dispatcher
 
+// dispatcher returns one that takes no request, so that the connection ends, if the
+// program's function returns none.
+func (open openDispatcher) dispatcher(done <-chan struct{}) Dispatcher {
+	if d := open(done); !sock.IsNil(d) {
+		return d
+	}
+	return noDispatcher{}
+}
+
+type noDispatcher struct{}
+
+func (noDispatcher) Dispatch(any, io.Reader, bool) PendingAnswer { return nil }
+
 // accept admits an inbound connection. An accept loop calls it: nothing in it may
 // block.
-func (s *server) accept(handed door.Handover) {
-	c := newConn(handed.Conn, "", s.timeout, s.tasks, s.hooks, &s.inbound, true)
+func (s *server) accept(visit *door.Visit) {
+	c := newConn(visit.Conn, "", s.timeout, s.tasks, s.hooks, &s.inbound, true)
 	c.MaxQueued = flushAfter
 	c.In.SetLimit("MaxMessageBytes", s.maxMessageBytes)
 	c.In.SetUnshared(s.noSharedEntries)
-	visit := &door.Visit{Handover: handed, Closer: c}
+	visit.Closer = c
 	s.door.Admit(visit, func() { s.serve(visit, c) })
 }
 

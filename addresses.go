@@ -1,7 +1,6 @@
 package raftwire
 
 import (
-	"context"
 	"fmt"
 	"time"
 
@@ -14,8 +13,7 @@ import (
 type resolver struct {
 	book       addressbook.Book // unused without a Provider
 	noFallback bool
-	timeout    time.Duration   // of calls; 0 means no limit
-	life       context.Context // ends on Close
+	timeout    time.Duration // of calls; 0 means no limit
 	logger     hclog.Logger
 	fallbacks  logs.Limit                  // of lines about fallback addresses
 	retire     func(address ServerAddress) // is told of addresses that a server has left
@@ -32,7 +30,7 @@ func (r *resolver) destination(id ServerID, target ServerAddress, start time.Tim
 }
 
 func (r *resolver) ask(to destination) (destination, error) {
-	known, err := r.book.Find(string(to.id), func() (context.Context, context.CancelFunc) { return r.lifeUntil(to.deadline) })
+	known, err := r.book.Find(string(to.id), to.deadline, false)
 	switch {
 	case err != nil:
 		return to, err
@@ -50,20 +48,12 @@ func (r *resolver) ask(to destination) (destination, error) {
 	return to, nil
 }
 
-// lifeUntil returns a context that ends at the deadline and on Close.
-func (r *resolver) lifeUntil(deadline time.Time) (context.Context, context.CancelFunc) {
-	if deadline.IsZero() {
-		return context.WithCancel(r.life)
-	}
-	return context.WithDeadline(r.life, deadline)
-}
-
 // recall returns the address of a server that nobody is about to dial.
 func (r *resolver) recall(id ServerID, target ServerAddress) ServerAddress {
 	if r.book.Provider == nil {
 		return target
 	}
-	known, err := r.book.Recall(string(id), func() (context.Context, context.CancelFunc) { return r.lifeUntil(r.deadline(time.Now())) })
+	known, err := r.book.Find(string(id), r.deadline(time.Now()), true)
 	if err != nil || known.Err != nil {
 		return target
 	}

@@ -48,6 +48,7 @@ func (n *NetworkTransport) AppendEntriesPipelineTo(id ServerID, target ServerAdd
 	}
 	p := newPipeline(c.peer, newNetLink(&n.pool, c, n.newTime), n.maxInFlight, n.timeout, sink, &n.tasks)
 	p.id, p.callBegun, p.callDone, p.traffic = id, n.hooks.CallBegun, n.hooks.CallDone, c.traffic
+	n.setPipeline(c, p)
 	if !p.begin() {
 		return nil, n.down()
 	}
@@ -92,7 +93,7 @@ func (n *NetworkTransport) callAt(to destination, start time.Time, kind rpcKind,
 	answered, err := c.call(to.deadline, kind, n.newTime, args, resp)
 	if err != nil && reused && !answered && lostWhileIdle(err) && !c.traffic.hasRefused(kind, err) {
 		n.discard(c, err)
-		n.drop(to.addr, errors.New("another connection to the peer was dead"))
+		n.drop(to.addr, errors.New("another connection to the peer was dead"), false)
 		if c, err = n.dial(to); err != nil {
 			return sizes{}, err
 		}
@@ -113,11 +114,13 @@ func (n *NetworkTransport) callAt(to destination, start time.Time, kind rpcKind,
 // connectFor is connect, but a peer that has refused a pre-vote gets the next one on
 // a connection of its own: it closes that, too, if it has none.
 func (n *NetworkTransport) connectFor(kind rpcKind, to destination, now time.Time) (c *netConn, reused bool, err error) {
-	if kind == rpcRequestPreVote && n.refusesPreVotes(to.addr) {
+	c, reused, err = n.connect(to, now)
+	if reused && kind == rpcRequestPreVote && c.traffic.refusesPreVotes() {
+		n.put(c)
 		c, err = n.dial(to)
-		return c, false, err
+		reused = false
 	}
-	return n.connect(to, now)
+	return c, reused, err
 }
 
 func (n *NetworkTransport) reportBegin(kind rpcKind, id ServerID, target ServerAddress, start time.Time, args any) {

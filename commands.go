@@ -82,7 +82,8 @@ type Log struct {
 	AppendedAt time.Time
 }
 
-// RPCHeader is part of every message.
+// RPCHeader is part of every message. The core that sends a message fills it in: a
+// transport does not. Nothing verifies what it says.
 type RPCHeader struct {
 	// ProtocolVersion is what the sender speaks.
 	ProtocolVersion ProtocolVersion
@@ -241,7 +242,8 @@ type InstallSnapshotResponse struct {
 // GetRPCHeader returns the response's header.
 func (r *InstallSnapshotResponse) GetRPCHeader() RPCHeader { return r.RPCHeader }
 
-// TimeoutNowRequest tells a server to start an election at once.
+// TimeoutNowRequest tells a server to start an election at once. It has no term: one
+// that arrives late comes from a former leader.
 type TimeoutNowRequest struct {
 	RPCHeader
 }

@@ -227,39 +227,3 @@ func (c *NetworkTransportConfig) provider() func(string) (string, error) {
 		return string(address), err
 	}
 }
-
-func (c *NetworkTransportConfig) maxRPCsInFlight() int {
-	if c.MaxRPCsInFlight == 0 {
-		return DefaultMaxRPCsInFlight
-	}
-	return c.MaxRPCsInFlight
-}
-
-func (c *NetworkTransportConfig) maxDispatchAhead() int {
-	if c.MaxDispatchAhead == 0 {
-		return defaultMaxDispatchAhead
-	}
-	return c.MaxDispatchAhead
-}
-
-func (c *NetworkTransportConfig) maxConns() int {
-	if c.MaxConns == 0 {
-		return DefaultMaxConns
-	}
-	return c.MaxConns
-}
-
-func (c *NetworkTransportConfig) maxConnsPerHost() int {
-	if c.MaxConnsPerHost == 0 {
-		return DefaultMaxConnsPerHost
-	}
-	return c.MaxConnsPerHost
-}
-
-// firstByteTimeout returns 0 for no limit.
-func (c *NetworkTransportConfig) firstByteTimeout() time.Duration {
-	if c.FirstByteTimeout == 0 {
-		return DefaultFirstByteTimeout
-	}
-	return max(c.FirstByteTimeout, 0)
-}

@@ -45,7 +45,7 @@ func TestConn_TakesNoAnswerAfterAFailedSender(t *testing.T) {
 		r.awaitSender()
 		add(true)
 		r.awaitSender()
-		_, ok, err := r.popUnsent()
+		_, ok, err := r.popUnsent(false)
 		require.False(t, ok)
 		require.ErrorIs(t, err, errEnded)
 		r.abandon(net.ErrClosed)

@@ -1,6 +1,7 @@
 package raftwire
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -385,25 +386,29 @@ func (p *pool) dialled(d *dial, raw net.Conn, err error) {
 		err = why
 	}
 	p.reportDial(d, err)
-	if err != nil {
-		if why == nil {
-			p.dialer.doubt(d.id)
-		}
-		p.fail(d, err)
-		return
+	var c *netConn
+	if err == nil {
+		c = p.newConn(d, raw, home)
+	} else if why == nil {
+		p.dialer.doubt(d.id)
 	}
-	sock.RaiseUserTimeout(raw, p.dialer.timeout)
-	c := newConn(raw, d.addr, p.dialer.timeout, p.dialer.tasks, p.dialer.hooks, &home.traffic, false)
-	c.In.SetLimit("the limit of an answer", maxAnswerBytes)
-	c.id = d.id
-	c.reportOpening()
-	late, err := p.succeed(d, c)
+	late, err := p.finish(d, c, err)
 	switch {
+	case c == nil:
 	case err != nil:
 		_ = c.Close(err)
 	case late:
 		p.put(c)
 	}
+}
+
+func (p *pool) newConn(d *dial, raw net.Conn, home *peerConns) *netConn {
+	sock.RaiseUserTimeout(raw, p.dialer.timeout)
+	c := newConn(raw, d.addr, p.dialer.timeout, p.dialer.tasks, p.dialer.hooks, &home.traffic, false)
+	c.In.SetLimit("the limit of an answer", maxAnswerBytes)
+	c.id = d.id
+	c.reportOpening()
+	return c
 }
 
 // setReturned notes that the stream layer has returned. It returns why the dial was
@@ -427,46 +432,38 @@ func (p *pool) reportDial(d *dial, err error) {
 	}
 }
 
-// fail ends a dial without a connection.
-func (p *pool) fail(d *dial, err error) {
+// finish ends a dial. Its connection, or else failure, goes to its call. A connection
+// without a call goes to one that has waited longest; late says that there is none. With
+// an error the connection is of no use.
+func (p *pool) finish(d *dial, c *netConn, failure error) (late bool, err error) {
 	p.connPoolLock.Lock()
 	defer p.connPoolLock.Unlock()
 	peer := p.over(d)
-	if peer != nil && d.call != nil {
-		p.deliver(peer, d.call, delivery{err: fmt.Errorf("dial: %w", err)})
-	}
-}
-
-// succeed ends a dial with a connection, which goes to its call, or else to one that
-// has waited longest; late says that there is none. With an error the connection is
-// of no use.
-func (p *pool) succeed(d *dial, c *netConn) (late bool, err error) {
-	p.connPoolLock.Lock()
-	defer p.connPoolLock.Unlock()
-	peer := p.over(d)
-	switch {
-	case peer == nil:
+	if peer == nil {
 		return false, ErrTransportShutdown
-	case d.why != nil:
-		return false, d.why
 	}
-	err = p.addConn(c, peer, d.generation)
 	w := d.call
-	if errors.Is(err, errStale) && w != nil {
-		w.dial = nil // CloseStreams has overtaken it
-		p.start(peer, w)
+	switch err = cmp.Or(failure, d.why); {
+	case err != nil && w != nil:
+		p.deliver(peer, w, delivery{err: fmt.Errorf("dial: %w", err)})
+	case err != nil:
+	case d.generation != p.generation: // CloseStreams has overtaken it
+		err = errStreamsClosed
+		if w != nil {
+			w.dial = nil
+			p.start(peer, w)
+		}
+	default:
+		p.addConn(c, peer)
+		if w == nil {
+			w = peer.nextFor(c)
+		}
+		if w == nil {
+			return true, nil
+		}
+		p.deliver(peer, w, delivery{conn: c})
 	}
-	if err != nil {
-		return false, err
-	}
-	if w == nil {
-		w = peer.nextFor(c)
-	}
-	if w == nil {
-		return true, nil
-	}
-	p.deliver(peer, w, delivery{conn: c})
-	return false, nil
+	return false, err
 }
 
 // over takes d out of what is under way, and starts dials that have waited for its

@@ -11,6 +11,10 @@
 //	...
 //	defer transport.Close()
 //
+// [NewTCPTransportWithConfig] takes a [NetworkTransportConfig], with everything
+// else that can be set. Set at least MaxPool, Timeout and MaxRPCsInFlight, the
+// window of a pipeline: their zero values are not what most programs want.
+//
 // Plain TCP authenticates nobody: whoever reaches the port can send requests.
 //
 // Requests go out by calls that block for the answer, or through a pipeline:
@@ -44,6 +48,8 @@
 //
 // Programs built on hashicorp/raft use package hashicorpraft, a module of its
 // own. It gives these transports that library's types.
+//
+// The Example of [Transport] is the part of a Raft core that uses one.
 //
 // For tests there are [InmemTransport], and [InmemNetwork] for a cluster of them
 // with partitions, latency and loss. Package faultnet is a network in memory with
@@ -116,11 +122,11 @@
 //   - args stay the caller's. The transport reads them during the call, and
 //     neither changes nor keeps them. In a pipeline, args and resp belong to it
 //     until the future has settled. Do not change entries earlier: large ones are
-//     written from where they lie.
+//     not copied before they are written.
 //   - A Command belongs to whoever receives it, and shares nothing with the sender.
 //     Entries of less than 1 KiB share memory with their neighbours: if you keep
 //     one, you keep about 4 KiB of others. Larger ones have memory of their own.
-//     NoSharedEntries gives it to all.
+//     With NoSharedEntries all have.
 //   - A snapshot's Reader belongs to the receiver until it answers. The data of
 //     InstallSnapshot belongs to the call until it returns.
 //   - A StreamLayer belongs to its transport, whose Close closes it. A
@@ -155,9 +161,9 @@
 //     an answer has at most 16 MiB.
 //   - Lengths of 4 GiB and more are refused before they travel. A 32-bit process
 //     refuses a byte string of more than 512 MiB.
-//   - A receiver gives a snapshot's body up after SnapshotStallTimeout without
-//     progress, or after Timeout if another peer's request waits for the core. It
-//     asks for [MinSnapshotBytesPerSecond] on average.
+//   - A receiver gives up a snapshot's body after SnapshotStallTimeout without
+//     progress, or after Timeout if another peer's request waits for the core. The
+//     body must bring [MinSnapshotBytesPerSecond] on average.
 //   - At most 4 dials to an address, and 64 in all, outlive their calls.
 //
 // [Refusals] counts what was refused. SECURITY.md has the whole table.
@@ -168,7 +174,7 @@
 // A line is an error if this node cannot do its work. It is a warning if somebody
 // should look at it, and level info if it is news. Peers that go and come are
 // level debug. Lines that a stranger can trigger are rate-limited: each kind gets
-// one line in five minutes, and those left out are level debug. Refused TLS peers
+// one line in five minutes, and the others become level debug. Refused TLS peers
 // get one for each host, up to eight.
 // The keys are the same everywhere:
 //

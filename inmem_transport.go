@@ -4,13 +4,13 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"maps"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/raftwire/raftwire/dispatch"
 	"github.com/raftwire/raftwire/internal/errno"
-	"github.com/raftwire/raftwire/internal/sock"
 	"github.com/raftwire/raftwire/internal/tasks"
 )
 
@@ -204,14 +204,6 @@ func (i *InmemTransport) connect(addr ServerAddress, peer *InmemTransport, link 
 	}
 }
 
-// set sets m[key], also if there is no map yet.
-func set[K comparable, V any](m *map[K]V, key K, value V) {
-	if *m == nil {
-		*m = make(map[K]V)
-	}
-	(*m)[key] = value
-}
-
 func unwrapInmem(t Transport) *InmemTransport {
 	for {
 		switch u := t.(type) {
@@ -228,34 +220,29 @@ func unwrapInmem(t Transport) *InmemTransport {
 // Disconnect implements [WithPeers]. It cuts what is under way to peer; for
 // the other direction disconnect the peer as well.
 func (i *InmemTransport) Disconnect(peer ServerAddress) {
-	i.Lock()
-	defer i.Unlock()
-	delete(i.peers, peer)
-	i.endPipes(peer, errDisconnected)
+	i.cut(func(addr ServerAddress) bool { return addr == peer }, true, errDisconnected)
 }
 
 // DisconnectAll implements [WithPeers].
 func (i *InmemTransport) DisconnectAll() {
-	i.Lock()
-	defer i.Unlock()
-	for peer := range i.peers {
-		delete(i.peers, peer)
-		i.endPipes(peer, errDisconnected)
-	}
+	i.cut(func(ServerAddress) bool { return true }, true, errDisconnected)
 }
 
 // ClosePeer implements [WithClosePeer]. The route to peer stays.
 func (i *InmemTransport) ClosePeer(peer ServerAddress) {
-	i.Lock()
-	defer i.Unlock()
-	i.endPipes(peer, ErrClosePeer)
+	i.cut(func(addr ServerAddress) bool { return addr == peer }, false, ErrClosePeer)
 }
 
-// endPipes ends what is under way to peer. It is called with the lock held.
-func (i *InmemTransport) endPipes(peer ServerAddress, err error) {
+// cut ends what is under way to some peers, and with routes the routes to them.
+func (i *InmemTransport) cut(to func(ServerAddress) bool, routes bool, why error) {
+	i.Lock()
+	defer i.Unlock()
+	if routes {
+		maps.DeleteFunc(i.peers, func(peer ServerAddress, _ *InmemTransport) bool { return to(peer) })
+	}
 	for pipe := range i.pipes {
-		if pipe.from == i && pipe.target == peer {
-			pipe.end(err)
+		if pipe.from == i && to(pipe.target) {
+			pipe.end(why)
 		}
 	}
 }
@@ -341,12 +328,8 @@ func (i *InmemTransport) remove(pipe *inmemPipe) {
 
 // dispatcher opens what hands requests to this transport's core.
 func (i *InmemTransport) dispatcher(done <-chan struct{}) Dispatcher {
-	open := i.open.Load()
-	if open == nil || *open == nil {
-		return consumerDispatcher{i.inbound().Open(done)}
+	if open := i.open.Load(); open != nil && *open != nil {
+		return open.dispatcher(done)
 	}
-	if d := (*open)(done); !sock.IsNil(d) {
-		return d
-	}
-	return noDispatcher{}
+	return consumerDispatcher{i.inbound().Open(done)}
 }

@@ -1,9 +1,9 @@
 package raftwire
 
 import (
+	"cmp"
 	"context"
 	"io"
-	"net"
 	"sync"
 	"time"
 
@@ -50,7 +50,7 @@ type NetworkTransport struct {
 	addresses resolver
 	pool
 	server   server
-	acceptor *door.Acceptor // nil if made by hand, over a layer that hands over, and if the configuration was refused
+	acceptor *door.Acceptor // nil if made by hand, and if the configuration was refused
 	tasks    tasks.Group
 
 	life context.Context // ends on Close
@@ -117,7 +117,7 @@ func newNetworkTransport(config *NetworkTransportConfig) *NetworkTransport {
 		restoreTimeout: config.RestoreTimeout,
 		snapshotPace:   pacer{rate: config.MaxSnapshotBytesPerSecond},
 		stallLimits:    config.stallLimits(),
-		maxInFlight:    config.maxRPCsInFlight(),
+		maxInFlight:    cmp.Or(config.MaxRPCsInFlight, DefaultMaxRPCsInFlight),
 		newTime:        config.MsgpackUseNewTimeFormat,
 		hooks:          config.Hooks,
 		inbox:          dispatch.New(consumer, newRPC),
@@ -141,12 +141,12 @@ func newNetworkTransport(config *NetworkTransportConfig) *NetworkTransport {
 	n.addresses = resolver{
 		noFallback: config.NoAddressFallback,
 		timeout:    n.timeout,
-		life:       n.life,
 		logger:     n.logger,
-		retire:     n.retire,
+		retire:     func(addr ServerAddress) { n.drop(addr, errAddressLeft, true) },
 	}
-	n.addresses.book.Provider, n.addresses.book.Changed = config.provider(), n.addresses.changed
-	n.addresses.book.Tasks, n.addresses.book.ErrClosed = &n.tasks, ErrTransportShutdown
+	book := &n.addresses.book
+	book.Provider, book.Changed = config.provider(), n.addresses.changed
+	book.Tasks, book.Done, book.ErrClosed = &n.tasks, n.shutdownCh, ErrTransportShutdown
 	n.setUpServer(config)
 	return n
 }
@@ -154,42 +154,30 @@ func newNetworkTransport(config *NetworkTransportConfig) *NetworkTransport {
 func (n *NetworkTransport) setUpServer(config *NetworkTransportConfig) {
 	s := &n.server
 	s.logger, s.timeout, s.hooks, s.tasks, s.done = n.logger, n.timeout, &n.hooks, &n.tasks, n.shutdownCh
-	s.maxDispatchAhead = config.maxDispatchAhead()
+	s.maxDispatchAhead = cmp.Or(config.MaxDispatchAhead, defaultMaxDispatchAhead)
 	s.maxMessageBytes = config.MaxMessageBytes
 	s.noSharedEntries = config.NoSharedEntries
 	s.snapshots = n.stallLimits
 	s.snapshotPatience = n.snapshotPatience
 	s.refusals.Hook = refusedHook(config.Hooks.Refused)
-	s.door.MaxConns, s.door.MaxPerHost = config.maxConns(), config.maxConnsPerHost()
-	s.door.Timeout, s.door.Late = config.firstByteTimeout(), errSilent
+	s.door.MaxConns = cmp.Or(config.MaxConns, DefaultMaxConns)
+	s.door.MaxPerHost = cmp.Or(config.MaxConnsPerHost, DefaultMaxConnsPerHost)
+	s.door.Timeout, s.door.Late = max(cmp.Or(config.FirstByteTimeout, DefaultFirstByteTimeout), 0), errSilent
 	s.door.Tasks, s.door.Refusals = s.tasks, &s.refusals
 	n.SetDispatcher(nil)
 }
 
-// openDoor begins to take connections. A layer of this module hands them over itself.
+// openDoor begins to take connections.
 func (n *NetworkTransport) openDoor() {
-	if door.HandTo(n.stream, door.Taker{Take: n.server.accept, Closed: n.streamClosed}) {
-		return
-	}
 	n.acceptor = n.newAcceptor()
-	go n.acceptor.Run()
-}
-
-func (n *NetworkTransport) streamClosed() {
-	if !n.IsShutdown() {
-		door.ReportClosed(n.logger, &n.tasks)
-	}
+	n.acceptor.Start()
 }
 
 // listen accepts connections until the transport is closed.
-func (n *NetworkTransport) listen() { n.newAcceptor().Run() }
+func (n *NetworkTransport) listen() { <-n.newAcceptor().Start() }
 
 func (n *NetworkTransport) newAcceptor() *door.Acceptor {
-	return door.NewAcceptor(n.stream.Accept, n.shutdownCh, &door.Target{
-		Handle: func(raw net.Conn) { n.server.accept(door.Handover{Conn: raw}) },
-		Logger: n.logger,
-		Tasks:  &n.tasks,
-	})
+	return &door.Acceptor{Listener: n.stream, Done: n.shutdownCh, Take: n.server.accept, Logger: n.logger, Tasks: &n.tasks}
 }
 
 func newRPC(command any, body io.Reader, answers chan<- RPCResponse) RPC {
@@ -342,11 +330,9 @@ func (n *NetworkTransport) beginClose() {
 
 func (n *NetworkTransport) closeStream() {
 	if n.acceptor != nil {
-		n.acceptor.Stop()
-	}
-	_ = n.stream.Close()
-	if n.acceptor != nil {
-		n.acceptor.AwaitEnd(n.logger)
+		_ = n.acceptor.Close()
+	} else {
+		_ = n.stream.Close()
 	}
 }
 
@@ -354,17 +340,8 @@ func (n *NetworkTransport) closeStream() {
 // waits for nothing but short locks. Its cost grows with the number of open
 // connections, so call it every few seconds, not for every request.
 func (n *NetworkTransport) Stats() Stats {
-	peers := n.pool.stats()
-	for _, attached := range n.tasks.Attached() {
-		if p, ok := attached.(pipelineStats); ok {
-			addPipeline(peers, p)
-		}
-	}
-	for i := range peers {
-		peers[i].addCalls()
-	}
 	return Stats{
-		Peers:           peers,
+		Peers:           n.pool.stats(),
 		Inbound:         hostStats(n.server.door.Hosts()),
 		InboundBytesIn:  n.server.inbound.In.Load(),
 		InboundBytesOut: n.server.inbound.Out.Load(),
@@ -374,4 +351,4 @@ func (n *NetworkTransport) Stats() Stats {
 
 // Refusals returns what was refused since the transport was made. It does not
 // block.
-func (n *NetworkTransport) Refusals() Refusals { return Refusals(n.server.refusals.Counts()) }
+func (n *NetworkTransport) Refusals() Refusals { return door.Counts[Refusals](&n.server.refusals) }

@@ -485,13 +485,12 @@ func (p *pipeline) Release() {
 
 func (p *pipeline) explain(cause error) error { return explain(rpcAppendEntries, p.peer, cause) }
 
-// stats implements pipelineStats.
-func (p *pipeline) stats() (peer ServerAddress, s PipelineStats, open bool) {
+func (p *pipeline) stats() (s PipelineStats, open bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	s = PipelineStats{InFlight: p.inFlight, Unconsumed: p.settled()}
 	if p.inFlight > 0 {
 		s.OldestAge = time.Since(p.futures.At(s.Unconsumed).start)
 	}
-	return p.peer, s, p.err == nil
+	return s, p.err == nil
 }

@@ -34,9 +34,9 @@ type pool struct {
 type peerConns struct {
 	addr    ServerAddress
 	traffic traffic
-	open    map[*netConn]struct{}
-	dials   []*dial       // under way, in the order of their beginning
-	waiting []*connWaiter // calls that wait for a connection, likewise
+	open    map[*netConn]*pipeline // nil for what is no pipeline's
+	dials   []*dial                // under way, in the order of their beginning
+	waiting []*connWaiter          // calls that wait for a connection, likewise
 	place   *list.Element
 	isBusy  bool // place is in pool.busy
 }
@@ -121,7 +121,7 @@ func (p *pool) push(c *netConn) bool {
 	for at > 0 && !c.isUnused() && idle[at-1].isUnused() {
 		at--
 	}
-	p.connPool[c.peer] = slices.Insert(idle, at, c)
+	set(&p.connPool, c.peer, slices.Insert(idle, at, c))
 	return true
 }
 
@@ -146,31 +146,26 @@ func (p *pool) removeConn(c *netConn) {
 	}
 }
 
-// drop closes the idle connections to addr.
-func (p *pool) drop(addr ServerAddress, why error) {
-	for c := p.pop(addr); c != nil; c = p.pop(addr) {
+// drop closes the idle connections to addr. If it was left, nobody will ask for them
+// again: those in use are closed once they are given back.
+func (p *pool) drop(addr ServerAddress, why error, left bool) {
+	for _, c := range p.takeIdle(addr, left) {
 		p.discard(c, why)
 	}
 }
 
-// retire closes the idle connections to addr, and those in use once they are
-// given back: nobody will ask for them again.
-func (p *pool) retire(addr ServerAddress) {
-	p.markRetired(addr)
-	p.drop(addr, errors.New("the peer has a new address"))
-}
-
-func (p *pool) markRetired(addr ServerAddress) {
+func (p *pool) takeIdle(addr ServerAddress, left bool) []*netConn {
 	p.connPoolLock.Lock()
 	defer p.connPoolLock.Unlock()
-	peer := p.peers[addr]
-	if peer == nil {
-		return
+	if peer := p.peers[addr]; left && peer != nil {
+		for c := range peer.open {
+			c.retired = true
+		}
+		peer.endAbandoned(errAddressLeft)
 	}
-	for c := range peer.open {
-		c.retired = true
-	}
-	peer.endAbandoned(errAddressLeft)
+	idle := p.connPool[addr]
+	delete(p.connPool, addr)
+	return idle
 }
 
 // sweepPeers is at how many peers sweep looks. It is called once for each new
@@ -212,27 +207,20 @@ func (p *pool) takeDead() (dead []*netConn) {
 	return dead
 }
 
-// errStale is returned by addConn for a connection begun before CloseStreams.
-var errStale = errors.New("connection from before CloseStreams")
-
-// addConn makes c one of the pool's open connections. It refuses, and the caller
-// must close c, if the pool is closed or a new generation has begun since.
-// connPoolLock is held.
-func (p *pool) addConn(c *netConn, peer *peerConns, generation int) error {
-	if p.closed {
-		return ErrTransportShutdown
-	}
-	if generation != p.generation {
-		return errStale
-	}
-	if p.open == nil {
-		p.open = make(map[*netConn]*peerConns)
-		p.connPool = make(map[ServerAddress][]*netConn)
-	}
-	p.open[c] = peer
-	peer.open[c] = struct{}{}
+// addConn makes c one of the pool's open connections. connPoolLock is held.
+func (p *pool) addConn(c *netConn, peer *peerConns) {
+	set(&p.open, c, peer)
+	peer.open[c] = nil
 	p.sort(peer)
-	return nil
+}
+
+// setPipeline notes what a connection is used for.
+func (p *pool) setPipeline(c *netConn, used *pipeline) {
+	p.connPoolLock.Lock()
+	defer p.connPoolLock.Unlock()
+	if peer := p.open[c]; peer != nil {
+		peer.open[c] = used
+	}
 }
 
 // renew begins a new generation: it empties the pool and returns what was open. The
@@ -241,10 +229,8 @@ func (p *pool) renew() []*netConn {
 	p.connPoolLock.Lock()
 	defer p.connPoolLock.Unlock()
 	open := slices.Collect(maps.Keys(p.open))
-	if p.open != nil {
-		p.open = make(map[*netConn]*peerConns)
-		p.connPool = make(map[ServerAddress][]*netConn)
-	}
+	clear(p.open)
+	clear(p.connPool)
 	p.generation++
 	for _, peer := range p.busyPeers() {
 		clear(peer.open)
@@ -287,12 +273,9 @@ func (p *pool) peer(addr ServerAddress) (peer *peerConns, isNew bool) {
 	if peer := p.peers[addr]; peer != nil {
 		return peer, false
 	}
-	if p.peers == nil {
-		p.peers = make(map[ServerAddress]*peerConns)
-	}
-	peer = &peerConns{addr: addr, open: make(map[*netConn]struct{})}
+	peer = &peerConns{addr: addr, open: make(map[*netConn]*pipeline)}
 	peer.place = p.unused.PushBack(peer)
-	p.peers[addr] = peer
+	set(&p.peers, addr, peer)
 	return peer, true
 }
 
@@ -326,15 +309,7 @@ func (p *pool) busyPeers() []*peerConns {
 	return peers
 }
 
-// refusesPreVotes reports whether the last pre-vote to an address was refused.
-func (p *pool) refusesPreVotes(addr ServerAddress) bool {
-	p.connPoolLock.Lock()
-	defer p.connPoolLock.Unlock()
-	peer := p.peers[addr]
-	return peer != nil && preVoteState(peer.traffic.preVotes.Load()) == preVotesRefused
-}
-
-// stats returns the stats of every peer, in order, without those of pipelines.
+// stats returns the stats of every peer, in order.
 func (p *pool) stats() []PeerStats {
 	p.connPoolLock.Lock()
 	defer p.connPoolLock.Unlock()
@@ -344,8 +319,17 @@ func (p *pool) stats() []PeerStats {
 		s.Idle = len(p.connPool[addr])
 		s.InUse = len(peer.open) - s.Idle
 		s.Dialing = len(peer.dials)
+		s.addPipelines(peer.open)
 		peers = append(peers, s)
 	}
 	slices.SortFunc(peers, func(a, b PeerStats) int { return cmp.Compare(a.Peer, b.Peer) })
 	return peers
+}
+
+// set sets m[key], also if there is no map yet.
+func set[K comparable, V any](m *map[K]V, key K, value V) {
+	if *m == nil {
+		*m = make(map[K]V)
+	}
+	(*m)[key] = value
 }

@@ -20,9 +20,9 @@ func poolOf(addresses int, looks *int, alive *bool) (p *pool, closers *tasks.Gro
 		home, _ := p.peer(addr)
 		c := newConn(raw, addr, 0, closers, new(Hooks), &home.traffic, false)
 		c.Peek = func() bool { *looks++; return *alive }
-		err := p.addConn(c, home, 0)
+		p.addConn(c, home)
 		p.connPoolLock.Unlock()
-		if err != nil || !p.push(c) {
+		if !p.push(c) {
 			panic("the pool refuses a connection")
 		}
 	}
@@ -57,7 +57,7 @@ func TestPool_RetiresTheConnectionsOfOneAddress(t *testing.T) {
 	looks, alive := 0, true
 	p, _ := poolOf(100, &looks, &alive)
 	inUse := p.pop("peer-7")
-	p.retire("peer-7")
+	p.drop("peer-7", errAddressLeft, true)
 	require.True(t, inUse.retired)
 	require.False(t, p.push(inUse))
 	p.discard(inUse, errPeerGone)

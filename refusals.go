@@ -39,6 +39,6 @@ func refusedHook(hook func(RefusalEvent)) func(reason door.Reason, peer, host st
 		return nil
 	}
 	return func(reason door.Reason, peer, host string, err error) {
-		hook(RefusalEvent{Reason: reason.String(), Peer: ServerAddress(peer), Host: host, Err: err})
+		hook(RefusalEvent{Reason: string(reason), Peer: ServerAddress(peer), Host: host, Err: err})
 	}
 }

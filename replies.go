@@ -49,9 +49,8 @@ func (r *replies) init(c *netConn, m *meter, limit int) {
 }
 
 // add notes that an answer is pending. If more requests are here already the sender
-// is started. It reports whether too many are pending: then the next request has to
-// wait until the sender has collected one.
-func (r *replies) add(o pendingReply, more bool) (tooMany bool) {
+// is started, and if too many are pending add waits until it has collected one.
+func (r *replies) add(o pendingReply, more bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.pending.Push(o)
@@ -59,7 +58,16 @@ func (r *replies) add(o pendingReply, more bool) (tooMany bool) {
 		r.sending = true
 		go r.sender()
 	}
-	return r.full()
+	for r.sending && r.pending.Len()+1 >= r.limit { // with the one that the sender waits for
+		r.wait()
+	}
+}
+
+// wait is how the session waits for the sender. It is ready for the next request only
+// afterwards. mu is held.
+func (r *replies) wait() {
+	r.progress.Wait()
+	r.meter.ready()
 }
 
 // pop returns the oldest pending answer.
@@ -69,18 +77,21 @@ func (r *replies) pop() (o pendingReply, ok bool) {
 	return r.take()
 }
 
-// popUnsent is pop for the session: nothing is for it while the sender runs. On
-// a connection that has ended it fails, and what else has come is not looked at.
-func (r *replies) popUnsent() (o pendingReply, ok bool, err error) {
+// popUnsent is pop for the session: nothing is for it while the sender runs, whose end
+// it may await. On a connection that has ended it fails, and what else has come is not
+// looked at.
+func (r *replies) popUnsent(await bool) (o pendingReply, ok bool, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	for await && r.sending {
+		r.wait()
+	}
 	if r.failed || tasks.IsClosed(r.conn.Done) {
 		return o, false, errEnded
 	}
-	if r.sending {
-		return o, false, nil
+	if !r.sending {
+		o, ok = r.take()
 	}
-	o, ok = r.take()
 	return o, ok, nil
 }
 
@@ -94,22 +105,6 @@ func (r *replies) take() (o pendingReply, ok bool) {
 	return o, true
 }
 
-// isSending reports whether the sender runs.
-func (r *replies) isSending() bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.sending
-}
-
-// awaitSender waits until the sender has ended, if it runs.
-func (r *replies) awaitSender() {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for r.sending {
-		r.progress.Wait()
-	}
-}
-
 // shrink lets the memory of the queue go, if it is not used.
 func (r *replies) shrink() {
 	r.mu.Lock()
@@ -118,18 +113,6 @@ func (r *replies) shrink() {
 		r.pending = ring.Queue[pendingReply]{}
 	}
 }
-
-// awaitRoom waits until there are not too many.
-func (r *replies) awaitRoom() {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for r.full() {
-		r.progress.Wait()
-	}
-}
-
-// full counts the answer that the sender is waiting for. mu is held.
-func (r *replies) full() bool { return r.sending && r.pending.Len()+1 >= r.limit }
 
 // sendAll is the sender. If it fails nobody takes its place: whose answer it had
 // is told by the meter when the connection has ended.
@@ -154,12 +137,21 @@ func (r *replies) endSender(failed bool) (ended bool) {
 	return true
 }
 
-// abandon tells the meter of the answers that are not sent, because the connection
-// has ended: the one that was being collected, and those that are pending. The sender
-// has ended.
+// abandon waits for the sender, which the end of the connection ends. It tells the meter
+// of the answers that are not sent because of that: the one that was being collected, and
+// those that are pending.
 func (r *replies) abandon(err error) {
+	r.awaitSender()
 	for ok := true; ok; _, ok = r.pop() {
 		r.meter.end(0, err)
+	}
+}
+
+func (r *replies) awaitSender() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for r.sending {
+		r.progress.Wait()
 	}
 }
 

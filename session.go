@@ -62,7 +62,6 @@ func (s *session) run() {
 	err = s.conn.Close(err)
 	s.visit.Leave() // first: a hook that blocks must not keep the place
 	s.conn.reportEnd(err)
-	s.replies.awaitSender() // which the end of the connection ends
 	s.replies.abandon(err)
 	s.meter.abandon(err)
 	s.server.logEnd(s.conn, err)
@@ -158,7 +157,10 @@ func (s *session) awaitRequest() error {
 // whose peer has shown a certificate that was verified. The layers of this package
 // have said so before. Others may leave the handshake to the first read.
 func isVerified(raw net.Conn) bool {
-	secured, ok := sock.Reread(raw).(sock.TLSConn)
+	secured, ok := raw.(sock.TLSConn)
+	if !ok {
+		secured, ok = sock.Under(raw).(sock.TLSConn)
+	}
 	return ok && len(secured.ConnectionState().VerifiedChains) > 0
 }
 
@@ -167,9 +169,7 @@ func isVerified(raw net.Conn) bool {
 func (s *session) openDispatcher() {
 	if open := s.server.open.Load(); open != s.opened {
 		s.opened = open
-		if s.dispatcher = (*open)(s.conn.Done); sock.IsNil(s.dispatcher) {
-			s.dispatcher = noDispatcher{}
-		}
+		s.dispatcher = open.dispatcher(s.conn.Done)
 		s.meter.observer, _ = s.dispatcher.(ServeObserver)
 		s.meter.observe = nil
 		if observer, ok := s.dispatcher.(WaitObserver); ok {
@@ -177,12 +177,6 @@ func (s *session) openDispatcher() {
 		}
 	}
 }
-
-// noDispatcher stands for one that SetDispatcher's function has not returned. It takes
-// no request, so that the connection ends.
-type noDispatcher struct{}
-
-func (noDispatcher) Dispatch(any, io.Reader, bool) PendingAnswer { return nil }
 
 func (s *session) readRequest() (rpcKind, any) {
 	in := &s.conn.In
@@ -194,10 +188,13 @@ func (s *session) readRequest() (rpcKind, any) {
 	return kind, readRequest(in, kind)
 }
 
-// beforeRead is called when bytes have run out and a read may block.
+// beforeRead is called when bytes have run out and a read may block. It brings back what
+// is pending. If the sender does that, the session waits until it has: the next small
+// request most likely comes only then. It does not wait inside a message, or after a
+// large one: those are read while the sender works.
 func (s *session) beforeRead() error {
 	s.ranOut = true
-	if err := s.settle(); err != nil {
+	if err := s.answer(!s.inMessage && s.conn.In.Consumed() <= gatherUpTo); err != nil {
 		return err
 	}
 	s.setClock()
@@ -233,17 +230,8 @@ func (s *session) dispatch(kind rpcKind, command any) error {
 	if err != nil {
 		return err
 	}
-	if s.replies.add(o, s.conn.In.Buffered() > 0) {
-		s.wait(s.replies.awaitRoom)
-	}
+	s.replies.add(o, s.conn.In.Buffered() > 0)
 	return nil
-}
-
-// wait runs f, which waits for answers. The session is ready for the next request
-// only afterwards.
-func (s *session) wait(f func()) {
-	f()
-	s.meter.ready()
 }
 
 // offer hands a request over, and waits until it is taken. body is nil unless the
@@ -262,42 +250,25 @@ func (s *session) offer(kind rpcKind, command any, body *snapshotBody) (pendingR
 	return pendingReply{kind, answer, s.meter.take()}, nil
 }
 
-// settle is called before a read that may block, and brings back what is pending.
-// If the sender does that, the session waits until it has: the next small request
-// most likely comes only then. It does not wait inside a message, or after a
-// large one: those are read while the sender works.
-func (s *session) settle() error {
-	if s.inMessage || s.conn.In.Consumed() > gatherUpTo {
-		return s.answer()
-	}
-	return s.finish()
-}
-
-// finish waits until nothing is pending.
-func (s *session) finish() error {
-	if s.replies.isSending() {
-		s.wait(s.replies.awaitSender)
-	}
-	return s.answer()
-}
-
-// settleUp also waits until all has been written.
+// settleUp waits until nothing is pending, and all has been written.
 func (s *session) settleUp() error {
-	err := s.finish()
+	err := s.answer(true)
 	if err == nil {
-		s.wait(s.conn.AwaitWriter)
+		s.conn.AwaitWriter()
+		s.meter.ready()
 	}
 	return err
 }
 
-// answer brings the answer back that is pending, unless the sender does that.
-func (s *session) answer() error {
-	o, ok, err := s.replies.popUnsent()
+// answer brings the answer back that is pending, unless the sender does that, whose end
+// it may await.
+func (s *session) answer(await bool) error {
+	o, ok, err := s.replies.popUnsent(await)
 	if !ok {
 		return err
 	}
-	var answer RPCResponse
-	s.wait(func() { answer, err = s.replies.collect(o, false) })
+	answer, err := s.replies.collect(o, false)
+	s.meter.ready()
 	if err != nil {
 		return err
 	}

@@ -34,7 +34,7 @@ func (s *session) serveSnapshot(request *InstallSnapshotRequest) error {
 	if err := s.replies.send(rpcInstallSnapshot, answer); err != nil {
 		return err
 	}
-	sock.CloseWrite(s.conn.Raw)
+	_ = sock.CloseWrite(s.conn.Raw)
 	if failure != nil {
 		return failure // which the consumer has answered to
 	}
@@ -59,8 +59,7 @@ func (s *session) lendBody(request *InstallSnapshotRequest, body *snapshotBody) 
 	if err != nil {
 		return RPCResponse{}, err
 	}
-	s.replies.add(o, false)
-	o, _ = s.replies.pop()
+	s.meter.answered = o.serving // no other answer is pending
 	answer, err := s.replies.collect(o, false)
 	if err == nil {
 		body.close()

@@ -133,7 +133,7 @@ func (s *snapshotSender) sendBody(data io.Reader, size int64) {
 	sent, err := copyBody(data, size, s.write)
 	switch {
 	case err == nil && sent < size:
-		sock.CloseWrite(s.conn.Raw)
+		_ = sock.CloseWrite(s.conn.Raw)
 	case err != nil && err != errSendingOver:
 		// Without half-closing, and with the last piece unsent: the peer must not
 		// take what it has for the whole.

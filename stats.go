@@ -79,33 +79,17 @@ func hostStats(conns map[string]int) []HostStats {
 	return hosts
 }
 
-// find returns the stats of addr in peers, which are in order, or nil.
-func find(peers []PeerStats, addr ServerAddress) *PeerStats {
-	i, found := slices.BinarySearchFunc(peers, addr, func(p PeerStats, addr ServerAddress) int {
-		return cmp.Compare(p.Peer, addr)
-	})
-	if !found {
-		return nil
-	}
-	return &peers[i]
-}
-
-// addCalls counts what is in flight outside of pipelines: a connection that is
-// in use and no pipeline's carries one request.
-func (p *PeerStats) addCalls() {
-	p.InFlight += max(0, p.InUse-len(p.Pipelines))
-}
-
-// pipelineStats is a pipeline, as Stats sees it.
-type pipelineStats interface {
-	stats() (peer ServerAddress, s PipelineStats, open bool)
-}
-
-// addPipeline adds p to the stats of its peer, if there are any and p is open.
-func addPipeline(peers []PeerStats, p pipelineStats) {
-	addr, s, open := p.stats()
-	if peer := find(peers, addr); peer != nil && open {
-		peer.Pipelines = append(peer.Pipelines, s)
-		peer.InFlight += s.InFlight
+// addPipelines counts what is in flight to a peer. A connection that is in use and no
+// pipeline's carries one request.
+func (s *PeerStats) addPipelines(open map[*netConn]*pipeline) {
+	s.InFlight = s.InUse
+	for _, p := range open {
+		if p == nil {
+			continue
+		}
+		if of, open := p.stats(); open {
+			s.Pipelines = append(s.Pipelines, of)
+			s.InFlight += of.InFlight - 1
+		}
 	}
 }

@@ -1,6 +1,7 @@
 package raftwire
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -28,11 +29,9 @@ var (
 // A peer that is gone without a word is given up after 45 s, or 60 s where the
 // system has no limit for unacknowledged data. Shorter times break
 // connections over wide-area networks.
-const (
-	defaultProbeInterval = 15 * time.Second
-	defaultProbes        = 3
-	defaultUserTimeout   = 45 * time.Second
-)
+const defaultUserTimeout = 45 * time.Second
+
+var defaultKeepAlive = net.KeepAliveConfig{Enable: true, Idle: 15 * time.Second, Interval: 15 * time.Second, Count: 3}
 
 // unixPrefix begins the address of a Unix socket.
 const unixPrefix = "unix:"
@@ -78,20 +77,6 @@ func (c *TCPConfig) dial(ctx context.Context, network, address string) (net.Conn
 		return new(net.Dialer).DialContext(ctx, network, address)
 	}
 	return c.Dial(ctx, network, address)
-}
-
-func (c *TCPConfig) keepAlive() net.KeepAliveConfig {
-	if c.KeepAlive == (net.KeepAliveConfig{}) {
-		return net.KeepAliveConfig{Enable: true, Idle: defaultProbeInterval, Interval: defaultProbeInterval, Count: defaultProbes}
-	}
-	return c.KeepAlive
-}
-
-func (c *TCPConfig) userTimeout() time.Duration {
-	if c.UserTimeout == 0 {
-		return defaultUserTimeout
-	}
-	return c.UserTimeout
 }
 
 // TCPStreamLayer is a [StreamLayer] over plain TCP, or Unix sockets. Make one with
@@ -157,52 +142,39 @@ func (c *NetworkTransportConfig) Listen(bindAddr string, advertise net.Addr) (*T
 	if err := checked.check(); err != nil {
 		return nil, err
 	}
-	var err error
-	if stream.listener, err = listenOn(bindAddr); err != nil {
+	listener, err := listenOn(bindAddr)
+	if err != nil {
 		return nil, err
 	}
-	if stream.advertise, err = advertisable(advertise, stream.listener.Addr()); err != nil {
-		_ = stream.Close()
+	address, err := advertisable(advertise, listener.Addr())
+	if err != nil {
+		_ = listener.Close()
 		return nil, err
 	}
+	stream.listener, stream.advertise = listener, address
 	return stream, nil
 }
 
 // advertisable returns the address to tell peers: advertise, or the one bound.
-func advertisable(advertise, bound net.Addr) (net.Addr, error) {
+func advertisable(advertise, bound net.Addr) (*net.TCPAddr, error) {
+	given := !sock.IsNil(advertise)
+	if !given {
+		advertise = bound
+	}
 	tcp, ok := advertise.(*net.TCPAddr)
 	switch {
-	case advertise == nil || ok && tcp == nil:
-		return bound, checkBound(bound)
 	case !ok:
 		return nil, errNotTCP
-	case isUnspecified(tcp):
+	case tcp.IP != nil && !tcp.IP.IsUnspecified():
+	case given:
 		return nil, fmt.Errorf("raftwire: the advertise address %v is not advertisable: peers need an IP to dial; for a host name, use NewTCPStreamLayer", tcp)
-	case tcp.Port != 0:
-		return tcp, nil
+	default:
+		return nil, errNotAdvertisable
 	}
-	return withPortOf(tcp, bound), nil
-}
-
-func checkBound(addr net.Addr) error {
-	tcp, ok := addr.(*net.TCPAddr)
-	switch {
-	case !ok:
-		return errNotTCP
-	case isUnspecified(tcp):
-		return errNotAdvertisable
+	if bound, ok := bound.(*net.TCPAddr); ok && tcp.Port == 0 {
+		tcp = &net.TCPAddr{IP: tcp.IP, Port: bound.Port, Zone: tcp.Zone}
 	}
-	return nil
-}
-
-func isUnspecified(addr *net.TCPAddr) bool { return addr.IP == nil || addr.IP.IsUnspecified() }
-
-func withPortOf(addr *net.TCPAddr, bound net.Addr) *net.TCPAddr {
-	with := *addr
-	if tcp, ok := bound.(*net.TCPAddr); ok {
-		with.Port = tcp.Port
-	}
-	return &with
+	return tcp, nil
 }
 
 func listenOn(bind string) (net.Listener, error) {
@@ -299,8 +271,8 @@ func (t *TCPStreamLayer) Accept() (c net.Conn, err error) {
 // set before it is connected, so that they hold for connections of every Dial.
 func (t *TCPStreamLayer) tuned(conn net.Conn) net.Conn {
 	if tcp, ok := conn.(*net.TCPConn); ok && tcp != nil {
-		_ = tcp.SetKeepAliveConfig(t.config.keepAlive())
-		sock.SetUserTimeout(tcp, t.config.userTimeout())
+		_ = tcp.SetKeepAliveConfig(cmp.Or(t.config.KeepAlive, defaultKeepAlive))
+		sock.SetUserTimeout(tcp, cmp.Or(t.config.UserTimeout, defaultUserTimeout))
 	}
 	return conn
 }

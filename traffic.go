@@ -90,6 +90,9 @@ func (t *traffic) hasRefused(kind rpcKind, err error) bool {
 	return kind == rpcRequestPreVote && preVoteState(t.preVotes.Load()) == preVotesUnknown && isEnd(err)
 }
 
+// refusesPreVotes reports whether the last pre-vote was refused.
+func (t *traffic) refusesPreVotes() bool { return preVoteState(t.preVotes.Load()) == preVotesRefused }
+
 func isEnd(err error) bool { return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) }
 
 // learnPreVotes notes how a pre-vote has ended. It returns err, or what it means if

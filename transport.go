@@ -35,8 +35,9 @@ type Transport interface {
 	LocalAddr() ServerAddress
 
 	// AppendEntriesPipeline opens a pipeline of AppendEntries requests to
-	// target. It returns [ErrPipelineReplicationNotSupported], unwrapped, if
-	// the transport is configured not to pipeline.
+	// target. It blocks while it connects, no longer than the transport's timeout.
+	// It returns [ErrPipelineReplicationNotSupported], unwrapped, if the transport
+	// is configured not to pipeline.
 	AppendEntriesPipeline(id ServerID, target ServerAddress) (AppendPipeline, error)
 
 	// AppendEntries sends an AppendEntries request, or a heartbeat. How long a
@@ -170,9 +171,9 @@ type AppendPipeline interface {
 	// wait may take ten timeouts. It may be called by several goroutines; requests
 	// travel in the order in which the calls get their turn.
 	//
-	// args, its entries and resp belong to the pipeline until the future has
-	// settled. With an error there is no future: they are the caller's again, and
-	// whether the peer got the request is unknown. The error is
+	// args, the slice of its entries, the entries and resp belong to the pipeline
+	// until the future has settled. With an error there is no future: they are the
+	// caller's again, and whether the peer got the request is unknown. The error is
 	// [ErrPipelineShutdown], [ErrTransportShutdown], or an [*OpError] that says
 	// why the pipeline has ended: then close it. Only args that were refused (nil,
 	// or a nil entry) and a nil resp do not end it.

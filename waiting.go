@@ -34,24 +34,18 @@ type sender struct{ host, addr string }
 
 // addressIn returns the address that a request gives for its sender, or "".
 func addressIn(command any) string {
-	var header RPCHeader
-	var old []byte // the field that peers without the header use
-	switch m := command.(type) {
+	if m, ok := command.(WithRPCHeader); ok && len(m.GetRPCHeader().Addr) > 0 {
+		return string(m.GetRPCHeader().Addr)
+	}
+	switch m := command.(type) { // peers without the header use another field
 	case *AppendEntriesRequest:
-		header, old = m.RPCHeader, m.Leader
+		return string(m.Leader)
 	case *RequestVoteRequest:
-		header, old = m.RPCHeader, m.Candidate
-	case *RequestPreVoteRequest:
-		header = m.RPCHeader
-	case *TimeoutNowRequest:
-		header = m.RPCHeader
+		return string(m.Candidate)
 	case *InstallSnapshotRequest:
-		header, old = m.RPCHeader, m.Leader
+		return string(m.Leader)
 	}
-	if len(header.Addr) > 0 {
-		return string(header.Addr)
-	}
-	return string(old)
+	return ""
 }
 
 // lookAfter is how long a request waits for the core before its peer is looked for, if

@@ -1,7 +1,9 @@
 // Package dispatch hands inbound requests to the channel of a Raft core and
 // collects the answers. It is generic over the types of request and answer,
 // because those of raftwire and of hashicorp/raft differ in name only: both
-// bind the same code, and no goroutine stands between them.
+// bind the same code, and no goroutine stands between them. It is for adapters
+// and for cores that have request types of their own; other programs need none
+// of it.
 package dispatch
 
 import (

@@ -26,8 +26,3 @@ require (
 	golang.org/x/sys v0.26.0 // indirect
 	gopkg.in/yaml.v3 v3.0.1 // indirect
 )
-
-replace (
-	github.com/raftwire/raftwire => ../
-	github.com/raftwire/raftwire/hashicorpraft => ../hashicorpraft
-)

@@ -7,17 +7,19 @@
 //	-	transport, err := raft.NewTCPTransport(addr, advertise, 3, 10*time.Second, os.Stderr)
 //	+	transport, err := hashicorpraft.NewTCPTransport(addr, advertise, 3, 10*time.Second, os.Stderr)
 //
-// and, where the program names the type, *raft.NetworkTransport becomes
+// Where the program names the type, *raft.NetworkTransport becomes
 // *hashicorpraft.NetworkTransport.
 //
 // The constructors have the names, parameters and configuration struct of
-// hashicorp/raft. The bytes on the wire are the same too, so a cluster may be
-// changed over, and back, one server at a time.
+// hashicorp/raft. The bytes on the wire are the same too, so you can move a
+// cluster one server at a time, and move it back. A pipeline's window stays 2
+// requests: for the full rate, set MaxRPCsInFlight of the
+// [raft.NetworkTransportConfig] to 130.
 //
 // # Options of raftwire
 //
-// What only raftwire's configuration has is added to the one that a program has
-// already; the transport is made by raftwire, and wrapped:
+// Add raftwire's own options to the configuration that your program has. Make the
+// transport with raftwire's constructor, and wrap it:
 //
 //	config := hashicorpraft.WireConfig(&raft.NetworkTransportConfig{ ... })
 //	config.Hooks = hooks
@@ -28,9 +30,9 @@
 //
 // # Stream layers
 //
-// [NewTLSTransport] runs over TLS. [RaftStream] makes any layer of raftwire (TLS,
-// a layer of a Mux, a Handoff) one that hashicorp/raft's transport can run
-// over as well, [WireStream] the other way round.
+// [NewTLSTransport] runs over TLS. [RaftStream] gives a layer of raftwire (TLS, a
+// layer of a Mux, a Handoff) hashicorp/raft's type, so that either transport can
+// run over it. [WireStream] does the same the other way round.
 //
 // # Clusters in memory
 //
@@ -45,14 +47,14 @@
 //
 // # Cost
 //
-// Messages are not copied: those of the two packages have the same layout,
-// which is checked when the program starts (see convert.go for what happens if
-// a later hashicorp/raft differs). No goroutine stands between a connection
-// and the core, and none between a pipeline and the core.
+// Messages are not copied: those of the two packages have the same layout. The
+// package checks that when the program starts. If a later hashicorp/raft differs,
+// it copies the messages that differ. No goroutine stands between a connection and the core,
+// and none between a pipeline and the core.
 //
 // # Errors
 //
-// Errors that hashicorp/raft has a name for are its own values:
+// If hashicorp/raft has a name for an error, you get its value:
 // [raft.ErrTransportShutdown], [raft.ErrPipelineShutdown] and
 // [raft.ErrPipelineReplicationNotSupported]. Others are raftwire's, as
 // [raftwire.RemoteError] and [raftwire.OpError].

@@ -68,6 +68,25 @@ func ExampleWrapNetwork() {
 	// Output: dialled 127.0.0.1:1 failed: true
 }
 
+// A transport of your own, and all that raftwire builds for its own ones, under
+// hashicorp/raft. Run package transporttest on such a transport first.
+func ExampleWrap() {
+	network := raftwire.NewInmemNetwork(raftwire.InmemNetworkConfig{})
+	defer network.Close()
+	var own raftwire.Transport = network.Add("a") // stands for yours
+	transport := hashicorpraft.Wrap(own)
+	node, err := startNode(transport, transport.LocalAddr())
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	fmt.Println("leads:", <-node.LeaderCh())
+	fmt.Println("stops:", node.Shutdown().Error() == nil) // closes the transport
+	// Output:
+	// leads: true
+	// stops: true
+}
+
 // Over TLS: the same configuration, and who the peers are.
 func ExampleNewTLSTransport() {
 	files := certificates() // of this node, by whoever issues yours

@@ -1,6 +1,5 @@
-// The dependencies with the newest hashicorp/raft; go.mod has the oldest. Use:
-//
-//	GOWORK=off GOFLAGS=-modfile=go.v1.8.0.mod go test ./...
+// The dependencies with the newest hashicorp/raft; go.mod has the oldest.
+// CONTRIBUTING.md, under Modules, says how to test with them.
 
 module github.com/raftwire/raftwire/hashicorpraft
 
@@ -29,5 +28,3 @@ require (
 	golang.org/x/sys v0.47.0 // indirect
 	gopkg.in/yaml.v3 v3.0.1 // indirect
 )
-
-replace github.com/raftwire/raftwire => ../

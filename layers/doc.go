@@ -8,10 +8,10 @@
 //   - [Handoff] takes connections that a program accepts itself.
 //   - [FromListener] makes a layer of any listener.
 //
-// They can be put over each other in any order. A connection then passes one accept
-// loop, and nothing on that may block: handshakes and keys are awaited on a goroutine
-// for each connection, within a time and a number that are limited. At the limit the
-// host that has most such connections makes room, so one host locks nobody else out.
+// You can put them over each other in any order. A connection then passes one accept
+// loop, and nothing in it blocks: each connection waits for its handshake and its key
+// on a goroutine of its own. Their number and their time are limited. At the limit, the
+// host that has most such connections loses one, so one host locks nobody else out.
 //
 // If the certificates change between a peer's handshake and the time when a transport
 // takes the connection, or Accept returns it, the peer is verified again. So after

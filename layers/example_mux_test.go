@@ -212,6 +212,29 @@ func ExampleHandoff() {
 	// Output: granted
 }
 
+// A listener that something else has opened, and a way to dial peers. For a
+// socket of systemd's, listener is what net.FileListener(os.NewFile(3, "raft"))
+// returns. For tsnet it is the server's Listen, and dial calls the server's Dial.
+func ExampleFromListener() {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		log.Fatal(err)
+	}
+	dial := func(ctx context.Context, address raftwire.ServerAddress) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "tcp", string(address))
+	}
+	transport := raftwire.NewNetworkTransport(layers.FromListener(listener, dial), 3, time.Second, io.Discard)
+	defer transport.Close() // closes the listener, too
+	go func() {
+		rpc := <-transport.Consumer()
+		rpc.Respond(&raftwire.RequestVoteResponse{Granted: true}, nil)
+	}()
+	var vote raftwire.RequestVoteResponse
+	err = transport.RequestVote("self", transport.LocalAddr(), &raftwire.RequestVoteRequest{Term: 8}, &vote)
+	fmt.Println(vote.Granted, err)
+	// Output: true <nil>
+}
+
 // A cluster of hashicorp/raft nodes, whose connections have no prefix, gets a
 // key of its own, so that other groups can share the port. Each node is
 // restarted twice: first with both keys, dialling as before; once all have
@@ -248,4 +271,24 @@ func ExampleUnprefixed() {
 	// Output:
 	// dials with no prefix: itself granted, an old node granted
 	// dials with first byte 11: itself granted, an old node granted
+}
+
+// grantVotes is what a Raft core would do, as often as it is asked here.
+func grantVotes(transport raftwire.Transport, votes int) {
+	for range votes {
+		rpc := <-transport.Consumer()
+		rpc.Respond(&raftwire.RequestVoteResponse{Granted: true}, nil)
+	}
+}
+
+func askForVote(transport *raftwire.NetworkTransport, address raftwire.ServerAddress) string {
+	var response raftwire.RequestVoteResponse
+	err := transport.RequestVote("node", address, &raftwire.RequestVoteRequest{Term: 8}, &response)
+	if err != nil {
+		return err.Error()
+	}
+	if response.Granted {
+		return "granted"
+	}
+	return "refused"
 }

@@ -19,9 +19,15 @@ import (
 // A node of a cluster whose nodes all have the name "node" in their
 // certificates. Whoever has not, or does not speak TLS, is not a peer.
 func ExampleNewTLSTransport() {
-	dir := clusterFiles()
+	dir := clusterFiles() // by your CA
 	defer os.RemoveAll(dir)
-	transport, err := layers.NewTLSTransport("127.0.0.1:0", nil, nodeFiles(dir), &raftwire.NetworkTransportConfig{
+	security := layers.TLSConfig{
+		CertFile:   filepath.Join(dir, "cert.pem"),
+		KeyFile:    filepath.Join(dir, "key.pem"),
+		CAFile:     filepath.Join(dir, "ca.pem"),
+		ServerName: "node", // every peer has this name in its certificate
+	}
+	transport, err := layers.NewTLSTransport("127.0.0.1:0", nil, security, &raftwire.NetworkTransportConfig{
 		MaxPool: 3,
 		Timeout: 10 * time.Second,
 		Logger:  hclog.NewNullLogger(),
@@ -144,6 +150,70 @@ func ExampleMux_underTLS() {
 		go grantVotes(transport, 1)
 		fmt.Println(askForVote(transport, transport.LocalAddr()))
 	}
+	// Output:
+	// granted
+	// granted
+}
+
+// Who may connect, if the CAs sign for others than the peers as well. AllowNames
+// and AllowRole make functions for Authorize.
+func ExampleAllowRole() {
+	dir := clusterFiles() // certificates with the name "node"
+	defer os.RemoveAll(dir)
+	listen := func(authorize func(*layers.TLSPeer) error) *raftwire.NetworkTransport {
+		security := nodeFiles(dir)
+		security.ServerName = ""
+		security.ServerNameFor = func(raftwire.ServerAddress) string { return "node" } // of a peer that is dialled
+		security.Authorize = authorize
+		transport, err := layers.NewTLSTransport("127.0.0.1:0", nil, security, &raftwire.NetworkTransportConfig{
+			Timeout: 10 * time.Second,
+			Logger:  hclog.NewNullLogger(),
+		})
+		if err != nil {
+			log.Fatal(err)
+		}
+		return transport
+	}
+	open := listen(layers.AllowNames("node", "standby"))
+	defer open.Close()
+	closed := listen(layers.AllowRole("server", "dc1.consul", "dc2.consul")) // server.dc1.consul, for example
+	defer closed.Close()
+	go grantVotes(open, 1)
+	fmt.Println(askForVote(open, open.LocalAddr()))
+	fmt.Println(askForVote(open, closed.LocalAddr()) == "granted")
+	// Output:
+	// granted
+	// false
+}
+
+// A certificate was revoked, or the CA changed. Write the new files, read them,
+// and let everybody authenticate again. The files are also read once a second by
+// themselves; that alone closes no connection.
+func ExampleTLS_Reload() {
+	dir := clusterFiles()
+	defer os.RemoveAll(dir)
+	tcp, err := raftwire.NewTCPStreamLayer(raftwire.TCPConfig{Bind: "localhost:0"})
+	if err != nil {
+		log.Fatal(err)
+	}
+	security := nodeFiles(dir)
+	security.Logger = hclog.NewNullLogger()
+	secured, err := layers.NewTLS(tcp, security)
+	if err != nil {
+		log.Fatal(err)
+	}
+	transport := raftwire.NewNetworkTransport(secured, 3, 10*time.Second, io.Discard)
+	defer transport.Close()
+	go grantVotes(transport, 2)
+	fmt.Println(askForVote(transport, transport.LocalAddr()))
+
+	ca := testca.New() // the next CA
+	testca.WriteFiles(dir, ca.Issue(named("node")), ca)
+	if err := secured.Reload(); err != nil {
+		log.Fatal(err)
+	}
+	transport.CloseStreams()
+	fmt.Println(askForVote(transport, transport.LocalAddr()))
 	// Output:
 	// granted
 	// granted

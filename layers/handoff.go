@@ -31,7 +31,7 @@ type Handoff struct {
 
 	verified bool // takes only connections whose peers the layer under it has verified
 
-	conns chan *door.Handover
+	conns chan *door.Visit
 	done  chan struct{} // closed by Close
 
 	mu sync.Mutex // orders Handoff and Close; protects following
@@ -59,7 +59,7 @@ func newHandoff(addr net.Addr, dial DialFunc) *Handoff {
 	return &Handoff{
 		addr:  addr,
 		dial:  dial,
-		conns: make(chan *door.Handover, maxHandedOff),
+		conns: make(chan *door.Visit, maxHandedOff),
 		done:  make(chan struct{}),
 	}
 }
@@ -84,23 +84,23 @@ func (l *Handoff) Handoff(conn net.Conn) error {
 		sock.Close(conn)
 		return errUnverified
 	}
-	return l.deliver(door.Handover{Conn: conn})
+	return l.deliver(&door.Visit{Conn: conn})
 }
 
 // deliver closes the connection if nobody takes it.
-func (l *Handoff) deliver(h door.Handover) error {
-	take, err := l.enqueue(h)
+func (l *Handoff) deliver(v *door.Visit) error {
+	take, err := l.enqueue(v)
 	switch {
 	case err != nil:
-		h.Close()
+		v.Close()
 	case take != nil:
-		take(h)
+		take(v)
 	}
 	return err
 }
 
 // enqueue returns what takes the connection if Accept does not.
-func (l *Handoff) enqueue(h door.Handover) (take func(door.Handover), err error) {
+func (l *Handoff) enqueue(v *door.Visit) (take func(*door.Visit), err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	switch {
@@ -110,7 +110,7 @@ func (l *Handoff) enqueue(h door.Handover) (take func(door.Handover), err error)
 		return l.to.Take, nil
 	}
 	select {
-	case l.conns <- &h:
+	case l.conns <- v:
 		return nil, nil
 	default:
 		return nil, errNotAccepted
@@ -128,8 +128,8 @@ func (l *Handoff) HandTo(listener net.Listener, to door.Taker) bool {
 	}
 	for {
 		select {
-		case h := <-l.conns:
-			to.Take(*h)
+		case v := <-l.conns:
+			to.Take(v)
 		default:
 			return true
 		}
@@ -152,15 +152,15 @@ func (l *Handoff) setTaker(to door.Taker) bool {
 func (l *Handoff) Accept() (net.Conn, error) {
 	for {
 		select {
-		case h := <-l.conns:
-			if h.VerifyAgain() != nil {
-				h.Close()
+		case v := <-l.conns:
+			if v.VerifyAgain() != nil {
+				v.Close()
 				continue
 			}
-			if h.Ended == nil {
-				return h.Conn, nil
+			if v.Ended == nil {
+				return v.Conn, nil
 			}
-			return sock.OnClose(h.Conn, h.Ended), nil
+			return sock.OnClose(v.Conn, v.Ended), nil
 		case <-l.done:
 			return nil, l.errClosed("accept")
 		}
@@ -183,8 +183,8 @@ func (l *Handoff) Close() error {
 	}
 	for {
 		select {
-		case h := <-l.conns:
-			h.Close()
+		case v := <-l.conns:
+			v.Close()
 		default:
 			return nil
 		}

@@ -59,26 +59,6 @@ func (d *dialer) Dial(addr raftwire.ServerAddress, timeout time.Duration) (net.C
 	return d.DialContext(ctx, addr)
 }
 
-// grantVotes is what a Raft core would do, as often as it is asked here.
-func grantVotes(transport raftwire.Transport, votes int) {
-	for range votes {
-		rpc := <-transport.Consumer()
-		rpc.Respond(&raftwire.RequestVoteResponse{Granted: true}, nil)
-	}
-}
-
-func askForVote(transport *raftwire.NetworkTransport, address raftwire.ServerAddress) string {
-	var response raftwire.RequestVoteResponse
-	err := transport.RequestVote("node", address, &raftwire.RequestVoteRequest{Term: 8}, &response)
-	if err != nil {
-		return err.Error()
-	}
-	if response.Granted {
-		return "granted"
-	}
-	return "refused"
-}
-
 // ownTLS is TLS as applications have it: the handshake is left to the first read.
 type ownTLS struct {
 	*faultnet.Layer

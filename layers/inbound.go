@@ -6,7 +6,6 @@ import (
 	"net"
 	"sync"
 
-	"github.com/hashicorp/go-hclog"
 	"github.com/raftwire/raftwire"
 	"github.com/raftwire/raftwire/internal/door"
 	"github.com/raftwire/raftwire/internal/tasks"
@@ -17,23 +16,17 @@ import (
 // not be one. Nobody waits for that: the time for it is limited, and so is the number
 // of connections that have not said yet what they want.
 type inbound struct {
-	listener net.Listener
-	logger   hclog.Logger
+	acceptor door.Acceptor // with the listener, the logger and Closed
+	opening  sync.Once     // of acceptor
 
-	// identify finds the layer for a connection, and may wrap the connection. It
-	// ends as soon as the connection is closed.
-	identify func(door.Handover) (door.Handover, *Handoff, error)
-
-	// closed is called when somebody else has closed the listener.
-	closed func()
+	// identify finds the layer for a connection, and prepares the visit to it. It may
+	// wrap the connection, and ends as soon as that is closed.
+	identify func(next *door.Visit) (*Handoff, error)
 
 	door     door.Door
 	refusals door.Refusals
 	tasks    tasks.Group
 	done     chan struct{} // closed by close
-
-	opening  sync.Once
-	acceptor *door.Acceptor // set by opening; nil if the listener hands over itself
 
 	closing  sync.Once
 	closeErr error // of listener; to be read when the tasks have ended
@@ -42,51 +35,41 @@ type inbound struct {
 // init is called when the other fields are set.
 func (in *inbound) init(refused func(raftwire.RefusalEvent)) {
 	in.done = make(chan struct{})
+	in.acceptor.Done, in.acceptor.Take, in.acceptor.Tasks = in.done, in.take, &in.tasks
 	in.door.Tasks, in.door.Refusals = &in.tasks, &in.refusals
 	if refused != nil {
 		in.refusals.Hook = func(reason door.Reason, peer, host string, err error) {
-			refused(raftwire.RefusalEvent{Reason: reason.String(), Peer: raftwire.ServerAddress(peer), Host: host, Err: err})
+			refused(raftwire.RefusalEvent{Reason: string(reason), Peer: raftwire.ServerAddress(peer), Host: host, Err: err})
 		}
 	}
 }
 
 // open begins to take connections, the first time, unless that has been closed.
 func (in *inbound) open() {
-	in.opening.Do(func() {
-		if door.HandTo(in.listener, door.Taker{Take: in.take, Closed: in.closed}) {
-			return
-		}
-		in.acceptor = door.NewAcceptor(in.listener.Accept, in.done, &door.Target{
-			Handle: func(conn net.Conn) { in.take(door.Handover{Conn: conn}) },
-			Closed: in.closed,
-			Logger: in.logger,
-			Tasks:  &in.tasks,
-		})
-		go in.acceptor.Run()
-	})
+	in.opening.Do(func() { in.acceptor.Start() })
 }
 
 // take gives a connection a goroutine. It does not block.
-func (in *inbound) take(h door.Handover) {
-	visit := &door.Visit{Handover: h}
+func (in *inbound) take(visit *door.Visit) {
+	verified := visit.Identified
 	visit.Identified = false // a verified peer has not said either for which layer it is
-	in.door.Admit(visit, func() { in.serve(visit, h) })
+	in.door.Admit(visit, func() { in.serve(visit, verified) })
 }
 
 // serve finds the layer for a connection and hands it over. The connection may have
 // been closed at any time.
-func (in *inbound) serve(visit *door.Visit, h door.Handover) {
-	h.Peer = visit.Peer
-	out, layer, err := in.identify(h)
+func (in *inbound) serve(visit *door.Visit, verified bool) {
+	next := &door.Visit{Conn: visit.Conn, Peer: visit.Peer, Identified: verified, Verify: visit.Verify, Ended: visit.Ended}
+	layer, err := in.identify(next)
 	if why := visit.Identify(); why != nil {
 		err = why
 	}
-	visit.Ended = nil // that is out's now
+	visit.Ended = nil // that is for next now
 	if err == nil {
 		visit.Leave()
-		err = layer.deliver(out)
+		err = layer.deliver(next)
 	} else {
-		out.Close()
+		next.Close()
 		visit.Leave()
 	}
 	if err != nil {
@@ -97,7 +80,7 @@ func (in *inbound) serve(visit *door.Visit, h door.Handover) {
 // report says why a connection was not handed over.
 func (in *inbound) report(peer string, err error) {
 	gone := errors.Is(err, io.EOF) || errors.Is(err, net.ErrClosed)
-	in.refusals.Report(in.logger, peer, err, gone)
+	in.refusals.Report(in.acceptor.Logger, peer, err, gone)
 }
 
 // close ends everything that is not handed over yet, and waits for its goroutines as
@@ -125,12 +108,4 @@ func (in *inbound) closeLayer(layer *Handoff) {
 	}
 }
 
-func (in *inbound) closeListener() {
-	if in.acceptor != nil {
-		in.acceptor.Stop()
-	}
-	in.closeErr = in.listener.Close()
-	if in.acceptor != nil {
-		in.acceptor.AwaitEnd(in.logger)
-	}
-}
+func (in *inbound) closeListener() { in.closeErr = in.acceptor.Close() }

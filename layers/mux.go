@@ -68,10 +68,8 @@ func NewMux(config MuxConfig) (*Mux, error) {
 	}
 	m.setUnder(&config)
 	m.inbound = inbound{
-		listener: config.Listener,
-		logger:   config.Logger,
+		acceptor: door.Acceptor{Listener: config.Listener, Logger: config.Logger, Closed: m.closeLayers},
 		identify: m.identify,
-		closed:   m.closeLayers,
 		door: door.Door{
 			MaxUnidentified: config.MaxUnsorted,
 			Crowded:         errCrowded,
@@ -166,15 +164,14 @@ func (m *Mux) unregister(keys []Key) {
 }
 
 // identify finds the layer for an inbound connection.
-func (m *Mux) identify(in door.Handover) (door.Handover, *Handoff, error) {
+func (m *Mux) identify(next *door.Visit) (layer *Handoff, err error) {
 	if err := m.awaitLayer(); err != nil {
-		return in, nil, err
+		return nil, err
 	}
-	out, layer, err := m.sort(in)
-	if err != nil {
-		return in, nil, err
+	if layer, err = m.sort(next); err == nil {
+		m.track(next)
 	}
-	return m.track(out), layer, nil
+	return layer, err
 }
 
 // awaitLayer waits until there was a layer, for Timeout at most.
@@ -194,43 +191,42 @@ func (m *Mux) awaitLayer() error {
 }
 
 // sort looks for TLS first: its protocol decides, or else the first byte inside.
-func (m *Mux) sort(in door.Handover) (out door.Handover, layer *Handoff, err error) {
-	if conn, ok := in.Conn.(*tls.Conn); ok {
-		return m.sortSecured(in, conn)
+func (m *Mux) sort(next *door.Visit) (*Handoff, error) {
+	if conn, ok := next.Conn.(*tls.Conn); ok {
+		return m.sortSecured(next, conn)
 	}
-	first, err := readByte(in.Conn)
+	first, err := readByte(next.Conn)
 	if err != nil {
-		return in, nil, err
+		return nil, err
 	}
 	if first != sniff.TLSHandshake || m.identity == nil {
-		return m.sortFirst(in, first)
+		return m.sortFirst(next, first)
 	}
-	in.Conn = sock.Unread(in.Conn, first)
-	out, err = m.identity.accept(in, slices.Concat(m.identity.config.NextProtos, m.protocols()), m.inbound.report)
-	if err != nil {
-		return in, nil, err
+	next.Conn = sock.Unread(next.Conn, first)
+	if err := m.identity.accept(next, slices.Concat(m.identity.config.NextProtos, m.protocols()), m.inbound.report); err != nil {
+		return nil, err
 	}
-	return m.sortSecured(out, out.Conn.(*tls.Conn))
+	return m.sortSecured(next, next.Conn.(*tls.Conn))
 }
 
-func (m *Mux) sortSecured(in door.Handover, conn *tls.Conn) (door.Handover, *Handoff, error) {
+func (m *Mux) sortSecured(next *door.Visit, conn *tls.Conn) (*Handoff, error) {
 	if err := conn.Handshake(); err != nil { // a listener may have left it to us
-		return in, nil, fmt.Errorf("TLS handshake: %w", err)
+		return nil, fmt.Errorf("TLS handshake: %w", err)
 	}
 	protocol := conn.ConnectionState().NegotiatedProtocol
 	if layer := m.layer(ALPN(protocol)); layer != nil {
-		in.Identified = true
-		return in, layer, nil
+		next.Identified = true
+		return layer, nil
 	}
 	first, err := readByte(conn)
 	if err != nil {
-		return in, nil, err
+		return nil, err
 	}
-	out, layer, err := m.sortFirst(in, first)
+	layer, err := m.sortFirst(next, first)
 	if err != nil && protocol == "" {
 		err = m.explainUnnegotiated(err)
 	}
-	return out, layer, err
+	return layer, err
 }
 
 // explainUnnegotiated adds to err, with which no layer was found, that TLS would
@@ -246,16 +242,16 @@ func (m *Mux) explainUnnegotiated(err error) error {
 
 // sortFirst finds the layer for a connection that began with first. A byte of 0 to 4
 // identifies nobody: hashicorp/raft and port scans begin with it.
-func (m *Mux) sortFirst(in door.Handover, first byte) (door.Handover, *Handoff, error) {
+func (m *Mux) sortFirst(next *door.Visit, first byte) (*Handoff, error) {
 	if layer := m.layer(FirstByte(first)); layer != nil {
-		in.Identified = true
-		return in, layer, nil
+		next.Identified = true
+		return layer, nil
 	}
 	if layer := m.layer(Unprefixed()); layer != nil && first < sniff.RaftKinds {
-		in.Conn = sock.Unread(in.Conn, first)
-		return in, layer, nil
+		next.Conn = sock.Unread(next.Conn, first)
+		return layer, nil
 	}
-	return in, nil, strangeByte(first)
+	return nil, strangeByte(first)
 }
 
 // strangeByte says what a connection looks like that begins with the key of no
@@ -305,15 +301,16 @@ func (m *Mux) protocols() (all []string) {
 }
 
 // track counts a connection until it is closed.
-func (m *Mux) track(out door.Handover) door.Handover {
-	conn, before := out.Conn, out
+func (m *Mux) track(next *door.Visit) {
+	conn, before := next.Conn, next.Ended
 	key := &conn
 	m.open.Store(key, nil)
-	out.Ended = func() {
+	next.Ended = func() {
 		m.open.Delete(key)
-		before.End()
+		if before != nil {
+			before()
+		}
 	}
-	return out
 }
 
 // Conns returns how many connections the layers have handed over that are open still.
@@ -345,7 +342,9 @@ func (m *Mux) Reload() error {
 // that others replaced (TooManyConns), that said nothing in time (Silent), showed the
 // key of no layer (Foreign), or failed in their TLS handshake (Untrusted). It does not
 // block.
-func (m *Mux) Refusals() raftwire.Refusals { return raftwire.Refusals(m.inbound.refusals.Counts()) }
+func (m *Mux) Refusals() raftwire.Refusals {
+	return door.Counts[raftwire.Refusals](&m.inbound.refusals)
+}
 
 // Close closes the listener and every layer. Connections that were accepted from a
 // layer stay open: see [Mux.CloseConns]. It returns the error of the listener's Close, so

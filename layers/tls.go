@@ -80,10 +80,8 @@ func NewTLS(inner raftwire.StreamLayer, config TLSConfig) (*TLS, error) {
 	l := &TLS{inner: inner, identity: identity}
 	l.done = newHandoff(inner.Addr(), l.DialContext)
 	l.inbound = inbound{
-		listener: inner,
-		logger:   used.Logger,
+		acceptor: door.Acceptor{Listener: inner, Logger: used.Logger, Closed: func() { l.inbound.closeLayer(l.done) }},
 		identify: l.handshake,
-		closed:   func() { l.inbound.closeLayer(l.done) },
 		door: door.Door{
 			MaxUnidentified: used.MaxHandshakes,
 			Crowded:         errHandshakesCrowded,
@@ -143,9 +141,8 @@ func (l *TLS) HandTo(listener net.Listener, to door.Taker) bool {
 }
 
 // handshake does the handshake for an inbound connection.
-func (l *TLS) handshake(in door.Handover) (door.Handover, *Handoff, error) {
-	out, err := l.identity.accept(in, l.protocols(), l.inbound.report)
-	return out, l.done, err
+func (l *TLS) handshake(next *door.Visit) (*Handoff, error) {
+	return l.done, l.identity.accept(next, l.protocols(), l.inbound.report)
 }
 
 // protocols returns those that an inbound connection may choose from.
@@ -170,7 +167,9 @@ func (l *TLS) Reload() error { return l.identity.Reload() }
 
 // Refusals returns how many inbound connections were refused since the layer
 // was made. It does not block.
-func (l *TLS) Refusals() raftwire.Refusals { return raftwire.Refusals(l.inbound.refusals.Counts()) }
+func (l *TLS) Refusals() raftwire.Refusals {
+	return door.Counts[raftwire.Refusals](&l.inbound.refusals)
+}
 
 // Close closes the layer under this one, ends handshakes under way, and waits
 // for them, but not for files or a Load that are being read. It ends the looks at

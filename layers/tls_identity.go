@@ -8,6 +8,8 @@ import (
 	"io"
 	"net"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/raftwire/raftwire"
@@ -22,8 +24,16 @@ import (
 // lost on the way.
 const lingerTimeout = time.Second
 
-// identity makes of a node's material what a handshake needs.
-type identity struct{ *loader }
+// identity is a node's material, and makes of it what a handshake needs.
+type identity struct {
+	config   *TLSConfig
+	material atomic.Pointer[material]  // in use
+	begun    atomic.Pointer[time.Time] // when the load under way began; nil if there is none
+	requests chan chan<- error         // by reload; each is told how a load ended
+	closing  sync.Once
+	done     chan struct{} // closed by close
+	told     time.Time     // when the log was told of a failure; zero after a success; owned by run
+}
 
 // newIdentity blocks while the material is loaded for the first time.
 func newIdentity(config TLSConfig, local net.Addr) (*identity, error) {
@@ -32,11 +42,14 @@ func newIdentity(config TLSConfig, local net.Addr) (*identity, error) {
 	}
 	config.setDefaults()
 	config.Logger = config.Logger.With(logs.KeyLocal, local)
-	loader, err := newLoader(&config)
+	first, err := config.load()
 	if err != nil {
 		return nil, fmt.Errorf("raftwire: TLS: %w", err)
 	}
-	return &identity{loader}, nil
+	i := &identity{config: &config, requests: make(chan chan<- error), done: make(chan struct{})}
+	i.use(first)
+	go i.run()
+	return i, nil
 }
 
 // Reload is that of a TLS and of a Mux.
@@ -89,7 +102,7 @@ func (i *identity) clientConfig(address raftwire.ServerAddress, protocols []stri
 	if name == "" {
 		return nil, fmt.Errorf("no name to verify in the address %q: set TLSConfig.ServerName", address)
 	}
-	material := i.current()
+	material := i.material.Load()
 	config := i.newConfig(protocols)
 	config.ServerName = name
 	config.RootCAs = material.cas
@@ -127,33 +140,34 @@ func (i *identity) nameOf(address raftwire.ServerAddress) string {
 
 // accept does the handshake for an inbound connection. report is told if the peer does
 // not hold when it is verified again.
-func (i *identity) accept(in door.Handover, protocols []string, report func(peer string, err error)) (door.Handover, error) {
-	material := i.current()
-	conn := tls.Server(sock.Timed(in.Conn), i.serverConfig(material, in.Peer, protocols))
+func (i *identity) accept(next *door.Visit, protocols []string, report func(peer string, err error)) error {
+	material, raw, before := i.material.Load(), next.Conn, next.Verify
+	conn := tls.Server(sock.Timed(raw), i.serverConfig(material, next.Peer, protocols))
 	if err := conn.Handshake(); err != nil {
-		lingerClose(in.Conn)
-		return in, explainAccepted(in.Peer, err)
+		lingerClose(raw)
+		return explainAccepted(next.Peer, err)
 	}
-	out := in
-	out.Conn, out.Identified = conn, true
-	out.Verify = func() error {
-		if err := in.VerifyAgain(); err != nil {
-			return err
+	peer := next.Peer
+	next.Conn, next.Identified = conn, true
+	next.Verify = func() error {
+		if before != nil {
+			if err := before(); err != nil {
+				return err
+			}
 		}
-		err := i.verifyAgain(conn, in.Peer, material)
+		err := i.verifyAgain(conn, peer, material)
 		if err != nil {
-			err = explainAccepted(in.Peer, err)
-			report(in.Peer, err)
+			err = explainAccepted(peer, err)
+			report(peer, err)
 		}
 		return err
 	}
-	return out, nil
+	return nil
 }
 
 // lingerClose lets a refused peer read what it was told, before it is closed.
 func lingerClose(raw net.Conn) {
-	half, ok := sock.Reread(raw).(interface{ CloseWrite() error })
-	if !ok || half.CloseWrite() != nil {
+	if !sock.CloseWrite(raw) {
 		return
 	}
 	_ = raw.SetReadDeadline(time.Now().Add(lingerTimeout))
@@ -202,7 +216,7 @@ func (i *identity) authorize(peer *TLSPeer) error {
 // material that it was verified by, is not in use any more: a handshake takes as long as the
 // peer likes, and must not carry an old verdict past a Reload.
 func (i *identity) verifyAgain(conn *tls.Conn, peer string, by *material) error {
-	material := i.current()
+	material := i.material.Load()
 	if by == material {
 		return nil
 	}

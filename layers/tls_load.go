@@ -3,8 +3,6 @@ package layers
 import (
 	"fmt"
 	"net"
-	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/raftwire/raftwire/internal/errno"
@@ -16,25 +14,9 @@ import (
 // loads that fail.
 const tellAgain = 5 * time.Minute
 
-// loader loads material: at first, at each interval, and for each Reload. Files may
+// Loading: material is loaded at first, at each interval, and for each Reload. Files may
 // be on a network mount, and Load may ask a remote store. So each load but the first
 // has a goroutine of its own, and handshakes go on with what is in use.
-type loader struct {
-	config   *TLSConfig
-	material atomic.Pointer[material]  // in use
-	begun    atomic.Pointer[time.Time] // when the load under way began; nil if there is none
-	requests chan chan<- error         // by reload; each is told how a load ended
-	closing  sync.Once
-	done     chan struct{} // closed by close
-
-	// The others are owned by run.
-	look    <-chan time.Time
-	alarm   *time.Timer    // when the load under way takes long
-	result  <-chan loaded  // of the load under way; nil if there is none
-	waiting []chan<- error // requests that it serves
-	next    []chan<- error // requests that came after it had begun
-	told    time.Time      // when the log was told of a failure; zero after a success
-}
 
 // loaded is what a load has brought.
 type loaded struct {
@@ -42,143 +24,127 @@ type loaded struct {
 	err      error
 }
 
-// newLoader loads for the first time, and blocks for as long as that takes.
-func newLoader(config *TLSConfig) (*loader, error) {
-	first, err := config.load()
-	if err != nil {
-		return nil, err
-	}
-	l := &loader{config: config, requests: make(chan chan<- error), done: make(chan struct{})}
-	l.use(first)
-	go l.run()
-	return l, nil
-}
-
-// current returns the material for a handshake. It does not block.
-func (l *loader) current() *material { return l.material.Load() }
-
 // reload waits for a load that begins after the call, for LoadTimeout at most.
-func (l *loader) reload() error {
-	patience := time.NewTimer(l.config.LoadTimeout)
+func (i *identity) reload() error {
+	patience := time.NewTimer(i.config.LoadTimeout)
 	defer patience.Stop()
 	over := make(chan error, 1)
-	for requests := l.requests; ; {
+	for requests := i.requests; ; {
 		select {
 		case requests <- over:
 			requests = nil
 		case err := <-over:
 			return err
-		case <-l.done:
+		case <-i.done:
 			return net.ErrClosed
 		case <-patience.C:
-			return l.errSlow()
+			return i.errSlow()
 		}
 	}
 }
 
 // run owns the loading. When it ends, a load under way goes on and is not used.
-func (l *loader) run() {
-	if l.config.ReloadInterval > 0 {
-		looks := time.NewTicker(l.config.ReloadInterval)
-		defer looks.Stop()
-		l.look = looks.C
-	}
-	l.alarm = time.NewTimer(tellAgain)
-	l.alarm.Stop()
-	for !tasks.IsClosed(l.done) {
-		l.step()
-	}
-	l.alarm.Stop()
-}
-
-// step waits for one event.
-func (l *loader) step() {
-	select {
-	case <-l.look:
-		l.begin()
-	case request := <-l.requests:
-		l.next = append(l.next, request)
-		l.begin()
-	case result := <-l.result:
-		l.end(result)
-	case <-l.alarm.C:
-		l.config.Logger.Warn("cannot look for new TLS certificates, going on with those in use", logs.KeyError, l.errSlow())
-		l.alarm.Reset(tellAgain)
-	case <-l.done:
+func (i *identity) run() {
+	for !tasks.IsClosed(i.done) {
+		look, stop := tasks.After(i.config.ReloadInterval)
+		select {
+		case <-look:
+			i.load(nil)
+		case request := <-i.requests:
+			i.load(i.withOthers(request))
+		case <-i.done:
+		}
+		stop()
 	}
 }
 
-// begin begins a load for the requests so far, unless one is under way. The load's
-// goroutine may hang for ever, so it refers to nothing of the loader.
-func (l *loader) begin() {
-	if l.result != nil {
-		return
+// withOthers returns a request and those that wait as well.
+func (i *identity) withOthers(request chan<- error) []chan<- error {
+	all := []chan<- error{request}
+	for {
+		select {
+		case request = <-i.requests:
+			all = append(all, request)
+		default:
+			return all
+		}
 	}
-	now, result, source := time.Now(), make(chan loaded, 1), l.config.source()
-	l.begun.Store(&now)
-	l.result, l.waiting, l.next = result, l.next, nil
-	l.alarm.Reset(l.config.LoadTimeout)
+}
+
+// load loads for the requests so far. Those that come meanwhile wait for the next load.
+// The load's goroutine may hang for ever, so it refers to nothing of the loader.
+func (i *identity) load(requests []chan<- error) {
+	now, result, source := time.Now(), make(chan loaded, 1), i.config.source()
+	i.begun.Store(&now)
 	go func() {
 		material, err := source.load()
 		result <- loaded{material, err}
 	}()
+	alarm := time.NewTimer(i.config.LoadTimeout)
+	defer alarm.Stop()
+	for {
+		select {
+		case got := <-result:
+			i.end(got, requests)
+			return
+		case <-alarm.C:
+			i.config.Logger.Warn("cannot look for new TLS certificates, going on with those in use", logs.KeyError, i.errSlow())
+			alarm.Reset(tellAgain)
+		case <-i.done:
+			return
+		}
+	}
 }
 
 // end uses what was loaded and tells those who wait. What Reload has asked for is used
 // even if it is the same: whoever was verified by the old material, and is not
 // accepted yet, is verified again.
-func (l *loader) end(result loaded) {
-	if tasks.IsClosed(l.done) {
-		return
-	}
-	l.alarm.Stop()
+func (i *identity) end(got loaded, requests []chan<- error) {
 	switch {
-	case result.err != nil:
-		l.tellFailure(result.err)
+	case tasks.IsClosed(i.done):
+		return
+	case got.err != nil:
+		i.tellFailure(got.err)
 	default:
-		l.told = time.Time{}
-		if l.waiting != nil || !result.material.equal(l.current()) {
-			l.use(result.material)
+		i.told = time.Time{}
+		if requests != nil || !got.material.equal(i.material.Load()) {
+			i.use(got.material)
 		}
 	}
-	l.begun.Store(nil)
-	for _, waiting := range l.waiting {
-		waiting <- result.err
-	}
-	l.result = nil
-	if l.next != nil {
-		l.begin()
+	i.begun.Store(nil)
+	for _, request := range requests {
+		request <- got.err
 	}
 }
 
 // tellFailure tells of a failure at once, and now and then while it lasts.
-func (l *loader) tellFailure(err error) {
-	if now := time.Now(); l.told.IsZero() || now.Sub(l.told) >= tellAgain {
-		l.told = now
-		l.config.Logger.Error("cannot reload TLS certificates, going on with those in use", logs.KeyError, err)
+func (i *identity) tellFailure(err error) {
+	if now := time.Now(); i.told.IsZero() || now.Sub(i.told) >= tellAgain {
+		i.told = now
+		i.config.Logger.Error("cannot reload TLS certificates, going on with those in use", logs.KeyError, err)
 	}
 }
 
-func (l *loader) use(material *material) {
-	if l.material.Swap(material) != nil {
-		l.config.Logger.Info("TLS certificates reloaded", logs.KeyCert, material.describe(), logs.KeyExpires, material.expires())
+func (i *identity) use(material *material) {
+	if i.material.Swap(material) != nil {
+		i.config.Logger.Info("TLS certificates reloaded", logs.KeyCert, material.describe(), logs.KeyExpires, material.expires())
 	}
-	name := l.config.ServerName
+	name := i.config.ServerName
 	for _, certificate := range material.certificates() {
 		if leaf := certificate.Leaf; name != "" && leaf.VerifyHostname(name) != nil {
-			l.config.Logger.Warn(fmt.Sprintf("this node's own certificate does not have the name %q: peers that ask for it will refuse this node", name), logs.KeyCert, describe(leaf))
+			i.config.Logger.Warn(fmt.Sprintf("this node's own certificate does not have the name %q: peers that ask for it will refuse this node", name), logs.KeyCert, describe(leaf))
 		}
 	}
 }
 
-func (l *loader) errSlow() error {
+func (i *identity) errSlow() error {
 	begun := time.Now()
-	if under := l.begun.Load(); under != nil {
+	if under := i.begun.Load(); under != nil {
 		begun = *under
 	}
 	return errno.Timeout(fmt.Sprintf("loading them is under way since %s (%v): look at what %s waits for",
-		begun.Format(time.RFC3339), time.Since(begun).Round(time.Millisecond), l.config.sourceName()))
+		begun.Format(time.RFC3339), time.Since(begun).Round(time.Millisecond), i.config.sourceName()))
 }
 
 // close ends the loading. It does not wait for a load under way.
-func (l *loader) close() { l.closing.Do(func() { close(l.done) }) }
+func (i *identity) close() { i.closing.Do(func() { close(i.done) }) }

@@ -75,7 +75,7 @@ func TestHandover_PutsNoNeedlessWrapperAroundAConnection(t *testing.T) {
 func handedOver(t *testing.T, layer, dialler raftwire.StreamLayer) string {
 	t.Helper()
 	handed := make(chan net.Conn, 1)
-	require.True(t, door.HandTo(layer, door.Taker{Take: func(h door.Handover) { handed <- h.Conn }, Closed: func() {}}))
+	require.True(t, door.HandTo(layer, door.Taker{Take: func(v *door.Visit) { handed <- v.Conn }, Closed: func() {}}))
 	conn, err := dialler.Dial("there", testTimeout)
 	require.NoError(t, err)
 	_, err = io.WriteString(conn, "\x03")

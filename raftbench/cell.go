@@ -26,15 +26,19 @@ func (w workload) String() string {
 	if w == heartbeat {
 		return nameHeartbeat
 	}
-	size := strconv.Itoa(w.size)
+	return fmt.Sprintf("%dx%s", w.entries, sizeText(w.size))
+}
+
+// sizeText returns the form that parseSize takes.
+func sizeText(size int) string {
 	switch {
-	case w.size == 0:
-	case w.size%(1<<20) == 0:
-		size = strconv.Itoa(w.size>>20) + "M"
-	case w.size%(1<<10) == 0:
-		size = strconv.Itoa(w.size>>10) + "K"
+	case size == 0:
+	case size%(1<<20) == 0:
+		return strconv.Itoa(size>>20) + "M"
+	case size%(1<<10) == 0:
+		return strconv.Itoa(size>>10) + "K"
 	}
-	return fmt.Sprintf("%dx%s", w.entries, size)
+	return strconv.Itoa(size)
 }
 
 func parseWorkload(s string) (workload, error) {

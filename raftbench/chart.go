@@ -12,7 +12,7 @@ import (
 )
 
 const aboutChart = `Usage: go run ./raftbench chart FIGURES.json -o CHART.svg -o CHART.png
-Draws what run -json has saved. Flags:
+Draws what -json of run or cluster has saved. Flags:
 `
 
 // chart is the command chart.
@@ -29,30 +29,34 @@ func chart(_ context.Context, args []string, out io.Writer) error {
 	if flags.NArg() != 1 || len(files) == 0 {
 		return errors.New("chart needs a file written by -json and -o: go run ./raftbench chart figures.json -o chart.svg")
 	}
-	report, err := readReport(flags.Arg(0))
-	if err != nil {
+	switch saved, err := readJSON(flags.Arg(0)); r := saved.(type) {
+	case *Report:
+		return writeCharts(files, r)
+	case *Trials:
+		return writeClusterCharts(files, r)
+	default:
 		return err
 	}
-	return writeCharts(files, report)
 }
 
-func writeCharts(files []string, r *Report) error {
+// writeEach has each file drawn in the format that its name ends in.
+func writeEach(files []string, drawInto func(out io.Writer, format string) error) error {
 	for _, file := range files {
-		if err := writeChart(file, r); err != nil {
+		f, err := os.Create(file)
+		if err == nil {
+			err = errors.Join(drawInto(f, filepath.Ext(file)), f.Close())
+		}
+		if err != nil {
 			return fmt.Errorf("chart %s: %w", file, err)
 		}
 	}
 	return nil
 }
 
-func writeChart(file string, r *Report) error {
+func writeCharts(files []string, r *Report) error {
 	panels := chartPanels(r)
-	if len(panels) == 0 {
-		return errors.New("there is no figure of a transport to draw")
-	}
-	f, err := os.Create(file)
-	if err != nil {
-		return err
+	if len(files) > 0 && len(panels) == 0 {
+		return errors.New("chart: there is no figure of a transport to draw")
 	}
 	caption := []string{
 		"AppendEntries per second " + r.Settings.where() + " (log scale)",
@@ -61,7 +65,9 @@ func writeChart(file string, r *Report) error {
 			r.rounds(), r.Settings.SliceSecs, r.Settings.LiveHeapMiB, r.Machine.Libraries["github.com/hashicorp/raft"]),
 		"above the bars: raftwire / hashicorp/raft; " + wire(r.Settings.TLS) + " alone: a ping-pong of the same bytes for sync, a stream of them for pipelines",
 	}
-	return errors.Join(drawChart(f, filepath.Ext(file), caption, seriesNames(r.Settings.TLS), panels), f.Close())
+	return writeEach(files, func(out io.Writer, format string) error {
+		return drawChart(out, format, caption, seriesNames(r.Settings.TLS), panels)
+	})
 }
 
 // The series of a chart, in the order of the bars of a group.

@@ -9,7 +9,7 @@ import (
 )
 
 const aboutCompare = `Usage: go run ./raftbench compare OLD.json NEW.json
-Prints what changed between two files that -json of run, snapshot or idle has written.
+Prints what changed between two files that -json of run, cluster, snapshot or idle has written.
 It has no flags.
 `
 

@@ -6,6 +6,7 @@
 //	go run ./raftbench -tls       over TLS
 //	go run ./raftbench -h         all flags
 //	go run ./raftbench -with BINARY                 this build and another one
+//	go run ./raftbench cluster    clusters of hashicorp/raft, a process for each node
 //	go run ./raftbench snapshot   InstallSnapshot from a file to a file
 //	go run ./raftbench idle       memory of idle inbound connections
 //	go run ./raftbench serve -listen HOST:PORT      on one machine, and on another:
@@ -46,7 +47,10 @@
 // measured), content (what is sent), transports, tls, hashicorp, raftwire and
 // raw (the rivals), loop (the measured loops), measure (one rival in one cell),
 // profile (where its time goes), rounds (all of them), report, ratio, table,
-// bars, summary, compare, chart and draw (what comes out), with (two builds). snapshot and idle,
-// whose figures are trials, and serve are commands of their own, with the same
-// transports.
+// bars, summary, compare, chart and draw (what comes out), with (two builds,
+// each a process), benchfmt. cluster, snapshot and idle, whose figures are trials, and
+// serve are commands of their own, with the same transports. cluster goes on in
+// cluster_options, cluster_cell (what is measured), cluster_nodes (the processes, as seen by the
+// first), cluster_node (as seen by themselves), cluster_load and pace (the
+// writers), slow (what is between nodes), cluster_events and cluster_table.
 package main

@@ -30,6 +30,7 @@ type idleOptions struct {
 	conns   int
 	rounds  int
 	timeout time.Duration
+	format  format
 	json    string
 	serve   string
 }
@@ -40,6 +41,7 @@ func parseIdleOptions(args []string, help io.Writer) (idleOptions, error) {
 	flags.IntVar(&o.conns, "conns", 10_000, "`connections` to each rival; fewer if the system allows fewer open files")
 	flags.IntVar(&o.rounds, "rounds", 3, "`rounds` in which each rival is measured once, in a new process")
 	flags.DurationVar(&o.timeout, "timeout", 10*time.Second, "`time` limit of connecting, and of a heartbeat")
+	formatFlag(flags, &o.format)
 	flags.StringVar(&o.json, "json", "", "write all figures of all rounds to `file`")
 	flags.StringVar(&o.serve, "serve", "", "be the process in which this `rival` receives, spoken to through standard input; the program starts itself so")
 	if err := parseFlags(flags, args, aboutIdle, help); err != nil {
@@ -99,8 +101,11 @@ func idleWith(ctx context.Context, o idleOptions, start starter, status *progres
 		To:      nameHashicorp,
 	}
 	err := o.measureInto(ctx, trials, start, status)
-	if err := errors.Join(err, trials.publish(out, o.json)); err != nil {
+	if err := errors.Join(err, trials.publish(out, o.format, o.json)); err != nil {
 		return err
+	}
+	if o.format == formatBenchfmt {
+		return nil
 	}
 	fmt.Fprint(out, "heap: live after a collection. RSS: of the whole process, after unused memory went back to\n"+
 		"the system, which has memory for each socket besides; \"-\" where it is not known (Linux only).\n")
@@ -121,7 +126,7 @@ func (o idleOptions) measureInto(ctx context.Context, trials *Trials, start star
 				return fmt.Errorf("%s: %w", r.name, err)
 			}
 			s := m.each(o.conns)
-			trials.add(r.name, s)
+			trials.add(noCell, r.name, s)
 			status.measured(s[figureHeap], figureHeap)
 		}
 	}

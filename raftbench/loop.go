@@ -122,7 +122,7 @@ func (x *session) connect(t stack, s setup) error {
 		x.receivers = append(x.receivers, r)
 		target = r.address()
 	}
-	loop, err := newLoop(x.sender.link(target, s), s.window)
+	loop, err := newLoop(x.sender.link(target, s), s.window, s.rate)
 	if err != nil {
 		return err
 	}
@@ -130,15 +130,15 @@ func (x *session) connect(t stack, s setup) error {
 	return nil
 }
 
-func newLoop(l link, w window) (exchange, error) {
+func newLoop(l link, w window, rate float64) (exchange, error) {
 	if w == oneByOne {
-		return calls{l}, nil
+		return calls{l, rate}, nil
 	}
 	p, err := l.pipeline()
 	if err != nil {
 		return nil, err
 	}
-	return &pipelined{pipeline: p}, nil
+	return &pipelined{p, rate}, nil
 }
 
 func (x *session) run(stop *atomic.Bool, latency *hdrhistogram.Histogram) (int64, error) {
@@ -178,13 +178,17 @@ func (x *session) Close() error {
 }
 
 // calls exchanges requests one by one.
-type calls struct{ link link }
+type calls struct {
+	link link
+	rate float64 // see newPace
+}
 
 func (calls) Close() error { return nil }
 
 func (c calls) run(stop *atomic.Bool, latency *hdrhistogram.Histogram) (int64, error) {
+	pace := newPace(c.rate)
 	for n := int64(1); ; n++ {
-		start := time.Now()
+		start, _ := pace.next(nil)
 		if err := c.link.call(); err != nil {
 			return n, err
 		}
@@ -196,7 +200,10 @@ func (c calls) run(stop *atomic.Bool, latency *hdrhistogram.Histogram) (int64, e
 }
 
 // pipelined exchanges requests through a pipeline.
-type pipelined struct{ pipeline pipeline }
+type pipelined struct {
+	pipeline pipeline
+	rate     float64 // see newPace
+}
 
 func (p *pipelined) Close() error { return p.pipeline.Close() }
 
@@ -205,15 +212,16 @@ func (p *pipelined) run(stop *atomic.Bool, latency *hdrhistogram.Histogram) (int
 		total atomic.Int64 // how many requests there are, once that is certain
 		quit  = make(chan struct{})
 		sent  = make(chan error, 1)
+		pace  = newPace(p.rate)
 	)
 	go func() {
-		err := p.send(stop, &total)
+		err := p.send(stop, &total, pace)
 		if err != nil {
 			close(quit)
 		}
 		sent <- err
 	}()
-	n, err := p.receive(&total, quit, latency)
+	n, err := p.receive(&total, quit, latency, pace)
 	if err != nil {
 		p.pipeline.Close() // ends a send that waits for a place
 	}
@@ -226,8 +234,9 @@ func (p *pipelined) run(stop *atomic.Bool, latency *hdrhistogram.Histogram) (int
 
 // send sends until stop is set. It sets total before it sends the last
 // request, so that whoever has received that one knows that it was the last.
-func (p *pipelined) send(stop *atomic.Bool, total *atomic.Int64) error {
+func (p *pipelined) send(stop *atomic.Bool, total *atomic.Int64, pace *pace) error {
 	for n := int64(1); ; n++ {
+		pace.next(nil)
 		last := stop.Load()
 		if last {
 			total.Store(n)
@@ -238,7 +247,7 @@ func (p *pipelined) send(stop *atomic.Bool, total *atomic.Int64) error {
 	}
 }
 
-func (p *pipelined) receive(total *atomic.Int64, quit <-chan struct{}, latency *hdrhistogram.Histogram) (int64, error) {
+func (p *pipelined) receive(total *atomic.Int64, quit <-chan struct{}, latency *hdrhistogram.Histogram, pace *pace) (int64, error) {
 	var previous time.Time
 	for n := int64(1); ; n++ {
 		start, err := p.pipeline.receive(quit)
@@ -249,6 +258,9 @@ func (p *pipelined) receive(total *atomic.Int64, quit <-chan struct{}, latency *
 			return n, errors.New("a future overtook an earlier one")
 		}
 		previous = start
+		if pace.open() {
+			start = pace.at(n - 1)
+		}
 		record(latency, time.Since(start))
 		if n == total.Load() {
 			return n, nil

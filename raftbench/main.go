@@ -17,6 +17,7 @@ import (
 
 const manual = `Usage: go run ./raftbench [run] [flags]           AppendEntries, both ends in this process
        go run ./raftbench run -with BINARY [flags]           AppendEntries, this build and another
+       go run ./raftbench cluster [flags]         clusters of hashicorp/raft, a process for each node
        go run ./raftbench snapshot [flags]        InstallSnapshot from a file to a file
        go run ./raftbench idle [flags]            memory of idle inbound connections
        go run ./raftbench serve -listen HOST:PORT [flags]    the receiving machine for:
@@ -36,10 +37,12 @@ var commands = []command{
 	{"run", run},
 	{"snapshot", measureSnapshots},
 	{"idle", measureIdle},
+	{"cluster", measureClusters},
 	{"serve", serve},
 	{"compare", compare},
 	{"chart", chart},
 	{"measure", serveQuestions},
+	{"node", serveNode},
 	{"help", help},
 }
 
@@ -143,7 +146,11 @@ func publish(report *Report, opts options, out io.Writer) error {
 	if len(report.Results) == 0 {
 		return nil
 	}
-	writeTable(out, report, opts.bars)
+	if opts.format == formatBenchfmt {
+		report.writeBenchmarks(out)
+	} else {
+		writeTable(out, report, opts.bars)
+	}
 	var saved error
 	if opts.json != "" {
 		saved = writeJSON(opts.json, report)

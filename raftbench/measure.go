@@ -21,6 +21,7 @@ type Figures struct {
 	MBPerSecond      float64 `json:"mb_per_second"` // 10^6 bytes of payload
 	P50Micros        float64 `json:"p50_us,omitempty"`
 	P99Micros        float64 `json:"p99_us,omitempty"`
+	P999Micros       float64 `json:"p999_us,omitempty"`  // at a rate, where latency counts from the intended start
 	AllocsPerRPC     float64 `json:"allocs_per_rpc"`     // both ends
 	AllocBytesPerRPC float64 `json:"alloc_b_per_rpc"`    // both ends
 	CPUSecsPerMRPC   float64 `json:"cpu_s_per_million"`  // both ends, user and system
@@ -63,6 +64,9 @@ func measure(ctx context.Context, r rival, w workload, s setup, slice time.Durat
 		return Figures{}, err
 	}
 	figures = newFigures(w, n, used, latency)
+	if s.rate == 0 {
+		figures.P999Micros = 0 // too few calls, in a short slice
+	}
 	figures.Spent = spent
 	return figures, nil
 }
@@ -115,10 +119,15 @@ func newFigures(w workload, n int64, used usage, latency *hdrhistogram.Histogram
 		CPUSecsPerMRPC:   used.cpu.Seconds() / rpcs * 1e6,
 	}
 	if latency.TotalCount() > 0 {
-		f.P50Micros = float64(latency.ValueAtQuantile(50)) / 1e3
-		f.P99Micros = float64(latency.ValueAtQuantile(99)) / 1e3
+		f.P50Micros, f.P99Micros, f.P999Micros = quantiles(latency)
 	}
 	return f
+}
+
+// quantiles returns the 50th, 99th and 99.9th percentile in microseconds.
+func quantiles(latency *hdrhistogram.Histogram) (p50, p99, p999 float64) {
+	at := func(q float64) float64 { return float64(latency.ValueAtQuantile(q)) / 1e3 }
+	return at(50), at(99), at(99.9)
 }
 
 // usage is what the process has used at a time, or between two times.

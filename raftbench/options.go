@@ -17,6 +17,7 @@ type options struct {
 	windows   []window
 	followers []followers
 	rivals    []rival
+	rate      float64 // requests a second to each follower; 0 means as many as there can be
 	rounds    int
 	slice     time.Duration // how long one rival is measured in one cell and round
 	timeout   time.Duration // of a request
@@ -27,6 +28,7 @@ type options struct {
 	with      string // an executable of another build to compare with
 	bars      bool
 	profile   bool
+	format    format
 	json      string
 	charts    []string
 
@@ -56,10 +58,23 @@ func quickOptions() options {
 	return opts
 }
 
+// rateOptions are for requests that begin at given times.
+func rateOptions() options {
+	opts := fullOptions()
+	opts.workloads = []workload{{64, 128}}
+	opts.windows = []window{oneByOne}
+	opts.followers = []followers{1, 2, 4, 6}
+	opts.slice = time.Second
+	return opts
+}
+
 // parseOptions reads the command line. Help goes to help.
 func parseOptions(args []string, help io.Writer) (options, error) {
 	opts := fullOptions()
-	if asksQuick(args) {
+	switch {
+	case asks(args, "rate"):
+		opts = rateOptions()
+	case asks(args, "quick"):
 		opts = quickOptions()
 	}
 	if err := parseFlags(newFlags(&opts), args, manual, help); err != nil {
@@ -78,14 +93,14 @@ func parseOptions(args []string, help io.Writer) (options, error) {
 	return opts, err
 }
 
-// asksQuick looks for -quick before the flags are parsed, because it changes
-// the values that other flags override.
-func asksQuick(args []string) bool {
+// asks looks for a flag such as -quick before the flags are parsed, because it
+// changes the values that other flags override.
+func asks(args []string, flag string) bool {
 	for _, arg := range args {
 		name, value, valued := strings.Cut(strings.TrimLeft(arg, "-"), "=")
-		if name == "quick" && strings.HasPrefix(arg, "-") {
-			quick, err := strconv.ParseBool(value)
-			return !valued || (err == nil && quick)
+		if name == flag && strings.HasPrefix(arg, "-") {
+			on, err := strconv.ParseBool(value)
+			return !valued || err != nil || on
 		}
 	}
 	return false
@@ -98,6 +113,7 @@ func newFlags(opts *options) *flag.FlagSet {
 	listFlag(flags, "windows", "comma-separated `list` of windows: sync, requests in flight, stream (plain TCP without a window)", &opts.windows, parseWindow)
 	listFlag(flags, "followers", "comma-separated `list` of how many followers one leader sends to at once, such as 1,2,4,6; beyond 1 without plain TCP", &opts.followers, parseFollowers)
 	listFlag(flags, "rivals", "comma-separated `list` of rivals; besides the default there are hashicorpraft (the adapter, raftwire under hashicorp/raft's types), raftwire+hooks (that do nothing) and raftwire+prometheus", &opts.rivals, parseRival)
+	flags.Float64Var(&opts.rate, "rate", 0, "`requests` a second that begin to each follower, whether answers come or not; latency counts from then")
 	flags.IntVar(&opts.rounds, "rounds", opts.rounds, "`rounds` in which each cell is measured; a 95% interval needs 6")
 	flags.DurationVar(&opts.slice, "slice", opts.slice, "`time` for one rival in one cell and round")
 	flags.DurationVar(&opts.timeout, "timeout", opts.timeout, "`time` limit of a request")
@@ -108,6 +124,7 @@ func newFlags(opts *options) *flag.FlagSet {
 	flags.StringVar(&opts.with, "with", opts.with, "compare raftwire with another build of this program, an `executable`; each build measures in a process of its own")
 	flags.BoolVar(&opts.bars, "bars", opts.bars, "compare the ratios with a lower limit for each cell")
 	flags.BoolVar(&opts.profile, "profile", opts.profile, "say where CPU time goes: system calls, scheduling, memory, codec")
+	formatFlag(flags, &opts.format)
 	flags.StringVar(&opts.json, "json", opts.json, "write all figures of all rounds to `file`")
 	chartFlag(flags, "chart", &opts.charts)
 	return flags
@@ -132,6 +149,10 @@ func (o options) check() error {
 		return fmt.Errorf("-bars: they are for plain TCP, not for -tls")
 	case o.rounds < 1 || o.rounds > maxRounds:
 		return fmt.Errorf("-rounds %d: choose from 1 to %d", o.rounds, maxRounds)
+	case o.rate < 0:
+		return fmt.Errorf("-rate %g: must not be below 0", o.rate)
+	case o.rate > 0 && (len(o.charts) > 0 || o.bars):
+		return fmt.Errorf("-rate: -chart and -bars are of requests per second, which it sets")
 	case o.slice <= 0:
 		return fmt.Errorf("-slice %v: must be longer than 0, for example 200ms", o.slice)
 	case o.timeout <= 0:

@@ -30,7 +30,7 @@ func (m raftwireMaker) stack() stack { return stack{listen: m.listen, dial: m.di
 type raftwireReceiver struct {
 	transport raftwireTransport
 	due       *raftwire.AppendEntriesRequest // what every request is; nil means anything
-	saveTo    string
+	save      func(snapshot io.Reader) error
 	beats     atomic.Uint64 // heartbeats answered
 
 	quit   chan struct{} // closed by Close
@@ -44,7 +44,7 @@ func (m raftwireMaker) listen(listen string, s setup) (receiver, error) {
 	}
 	r := &raftwireReceiver{
 		transport: transport,
-		saveTo:    s.saveTo,
+		save:      s.save,
 		quit:      make(chan struct{}),
 		served:    make(chan struct{}),
 	}
@@ -78,8 +78,8 @@ func (r *raftwireReceiver) answer(rpc raftwire.RPC, answers uint64) {
 	switch {
 	case r.intact(rpc.Command, answers == 0):
 		rpc.Respond(raftwireAnswer(firstAnswer+answers), nil)
-	case rpc.Reader != nil && r.saveTo != "":
-		err := save(r.saveTo, rpc.Reader)
+	case rpc.Reader != nil && r.save != nil:
+		err := r.save(rpc.Reader)
 		rpc.Respond(&raftwire.InstallSnapshotResponse{Term: term, Success: err == nil}, err)
 	default:
 		rpc.Respond(nil, errAltered)

@@ -36,9 +36,12 @@ type Ratio struct {
 	Quotient            // of RPC/s
 
 	// CPU is of CPU time per RPC and P99 of the latency of calls, where there
-	// are such figures: above 1 the rival needs more.
-	CPU *Quotient `json:"cpu,omitempty"`
-	P99 *Quotient `json:"p99,omitempty"`
+	// are such figures: above 1 the rival needs more. P50 and P999 are of the
+	// latency at a rate.
+	CPU  *Quotient `json:"cpu,omitempty"`
+	P50  *Quotient `json:"p50,omitempty"`
+	P99  *Quotient `json:"p99,omitempty"`
+	P999 *Quotient `json:"p999,omitempty"`
 }
 
 // A Quotient is how many times another's figure a rival has.
@@ -54,14 +57,26 @@ func newRatio(c cell, pair comparison, ours, theirs []Figures) Ratio {
 		Rival: pair.rival, To: pair.to,
 		Quotient: newQuotient(ours, theirs, func(f Figures) float64 { return f.RPCsPerSecond }),
 		CPU:      unlessNone(newQuotient(ours, theirs, func(f Figures) float64 { return f.CPUSecsPerMRPC })),
+		P50:      unlessNone(newQuotient(ours, theirs, func(f Figures) float64 { return f.rateP50() })),
 		P99:      unlessNone(newQuotient(ours, theirs, func(f Figures) float64 { return f.callP99(c) })),
+		P999:     unlessNone(newQuotient(ours, theirs, func(f Figures) float64 { return f.P999Micros })),
 	}
 }
 
-// callP99 returns 0 in a pipeline, where latency is for the most part a
-// question of the window.
+// atRate reports whether requests began at given times.
+func (f Figures) atRate() bool { return f.P999Micros > 0 }
+
+func (f Figures) rateP50() float64 {
+	if !f.atRate() {
+		return 0
+	}
+	return f.P50Micros
+}
+
+// callP99 returns 0 in a pipeline that is always full, where latency is for the
+// most part a question of the window.
 func (f Figures) callP99(c cell) float64 {
-	if c.window != oneByOne {
+	if c.window != oneByOne && !f.atRate() {
 		return 0
 	}
 	return f.P99Micros

@@ -65,9 +65,9 @@ func TestOlderReportsAreSummarized(t *testing.T) {
 	r := summaryReport()
 	want := r.Ratios
 	r.Ratios = nil
-	read, err := readReport(writeSample(t, r))
+	read, err := readJSON(writeSample(t, r))
 	require.NoError(t, err)
-	require.Equal(t, want, read.Ratios)
+	require.Equal(t, want, read.(*Report).Ratios)
 }
 
 func TestRatiosOfVariantsAreToRaftwire(t *testing.T) {

@@ -23,6 +23,7 @@ type Settings struct {
 	TimeoutSecs float64 `json:"timeout_seconds"`
 	LiveHeapMiB int     `json:"live_heap_mib"`
 	MaxPool     int     `json:"max_pool"`
+	Rate        float64 `json:"rate,omitempty"`   // requests a second to each follower
 	Target      string  `json:"target,omitempty"` // in another process, perhaps on another machine
 	TLS         bool    `json:"tls,omitempty"`    // plain TCP otherwise
 }
@@ -48,6 +49,7 @@ func newReport(opts options) *Report {
 			TimeoutSecs: opts.timeout.Seconds(),
 			LiveHeapMiB: opts.heap,
 			MaxPool:     maxPool,
+			Rate:        opts.rate,
 			Target:      opts.target,
 			TLS:         opts.credentials != nil,
 		},
@@ -144,6 +146,7 @@ func medianFigures(rounds []Figures) Figures {
 		MBPerSecond:      of(func(f Figures) float64 { return f.MBPerSecond }),
 		P50Micros:        of(func(f Figures) float64 { return f.P50Micros }),
 		P99Micros:        of(func(f Figures) float64 { return f.P99Micros }),
+		P999Micros:       of(func(f Figures) float64 { return f.P999Micros }),
 		AllocsPerRPC:     of(func(f Figures) float64 { return f.AllocsPerRPC }),
 		AllocBytesPerRPC: of(func(f Figures) float64 { return f.AllocBytesPerRPC }),
 		CPUSecsPerMRPC:   of(func(f Figures) float64 { return f.CPUSecsPerMRPC }),
@@ -183,18 +186,6 @@ func writeJSON(file string, report any) error {
 		return err
 	}
 	return os.WriteFile(file, append(text, '\n'), 0o644)
-}
-
-// readReport reads what run -json has written.
-func readReport(file string) (*Report, error) {
-	switch saved, err := readJSON(file); r := saved.(type) {
-	case *Report:
-		return r, err
-	case *Trials:
-		return nil, fmt.Errorf("%s is of %s: a file written by run -json is needed", file, r.Command)
-	default:
-		return nil, err
-	}
 }
 
 // saved is what -json has written.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"io"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -27,11 +28,13 @@ type setup struct {
 	content   *content // nil means any, for a receiver
 	window    window
 	followers followers
+	rate      float64 // requests a second to each follower; 0 means as many as there can be
 	timeout   time.Duration
-	target    string // a receiver in another process; "" opens one in this
-	saveTo    string // file for the snapshots that a receiver gets; "" refuses them
+	target    string                         // a receiver in another process; "" opens one in this
+	save      func(snapshot io.Reader) error // of a receiver; nil refuses snapshots
 
 	credentials *credentials // for TLS; nil means plain TCP
+	path        path         // between the ends
 }
 
 // An exchange is a sender and a receiver, connected and ready.

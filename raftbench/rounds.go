@@ -32,7 +32,7 @@ func (o options) tasks() []task {
 func (o options) task(c cell) task {
 	t := task{cell: c}
 	for _, r := range o.rivals {
-		if r.takes(c) && (o.target == "" || r.isTransport()) {
+		if r.takes(c) && (r.isTransport() || (o.target == "" && o.rate == 0)) {
 			t.rivals = append(t.rivals, r)
 		}
 	}
@@ -64,7 +64,7 @@ func benchmark(ctx context.Context, opts options, status *progress) (*Report, er
 	for round := range opts.rounds {
 		for _, t := range tasks {
 			s := setup{
-				content: contents[t.workload], window: t.window, followers: t.followers, timeout: opts.timeout,
+				content: contents[t.workload], window: t.window, followers: t.followers, rate: opts.rate, timeout: opts.timeout,
 				target: opts.target, credentials: opts.credentials,
 			}
 			if err := runTask(ctx, opts, t, s, round, report, status); err != nil {
@@ -104,9 +104,9 @@ func measureRival(ctx context.Context, r rival, c cell, s setup, opts options) (
 	if r.build == nil {
 		return measure(ctx, r, c.workload, s, opts.slice, opts.profile)
 	}
-	return r.build.ask(buildQuestion{
+	return r.build.measure(buildQuestion{
 		Rival: r.asks, Workload: c.workload, Window: c.window, Followers: c.followers,
-		Slice: opts.slice, Timeout: opts.timeout, Heap: opts.heap, TLS: opts.credentials != nil, Profile: opts.profile,
+		Rate: opts.rate, Slice: opts.slice, Timeout: opts.timeout, Heap: opts.heap, TLS: opts.credentials != nil, Profile: opts.profile,
 	})
 }
 

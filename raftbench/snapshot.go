@@ -16,7 +16,8 @@ import (
 )
 
 const aboutSnapshot = `Measures InstallSnapshot from a file to a file over loopback, and what a plain copy of
-the same file to a file does in the same rounds. Flags:
+the same file to a file does in the same rounds; or, with -store, from one of hashicorp/raft's
+snapshot stores to another, as a cluster does. Flags:
 `
 
 // snapshotOptions are what the command line asks for.
@@ -25,6 +26,8 @@ type snapshotOptions struct {
 	rounds      int
 	timeout     time.Duration
 	dir         string
+	store       bool
+	format      format
 	json        string
 	credentials *credentials // nil for plain TCP
 }
@@ -34,8 +37,10 @@ func parseSnapshotOptions(args []string, help io.Writer) (snapshotOptions, error
 	flags := newFlagSet("snapshot")
 	flags.IntVar(&o.mib, "size", 256, "`MiB` of the snapshot; twice as much is needed on disk")
 	flags.IntVar(&o.rounds, "rounds", 5, "`rounds` in which each rival is measured once")
+	flags.BoolVar(&o.store, "store", false, "from and to a FileSnapshotStore of hashicorp/raft, which computes checksums and syncs, instead of plain files")
 	flags.DurationVar(&o.timeout, "timeout", 10*time.Second, "`time` limit of the transports")
 	flags.StringVar(&o.dir, "dir", "", "`directory` for both files, for example on another disk or in memory (default the system's for temporary files)")
+	formatFlag(flags, &o.format)
 	flags.StringVar(&o.json, "json", "", "write all figures of all rounds to `file`")
 	secure := flags.Bool("tls", false, "over TLS, with certificates that are made for the run")
 	if err := parseFlags(flags, args, aboutSnapshot, help); err != nil {
@@ -58,11 +63,11 @@ func parseSnapshotOptions(args []string, help io.Writer) (snapshotOptions, error
 	return o, ensureWritable(o.json)
 }
 
-// A snapshotRival carries the file from to the file to, and tells how long it
-// took once both ends were there. It ends early when ctx is done.
+// A snapshotRival carries a snapshot, and tells how long it took once both ends
+// were there. It ends early when ctx is done.
 type snapshotRival struct {
 	name  string
-	carry func(ctx context.Context, from, to string, o snapshotOptions) (time.Duration, error)
+	carry func(ctx context.Context, ends snapshotEnds, o snapshotOptions) (time.Duration, error)
 }
 
 const nameRawCopy = "raw-copy"
@@ -87,14 +92,21 @@ func measureSnapshots(ctx context.Context, args []string, out io.Writer) error {
 	}
 	trials := &Trials{
 		Command: "snapshot",
-		About: fmt.Sprintf("InstallSnapshot of %d MiB over loopback %s, from a file to a file, both ends in one process",
-			o.mib, wire(o.credentials != nil)),
+		About: fmt.Sprintf("InstallSnapshot of %d MiB over loopback %s, from %s, both ends in one process",
+			o.mib, wire(o.credentials != nil), o.fromAndTo()),
 		Machine: thisMachine(),
 		Figures: []string{figureRate, figureCPU},
 		To:      nameRawCopy,
 	}
 	err = o.measureInto(ctx, trials, newProgress(os.Stderr))
-	return errors.Join(err, trials.publish(out, o.json))
+	return errors.Join(err, trials.publish(out, o.format, o.json))
+}
+
+func (o snapshotOptions) fromAndTo() string {
+	if o.store {
+		return "a FileSnapshotStore to another"
+	}
+	return "a file to a file"
 }
 
 // measureInto leaves nothing behind in the directory.
@@ -104,23 +116,29 @@ func (o snapshotOptions) measureInto(ctx context.Context, trials *Trials, status
 		return fmt.Errorf("-dir: %w", err)
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	from, to := filepath.Join(dir, "snapshot"), filepath.Join(dir, "installed")
+	from := filepath.Join(dir, "snapshot")
 	if err := writeRandom(ctx, from, o.mib); err != nil {
 		return err
+	}
+	ends := fileEnds(from, filepath.Join(dir, "installed"))
+	if o.store {
+		if ends, err = storeEnds(from, filepath.Join(dir, "from"), filepath.Join(dir, "to")); err != nil {
+			return err
+		}
 	}
 	status.begin(o.rounds * len(snapshotRivals))
 	defer status.end()
 	for round := range o.rounds {
 		for _, r := range turn(snapshotRivals, round) {
 			status.show(round, o.rounds, fmt.Sprintf("%-14s", r.name))
-			s, err := measureSnapshot(ctx, r, from, to, o)
+			s, err := measureSnapshot(ctx, r, from, ends, o)
 			if ctx.Err() != nil {
 				return fmt.Errorf("interrupted in round %d of %d", round+1, o.rounds)
 			}
 			if err != nil {
 				return fmt.Errorf("%s: %w", r.name, err)
 			}
-			trials.add(r.name, s)
+			trials.add(noCell, r.name, s)
 			status.measured(s[figureRate], figureRate)
 		}
 	}
@@ -142,23 +160,24 @@ func writeRandom(ctx context.Context, file string, mib int) error {
 	return errors.Join(err, f.Close())
 }
 
-// measureSnapshot leaves no file behind at to.
-func measureSnapshot(ctx context.Context, r snapshotRival, from, to string, o snapshotOptions) (sample, error) {
+// measureSnapshot compares what arrived with the file from, and leaves none of
+// it behind.
+func measureSnapshot(ctx context.Context, r snapshotRival, from string, ends snapshotEnds, o snapshotOptions) (sample, error) {
 	runtime.GC()
 	cpu := cpuTime()
-	took, err := r.carry(ctx, from, to, o)
+	took, err := r.carry(ctx, ends, o)
 	if err != nil {
 		return nil, err
 	}
 	cpu = cpuTime() - cpu
-	size, err := compareFiles(from, to)
+	size, err := compareFiles(from, ends.arrived())
 	if err != nil {
 		return nil, err
 	}
 	return sample{
 		figureRate: float64(size) / 1e6 / took.Seconds(),
 		figureCPU:  cpu.Seconds() / float64(size) * 1e9,
-	}, os.Remove(to)
+	}, ends.remove()
 }
 
 // compareFiles returns the size of both files, or an error if they differ.
@@ -188,8 +207,8 @@ func compareFiles(from, to string) (size int64, err error) {
 }
 
 // carry is a snapshotRival's carry.
-func (t stack) carry(ctx context.Context, from, to string, o snapshotOptions) (took time.Duration, err error) {
-	s := setup{timeout: o.timeout, saveTo: to, credentials: o.credentials}
+func (t stack) carry(ctx context.Context, ends snapshotEnds, o snapshotOptions) (took time.Duration, err error) {
+	s := setup{timeout: o.timeout, save: ends.save, credentials: o.credentials}
 	r, err := t.listen(loopback, s)
 	if err != nil {
 		return 0, err
@@ -203,28 +222,12 @@ func (t stack) carry(ctx context.Context, from, to string, o snapshotOptions) (t
 	defer func() { err = errors.Join(err, end()) }()
 	defer context.AfterFunc(ctx, func() { _ = end() })()
 	l := x.link(r.address(), s)
-	return carryFile(from, l.snapshot)
-}
-
-// carryFile times send, which gets the open file.
-func carryFile(from string, send func(body io.Reader, size int64) error) (time.Duration, error) {
-	f, err := os.Open(from)
-	if err != nil {
-		return 0, err
-	}
-	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
-		return 0, err
-	}
-	start := time.Now()
-	err = send(f, info.Size())
-	return time.Since(start), err
+	return ends.time(l.snapshot)
 }
 
 // carryRaw copies with io.Copy on both ends, so that the system may move the
 // bytes by itself where it can.
-func carryRaw(ctx context.Context, from, to string, o snapshotOptions) (time.Duration, error) {
+func carryRaw(ctx context.Context, ends snapshotEnds, o snapshotOptions) (time.Duration, error) {
 	client, server, err := connect(o.credentials, o.timeout)
 	if err != nil {
 		return 0, err
@@ -232,22 +235,12 @@ func carryRaw(ctx context.Context, from, to string, o snapshotOptions) (time.Dur
 	defer client.Close()
 	defer server.Close()
 	defer context.AfterFunc(ctx, func() { _ = client.Close() })()
-	return carryFile(from, func(body io.Reader, _ int64) error { return copyRaw(client, server, body, to) })
+	return ends.time(func(body io.Reader, _ int64) error { return copyRaw(client, server, body, ends.save) })
 }
 
-func copyRaw(client, server net.Conn, body io.Reader, to string) error {
+func copyRaw(client, server net.Conn, body io.Reader, save func(io.Reader) error) error {
 	saved := make(chan error, 1)
-	go func() { saved <- save(to, server) }()
+	go func() { saved <- save(server) }()
 	_, err := io.Copy(client, body)
 	return errors.Join(err, client.Close(), <-saved) // save ends with the connection
-}
-
-// save copies a snapshot into a new file, as a snapshot store does.
-func save(file string, body io.Reader) error {
-	f, err := os.Create(file)
-	if err != nil {
-		return err
-	}
-	_, err = io.Copy(f, body)
-	return errors.Join(err, f.Close())
 }

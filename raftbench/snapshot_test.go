@@ -15,13 +15,14 @@ import (
 )
 
 func TestSnapshotsAreMeasuredAndLeaveNothing(t *testing.T) {
-	for _, secure := range []string{"-tls=false", "-tls"} {
+	for _, flag := range []string{"-tls=false", "-tls", "-store"} {
 		dir := t.TempDir()
 		figures := filepath.Join(t.TempDir(), "snapshot.json")
 		var out bytes.Buffer
-		require.NoError(t, dispatch(t.Context(), []string{"snapshot", "-size", "1", "-rounds", "2", "-dir", dir, "-json", figures, secure}, &out))
+		require.NoError(t, dispatch(t.Context(), []string{"snapshot", "-size", "1", "-rounds", "2", "-dir", dir, "-json", figures, flag}, &out))
 		require.Contains(t, out.String(), "InstallSnapshot of 1 MiB over loopback T")
-		require.Equal(t, secure == "-tls", strings.Contains(out.String(), "loopback TLS"))
+		require.Equal(t, flag == "-tls", strings.Contains(out.String(), "loopback TLS"))
+		require.Equal(t, flag == "-store", strings.Contains(out.String(), "from a FileSnapshotStore to another"))
 		for _, r := range snapshotRivals {
 			require.Contains(t, out.String(), "\n"+r.name+" ")
 		}
@@ -44,13 +45,13 @@ func TestAnInterruptedSnapshotShowsWhatThereIs(t *testing.T) {
 	trials := &Trials{Figures: []string{figureRate, figureCPU}, To: nameRawCopy}
 	carry := snapshotRivals[1].carry
 	defer func() { snapshotRivals[1].carry = carry }()
-	snapshotRivals[1].carry = func(ctx context.Context, from, to string, o snapshotOptions) (time.Duration, error) {
+	snapshotRivals[1].carry = func(ctx context.Context, ends snapshotEnds, o snapshotOptions) (time.Duration, error) {
 		interrupt()
-		return carry(ctx, from, to, o)
+		return carry(ctx, ends, o)
 	}
 	require.EqualError(t, o.measureInto(ctx, trials, &progress{out: io.Discard}), "interrupted in round 1 of 3")
 	var out bytes.Buffer
-	require.NoError(t, trials.publish(&out, ""))
+	require.NoError(t, trials.publish(&out, formatTable, ""))
 	require.Contains(t, out.String(), nameRawCopy)
 	require.NotContains(t, out.String(), nameHashicorp)
 	left, err := os.ReadDir(dir)

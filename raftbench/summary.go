@@ -16,7 +16,7 @@ func writeSummary(out io.Writer, r *Report, bars bool) {
 		if bars {
 			writeBars(out, pair, ratios)
 		}
-		if pair.to == nameHashicorp {
+		if pair.to == nameHashicorp && r.Settings.Rate == 0 {
 			writeFindings(out, pair, "slower", slower(ratios))
 		}
 		if pair.to == nameHashicorp || pair.to == nameHandOver {

@@ -13,14 +13,13 @@ func writeTable(out io.Writer, r *Report, bars bool) {
 	fmt.Fprintf(out, "%s\n%s\n", r.about(), r.Machine)
 	fmt.Fprintf(out, "medians over %s of %vs; hashicorp/raft %s\n\n",
 		r.rounds(), r.Settings.SliceSecs, r.Machine.Libraries["github.com/hashicorp/raft"])
-	writeAligned(out, 3, figureRows(r))
-	fmt.Fprint(out, "\nspread: of RPC/s over the rounds, highest minus lowest, relative to the median.\n"+
-		"ratio: of RPC/s, the median of the rounds' ratios, and the interval in which it lies with 95 % confidence\n"+
-		"(none below 6 rounds).\n"+
-		"latency: of a call; in a pipeline from Start() of a future until it is consumed.\n"+
-		"allocs, B/RPC and CPU s per million RPCs: both ends together, or the sender if the receiver is elsewhere.\n"+
-		"Two allocations of a transport's RPC are the benchmark's: the response to fill and the answer.\n"+
-		"window \"16 to 4\": 16 in flight to each of 4 followers, from one leader; RPC/s of all together.\n")
+	if r.Settings.Rate > 0 {
+		writeAligned(out, 3, rateRows(r))
+		fmt.Fprint(out, rateNotes)
+	} else {
+		writeAligned(out, 3, figureRows(r))
+		fmt.Fprint(out, notes)
+	}
 	for _, pair := range comparisons {
 		if ratios := r.ratiosOf(pair); len(ratios) > 0 {
 			fmt.Fprintf(out, "\n%s\n\n", pair)
@@ -31,9 +30,31 @@ func writeTable(out io.Writer, r *Report, bars bool) {
 	writeSummary(out, r, bars)
 }
 
+const notes = `
+spread: of RPC/s over the rounds, highest minus lowest, relative to the median.
+ratio: of RPC/s, the median of the rounds' ratios, and the interval in which it lies with 95 % confidence
+(none below 6 rounds).
+latency: of a call; in a pipeline from Start() of a future until it is consumed.
+allocs, B/RPC and CPU s per million RPCs: both ends together, or the sender if the receiver is elsewhere.
+Two allocations of a transport's RPC are the benchmark's: the response to fill and the answer.
+window "16 to 4": 16 in flight to each of 4 followers, from one leader; RPC/s of all together.
+`
+
+const rateNotes = `
+p99 ratio: the median of the rounds' ratios, and the interval in which it lies with 95 % confidence
+(none below 6 rounds).
+CPU s per million RPCs: both ends together, or the sender if the receiver is elsewhere.
+window "sync to 4": one call at a time to each of 4 followers, from one leader; RPC/s of all together.
+All followers' requests begin at the same times. Fewer RPC/s than asked for: the rival cannot do as many.
+`
+
 // about says what was measured.
 func (r *Report) about() string {
-	return fmt.Sprintf("AppendEntries %s, %d MiB of live heap", r.Settings.where(), r.Settings.LiveHeapMiB)
+	about := fmt.Sprintf("AppendEntries %s, %d MiB of live heap", r.Settings.where(), r.Settings.LiveHeapMiB)
+	if r.Settings.Rate > 0 {
+		about += fmt.Sprintf("; %g requests/s to each follower, latency from the intended start", r.Settings.Rate)
+	}
+	return about
 }
 
 // rounds says how many there were of those that were to be.
@@ -90,6 +111,23 @@ func figureRow(r *Report, result *Result) []string {
 	return row
 }
 
+// rateRows shows latency, as requests per second are given.
+func rateRows(r *Report) [][]string {
+	rows := [][]string{{"workload", "window", "rival", "RPC/s", "p50 µs", "p99 µs", "p99.9 µs", "CPU s/M", "p99 ratio", "95%", "to"}}
+	for _, result := range r.Results {
+		f := result.Median
+		row := []string{
+			result.Workload.String(), result.cell().lane(), result.Rival, grouped(f.RPCsPerSecond),
+			short(f.P50Micros), short(f.P99Micros), short(f.P999Micros), short(f.CPUSecsPerMRPC),
+		}
+		if ratio := r.mainRatio(result.cell(), result.Rival); ratio != nil {
+			row = append(append(row, ratio.P99.columns()...), ratio.pair().to)
+		}
+		rows = append(rows, row)
+	}
+	return rows
+}
+
 // ratioRows makes a matrix, a row for each lane of each kind of ratio and a
 // column for each workload.
 func ratioRows(r *Report, pair comparison, ratios []Ratio, bars bool) [][]string {
@@ -127,7 +165,9 @@ type ratioKind struct {
 var ratioKinds = []ratioKind{
 	{"RPC/s", func(r *Ratio) *Quotient { return &r.Quotient }},
 	{"CPU per RPC", func(r *Ratio) *Quotient { return r.CPU }},
+	{"p50", func(r *Ratio) *Quotient { return r.P50 }},
 	{"p99", func(r *Ratio) *Quotient { return r.P99 }},
+	{"p99.9", func(r *Ratio) *Quotient { return r.P999 }},
 }
 
 // text returns a ratio, and how it stands to its bar if bars are asked for:

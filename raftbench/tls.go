@@ -62,11 +62,7 @@ func newCredentials(secret string) (*credentials, error) {
 
 // layer listens for a transport, which dials through it as well.
 func (c *credentials) layer(listen string) (*layers.TLS, error) {
-	config := raftwire.TCPConfig{Bind: listen}
-	if address := advertised(listen); address != nil {
-		config.Advertise = address.String()
-	}
-	tcp, err := raftwire.NewTCPStreamLayer(config)
+	tcp, err := tcpLayer(listen)
 	if err != nil {
 		return nil, err
 	}
@@ -81,6 +77,14 @@ func (c *credentials) layer(listen string) (*layers.TLS, error) {
 		return nil, err
 	}
 	return layer, nil
+}
+
+func tcpLayer(listen string) (raftwire.StreamLayer, error) {
+	config := raftwire.TCPConfig{Bind: listen}
+	if address := advertised(listen); address != nil {
+		config.Advertise = address.String()
+	}
+	return raftwire.NewTCPStreamLayer(config)
 }
 
 // client and server return an end of a connection before its handshake, or

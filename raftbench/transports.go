@@ -18,12 +18,12 @@ func newHashicorp(listen string, s setup) (hashicorpTransport, error) {
 		MaxRPCsInFlight: int(s.window),
 		Timeout:         s.timeout,
 	}
-	if s.credentials == nil {
-		return hashicorp.NewTCPTransportWithConfig(listen, advertised(listen), config)
-	}
-	layer, err := s.credentials.layer(listen)
-	if err != nil {
+	layer, err := s.layer(listen)
+	switch {
+	case err != nil:
 		return nil, err
+	case layer == nil:
+		return hashicorp.NewTCPTransportWithConfig(listen, advertised(listen), config)
 	}
 	config.Stream = hashicorpraft.RaftStream(layer)
 	return hashicorp.NewNetworkTransportWithConfig(config), nil
@@ -79,13 +79,33 @@ func wired(listen string, s setup, hooks raftwire.Hooks) (*raftwire.NetworkTrans
 		MaxConnsPerHost: -1,
 		Hooks:           hooks,
 	}
-	if s.credentials == nil {
-		return raftwire.NewTCPTransportWithConfig(listen, advertised(listen), config)
-	}
-	layer, err := s.credentials.layer(listen)
-	if err != nil {
+	layer, err := s.layer(listen)
+	switch {
+	case err != nil:
 		return nil, err
+	case layer == nil:
+		return raftwire.NewTCPTransportWithConfig(listen, advertised(listen), config)
 	}
 	config.Stream = layer
 	return raftwire.NewNetworkTransportWithConfig(config), nil
+}
+
+// layer returns what a transport runs over, the same for either; nil means its
+// own TCP layer.
+func (s setup) layer(listen string) (layer raftwire.StreamLayer, err error) {
+	switch {
+	case s.credentials != nil:
+		layer, err = s.credentials.layer(listen)
+	case s.path != (path{}):
+		layer, err = tcpLayer(listen)
+	default:
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	if s.path != (path{}) {
+		layer = slowLayer{layer, s.path}
+	}
+	return layer, nil
 }

@@ -2,12 +2,10 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"os"
-	"os/exec"
 	"slices"
 	"time"
 )
@@ -19,14 +17,8 @@ import (
 // otherBuild follows the name of a rival that the other build measures.
 const otherBuild = "@other"
 
-// A build is a process of this program, or of another build of it, which
-// measures what it is asked for.
-type build struct {
-	questions io.WriteCloser
-	out       *json.Encoder // to questions
-	answers   *json.Decoder
-	wait      func() error
-}
+// A build is a process that measures what it is asked for.
+type build struct{ *process }
 
 // A buildQuestion asks for one measurement.
 type buildQuestion struct {
@@ -34,6 +26,7 @@ type buildQuestion struct {
 	Workload  workload      `json:"workload"`
 	Window    window        `json:"window"`
 	Followers followers     `json:"followers"`
+	Rate      float64       `json:"rate"`
 	Slice     time.Duration `json:"slice_ns"`
 	Timeout   time.Duration `json:"timeout_ns"`
 	Heap      int           `json:"heap_mib"`
@@ -48,30 +41,18 @@ type buildAnswer struct {
 
 // startBuild starts an executable that has the command measure.
 func startBuild(ctx context.Context, executable string) (*build, error) {
-	c := exec.CommandContext(ctx, executable, "measure")
-	c.Stderr = os.Stderr
-	in, inErr := c.StdinPipe()
-	out, outErr := c.StdoutPipe()
-	if err := errors.Join(inErr, outErr, c.Start()); err != nil {
+	p, err := startProcess(ctx, executable, "measure")
+	if err != nil {
 		return nil, fmt.Errorf("-with: %w", err)
 	}
-	return newBuild(in, out, c.Wait), nil
+	return &build{p}, nil
 }
 
-func newBuild(questions io.WriteCloser, answers io.Reader, wait func() error) *build {
-	return &build{questions: questions, out: json.NewEncoder(questions), answers: json.NewDecoder(answers), wait: wait}
-}
-
-func (b *build) end() error { return errors.Join(b.questions.Close(), b.wait()) }
-
-// ask has the build measure. The process ends with ctx, and the answer with it.
-func (b *build) ask(q buildQuestion) (Figures, error) {
+// measure asks the build.
+func (b *build) measure(q buildQuestion) (Figures, error) {
 	var a buildAnswer
-	if err := b.out.Encode(q); err != nil {
-		return Figures{}, err
-	}
-	if err := b.answers.Decode(&a); err != nil {
-		return Figures{}, fmt.Errorf("the build ended early, or has no command \"measure\": %w", err)
+	if err := b.ask(q, &a); err != nil {
+		return Figures{}, fmt.Errorf("%w, or has no command \"measure\"", err)
 	}
 	if a.Error != "" {
 		return Figures{}, errors.New(a.Error)
@@ -121,28 +102,18 @@ func serveQuestions(ctx context.Context, args []string, out io.Writer) error {
 	if err := parseFlags(newFlagSet("measure"), args, aboutMeasure, out); err != nil {
 		return err
 	}
-	return answerAll(ctx, os.Stdin, out)
+	return answerQuestions(ctx, os.Stdin, out)
 }
 
-func answerAll(ctx context.Context, in io.Reader, out io.Writer) error {
-	questions, answers := json.NewDecoder(in), json.NewEncoder(out)
+func answerQuestions(ctx context.Context, in io.Reader, out io.Writer) error {
 	asked := asked{contents: make(map[workload]*content)}
-	for {
-		var q buildQuestion
-		if err := questions.Decode(&q); err == io.EOF {
-			return nil
-		} else if err != nil {
-			return err
-		}
-		var a buildAnswer
+	return answerAll(in, out, func(q buildQuestion) (a buildAnswer) {
 		var err error
 		if a.Figures, err = asked.measure(ctx, q); err != nil {
 			a.Error = err.Error()
 		}
-		if err := answers.Encode(a); err != nil {
-			return err
-		}
-	}
+		return a
+	})
 }
 
 // asked is what a build keeps from one question to the next.
@@ -169,7 +140,7 @@ func (k *asked) measure(ctx context.Context, q buildQuestion) (Figures, error) {
 	if k.contents[q.Workload] == nil {
 		k.contents[q.Workload] = newContent(q.Workload)
 	}
-	s := setup{content: k.contents[q.Workload], window: q.Window, followers: q.Followers, timeout: q.Timeout}
+	s := setup{content: k.contents[q.Workload], window: q.Window, followers: q.Followers, rate: q.Rate, timeout: q.Timeout}
 	if q.TLS {
 		s.credentials = k.credentials
 	}

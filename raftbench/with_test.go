@@ -15,11 +15,11 @@ func buildHere(t *testing.T) *build {
 	answersOut, answers := io.Pipe()
 	ended := make(chan error, 1)
 	go func() {
-		err := answerAll(t.Context(), questionsOut, answers)
+		err := answerQuestions(t.Context(), questionsOut, answers)
 		answers.CloseWithError(err)
 		ended <- err
 	}()
-	b := newBuild(questions, answersOut, func() error { return <-ended })
+	b := &build{newProcess(questions, answersOut, func() error { return <-ended }, func() {})}
 	t.Cleanup(func() { require.NoError(t, b.end()) })
 	return b
 }
@@ -47,9 +47,9 @@ func TestWith_ComparesTwoBuildsOfRaftwire(t *testing.T) {
 
 func TestWith_SaysWhatABuildCouldNotMeasure(t *testing.T) {
 	b := buildHere(t)
-	_, err := b.ask(buildQuestion{Rival: "etcd", Workload: tinyWorkload, Window: oneByOne, Followers: 1})
+	_, err := b.measure(buildQuestion{Rival: "etcd", Workload: tinyWorkload, Window: oneByOne, Followers: 1})
 	require.ErrorContains(t, err, "choose from")
-	f, err := b.ask(buildQuestion{Rival: nameRaftwire, Workload: tinyWorkload, Window: 2, Followers: 1, Slice: time.Millisecond, Timeout: time.Minute, TLS: true})
+	f, err := b.measure(buildQuestion{Rival: nameRaftwire, Workload: tinyWorkload, Window: 2, Followers: 1, Slice: time.Millisecond, Timeout: time.Minute, TLS: true})
 	require.NoError(t, err, "an error does not end the process")
 	require.Positive(t, f.RPCs)
 }

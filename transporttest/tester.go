@@ -162,6 +162,20 @@ func (p *pair) requireUsable() {
 	}
 }
 
+// requireServes answers what arrives from now on, and checks that a call gets its own
+// answer. Requests whose callers have given up may still arrive.
+func (p *pair) requireServes() {
+	p.Helper()
+	p.serve(func(rpc raftwire.RPC) {
+		if _, append := rpc.Command.(*raftwire.AppendEntriesRequest); append {
+			echo(rpc)
+			return
+		}
+		rpc.Respond(nil, errors.New("the caller has given up"))
+	})
+	require.NoError(p, p.ownAnswer(1))
+}
+
 // settle lets everything happen that can happen by itself.
 func (t *tester) settle() {
 	if t.maker.FakeTime {

@@ -4,13 +4,12 @@ package addressbook
 
 import (
 	"container/list"
-	"context"
 	"errors"
 	"fmt"
 	"sync"
 	"time"
 
-	"github.com/raftwire/raftwire/internal/dialing"
+	"github.com/raftwire/raftwire/internal/errno"
 	"github.com/raftwire/raftwire/internal/tasks"
 )
 
@@ -30,7 +29,8 @@ type Book struct {
 	// Changed is told of a server's new address, on the goroutine that has asked.
 	Changed func(id, address, before string)
 	Tasks   *tasks.Group
-	// ErrClosed is returned when Tasks is closed.
+	// Done is closed before Tasks is. Then ErrClosed is returned.
+	Done      <-chan struct{}
 	ErrClosed error
 
 	mu      sync.Mutex // protects following
@@ -42,7 +42,7 @@ type entry struct {
 	Answer
 	id     string
 	until  time.Time     // when to ask again
-	asking chan struct{} // closed when the question under way has ended, else nil
+	asking *question     // under way, or nil
 	recent *list.Element // in Book.recent
 }
 
@@ -52,59 +52,51 @@ type Answer struct {
 	Err     error  // why the last question had no answer
 }
 
+// question is one that the provider is asked.
+type question struct {
+	answered chan struct{} // closed when the answer is set
+	answer   Answer
+}
+
 var errNoAddress = errors.New("the ServerAddressProvider gave no address")
 
 // Find returns what is known of a server. It blocks only if that is old or in doubt,
-// and then no longer than the context of begin. An error means that there was no
-// time to ask.
-func (b *Book) Find(id string, begin func() (context.Context, context.CancelFunc)) (Answer, error) {
-	known, e, asking, err := b.look(id)
-	if asking == nil {
+// and then no longer than until; zero is never. With old an old answer is good enough:
+// it blocks only if there was none yet. An error means that there was no time to ask.
+func (b *Book) Find(id string, until time.Time, old bool) (Answer, error) {
+	known, asking, err := b.look(id)
+	if asking == nil || old && known != (Answer{}) {
 		return known, err
 	}
-	return b.await(e, asking, begin)
-}
-
-// Recall is Find for an address that nobody is about to dial: an old answer is
-// good enough. It blocks only if there was none yet.
-func (b *Book) Recall(id string, begin func() (context.Context, context.CancelFunc)) (Answer, error) {
-	known, e, asking, err := b.look(id)
-	if known != (Answer{}) || asking == nil {
-		return known, err
-	}
-	return b.await(e, asking, begin)
-}
-
-func (b *Book) await(e *entry, asking <-chan struct{}, begin func() (context.Context, context.CancelFunc)) (Answer, error) {
-	ctx, cancel := begin()
-	defer cancel()
+	expired, stop := tasks.Until(until)
+	defer stop()
 	select {
-	case <-asking:
-		b.mu.Lock()
-		defer b.mu.Unlock()
-		return e.Answer, nil // also if it was forgotten
-	case <-ctx.Done():
-		return Answer{}, fmt.Errorf("the ServerAddressProvider does not answer: %w", dialing.Explain(ctx, ctx.Err()))
+	case <-asking.answered:
+		return asking.answer, nil
+	case <-expired:
+		return Answer{}, fmt.Errorf("the ServerAddressProvider does not answer: %w", errno.ErrTimeout)
+	case <-b.Done:
+		return Answer{}, b.ErrClosed
 	}
 }
 
-// look returns what is known of a server, and a channel to wait for if that is
+// look returns what is known of a server, and a question to wait for if that is
 // not good enough. It has the provider asked when it is time.
-func (b *Book) look(id string) (known Answer, e *entry, asking <-chan struct{}, err error) {
+func (b *Book) look(id string) (known Answer, asking *question, err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	e = b.entry(id)
-	old := time.Since(e.until)
-	if e.asking == nil && old >= 0 {
+	e := b.entry(id)
+	age := time.Since(e.until)
+	if e.asking == nil && age >= 0 {
 		if !b.Tasks.Start(func() { b.ask(e) }) {
-			return e.Answer, e, nil, b.ErrClosed
+			return e.Answer, nil, b.ErrClosed
 		}
-		e.asking = make(chan struct{})
+		e.asking = &question{answered: make(chan struct{})}
 	}
-	if old < freshFor {
-		return e.Answer, e, nil, nil
+	if age < freshFor {
+		return e.Answer, nil, nil
 	}
-	return e.Answer, e, e.asking, nil
+	return e.Answer, e.asking, nil
 }
 
 // entry is called with mu held.
@@ -146,7 +138,8 @@ func (b *Book) note(e *entry, address string, err error) (before string) {
 	}
 	e.Err = err
 	e.until = time.Now().Add(freshFor)
-	close(e.asking)
+	e.asking.answer = e.Answer
+	close(e.asking.answered)
 	e.asking = nil
 	return before
 }

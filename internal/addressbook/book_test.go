@@ -1,10 +1,10 @@
 package addressbook
 
 import (
-	"context"
 	"fmt"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/raftwire/raftwire/internal/tasks"
 	"github.com/stretchr/testify/require"
@@ -14,15 +14,11 @@ func newBook(provider func(string) (string, error)) *Book {
 	return &Book{Provider: provider, Changed: func(_, _, _ string) {}, Tasks: new(tasks.Group)}
 }
 
-func background() (context.Context, context.CancelFunc) {
-	return context.WithCancel(context.Background())
-}
-
 // What is known of servers is bounded, and so is what a failing call looks at.
 func TestBook_ForgetsServers(t *testing.T) {
 	b := newBook(func(id string) (string, error) { return "address-of-" + id, nil })
 	for i := range 3 * maxServers {
-		known, err := b.Find(fmt.Sprint("server-", i), background)
+		known, err := b.Find(fmt.Sprint("server-", i), time.Time{}, false)
 		require.NoError(t, err)
 		require.Equal(t, fmt.Sprint("address-of-server-", i), known.Address)
 	}
@@ -39,7 +35,7 @@ func TestBook_AnswersAboutAServerThatWasForgotten(t *testing.T) {
 		b := newBook(func(string) (string, error) { return <-answer, nil })
 		found := make(chan Answer, 1)
 		go func() {
-			known, _ := b.Find("server", background)
+			known, _ := b.Find("server", time.Time{}, false)
 			found <- known
 		}()
 		synctest.Wait()

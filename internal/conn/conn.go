@@ -63,7 +63,7 @@ type Conn struct {
 	err        error      // why the connection ended
 	out        Batch      // queued
 	spare      Batch      // the memory of the one that was written last
-	flushing   bool       // a goroutine is in writeQueued
+	flushing   bool       // a goroutine writes, or is about to
 	hardlyUsed int        // batches in a row that used less than an eighth of a large buffer
 	written    sync.Cond  // broadcast after each write
 }
@@ -77,19 +77,9 @@ func (c *Conn) Init(raw net.Conn, timeout time.Duration, tasks *tasks.Group, cou
 	c.In.Reset(c)
 	c.written.L = &c.mu
 	sock.LimitWrites(raw, timeout)
-	if canGather(raw) {
+	if sock.IsSocket(raw) { // anything else would get a call for each piece; TLS, a record
 		c.out.Cuts, c.spare.Cuts = []Cut{}, []Cut{}
 	}
-}
-
-// canGather reports whether net.Buffers writes to raw with one system call.
-// Anything else would get a call for each piece; a TLS connection, a record.
-func canGather(raw net.Conn) bool {
-	switch raw.(type) {
-	case *net.TCPConn, *net.UnixConn:
-		return true
-	}
-	return false
 }
 
 // Read reads for In.
@@ -112,9 +102,7 @@ func (c *Conn) Failure() error {
 	if !tasks.IsClosed(c.Done) {
 		return nil
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.err
+	return c.err // which does not change any more
 }
 
 // Sent returns how many bytes were written.

@@ -50,7 +50,7 @@ func (c *Conn) WriteSteadily(p []byte, clock *progress.Clock) error {
 
 // writeSteadily writes a batch for as long as clock allows.
 func (c *Conn) writeSteadily(b Batch, clock *progress.Clock) error {
-	if !canGather(c.Raw) {
+	if !sock.IsSocket(c.Raw) {
 		return c.writeRecords(b.Bytes, clock)
 	}
 	c.arrange(b)

@@ -3,6 +3,8 @@ package conn
 import (
 	"io"
 	"time"
+
+	"github.com/raftwire/raftwire/internal/sock"
 )
 
 const (
@@ -102,7 +104,7 @@ func (c *Conn) enqueue(encode func(*Batch), soon bool) (flush bool, err error) {
 // the connection's own timeout for each write. Large batches have the limits of
 // LargeClock.
 func (c *Conn) Flush(deadline time.Time) error {
-	if c.beginFlush() && c.writeQueued(deadline) {
+	if b, begun := c.beginFlush(true); begun && c.writeBatch(b, deadline) {
 		c.startFlusher() // others post: it is not for the caller to write for them
 	}
 	return c.Failure()
@@ -110,7 +112,7 @@ func (c *Conn) Flush(deadline time.Time) error {
 
 // FlushSoon is Flush for a caller who goes on: another goroutine writes.
 func (c *Conn) FlushSoon() {
-	if c.beginFlush() {
+	if _, begun := c.beginFlush(false); begun {
 		c.startFlusher()
 	}
 }
@@ -122,36 +124,45 @@ func (c *Conn) startFlusher() {
 }
 
 func (c *Conn) flushQueued() {
-	for c.writeQueued(time.Time{}) {
+	for c.writeBatch(c.takeQueued(), time.Time{}) {
 	}
 }
 
-func (c *Conn) beginFlush() bool {
+// beginFlush reports whether there is something to write that nobody else writes. With
+// take it returns that.
+func (c *Conn) beginFlush(take bool) (b Batch, begun bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.flushing || c.err != nil || c.out.size == 0 {
-		return false
+		return b, false
 	}
 	c.flushing = true
-	return true
+	if take {
+		b = c.take()
+	}
+	return b, true
 }
 
-// writeQueued writes what is queued, and reports whether more is there: then the
-// caller still has to see to it. An error closes the connection.
-func (c *Conn) writeQueued(deadline time.Time) (more bool) {
-	b := c.takeQueued()
+func (c *Conn) takeQueued() Batch {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.take()
+}
+
+// take is called with mu held.
+func (c *Conn) take() (b Batch) {
+	b, c.out, c.spare = c.out, c.spare, Batch{}
+	c.written.Broadcast() // there is room
+	return b
+}
+
+// writeBatch writes what was taken, and reports whether more is queued: then the caller
+// still has to see to it. An error closes the connection.
+func (c *Conn) writeBatch(b Batch, deadline time.Time) (more bool) {
 	if err := c.write(b, deadline); err != nil {
 		_ = c.Close(err)
 	}
 	return c.giveBack(b)
-}
-
-func (c *Conn) takeQueued() (b Batch) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	b, c.out, c.spare = c.out, c.spare, Batch{}
-	c.written.Broadcast() // there is room
-	return b
 }
 
 // Send writes one message for a caller who owns the connection: nobody else
@@ -199,7 +210,7 @@ func (c *Conn) write(b Batch, deadline time.Time) error {
 // EndWriteDeadline ends the write deadline of a message that was written. A read
 // must not find it over: over TLS, reads write; see sock.TimedConn.
 func (c *Conn) EndWriteDeadline() {
-	if !canGather(c.Raw) { // and is no bare socket
+	if !sock.IsSocket(c.Raw) {
 		_ = c.Raw.SetWriteDeadline(time.Time{})
 	}
 }

@@ -74,7 +74,8 @@ func TestOutbox_HasRoomWhenItsBatchIsTaken(t *testing.T) {
 		c.Init(raw, 0, new(tasks.Group), new(Counter))
 		fill := func(b *Batch) { b.Bytes = append(b.Bytes, make([]byte, MaxQueued+1)...) }
 		require.NoError(t, c.Post(fill))
-		require.True(t, c.beginFlush())
+		_, begun := c.beginFlush(false)
+		require.True(t, begun)
 		first := c.takeQueued()
 		require.NoError(t, c.Post(fill)) // while that is written
 		posted := false

@@ -56,9 +56,22 @@ type host struct {
 // the connection that does not return although that is closed.
 const maxLeaving = 1024
 
-// Visit is one inbound connection.
+// Visit is an inbound connection at a door. Each layer that it passes has a door, and
+// makes a visit to the next one.
 type Visit struct {
-	Handover
+	Conn net.Conn
+	Peer string // its remote address; "" if that is to be asked for
+
+	// Identified says that the peer has shown a certificate or the key of a layer.
+	Identified bool
+
+	// Verify verifies the peer again if what it was verified by has changed. It may
+	// block. Its error has been reported, and is for the caller to close Conn with.
+	// nil means that there is nothing to verify.
+	Verify func() error
+
+	// Ended is called when Conn has been closed. It may be nil.
+	Ended func()
 
 	// Closer closes the connection for whoever owns it; nil if nobody else needs to
 	// know why it ends.
@@ -75,6 +88,26 @@ type Visit struct {
 	place *list.Element // in host.unidentified; nil if it is identified
 }
 
+// VerifyAgain calls Verify.
+func (v *Visit) VerifyAgain() error {
+	if v.Verify == nil {
+		return nil
+	}
+	return v.Verify()
+}
+
+// Close closes a connection that has no place.
+func (v *Visit) Close() {
+	sock.Close(v.Conn)
+	v.end()
+}
+
+func (v *Visit) end() {
+	if v.Ended != nil {
+		v.Ended()
+	}
+}
+
 // Closer is a connection that ends with a reason. CloseAside waits for nothing: it
 // calls closed when the connection was closed.
 type Closer interface {
@@ -87,7 +120,7 @@ type Closer interface {
 // The accept loop calls Admit: it does not block.
 func (d *Door) Admit(v *Visit, handle func()) {
 	v.door = d
-	if v.Peer == "" && isLocated(v.Conn) {
+	if v.Peer == "" && sock.IsSocket(v.Conn) {
 		v.Peer = sock.RemoteAddress(v.Conn)
 	}
 	evicted, why, ok := d.admit(v)
@@ -95,17 +128,8 @@ func (d *Door) Admit(v *Visit, handle func()) {
 		evicted.CloseAside(why, func() {})
 	}
 	if !ok || !d.Tasks.Start(func() { d.run(v, handle) }) {
-		v.Handover.Close()
+		v.Close()
 	}
-}
-
-// isLocated reports whether the remote address of conn is known without asking conn.
-func isLocated(conn net.Conn) bool {
-	switch conn.(type) {
-	case *net.TCPConn, *net.UnixConn:
-		return true
-	}
-	return false
 }
 
 // admit finds a place for v. evicted has to be closed with why, and may be v itself.
@@ -336,7 +360,7 @@ func (v *Visit) Leave() {
 	v.door.mu.Lock()
 	v.door.remove(v)
 	v.door.mu.Unlock()
-	v.Handover.End()
+	v.end()
 }
 
 // remove is called with mu held.

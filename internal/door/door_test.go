@@ -14,7 +14,7 @@ import (
 
 // come admits a visit from an address, and returns who was evicted for it.
 func come(d *Door, address string) (v, evicted *Visit, why error) {
-	v = &Visit{door: d, Handover: Handover{Peer: address}}
+	v = &Visit{door: d, Peer: address}
 	evicted, why, _ = d.admit(v)
 	return v, evicted, why
 }
@@ -147,7 +147,7 @@ func TestDoor_RefusesTheNewcomerAmongPeers(t *testing.T) {
 // pipeAt is a connection from an address that is known at once.
 func pipeAt(address string) *Visit {
 	conn, _ := net.Pipe()
-	return &Visit{Handover: Handover{Conn: conn, Peer: address}}
+	return &Visit{Conn: conn, Peer: address}
 }
 
 func TestDoor_ClosesWhoIsNotIdentifiedInTime(t *testing.T) {
@@ -186,7 +186,7 @@ func TestDoor_BoundsTheGoroutinesThatDoNotEnd(t *testing.T) {
 			d.Admit(v, func() { <-release; v.Leave() })
 		}
 		require.EqualValues(t, maxLeaving+1, d.running.Load())
-		require.EqualValues(t, 2, refusals.Counts().TooManyConns)
+		require.EqualValues(t, 2, Counts[struct{ TooManyConns uint64 }](&refusals).TooManyConns)
 		close(release)
 		synctest.Wait()
 		require.Zero(t, d.running.Load())

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"reflect"
+	"sync"
 	"sync/atomic"
 
 	"github.com/hashicorp/go-hclog"
@@ -14,34 +16,19 @@ import (
 )
 
 // Reason is why a connection was refused.
-type Reason uint8
+type Reason string
 
 const (
-	NotRefused Reason = iota // it ended by itself
-	TooManyConns
-	TooManyConnsOfHost
-	Silent
-	Stalled
-	TooLarge
-	Foreign
-	Untrusted
-	Malformed
-	reasons // how many there are
+	NotRefused         Reason = "" // it ended by itself
+	TooManyConns       Reason = "TooManyConns"
+	TooManyConnsOfHost Reason = "TooManyConnsOfHost"
+	Silent             Reason = "Silent"
+	Stalled            Reason = "Stalled"
+	TooLarge           Reason = "TooLarge"
+	Foreign            Reason = "Foreign"
+	Untrusted          Reason = "Untrusted"
+	Malformed          Reason = "Malformed"
 )
-
-var reasonNames = [reasons]string{
-	TooManyConns:       "TooManyConns",
-	TooManyConnsOfHost: "TooManyConnsOfHost",
-	Silent:             "Silent",
-	Stalled:            "Stalled",
-	TooLarge:           "TooLarge",
-	Foreign:            "Foreign",
-	Untrusted:          "Untrusted",
-	Malformed:          "Malformed",
-}
-
-// String returns the name of the field of [Counts] that counts r.
-func (r Reason) String() string { return reasonNames[r] }
 
 // Refusal is the error that a connection ends with where no other error says that
 // it was refused.
@@ -90,11 +77,6 @@ func ReasonOf(err error) Reason {
 	return NotRefused
 }
 
-// Counts are how many connections were refused, by reason.
-type Counts struct {
-	TooManyConns, TooManyConnsOfHost, Silent, Stalled, TooLarge, Foreign, Untrusted, Malformed uint64
-}
-
 // Refusals counts and logs how inbound connections end. The zero value is ready for
 // use.
 type Refusals struct {
@@ -102,25 +84,26 @@ type Refusals struct {
 	Hook func(reason Reason, peer, host string, err error)
 
 	Limit  logs.Limit
-	counts [reasons]atomic.Uint64
+	counts sync.Map // of *atomic.Uint64, by Reason
 }
 
-// Counts returns how many connections were refused so far.
-func (r *Refusals) Counts() Counts {
-	return Counts{
-		TooManyConns:       r.counts[TooManyConns].Load(),
-		TooManyConnsOfHost: r.counts[TooManyConnsOfHost].Load(),
-		Silent:             r.counts[Silent].Load(),
-		Stalled:            r.counts[Stalled].Load(),
-		TooLarge:           r.counts[TooLarge].Load(),
-		Foreign:            r.counts[Foreign].Load(),
-		Untrusted:          r.counts[Untrusted].Load(),
-		Malformed:          r.counts[Malformed].Load(),
+// Counts returns how many connections were refused so far: C is a struct with a field
+// named after each reason.
+func Counts[C any](r *Refusals) (counts C) {
+	fields := reflect.ValueOf(&counts).Elem()
+	for i := range fields.NumField() {
+		if count, ok := r.counts.Load(Reason(fields.Type().Field(i).Name)); ok {
+			fields.Field(i).SetUint(count.(*atomic.Uint64).Load())
+		}
 	}
+	return counts
 }
 
 // Add counts a refusal that nobody is told of.
-func (r *Refusals) Add(reason Reason) { r.counts[reason].Add(1) }
+func (r *Refusals) Add(reason Reason) {
+	count, _ := r.counts.LoadOrStore(reason, new(atomic.Uint64))
+	count.(*atomic.Uint64).Add(1)
+}
 
 // Report counts and logs why a connection ended; gone says that its peer went, or
 // that we do. Lines that anybody on the network can trigger are rate-limited.
@@ -143,7 +126,7 @@ func (r *Refusals) count(reason Reason, peer string, err error) {
 // off, is everyday life.
 func news(reason Reason, err error, gone bool) (text string, level hclog.Level, topic logs.Topic) {
 	const refused, ended = "connection refused", "connection ended"
-	topic = logs.Topic{Kind: reason.String()}
+	topic = logs.Topic{Kind: string(reason)}
 	var refusal *Refusal
 	known := errors.As(err, &refusal) && refusal.Reason == reason
 	if known {

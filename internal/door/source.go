@@ -1,10 +1,6 @@
 package door
 
-import (
-	"net"
-
-	"github.com/raftwire/raftwire/internal/sock"
-)
+import "net"
 
 // Source is a listener of this module. Its connections have passed a door, so nobody
 // has to run another accept loop for them.
@@ -18,7 +14,7 @@ type Source interface {
 
 // Taker takes connections from a Source. Its functions do not block.
 type Taker struct {
-	Take   func(Handover)
+	Take   func(*Visit)
 	Closed func() // the source was closed, perhaps by the taker, or before it was asked
 }
 
@@ -26,42 +22,4 @@ type Taker struct {
 func HandTo(listener net.Listener, to Taker) bool {
 	source, ok := listener.(Source)
 	return ok && source.HandTo(listener, to)
-}
-
-// Handover is a connection that has passed a door.
-type Handover struct {
-	Conn net.Conn
-	Peer string // its remote address; "" if that is to be asked for
-
-	// Identified says that the peer has shown a certificate or the key of a layer.
-	Identified bool
-
-	// Verify verifies the peer again if what it was verified by has changed. It may
-	// block. Its error has been reported, and is for the caller to close Conn with.
-	// nil means that there is nothing to verify.
-	Verify func() error
-
-	// Ended is called when Conn has been closed. It may be nil.
-	Ended func()
-}
-
-// VerifyAgain calls Verify.
-func (h *Handover) VerifyAgain() error {
-	if h.Verify == nil {
-		return nil
-	}
-	return h.Verify()
-}
-
-// Close closes the connection.
-func (h *Handover) Close() {
-	sock.Close(h.Conn)
-	h.End()
-}
-
-// End calls Ended.
-func (h *Handover) End() {
-	if h.Ended != nil {
-		h.Ended()
-	}
 }

@@ -236,7 +236,7 @@ const (
 	// maxWalkFiles and maxWalkTypes are what a reader has to know of the way of a
 	// heartbeat.
 	maxWalkFiles = 10
-	maxWalkTypes = 16
+	maxWalkTypes = 14
 )
 
 // The table in docs/architecture.md names each file and type that a heartbeat passes.

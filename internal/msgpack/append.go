@@ -24,13 +24,8 @@ const (
 	boolF    = 0xc2
 	boolT    = 0xc3
 	bin8     = 0xc4
-	bin16    = 0xc5
-	bin32    = 0xc6
 	ext8     = 0xc7
-	ext16    = 0xc8
-	ext32    = 0xc9
 	float32_ = 0xca
-	float64_ = 0xcb
 	uint8_   = 0xcc
 	uint16_  = 0xcd
 	uint32_  = 0xce
@@ -40,10 +35,8 @@ const (
 	int32_   = 0xd2
 	int64_   = 0xd3
 	fixExt1  = 0xd4
-	fixExt2  = 0xd5
 	fixExt4  = 0xd6
 	fixExt8  = 0xd7
-	fixExt16 = 0xd8
 	raw8     = 0xd9 // str8 of the present spec: read, never written
 	raw16    = 0xda
 	raw32    = 0xdb

@@ -386,7 +386,7 @@ func (r *Reader) Bool() bool {
 		return true
 	case boolF, 0, null:
 	default:
-		r.unexpected(c, "a boolean")
+		r.unexpected(c, aBoolean)
 	}
 	return false
 }
@@ -424,98 +424,38 @@ func (r *Reader) integer() (v uint64, signed bool) {
 		return uint64(c), false
 	case c >= negative:
 		return uint64(int8(c)), true
+	case uint8_ <= c && c <= uint64_:
+		return r.number(1 << (c - uint8_)), false
+	case int8_ <= c && c <= int64_:
+		size := 1 << (c - int8_)
+		rest := 64 - 8*size
+		return uint64(int64(r.number(size)<<rest) >> rest), true
+	case c != null:
+		r.unexpected(c, anInteger)
 	}
-	switch c {
-	case uint8_:
-		return r.fixed(1), false
-	case uint16_:
-		return r.fixed(2), false
-	case uint32_:
-		return r.fixed(4), false
-	case uint64_:
-		return r.fixed(8), false
-	case int8_:
-		return uint64(int8(r.fixed(1))), true
-	case int16_:
-		return uint64(int16(r.fixed(2))), true
-	case int32_:
-		return uint64(int32(r.fixed(4))), true
-	case int64_:
-		return r.fixed(8), true
-	case null:
-		return 0, false
-	}
-	r.unexpected(c, "an integer")
 	return 0, false
 }
 
-// fixed reads n bytes, 1, 2, 4 or 8, as a big-endian number.
-func (r *Reader) fixed(n int) uint64 {
-	if !r.need(n) {
-		return 0
+// number reads n bytes, at most 8, as a big-endian number.
+func (r *Reader) number(n int) (v uint64) {
+	for _, b := range r.next(n) {
+		v = v<<8 | uint64(b)
 	}
-	b := r.buf[r.r : r.r+n]
-	r.r += n
-	switch n {
-	case 1:
-		return uint64(b[0])
-	case 2:
-		return uint64(binary.BigEndian.Uint16(b))
-	case 4:
-		return uint64(binary.BigEndian.Uint32(b))
-	}
-	return binary.BigEndian.Uint64(b)
+	return v
 }
 
 // ArrayLen reads what goes before the elements of an array: their number, or
 // -1 if there is nil in place of the array.
-func (r *Reader) ArrayLen() int64 {
-	switch c := r.Byte(); {
-	case r.err != nil:
-	case c&0xf0 == fixArray:
-		return int64(c & 0x0f)
-	case c == array16:
-		return r.length(2)
-	case c == array32:
-		return r.length(4)
-	case c != null:
-		r.unexpected(c, "an array")
-	}
-	return -1
-}
-
-// length reads a length of n bytes, at most 4. It may not fit into an int.
-func (r *Reader) length(n int) int64 { return int64(r.fixed(n)) }
+func (r *Reader) ArrayLen() int64 { return r.lengthOf(r.Byte(), anArray) }
 
 // rawLen reads what goes before a byte string, in any form: its length, or -1
 // if there is nil in place of it.
 func (r *Reader) rawLen() int64 {
-	n := r.rawLenOf(r.Byte())
+	n := r.lengthOf(r.Byte(), aByteString)
 	if n > 0 && !r.withinLimit(n) {
 		return -1
 	}
 	return n
-}
-
-func (r *Reader) rawLenOf(c byte) int64 {
-	switch {
-	case r.err != nil:
-		return -1
-	case c&0xe0 == fixRaw:
-		return int64(c & 0x1f)
-	}
-	switch c {
-	case raw8, bin8:
-		return r.length(1)
-	case raw16, bin16:
-		return r.length(2)
-	case raw32, bin32:
-		return r.length(4)
-	case null:
-		return -1
-	}
-	r.unexpected(c, "a byte string")
-	return -1
 }
 
 // String reads a byte string as a string.
@@ -665,11 +605,11 @@ func (r *Reader) Time() time.Time {
 	case c == fixExt8:
 		return r.timestampExt(8)
 	case c == ext8:
-		return r.timestampExt(r.length(1))
+		return r.timestampExt(int64(r.number(1)))
 	case c == fixRaw|15 || c == fixRaw|16:
 		return r.marshaledTime(int(c & 0x1f))
 	}
-	return r.timestamp(r.rawLenOf(c))
+	return r.timestamp(r.lengthOf(c, aByteString))
 }
 
 func (r *Reader) timestampExt(n int64) time.Time {
@@ -682,11 +622,11 @@ func (r *Reader) timestampExt(n int64) time.Time {
 func (r *Reader) timestamp(n int64) time.Time {
 	switch n {
 	case 4:
-		return time.Unix(int64(r.fixed(4)), 0).UTC()
+		return time.Unix(int64(r.number(4)), 0).UTC()
 	case 8:
-		return unixTime8(r.fixed(8))
+		return unixTime8(r.number(8))
 	case 12:
-		nsec, sec := r.fixed(4), r.fixed(8)
+		nsec, sec := r.number(4), r.number(8)
 		return time.Unix(int64(sec), int64(nsec)).UTC()
 	}
 	r.Reject("%d bytes are not a time", n)
@@ -700,10 +640,10 @@ func unixTime8(v uint64) time.Time {
 
 // marshaledTime reads n bytes of MarshalBinary.
 func (r *Reader) marshaledTime(n int) time.Time {
-	if !r.need(n) {
+	b := r.next(n)
+	if b == nil {
 		return time.Time{}
 	}
-	b := r.next(n)
 	t, ok := r.unmarshalTime(b)
 	if !ok {
 		r.Reject("%x is not a time", b)
@@ -743,31 +683,4 @@ func (r *Reader) inZone(t time.Time, offset int) time.Time {
 		r.Charge(192) // about
 	}
 	return t.In(r.zone)
-}
-
-// unexpected fails because of the first byte of a value.
-func (r *Reader) unexpected(c byte, want string) {
-	r.Fail(&Error{Text: fmt.Sprintf("found %s (0x%02x), not %s", kindOf(c), c, want), Found: c})
-}
-
-func kindOf(c byte) string {
-	switch {
-	case c < fixMap || c >= negative || uint8_ <= c && c <= int64_:
-		return "an integer"
-	case c < fixArray || c == map16 || c == map32:
-		return "a map"
-	case c < fixRaw || c == array16 || c == array32:
-		return "an array"
-	case c < null || bin8 <= c && c <= bin32 || raw8 <= c && c <= raw32:
-		return "a byte string"
-	case c == null:
-		return "nil"
-	case c == unused:
-		return "a byte that begins no value"
-	case c == boolF || c == boolT:
-		return "a boolean"
-	case c == float32_ || c == float64_:
-		return "a float"
-	}
-	return "an extension"
 }

@@ -59,7 +59,7 @@ func next(n, all int) int {
 func everyValue() (values [][]byte) {
 	for c := range 256 {
 		for _, rest := range []byte{0x01, 0x91} {
-			if c != raw32 && c != bin32 { // whose length is slow for the oracle
+			if c != raw32 && c != bin8+2 { // whose length is slow for the oracle
 				values = append(values, append([]byte{byte(c)}, bytes.Repeat([]byte{rest}, 40)...))
 			}
 		}
@@ -75,7 +75,7 @@ func TestReaderAcceptsWhatTheOracleAccepts(t *testing.T) {
 		agrees(t, v, (*Reader).Int64)
 		agrees(t, v, (*Reader).Bool)
 		agrees(t, v, (*Reader).Time)
-		if !strings.HasSuffix(kindOf(v[0]), " array") { // of numbers: stricter
+		if forms[v[0]].kind != anArray { // of numbers: stricter
 			agrees(t, v, (*Reader).Bytes)
 			agrees(t, v, (*Reader).String)
 		}

@@ -56,22 +56,12 @@ func (r *Reader) Struct(f *Fields) Struct {
 	if s.placed = r.err != nil; s.placed {
 		return s
 	}
-	switch c := r.Byte(); {
-	case r.err != nil || c == null:
-	case c&0xf0 == fixMap:
-		s.left = int64(c & 0x0f)
-	case c&0xf0 == fixArray:
-		s.left, s.array = int64(c&0x0f), true
-	case c == map16:
-		s.left = r.length(2)
-	case c == map32:
-		s.left = r.length(4)
-	case c == array16:
-		s.left, s.array = r.length(2), true
-	case c == array32:
-		s.left, s.array = r.length(4), true
-	default:
-		r.unexpected(c, "a map")
+	c := r.Byte()
+	s.array = forms[c].kind == anArray
+	if s.array {
+		s.left = r.lengthAfter(c)
+	} else {
+		s.left = r.lengthOf(c, aMap)
 	}
 	return s
 }
@@ -206,74 +196,32 @@ func (r *Reader) skip(depth int) {
 		r.Reject("nested more than %d deep", deepest)
 	}
 	c := r.Byte()
-	switch n := r.size(c); {
-	case r.err != nil:
-	case isContainer(c):
-		for ; n > 0 && r.err == nil; n-- {
-			r.skip(depth + 1)
+	n := r.lengthAfter(c)
+	switch forms[c].kind {
+	case aMap:
+		r.skipAll(2*n, depth)
+		return
+	case anArray:
+		r.skipAll(n, depth)
+		return
+	case noValue:
+		r.Reject("found %s", noValue)
+	case anExtension:
+		// Even one that nobody looks at has to be well-formed if it is a timestamp,
+		// as for the peer.
+		if r.Byte() == timeTag && n != 4 && n != 8 && n != 12 {
+			r.Reject("%d bytes are not a time", n)
 		}
-	case n > 0 && r.withinLimit(n):
+	}
+	if n > 0 && r.withinLimit(n) {
 		r.discard(n)
 	}
 }
 
-// size returns how much belongs to the value that begins with c: bytes or, if
-// it is a container, values.
-func (r *Reader) size(c byte) int64 {
-	switch {
-	case c < fixMap || c >= negative:
-		return 0
-	case c < fixArray:
-		return 2 * int64(c&0x0f)
-	case c < fixRaw:
-		return int64(c & 0x0f)
-	case c < null:
-		return int64(c & 0x1f)
+func (r *Reader) skipAll(n int64, depth int) {
+	for ; n > 0 && r.err == nil; n-- {
+		r.skip(depth + 1)
 	}
-	switch c {
-	case unused:
-		r.Reject("found %s", kindOf(c))
-	case uint8_, int8_:
-		return 1
-	case uint16_, int16_:
-		return 2
-	case uint32_, int32_, float32_:
-		return 4
-	case uint64_, int64_, float64_:
-		return 8
-	case bin8, raw8:
-		return r.length(1)
-	case bin16, raw16, array16:
-		return r.length(2)
-	case bin32, raw32, array32:
-		return r.length(4)
-	case map16:
-		return 2 * r.length(2)
-	case map32:
-		return 2 * r.length(4)
-	case fixExt1, fixExt2, fixExt4, fixExt8, fixExt16:
-		return r.extSize(1 << (c - fixExt1))
-	case ext8:
-		return r.extSize(r.length(1))
-	case ext16:
-		return r.extSize(r.length(2))
-	case ext32:
-		return r.extSize(r.length(4))
-	}
-	return 0
-}
-
-// extSize reads the type of an extension of n bytes. Even one that nobody looks
-// at has to be well-formed if it is a timestamp, as for the peer.
-func (r *Reader) extSize(n int64) int64 {
-	if r.Byte() == timeTag && n != 4 && n != 8 && n != 12 {
-		r.Reject("%d bytes are not a time", n)
-	}
-	return n
-}
-
-func isContainer(c byte) bool {
-	return fixMap <= c && c < fixRaw || array16 <= c && c <= map32
 }
 
 func (r *Reader) discard(n int64) {

@@ -39,23 +39,8 @@ type slogLogger struct {
 // slogName is the key of a logger's name.
 const slogName = "logger"
 
-// slogLevel returns the level that slog knows; for hclog.NoLevel and hclog.Off
-// there is none, and nothing is ever written at them.
-func slogLevel(level hclog.Level) (_ slog.Level, known bool) {
-	switch level {
-	case hclog.Trace:
-		return slog.LevelDebug - 4, true
-	case hclog.Debug:
-		return slog.LevelDebug, true
-	case hclog.Info:
-		return slog.LevelInfo, true
-	case hclog.Warn:
-		return slog.LevelWarn, true
-	case hclog.Error:
-		return slog.LevelError, true
-	}
-	return 0, false
-}
+// severityOf returns the level of slog, which has them 4 apart: Debug is -4, Info is 0.
+func severityOf(level hclog.Level) slog.Level { return slog.LevelInfo + 4*slog.Level(level-hclog.Info) }
 
 func (l *slogLogger) Log(level hclog.Level, msg string, args ...any) { l.log(level, msg, args) }
 func (l *slogLogger) Trace(msg string, args ...any)                  { l.log(hclog.Trace, msg, args) }
@@ -76,15 +61,15 @@ func (l *slogLogger) log(level hclog.Level, msg string, args []any) {
 
 // write writes a line from a caller, 0 if that is not known.
 func (l *slogLogger) write(level hclog.Level, msg string, args []any, caller uintptr) {
-	severity, _ := slogLevel(level)
-	record := slog.NewRecord(time.Now(), severity, msg, caller)
+	record := slog.NewRecord(time.Now(), severityOf(level), msg, caller)
 	record.AddAttrs(slogAttrs(args)...)
 	_ = l.handler.Handle(context.Background(), record) // there is nowhere to report it
 }
 
+// enabled reports whether a line is written. At hclog.NoLevel and hclog.Off none is.
 func (l *slogLogger) enabled(level hclog.Level) bool {
-	severity, known := slogLevel(level)
-	return known && level >= hclog.Level(l.threshold.Load()) && l.handler.Enabled(context.Background(), severity)
+	least := max(hclog.Trace, hclog.Level(l.threshold.Load()))
+	return least <= level && level < hclog.Off && l.handler.Enabled(context.Background(), severityOf(level))
 }
 
 func (l *slogLogger) IsTrace() bool { return l.enabled(hclog.Trace) }
@@ -198,11 +183,10 @@ func slogValue(value any) slog.Value {
 }
 
 func formatted(f hclog.Format) string {
-	if len(f) == 0 {
-		return ""
-	}
-	if format, ok := f[0].(string); ok {
-		return fmt.Sprintf(format, f[1:]...)
+	if len(f) > 0 {
+		if format, ok := f[0].(string); ok {
+			return fmt.Sprintf(format, f[1:]...)
+		}
 	}
 	return fmt.Sprint(f...)
 }

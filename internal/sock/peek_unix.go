@@ -10,13 +10,7 @@ import (
 
 // CanPeek reports whether a peek is enough: a wrapper of another make may have
 // read more from its socket than it has given out.
-func CanPeek(conn net.Conn) bool {
-	switch socket(conn).(type) {
-	case *net.TCPConn, *net.UnixConn:
-		return true
-	}
-	return false
-}
+func CanPeek(conn net.Conn) bool { return IsSocket(innermost(conn)) }
 
 // NewPeek returns a function that reports whether conn's socket is open with
 // nothing to read, or is not known. It does not block, and is used by one goroutine
@@ -45,9 +39,14 @@ func NewPeek(conn net.Conn) (isSilent func() bool) {
 	}
 }
 
-// socket returns the socket under conn, or nil. It looks through TLS, and through
-// what a Mux has put around either.
+// socket returns the socket under conn, or nil.
 func socket(conn net.Conn) syscall.Conn {
+	s, _ := innermost(conn).(syscall.Conn)
+	return s
+}
+
+// innermost looks through TLS, and through what a Mux has put around either.
+func innermost(conn net.Conn) net.Conn {
 	for {
 		switch c := conn.(type) {
 		case *UnreadConn:
@@ -57,8 +56,7 @@ func socket(conn net.Conn) syscall.Conn {
 		case *tls.Conn:
 			conn = c.NetConn()
 		default:
-			s, _ := conn.(syscall.Conn)
-			return s
+			return conn
 		}
 	}
 }

@@ -14,6 +14,16 @@ func IsTLS(raw net.Conn) bool {
 	return secured
 }
 
+// IsSocket reports whether a connection is a socket, with nothing around it: then its
+// methods do not block, and net.Buffers writes to it with one system call.
+func IsSocket(raw net.Conn) bool {
+	switch raw.(type) {
+	case *net.TCPConn, *net.UnixConn:
+		return true
+	}
+	return false
+}
+
 // Under returns what a connection is made of, if it is TLS or of this package, or
 // else nil.
 func Under(conn net.Conn) net.Conn {
@@ -45,14 +55,15 @@ func Close(raw net.Conn) {
 	_ = raw.Close()
 }
 
-// CloseWrite ends what the peer will read, if the connection can do that.
-func CloseWrite(raw net.Conn) {
+// CloseWrite ends what the peer will read. It returns false if the connection cannot do
+// that.
+func CloseWrite(raw net.Conn) bool {
 	for ; raw != nil; raw = Under(raw) {
 		if half, ok := raw.(interface{ CloseWrite() error }); ok {
-			_ = half.CloseWrite()
-			return
+			return half.CloseWrite() == nil
 		}
 	}
+	return false
 }
 
 // UnreadConn gives a byte back that was read, and can tell of its end.
@@ -112,11 +123,3 @@ func (c *UnreadConn) Read(p []byte) (int, error) {
 
 // NetConn returns the connection underneath, for the options of its socket.
 func (c *UnreadConn) NetConn() net.Conn { return c.Conn }
-
-// Reread returns the connection that a byte was given back to, or raw itself.
-func Reread(raw net.Conn) net.Conn {
-	if returned, ok := raw.(*UnreadConn); ok {
-		return returned.Conn
-	}
-	return raw
-}

@@ -41,17 +41,6 @@ func (g *Group) Detach(r Releaser) {
 	delete(g.attached, r)
 }
 
-// Attached returns what is attached, in no order.
-func (g *Group) Attached() []Releaser {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	all := make([]Releaser, 0, len(g.attached))
-	for r := range g.attached {
-		all = append(all, r)
-	}
-	return all
-}
-
 // Start runs f on a goroutine of its own. It returns false, without running
 // it, once the group is closed.
 func (g *Group) Start(f func()) bool { return g.StartTask(g.Task(f)) }
@@ -93,7 +82,8 @@ func (g *Group) end() {
 // Wait closes the group and waits until nothing runs, or for limit. It returns how
 // many goroutines still run.
 func (g *Group) Wait(limit time.Duration) (running int) {
-	for r := range g.close() {
+	attached, _ := g.close()
+	for r := range attached {
 		r.Release()
 	}
 	patience := time.NewTimer(limit)
@@ -102,10 +92,9 @@ func (g *Group) Wait(limit time.Duration) (running int) {
 	case <-g.idle:
 		return 0
 	case <-patience.C:
+		_, running = g.close()
+		return running
 	}
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	return g.running
 }
 
 // CloseWait is how long Close of a transport or layer waits for goroutines that run
@@ -120,19 +109,17 @@ func (g *Group) AwaitEnd() error {
 	return nil
 }
 
-// close returns what was attached, the first time.
-func (g *Group) close() map[Releaser]struct{} {
+// close returns what was attached, the first time, and how many goroutines run.
+func (g *Group) close() (attached map[Releaser]struct{}, running int) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if g.closed {
-		return nil
+	if !g.closed {
+		g.closed = true
+		g.idle = make(chan struct{})
+		g.checkIdle()
 	}
-	g.closed = true
-	g.idle = make(chan struct{})
-	g.checkIdle()
-	attached := g.attached
-	g.attached = nil
-	return attached
+	attached, g.attached = g.attached, nil
+	return attached, g.running
 }
 
 // checkIdle is called with mu held.

@@ -8,7 +8,7 @@
 //
 // # Metrics
 //
-// They are about the requests of peers, in TimerGranularity, a millisecond by
+// They time the requests of peers, in units of TimerGranularity, a millisecond by
 // default:
 //
 //	raft.net.getRPCType                from when the one before was done with, until a request begins
@@ -17,18 +17,18 @@
 //	raft.net.rpcRespond  rpcType       until the core has answered
 //
 // rpcType is AppendEntries, Heartbeat, InstallSnapshot, RequestPreVote,
-// RequestVote or TimeoutNow. A request that is not answered, because its
-// connection has ended, is measured as far as it came. No label depends on a peer,
-// so that the number of series is fixed.
+// RequestVote or TimeoutNow. If a request is not answered because its connection
+// has ended, the timers that it reached are measured. No label depends on a peer,
+// so the number of series is fixed.
 //
 // # When to use it
 //
-// For programs that use raftwire with a Raft core of their own. For those on
-// hashicorp/raft the adapter, package hashicorpraft, emits the same four by
-// itself, to the registry that their hashicorp/raft emits to: with these hooks
-// as well, each request would be counted twice. Everything else that hooks
-// tell, such as what this node asks of its peers, is in the modules
-// metrics/prometheus and metrics/otel, which may be used beside either.
+// Use it in programs that have a Raft core of their own. In programs on
+// hashicorp/raft, package hashicorpraft emits the same four timers by itself, to
+// the registry that hashicorp/raft emits to. With these hooks too, each request
+// would count twice. The modules metrics/prometheus and metrics/otel have all the
+// other metrics, such as those of this node's own calls. Either may be used beside
+// this one.
 package gometrics
 
 import (

@@ -1,5 +1,6 @@
 // Package labels chooses the label values of metrics, which are few and the
-// same for every metrics library.
+// same for every metrics library. It is for modules that give the hooks and stats
+// of raftwire to such a library, as those beside it do. Programs use the modules.
 package labels
 
 import (
@@ -46,7 +47,7 @@ func Outcome(err error) int {
 	switch {
 	case errors.As(err, &remote):
 		return 1
-	case isTimeout(err):
+	case errno.IsTimeout(err):
 		return 2
 	case isShutdown(err):
 		return 3
@@ -61,25 +62,16 @@ func CloseReason(err error) string {
 	switch {
 	case err == io.EOF:
 		return "peer"
-	case isTimeout(err):
+	case errno.IsTimeout(err):
 		return "timeout"
 	case isShutdown(err):
 		return "shutdown"
-	case isCut(err):
+	case errno.IsCut(err) || errors.Is(err, io.ErrUnexpectedEOF):
 		return "cut"
 	}
 	return "local"
 }
 
-func isTimeout(err error) bool {
-	var t interface{ Timeout() bool }
-	return errors.As(err, &t) && t.Timeout()
-}
-
 func isShutdown(err error) bool {
 	return errors.Is(err, raftwire.ErrTransportShutdown) || errors.Is(err, raftwire.ErrPipelineShutdown)
-}
-
-func isCut(err error) bool {
-	return errno.IsCut(err) || errors.Is(err, io.ErrUnexpectedEOF)
 }

@@ -1,7 +1,6 @@
 package labels
 
 import (
-	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -31,13 +30,14 @@ type Peers[V any] struct {
 	omit bool
 	max  int
 
-	few   atomic.Pointer[[]*Peer[V]] // some of all, which are found without a lock
-	mu    sync.RWMutex               // protects following; few changes with them
-	all   map[string]*Peer[V]
+	all sync.Map // of *Peer[V], by label
+
+	mu    sync.Mutex // protects following, and orders changes of all
+	known int        // in all
 	swept time.Time
 }
 
-// Peer is one of them.
+// Peer is an entry of Peers: a label, and what is kept under it.
 type Peer[V any] struct {
 	Label string
 	Kept  V
@@ -46,10 +46,6 @@ type Peer[V any] struct {
 	conns  atomic.Int32 // open
 	since  time.Time    // the last sweep that found it in use; protected by Peers.mu
 }
-
-// fewPeers is how many are compared with one by one. Up to there that costs no more
-// than a lock and a map.
-const fewPeers = 8
 
 // sweepPause is the shortest time between two sweeps.
 const sweepPause = time.Minute
@@ -61,9 +57,7 @@ func NewPeers[V any](omit bool, limit int) *Peers[V] {
 	if limit <= 0 {
 		limit = DefaultMaxPeers
 	}
-	p := &Peers[V]{omit: omit, max: limit, all: make(map[string]*Peer[V])}
-	p.few.Store(new([]*Peer[V]))
-	return p
+	return &Peers[V]{omit: omit, max: limit}
 }
 
 // Get returns the peer that something has happened to.
@@ -79,11 +73,12 @@ func (p *Peers[V]) Get(id raftwire.ServerID, addr raftwire.ServerAddress) *Peer[
 	return one
 }
 
-// Opened notes that a connection to a peer was opened, and Closed that one was closed.
+// Opened notes that a connection to a peer was opened.
 func (p *Peers[V]) Opened(id raftwire.ServerID, addr raftwire.ServerAddress) {
 	p.Get(id, addr).conns.Add(1)
 }
 
+// Closed notes that a connection to a peer was closed.
 func (p *Peers[V]) Closed(id raftwire.ServerID, addr raftwire.ServerAddress) {
 	one := p.find(p.key(id, addr))
 	if one == nil {
@@ -97,19 +92,12 @@ func (p *Peers[V]) Closed(id raftwire.ServerID, addr raftwire.ServerAddress) {
 
 // Each drops the peers that are gone and calls f with the others, in no order.
 func (p *Peers[V]) Each(f func(*Peer[V])) {
-	for _, one := range p.list() {
-		f(one)
-	}
-}
-
-func (p *Peers[V]) list() (all []*Peer[V]) {
 	p.mu.Lock()
-	defer p.mu.Unlock()
 	p.sweep(time.Now())
-	for _, one := range p.all {
-		all = append(all, one)
+	p.mu.Unlock()
+	for _, one := range p.all.Range {
+		f(one.(*Peer[V]))
 	}
-	return all
 }
 
 func (p *Peers[V]) key(id raftwire.ServerID, addr raftwire.ServerAddress) string {
@@ -123,18 +111,9 @@ func (p *Peers[V]) key(id raftwire.ServerID, addr raftwire.ServerAddress) string
 }
 
 func (p *Peers[V]) find(key string) *Peer[V] {
-	few := *p.few.Load()
-	for _, one := range few {
-		if one.Label == key {
-			return one
-		}
-	}
-	if len(few) < fewPeers {
-		return nil
-	}
-	p.mu.RLock()
-	defer p.mu.RUnlock()
-	return p.all[key]
+	one, _ := p.all.Load(key)
+	found, _ := one.(*Peer[V])
+	return found
 }
 
 // add returns the peer with a key, or Other if there is no room for it.
@@ -142,24 +121,24 @@ func (p *Peers[V]) add(key string) *Peer[V] {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	key = strings.ToValidUTF8(key, "\uFFFD") // as every metrics library wants it
-	if p.all[key] == nil && !p.hasRoom() {
+	if p.find(key) == nil && !p.hasRoom() {
 		key = Other
 	}
-	if one := p.all[key]; one != nil {
+	if one := p.find(key); one != nil {
 		return one
 	}
 	one := &Peer[V]{Label: strings.Clone(key)} // the key may be a part of something large
-	p.all[one.Label] = one
-	p.chooseFew()
+	p.all.Store(one.Label, one)
+	p.known++
 	return one
 }
 
 // hasRoom is called with mu held.
 func (p *Peers[V]) hasRoom() bool {
-	if len(p.all) >= p.max {
+	if p.known >= p.max {
 		p.sweep(time.Now())
 	}
-	return len(p.all) < p.max
+	return p.known < p.max
 }
 
 // sweep drops the peers that are gone. mu is held.
@@ -168,28 +147,14 @@ func (p *Peers[V]) sweep(now time.Time) {
 		return
 	}
 	p.swept = now
-	known := len(p.all)
-	for key, one := range p.all {
+	for key, value := range p.all.Range {
+		one := value.(*Peer[V])
 		switch {
 		case one.active.Swap(false) || one.conns.Load() > 0:
 			one.since = now
 		case now.Sub(one.since) >= KeepFor:
-			delete(p.all, key)
+			p.all.Delete(key)
+			p.known--
 		}
 	}
-	if len(p.all) < known {
-		p.chooseFew()
-	}
-}
-
-// chooseFew keeps the few that are still there: they are the oldest, and likely to
-// be the members of the cluster. mu is held.
-func (p *Peers[V]) chooseFew() {
-	few := slices.DeleteFunc(slices.Clone(*p.few.Load()), func(one *Peer[V]) bool { return p.all[one.Label] != one })
-	for _, one := range p.all {
-		if len(few) < fewPeers && !slices.Contains(few, one) {
-			few = append(few, one)
-		}
-	}
-	p.few.Store(&few)
 }

@@ -17,7 +17,7 @@ type Tally struct {
 	seen map[raftwire.ServerAddress]trace
 }
 
-// PeerFigures are those of a peer.
+// PeerFigures are what a Tally knows of a peer.
 type PeerFigures struct {
 	Label                    string // see Peers
 	Idle, InUse, Dialing     int

@@ -21,5 +21,3 @@ require (
 	golang.org/x/text v0.3.5 // indirect
 	gopkg.in/yaml.v3 v3.0.1 // indirect
 )
-
-replace github.com/raftwire/raftwire => ../../

@@ -25,6 +25,9 @@ func (a *api) routes() http.Handler {
 	mux.HandleFunc("GET /local", a.listLocal)
 	mux.HandleFunc("GET /status", a.status)
 	mux.Handle("GET /metrics", metricsHandler(a.metrics))
+	// For what starts and stops nodes.
+	mux.HandleFunc("GET /live", func(http.ResponseWriter, *http.Request) {})
+	mux.HandleFunc("GET /ready", a.ready)
 	return mux
 }
 
@@ -99,6 +102,15 @@ func (a *api) status(w http.ResponseWriter, _ *http.Request) {
 	writeJSON(w, status{a.id, a.transport, leader, a.Stats()})
 }
 
+// ready answers 200 if this node knows a leader, so that it can serve requests or
+// say who does. Until then the next node must not be stopped. A node that is not
+// ready need not be started anew.
+func (a *api) ready(w http.ResponseWriter, _ *http.Request) {
+	if _, leader := a.LeaderWithID(); leader == "" {
+		tryAgain(w, noLeader)
+	}
+}
+
 func writeJSON(w http.ResponseWriter, v any) {
 	w.Header().Set("Content-Type", "application/json")
 	_ = json.NewEncoder(w).Encode(v) // fails if the client has gone
@@ -116,11 +128,13 @@ func (a *api) atLeader(next http.HandlerFunc) http.HandlerFunc {
 	}
 }
 
+const noLeader = "no leader is known: an election is under way, or most nodes are out of reach"
+
 func (a *api) redirect(w http.ResponseWriter, r *http.Request) {
 	_, id := a.LeaderWithID()
 	leader, known := a.peers[id]
 	if !known || id == a.id {
-		tryAgain(w, "no leader is known: an election is under way, or most nodes are out of reach")
+		tryAgain(w, noLeader)
 		return
 	}
 	to := *r.URL

@@ -41,9 +41,3 @@ require (
 	google.golang.org/protobuf v1.36.11 // indirect
 	gopkg.in/yaml.v3 v3.0.1 // indirect
 )
-
-replace (
-	github.com/raftwire/raftwire => ../../..
-	github.com/raftwire/raftwire/hashicorpraft => ../..
-	github.com/raftwire/raftwire/metrics/prometheus => ../../../metrics/prometheus
-)

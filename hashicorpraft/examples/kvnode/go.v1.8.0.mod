@@ -1,6 +1,5 @@
-// The dependencies with the newest hashicorp/raft; go.mod has the oldest. Use:
-//
-//	GOWORK=off GOFLAGS=-modfile=go.v1.8.0.mod go test ./...
+// The dependencies with the newest hashicorp/raft; go.mod has the oldest.
+// CONTRIBUTING.md, under Modules, says how to test with them.
 
 module github.com/raftwire/raftwire/hashicorpraft/examples/kvnode
 
@@ -42,10 +41,4 @@ require (
 	golang.org/x/exp v0.0.0-20220827204233-334a2380cb91 // indirect
 	golang.org/x/sys v0.47.0 // indirect
 	google.golang.org/protobuf v1.36.12 // indirect
-)
-
-replace (
-	github.com/raftwire/raftwire => ../../..
-	github.com/raftwire/raftwire/hashicorpraft => ../..
-	github.com/raftwire/raftwire/metrics/prometheus => ../../../metrics/prometheus
 )

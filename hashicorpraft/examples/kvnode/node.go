@@ -77,8 +77,9 @@ func (n *node) config() *raft.Config {
 	return config
 }
 
-// join makes the cluster, if it is this node's to make; the others hear of it
-// from the leader.
+// join makes the cluster if -bootstrap says so; other nodes hear of it from the
+// leader. Several nodes may make it: from the same -peers they make the same. Raft
+// refuses if a node that was faster has asked for a vote meanwhile.
 func (n *node) join() error {
 	switch {
 	case n.LastIndex() > 0:
@@ -87,7 +88,8 @@ func (n *node) join() error {
 		n.logger.Info("belongs to no cluster yet: waits for the node that is started with -bootstrap")
 		return nil
 	}
-	if err := n.BootstrapCluster(n.peers.configuration()).Error(); err != nil {
+	err := n.BootstrapCluster(n.peers.configuration()).Error()
+	if err != nil && !errors.Is(err, raft.ErrCantBootstrap) {
 		return fmt.Errorf("-bootstrap: %w", err)
 	}
 	return nil

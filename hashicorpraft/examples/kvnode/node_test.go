@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"net/http"
 	"path/filepath"
@@ -9,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/hashicorp/go-hclog"
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/require"
 )
 
@@ -30,7 +33,7 @@ func start(t *testing.T, args ...string) *running {
 	r := &running{t: t, url: "http://" + http, stop: cancel, ended: make(chan error, 1)}
 	said, out := io.Pipe()
 	go func() {
-		err := run(ctx, append(args, "-id", "a", "-http", http), out, io.Discard)
+		err := run(ctx, append([]string{"-id", "a", "-http", http}, args...), out, io.Discard)
 		_ = out.CloseWithError(err)
 		r.ended <- err
 	}()
@@ -82,6 +85,8 @@ func TestTheAPI(t *testing.T) {
 		status             int
 		answer             string
 	}{
+		{"GET", "/live", "", http.StatusOK, ""},
+		{"GET", "/ready", "", http.StatusOK, ""},
 		{"GET", "/kv/x", "", http.StatusNotFound, "no such key\n"},
 		{"PUT", "/kv/x", "1", http.StatusNoContent, ""},
 		{"GET", "/kv/x", "", http.StatusOK, "1"},
@@ -126,6 +131,11 @@ func TestWithoutALeaderRequestsAreRefused(t *testing.T) {
 		require.Equal(t, http.StatusServiceUnavailable, status)
 		require.Contains(t, answer, "no leader is known")
 	}
+	status, answer := r.do("GET", "/ready", "")
+	require.Equal(t, http.StatusServiceUnavailable, status)
+	require.Contains(t, answer, "no leader is known")
+	status, _ = r.do("GET", "/live", "")
+	require.Equal(t, http.StatusOK, status, "a new process would know no more")
 }
 
 func TestWhatCannotStartSaysWhy(t *testing.T) {
@@ -178,5 +188,39 @@ func TestMetrics(t *testing.T) {
 		`raft_term 2`,
 	} {
 		require.Contains(t, text, "\n"+line)
+	}
+}
+
+// The name need not resolve when the node starts: a pod's name does not.
+func TestTransport_IsKnownByTheNameInPeers(t *testing.T) {
+	t.Parallel()
+	o, err := parseOptions([]string{"-id", "a", "-peers", "a=node-a.invalid:7000/node-a.invalid:8000", "-raft", "127.0.0.1:0"}, io.Discard)
+	require.NoError(t, err)
+	transport, err := newTransport(o, hclog.NewNullLogger(), prometheus.NewRegistry())
+	require.NoError(t, err)
+	require.EqualValues(t, "node-a.invalid:7000", transport.LocalAddr())
+	require.NoError(t, transport.Close())
+}
+
+// Nodes that are all started with -bootstrap make one cluster.
+func TestBootstrap_MayBeSaidToAllNodes(t *testing.T) {
+	t.Parallel()
+	data := t.TempDir()
+	peers := fmt.Sprintf("a=%s/x:1,b=%s/x:1,c=%s/x:1", freeAddress(t), freeAddress(t), freeAddress(t))
+	var nodes []*running
+	for _, id := range []string{"a", "b", "c"} {
+		nodes = append(nodes, start(t, "-peers", peers, "-data", data, "-bootstrap", "-id", id))
+	}
+	for _, n := range nodes {
+		require.Eventually(t, func() bool {
+			status, _ := n.do("GET", "/ready", "")
+			return status == http.StatusOK
+		}, testPatience, 20*time.Millisecond)
+	}
+	for _, n := range nodes {
+		n.stop()
+	}
+	for _, n := range nodes {
+		require.NoError(t, <-n.ended)
 	}
 }

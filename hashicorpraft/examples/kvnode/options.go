@@ -30,7 +30,7 @@ const usage = `Usage: kvnode -id ID -peers ID=RAFT/HTTP,... [flags]
 
 One node of a replicated key-value store. All nodes get the same -peers, which
 says where the Raft port and the HTTP port of each node are. The first time,
-one of them is started with -bootstrap.
+one of them, or all, are started with -bootstrap.
 
 `
 

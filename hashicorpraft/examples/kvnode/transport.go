@@ -26,10 +26,6 @@ type transport interface {
 // newTransport listens for other nodes. The two kinds speak the same protocol,
 // and changing from one to the other is changing the package of a constructor.
 func newTransport(o options, logger hclog.Logger, metrics *prometheus.Registry) (transport, error) {
-	advertised, err := net.ResolveTCPAddr("tcp", string(o.peers[o.id].raft))
-	if err != nil {
-		return nil, err
-	}
 	config := &raft.NetworkTransportConfig{
 		ServerAddressProvider: o.peers,
 		Logger:                logger.Named("transport"),
@@ -37,47 +33,58 @@ func newTransport(o options, logger hclog.Logger, metrics *prometheus.Registry) 
 		Timeout:               5 * time.Second,
 	}
 	if o.transport == "hashicorp" {
-		return newHashicorpTransport(o, advertised, config)
+		return newHashicorpTransport(o, config)
 	}
-	return newRaftwireTransport(o, advertised, config, metrics)
+	return newRaftwireTransport(o, config, metrics)
 }
 
-// newRaftwireTransport is hashicorpraft.NewTCPTransportWithConfig, or the same
-// for TLS, with what only raftwire's configuration has: here, metrics.
-func newRaftwireTransport(o options, advertised net.Addr, config *raft.NetworkTransportConfig, metrics *prometheus.Registry) (transport, error) {
+// newRaftwireTransport is hashicorpraft.NewTCPTransportWithConfig, with what only
+// raftwire has: here, metrics, TLS and host names.
+func newRaftwireTransport(o options, config *raft.NetworkTransportConfig, metrics *prometheus.Registry) (transport, error) {
 	wire := hashicorpraft.WireConfig(config)
 	var err error
 	if wire.Hooks, err = raftwireprom.New(metrics, raftwireprom.Options{}); err != nil {
 		return nil, err
 	}
-	network, err := o.listen(advertised, wire)
-	if err != nil {
+	if wire.Stream, err = o.listen(config.Logger, wire.Hooks.Refused); err != nil {
 		return nil, err
 	}
+	network := raftwire.NewNetworkTransportWithConfig(wire)
 	metrics.MustRegister(raftwireprom.NewCollector(network, raftwireprom.Options{}))
 	return hashicorpraft.WrapNetwork(network), nil
 }
 
-func (o options) listen(advertised net.Addr, config *raftwire.NetworkTransportConfig) (*raftwire.NetworkTransport, error) {
-	if o.tls != "" {
-		return layers.NewTLSTransport(o.raftBind, advertised, o.security(config.Logger), config)
-	}
-	return raftwire.NewTCPTransportWithConfig(o.raftBind, advertised, config)
-}
-
-// newHashicorpTransport has no TLS of its own, so raftwire's goes under it.
-func newHashicorpTransport(o options, advertised *net.TCPAddr, config *raft.NetworkTransportConfig) (transport, error) {
-	config.MaxRPCsInFlight = 1 // its pipelines can hang, and Shutdown with them, when a leader loses: hashicorp/raft#612
-	if o.tls == "" {
-		return raft.NewTCPTransportWithConfig(o.raftBind, advertised, config)
-	}
-	tcp, err := raftwire.NewTCPStreamLayer(raftwire.TCPConfig{Bind: o.raftBind, Advertise: advertised.String()})
+// listen returns a layer that tells peers the address of this node in -peers as it
+// stands: each dial resolves the name, since a host may come back with another IP.
+func (o options) listen(logger hclog.Logger, refused func(raftwire.RefusalEvent)) (raftwire.StreamLayer, error) {
+	tcp, err := raftwire.NewTCPStreamLayer(raftwire.TCPConfig{Bind: o.raftBind, Advertise: string(o.peers[o.id].raft)})
 	if err != nil {
 		return nil, err
 	}
-	secured, err := layers.NewTLS(tcp, o.security(config.Logger))
+	if o.tls == "" {
+		return tcp, nil
+	}
+	secured, err := layers.NewTLS(tcp, o.security(logger, refused))
 	if err != nil {
 		_ = tcp.Close()
+		return nil, err
+	}
+	return secured, nil
+}
+
+// newHashicorpTransport has no TLS of its own, so raftwire's goes under it. Without
+// TLS it tells peers an IP: a name in -peers is resolved here, once.
+func newHashicorpTransport(o options, config *raft.NetworkTransportConfig) (transport, error) {
+	config.MaxRPCsInFlight = 1 // its pipelines can hang, and Shutdown with them, when a leader loses: hashicorp/raft#612
+	if o.tls == "" {
+		advertised, err := net.ResolveTCPAddr("tcp", string(o.peers[o.id].raft))
+		if err != nil {
+			return nil, err
+		}
+		return raft.NewTCPTransportWithConfig(o.raftBind, advertised, config)
+	}
+	secured, err := o.listen(config.Logger, nil)
+	if err != nil {
 		return nil, err
 	}
 	config.Stream = hashicorpraft.RaftStream(secured)
@@ -86,13 +93,14 @@ func newHashicorpTransport(o options, advertised *net.TCPAddr, config *raft.Netw
 
 // security says who is a peer. Files that change are used by the next
 // handshake; nothing has to be restarted.
-func (o options) security(logger hclog.Logger) layers.TLSConfig {
+func (o options) security(logger hclog.Logger, refused func(raftwire.RefusalEvent)) layers.TLSConfig {
 	return layers.TLSConfig{
 		CertFile:   filepath.Join(o.tls, "cert.pem"),
 		KeyFile:    filepath.Join(o.tls, "key.pem"),
 		CAFile:     filepath.Join(o.tls, "ca.pem"),
 		ServerName: clusterName,
 		Logger:     logger,
+		Refused:    refused,
 	}
 }
 

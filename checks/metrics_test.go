@@ -1,6 +1,3 @@
-// Package checks reads the dashboard and the alert rules of metrics/prometheus with
-// the libraries of the programs that load them. It is a module of its own, because
-// those libraries need more than users of the metrics should get.
 package checks
 
 import (
@@ -25,7 +22,7 @@ var promql = parser.NewParser(parser.Options{})
 
 func TestDashboard_IsWhatGrafanaReads(t *testing.T) {
 	plugins.RegisterDefaultPlugins()
-	text, err := os.ReadFile("../dashboard.json")
+	text, err := os.ReadFile("../metrics/prometheus/dashboard.json")
 	require.NoError(t, err)
 	require.Empty(t, strictly(text))
 	broken := bytes.Replace(text, []byte(`"calcs": []`), []byte(`"calcsX": []`), 1)
@@ -47,7 +44,7 @@ func strictly(text []byte) string {
 // Each query is one that Prometheus understands, once Grafana has filled in its
 // variables.
 func TestDashboard_AsksWhatPrometheusUnderstands(t *testing.T) {
-	text, err := os.ReadFile("../dashboard.json")
+	text, err := os.ReadFile("../metrics/prometheus/dashboard.json")
 	require.NoError(t, err)
 	var d struct {
 		Panels []struct{ Targets []struct{ Expr string } }
@@ -64,13 +61,20 @@ func TestDashboard_AsksWhatPrometheusUnderstands(t *testing.T) {
 	require.GreaterOrEqual(t, queries, 22)
 }
 
+const rulesFile = "../metrics/prometheus/rules.yml"
+
 func TestRules_AreWhatPrometheusReads(t *testing.T) {
-	groups, errs := rulefmt.ParseFile("../rules.yml", false, model.LegacyValidation, promql, slog.Default())
-	require.Empty(t, errs)
+	rules := readRules(t)
 	var alerts []string
-	for _, rule := range groups.Groups[0].Rules {
+	for _, rule := range rules {
 		alerts = append(alerts, rule.Alert)
 		require.NotEmpty(t, rule.Annotations["summary"])
 	}
 	require.Equal(t, []string{"RaftwirePeerUnreachable", "RaftwireConnectionsRefused", "RaftwireSnapshotStalled"}, alerts)
+}
+
+func readRules(t *testing.T) []rulefmt.Rule {
+	groups, errs := rulefmt.ParseFile(rulesFile, false, model.LegacyValidation, promql, slog.Default())
+	require.Empty(t, errs)
+	return groups.Groups[0].Rules
 }

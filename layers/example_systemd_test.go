@@ -1,0 +1,45 @@
+//go:build linux
+
+package layers_test
+
+import (
+	"fmt"
+	"io"
+	"log"
+	"net"
+	"os"
+	"time"
+
+	"github.com/raftwire/raftwire"
+	"github.com/raftwire/raftwire/layers"
+)
+
+// A node behind a socket unit of systemd's, with ListenStream=10.0.0.1:8300. The socket
+// stays open while the node restarts: peers that dial meanwhile are accepted later.
+func ExampleFromListener_systemd() {
+	socket := passedSocket() // os.NewFile(3, "raft") if LISTEN_PID is this process
+	listener, err := net.FileListener(socket)
+	if err != nil {
+		log.Fatal(err)
+	}
+	_ = socket.Close() // listener has a copy
+	transport := raftwire.NewNetworkTransport(layers.FromListener(listener, nil), 3, 10*time.Second, io.Discard)
+	defer transport.Close()
+	go grantVotes(transport, 1)
+	fmt.Println(askForVote(transport, transport.LocalAddr()))
+	// Output: granted
+}
+
+// passedSocket returns a socket that listens, as systemd passes one.
+func passedSocket() *os.File {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer listener.Close()
+	socket, err := listener.(*net.TCPListener).File()
+	if err != nil {
+		log.Fatal(err)
+	}
+	return socket
+}
