@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -119,6 +120,7 @@ func requireKubernetesFits(t *testing.T, m manifest, container corev1.Container)
 		require.Empty(t, mount.SubPath, "it would not change with the secret")
 		mounted[mount.Name] = mount.MountPath
 	}
+	require.EqualValues(t, 0o440, *m.nodes.Spec.Template.Spec.Volumes[0].Secret.DefaultMode)
 	require.Equal(t, map[string]string{
 		m.nodes.Spec.VolumeClaimTemplates[0].Name:  "/data",
 		m.nodes.Spec.Template.Spec.Volumes[0].Name: "/tls",
@@ -176,12 +178,13 @@ func startAll(t *testing.T, nodes []*node) {
 	require.NoError(t, err, "%s", out)
 
 	slices.SortFunc(nodes, func(a, b *node) int { return cmp.Compare(a.name, b.name) })
+	free := freeAddresses(2 * len(nodes))
 	var peers []string
-	for _, n := range nodes {
+	for i, n := range nodes {
 		require.Equal(t, nodes[0].flags["peers"], n.flags["peers"])
 		require.Len(t, n.peers(t), len(nodes))
-		raft := freeAddress(t)
-		n.http = freeAddress(t)
+		raft := free[2*i]
+		n.http = free[2*i+1]
 		n.flags["raft"], n.flags["http"], n.flags["data"] = raft, n.http, t.TempDir()
 		if n.secret != nil {
 			n.flags["tls"] = n.secret.mount
@@ -292,12 +295,19 @@ func await(t *testing.T, what string, happened func() bool) {
 	}
 }
 
-// freeAddress has a name for a host, as the nodes have in containers.
-func freeAddress(t *testing.T) string {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	defer listener.Close()
-	return fmt.Sprintf("localhost:%d", listener.Addr().(*net.TCPAddr).Port)
+// freeAddresses finds ports that no connection of another program gets meanwhile: none
+// of those that systems give by themselves. The host has a name, as in containers.
+func freeAddresses(count int) (addresses []string) {
+	for len(addresses) < count {
+		port := 10000 + rand.IntN(20000)
+		listener, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
+		if err != nil {
+			continue
+		}
+		defer listener.Close() // all at the end, so that none comes twice
+		addresses = append(addresses, fmt.Sprintf("localhost:%d", port))
+	}
+	return addresses
 }
 
 // secret is one that is mounted as the kubelet does: as links through ..data, which

@@ -119,6 +119,12 @@ func (o clusterOptions) measureInto(ctx context.Context, trials *Trials, start n
 		return fmt.Errorf("-dir: %w", err)
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	clusters := make(map[string]*cluster)
+	for _, rival := range clusterRivals {
+		c := &cluster{rival: rival, limit: 2 * o.timeout, start: func() (*process, error) { return start(ctx) }}
+		defer func() { _ = c.end() }() // an error of a node is in an answer
+		clusters[rival] = c
+	}
 	cells := o.cells()
 	status.begin(o.rounds * len(cells) * len(clusterRivals))
 	defer status.end()
@@ -126,7 +132,7 @@ func (o clusterOptions) measureInto(ctx context.Context, trials *Trials, start n
 		for _, cell := range cells {
 			for _, rival := range turn(clusterRivals, round) {
 				status.show(round, o.rounds, fmt.Sprintf("%-50s  %-14s", cell, rival))
-				s, err := o.measure(ctx, rival, cell, dir, start)
+				s, err := o.measure(ctx, clusters[rival], cell, filepath.Join(dir, "logs"))
 				if ctx.Err() != nil {
 					return fmt.Errorf("interrupted in round %d of %d", round+1, o.rounds)
 				}
@@ -141,14 +147,13 @@ func (o clusterOptions) measureInto(ctx context.Context, trials *Trials, start n
 	return nil
 }
 
-// measure starts a cluster, measures it, and ends it.
-func (o clusterOptions) measure(ctx context.Context, rival string, cell clusterCell, dir string, start nodeStarter) (s sample, err error) {
-	dir = filepath.Join(dir, "cluster")
-	c, err := o.startCluster(ctx, rival, cell, dir, start)
-	if err != nil {
+// measure opens a cluster, measures it, and closes it. Logs on disk are in dir
+// meanwhile.
+func (o clusterOptions) measure(ctx context.Context, c *cluster, cell clusterCell, dir string) (s sample, err error) {
+	if err := c.open(o, cell, dir); err != nil {
 		return nil, err
 	}
-	defer func() { err = errors.Join(err, c.end(), os.RemoveAll(dir)) }()
+	defer func() { err = errors.Join(err, c.close(), os.RemoveAll(dir)) }()
 	return o.mode.measure(ctx, o, cell, c)
 }
 

@@ -42,7 +42,7 @@ func measureRestart(ctx context.Context, o clusterOptions, cell clusterCell, c *
 	if err != nil {
 		return nil, err
 	}
-	last := len(c.nodes) - 1
+	last := len(c.setups) - 1
 	c.kill(last)
 	if err := pause(ctx, time.Second); err != nil {
 		return nil, err
@@ -102,7 +102,7 @@ func measureElection(ctx context.Context, o clusterOptions, cell clusterCell, c 
 	if err := c.write(0, o.load(cell)); err != nil {
 		return nil, err
 	}
-	for node := 1; node < len(c.nodes); node++ {
+	for node := 1; node < len(c.setups); node++ {
 		if err := c.write(node, load{Writers: 1, Size: int(cell.Size), Retry: true}); err != nil {
 			return nil, err
 		}
@@ -125,7 +125,7 @@ func (c *cluster) firstApply(ctx context.Context) (time.Time, error) {
 	ctx, cancel := context.WithTimeout(ctx, 10*c.limit)
 	defer cancel()
 	for {
-		for node := 1; node < len(c.nodes); node++ {
+		for node := 1; node < len(c.setups); node++ {
 			a, err := c.ask(node, nodeQuestion{Step: stepRead})
 			if err != nil {
 				return time.Time{}, err

@@ -37,6 +37,7 @@ const (
 	stepWrite   step = "write"   // starts writers
 	stepRead    step = "read"    // says what was used and written since the last read
 	stepApplied step = "applied" // says up to which index
+	stepClose   step = "close"   // ends all that open has begun
 )
 
 // A nodeSetup is what a node is made of.
@@ -45,6 +46,7 @@ type nodeSetup struct {
 	Node      int           `json:"node"`   // its number
 	Listen    string        `json:"listen"` // address
 	Window    window        `json:"window"`
+	Entry     int           `json:"entry"` // payload bytes
 	Timeout   time.Duration `json:"timeout_ns"`
 	Heartbeat time.Duration `json:"heartbeat_ns"` // Raft's timeout
 	Heap      int           `json:"heap_mib"`
@@ -105,8 +107,11 @@ func (n *clusterNode) answer(q nodeQuestion) (a nodeAnswer) {
 }
 
 func (n *clusterNode) do(q nodeQuestion, a *nodeAnswer) (err error) {
-	if q.Step != stepOpen && n.raft == nil {
+	switch {
+	case q.Step != stepOpen && n.raft == nil:
 		return errors.New("the node is not open")
+	case q.Step == stepOpen && n.raft != nil:
+		return errors.New("the node is open already")
 	}
 	switch q.Step {
 	case stepOpen:
@@ -120,6 +125,8 @@ func (n *clusterNode) do(q nodeQuestion, a *nodeAnswer) (err error) {
 		err = n.profile()
 	case stepApplied:
 		a.Applied = n.raft.AppliedIndex()
+	case stepClose:
+		err = n.close()
 	default:
 		err = errors.New("unknown step")
 	}
@@ -127,7 +134,11 @@ func (n *clusterNode) do(q nodeQuestion, a *nodeAnswer) (err error) {
 }
 
 func (n *clusterNode) open(s nodeSetup) (address string, err error) {
-	n.setup, n.ballast = s, liveHeap(s.Heap)
+	n.setup = s
+	if n.ballast == nil {
+		n.ballast = liveHeap(s.Heap)
+	}
+	runtime.GC()
 	if n.transport, err = s.transport(); err != nil {
 		return "", err
 	}
@@ -139,9 +150,22 @@ func (n *clusterNode) open(s nodeSetup) (address string, err error) {
 	config.LocalID = nodeID(s.Node)
 	config.Logger = silence
 	config.HeartbeatTimeout, config.ElectionTimeout, config.LeaderLeaseTimeout = s.Heartbeat, s.Heartbeat, s.Heartbeat/2
-	config.SnapshotThreshold = math.MaxUint64 // none within a measurement
+	n.limitLog(config)
 	n.raft, err = hashicorp.NewRaft(config, noMachine{}, logs, stable, hashicorp.NewInmemSnapshotStore(), n.transport)
 	return string(n.transport.LocalAddr()), err
+}
+
+// limitLog has Raft drop old entries of a log in memory, as it does in a node
+// that has run for a while. What is on disk takes up no memory.
+func (n *clusterNode) limitLog(config *hashicorp.Config) {
+	if n.setup.Dir != "" {
+		config.SnapshotThreshold = math.MaxUint64
+		return
+	}
+	const kept = 16 << 20 // bytes
+	config.SnapshotInterval = 100 * time.Millisecond
+	config.SnapshotThreshold = 1024
+	config.TrailingLogs = min(config.TrailingLogs, uint64(kept/max(1, n.setup.Entry)))
 }
 
 // nodeMakers are the transports of a cluster. raftwire's is under hashicorp/raft's
@@ -234,8 +258,8 @@ func (n *clusterNode) profile() (err error) {
 	return pprof.StartCPUProfile(n.profiling)
 }
 
+// close leaves the ballast for the next open.
 func (n *clusterNode) close() error {
-	defer runtime.KeepAlive(n.ballast)
 	var errs []error
 	if n.profiling != nil {
 		errs = append(errs, n.profile())
@@ -253,6 +277,7 @@ func (n *clusterNode) close() error {
 	if n.log != nil {
 		errs = append(errs, n.log.Close())
 	}
+	*n = clusterNode{ballast: n.ballast}
 	return errors.Join(errs...)
 }
 

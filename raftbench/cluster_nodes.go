@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"path/filepath"
@@ -10,56 +9,63 @@ import (
 	"time"
 )
 
-// A cluster is its nodes, of which the first leads. It is used by one goroutine.
+// A cluster is nodes of one rival, of which the first leads. Their processes
+// stay from cell to cell, so that memory is what it is in a node that has run
+// for a while: pages that are new to a process cost more than what is measured.
+// A cluster is used by one goroutine.
 type cluster struct {
-	nodes   []*process // nil where one was killed
-	setups  []nodeSetup
-	limit   time.Duration // of a step
-	start   nodeStarter
-	context context.Context
+	rival string
+	limit time.Duration // of a step
+	start func() (*process, error)
+
+	processes []*process  // nil where one was killed
+	setups    []nodeSetup // of the nodes that are open, in as many processes
 }
 
-// startCluster returns when the cluster has a leader.
-func (o clusterOptions) startCluster(ctx context.Context, rival string, cell clusterCell, dir string, start nodeStarter) (*cluster, error) {
-	c := &cluster{limit: 2 * o.timeout, start: start, context: ctx}
+// open starts all nodes at once, and returns when the first leads.
+func (c *cluster) open(o clusterOptions, cell clusterCell, dir string) error {
+	c.setups = nil
 	for node := range int(cell.Nodes) {
-		s := nodeSetup{
-			Rival: rival, Node: node, Listen: loopback, Window: cell.Window, Timeout: o.timeout,
-			Heartbeat: o.mode.heartbeat, Heap: o.heap, Path: o.path,
-		}
-		if cell.Log == onDisk {
-			s.Dir = filepath.Join(dir, strconv.Itoa(node))
-		}
-		if cell.Wire == overTLS {
-			s.Secret = o.secret
-		}
-		if o.profile != "" {
-			s.Profile = filepath.Join(o.profile, cell.fileName(rival, node))
-		}
-		c.setups = append(c.setups, s)
+		c.setups = append(c.setups, o.setup(c.rival, node, cell, dir))
 	}
-	c.nodes = make([]*process, len(c.setups))
-	if err := errors.Join(c.open(), c.lead()); err != nil {
-		return nil, errors.Join(err, c.end())
+	for len(c.processes) < len(c.setups) {
+		c.processes = append(c.processes, nil)
 	}
-	return c, nil
-}
-
-// open starts all nodes at once.
-func (c *cluster) open() error {
 	errs := make([]error, len(c.setups))
 	var opening sync.WaitGroup
 	for node := range c.setups {
 		opening.Go(func() { errs[node] = c.openNode(node) })
 	}
 	opening.Wait()
-	return errors.Join(errs...)
+	if err := errors.Join(errs...); err != nil {
+		return err
+	}
+	return c.lead()
 }
 
-// openNode starts a node, at the address that it had before if it had one.
+func (o clusterOptions) setup(rival string, node int, cell clusterCell, dir string) nodeSetup {
+	s := nodeSetup{
+		Rival: rival, Node: node, Listen: loopback, Window: cell.Window, Entry: int(cell.Size), Timeout: o.timeout,
+		Heartbeat: o.mode.heartbeat, Heap: o.heap, Path: o.path,
+	}
+	if cell.Log == onDisk {
+		s.Dir = filepath.Join(dir, strconv.Itoa(node))
+	}
+	if cell.Wire == overTLS {
+		s.Secret = o.secret
+	}
+	if o.profile != "" {
+		s.Profile = filepath.Join(o.profile, cell.fileName(rival, node))
+	}
+	return s
+}
+
+// openNode starts a node, at the address that it had before if it was killed.
 func (c *cluster) openNode(node int) (err error) {
-	if c.nodes[node], err = c.start(c.context); err != nil {
-		return err
+	if c.processes[node] == nil {
+		if c.processes[node], err = c.start(); err != nil {
+			return err
+		}
 	}
 	a, err := c.ask(node, nodeQuestion{Step: stepOpen, Open: c.setups[node]})
 	if err != nil {
@@ -80,7 +86,7 @@ func (c *cluster) lead() error {
 
 // ask has a node do a step. A node that takes too long is killed.
 func (c *cluster) ask(node int, q nodeQuestion) (a nodeAnswer, err error) {
-	p := c.nodes[node]
+	p := c.processes[node]
 	defer time.AfterFunc(c.limit, p.kill).Stop()
 	if err := p.ask(q, &a); err != nil {
 		return a, fmt.Errorf("node %d, %s: %w", node, q.Step, err)
@@ -99,7 +105,7 @@ func (c *cluster) write(node int, l load) error {
 // read returns what each node has used and what was written to the first, since
 // the last read.
 func (c *cluster) read() (used []nodeUsage, written loadFigures, err error) {
-	for node := range c.nodes {
+	for node := range c.setups {
 		a, err := c.ask(node, nodeQuestion{Step: stepRead})
 		if err != nil {
 			return nil, loadFigures{}, err
@@ -117,15 +123,27 @@ func (c *cluster) read() (used []nodeUsage, written loadFigures, err error) {
 
 // kill ends a node as a failure of its machine would.
 func (c *cluster) kill(node int) {
-	c.nodes[node].kill()
-	_ = c.nodes[node].end() // it was killed
-	c.nodes[node] = nil
+	c.processes[node].kill()
+	_ = c.processes[node].end() // it was killed
+	c.processes[node] = nil
 }
 
-// end ends the first node first: the others would be missed.
+// close ends the nodes, the first one first: the others would be missed.
+func (c *cluster) close() error {
+	var errs []error
+	for node := range c.setups {
+		if c.processes[node] != nil {
+			_, err := c.ask(node, nodeQuestion{Step: stepClose})
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// end ends the processes.
 func (c *cluster) end() error {
 	var errs []error
-	for _, p := range c.nodes {
+	for _, p := range c.processes {
 		if p != nil {
 			errs = append(errs, p.end())
 		}

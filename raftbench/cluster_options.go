@@ -56,7 +56,7 @@ func fullClusterOptions() clusterOptions {
 		rounds:  9, // with which a 95 % interval leaves out the extremes
 		slice:   2 * time.Second,
 		timeout: 10 * time.Second,
-		heap:    32,
+		heap:    64,
 	}
 }
 

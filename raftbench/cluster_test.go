@@ -54,7 +54,7 @@ func TestCluster_IsMeasuredOverBothTransports(t *testing.T) {
 	var nodes nodeStarts
 	var out bytes.Buffer
 	require.NoError(t, o.run(t.Context(), nodes.start, &progress{out: io.Discard}, &out))
-	nodes.requireEnded(t, 18, "3 cells, 2 transports, 3 nodes")
+	nodes.requireEnded(t, 6, "2 transports, 3 nodes")
 	left, err := os.ReadDir(o.dir)
 	require.NoError(t, err)
 	require.Empty(t, left)

@@ -38,7 +38,7 @@ func run(args []string, output io.Writer) error {
 	out := flags.String("o", "", "")
 	packed := flags.String("packed", "", "")
 	if len(args) == 0 {
-		return errors.New(usage)
+		args = []string{"help"}
 	}
 	if err := flags.Parse(args[1:]); err != nil {
 		return err
@@ -61,7 +61,8 @@ func run(args []string, output io.Writer) error {
 	case command == "tag" && flags.NArg() == 1:
 		return t.tag(flags.Arg(0), time.Now(), kinds)
 	}
-	return errors.New(usage)
+	flags.Usage()
+	return errors.New("no such command")
 }
 
 // rehearseIn rehearses with what pack has left in a folder, or packs first.

@@ -16,8 +16,21 @@ import (
 // tries has a short run of each program, by its folder. bin is the program, and
 // dir a folder for its files.
 var tries = map[string]func(r *rehearsal, dir, bin string) error{
+	"cmd/raftwire":                  tryProbe,
 	"hashicorpraft/examples/kvnode": tryNode,
 	"raftbench":                     tryBench,
+}
+
+// tryProbe probes a port that nobody listens on.
+func tryProbe(r *rehearsal, dir, bin string) error {
+	addresses, err := freeAddresses(1)
+	if err != nil {
+		return err
+	}
+	if _, err = r.run(dir, bin, "probe", addresses[0]); err == nil || !strings.Contains(err.Error(), "unreachable") {
+		return fmt.Errorf("raftwire probe does not say that %s is unreachable: %v", addresses[0], err)
+	}
+	return nil
 }
 
 // tryBench measures one cell for one round.

@@ -56,6 +56,12 @@ func TestRehearse_FailsAsUsersWould(t *testing.T) {
 	}
 }
 
+func TestTries_HaveEachProgram(t *testing.T) {
+	for dir, kind := range kinds {
+		require.Equal(t, kind == program, kind == program && tries[dir] != nil, dir)
+	}
+}
+
 // exampleOfOnly builds in the tree, where go.work has the module that it needs.
 const exampleOfOnly = `package lib_test
 
