@@ -25,9 +25,15 @@ func ExampleFromListener_systemd() {
 	_ = socket.Close() // listener has a copy
 	transport := raftwire.NewNetworkTransport(layers.FromListener(listener, nil), 3, 10*time.Second, io.Discard)
 	defer transport.Close()
-	go grantVotes(transport, 1)
-	fmt.Println(askForVote(transport, transport.LocalAddr()))
-	// Output: granted
+	go func() { // the Raft core
+		rpc := <-transport.Consumer()
+		rpc.Respond(&raftwire.RequestVoteResponse{Granted: true}, nil)
+	}()
+
+	var response raftwire.RequestVoteResponse
+	err = transport.RequestVote("node", transport.LocalAddr(), &raftwire.RequestVoteRequest{Term: 8}, &response)
+	fmt.Println(response.Granted, err)
+	// Output: true <nil>
 }
 
 // passedSocket returns a socket that listens, as systemd passes one.
