@@ -67,20 +67,13 @@ func measureClusters(ctx context.Context, args []string, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	return o.run(ctx, startSelfAs, newProgress(os.Stderr), out)
+	return o.run(ctx, startNode, newProgress(os.Stderr), out)
 }
 
 // A nodeStarter starts the process of a node.
 type nodeStarter func(ctx context.Context) (*process, error)
 
-// startSelfAs starts this program again.
-func startSelfAs(ctx context.Context) (*process, error) {
-	self, err := os.Executable()
-	if err != nil {
-		return nil, err
-	}
-	return startProcess(ctx, self, "node")
-}
+func startNode(ctx context.Context) (*process, error) { return startSelf(ctx, "node") }
 
 func (o clusterOptions) run(ctx context.Context, start nodeStarter, status *progress, out io.Writer) error {
 	trials := &Trials{

@@ -26,7 +26,7 @@ func (n *nodeStarts) requireEnded(t *testing.T, nodes int, why ...any) {
 }
 
 func (n *nodeStarts) start(ctx context.Context) (*process, error) {
-	p, err := startSelfAs(ctx)
+	p, err := startNode(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -124,7 +124,7 @@ func TestCluster_AnInterruptEndsItAndShowsWhatThereIs(t *testing.T) {
 
 // A node must not outlive a benchmark that was killed.
 func TestNode_EndsWithItsInput(t *testing.T) {
-	p, err := startSelfAs(t.Context())
+	p, err := startNode(t.Context())
 	require.NoError(t, err)
 	var a nodeAnswer
 	require.NoError(t, p.ask(nodeQuestion{Step: stepWrite}, &a))
