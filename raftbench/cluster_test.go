@@ -5,6 +5,7 @@ import (
 	"context"
 	"flag"
 	"io"
+	"math"
 	"os"
 	"path/filepath"
 	"strings"
@@ -13,6 +14,7 @@ import (
 	"time"
 
 	"github.com/google/pprof/profile"
+	hashicorp "github.com/hashicorp/raft"
 	"github.com/stretchr/testify/require"
 )
 
@@ -132,9 +134,42 @@ func TestNode_EndsWithItsInput(t *testing.T) {
 	setup := nodeSetup{Rival: nameRaftwire, Listen: loopback, Window: 2, Timeout: 10 * time.Second, Heartbeat: time.Second}
 	require.NoError(t, p.ask(nodeQuestion{Step: stepOpen, Open: setup}, &a))
 	require.NotEmpty(t, a.Address)
+	for _, q := range []struct {
+		nodeQuestion
+		wrong string
+	}{
+		{nodeQuestion{Step: stepOpen, Open: setup}, "open: the node is open already"},
+		{nodeQuestion{Step: stepClose}, ""},
+		{nodeQuestion{Step: stepClose}, "close: the node is not open"},
+		{nodeQuestion{Step: stepOpen, Open: setup}, ""},
+		{nodeQuestion{Step: "dance"}, "dance: unknown step"},
+	} {
+		a = nodeAnswer{}
+		require.NoError(t, p.ask(q.nodeQuestion, &a))
+		require.Equal(t, q.wrong, a.Error)
+	}
 	require.NoError(t, p.questions.Close())
 	require.NoError(t, p.wait())
 	p.kill()
+}
+
+// A log in memory that only grew would have the benchmark measure new memory.
+func TestNode_DropsOldEntriesOfALogInMemory(t *testing.T) {
+	for _, test := range []struct {
+		setup     nodeSetup
+		trailing  uint64
+		threshold uint64
+	}{
+		{nodeSetup{Entry: 128}, 10240, 1024},
+		{nodeSetup{Entry: 4 << 10}, 4096, 1024},
+		{nodeSetup{Entry: 0}, 10240, 1024},
+		{nodeSetup{Entry: 4 << 10, Dir: "somewhere"}, 10240, math.MaxUint64},
+	} {
+		config := hashicorp.DefaultConfig()
+		(&clusterNode{setup: test.setup}).limitLog(config)
+		require.Equal(t, test.trailing, config.TrailingLogs)
+		require.Equal(t, test.threshold, config.SnapshotThreshold)
+	}
 }
 
 func TestNode_SaysWhatItCannotDo(t *testing.T) {
