@@ -30,6 +30,7 @@ const (
 	figureP999    = "p99.9 ms"
 	figureNodeCPU = "CPU µs"
 	figureAllocs  = "allocs"
+	figureShare   = "transport %" // of CPU, with -profile
 
 	figureCatchUp = "catch-up ms"
 	figureDip     = "lowest %"
@@ -167,6 +168,9 @@ func measureThroughput(ctx context.Context, o clusterOptions, cell clusterCell, 
 	if err != nil {
 		return nil, err
 	}
+	if written.Applies == 0 {
+		return nil, fmt.Errorf("no entry was applied in %v", o.slice)
+	}
 	return clusterSample(used, written), nil
 }
 
@@ -181,6 +185,7 @@ func clusterSample(used []nodeUsage, written loadFigures) sample {
 	for _, u := range used {
 		all.CPUSeconds += u.CPUSeconds
 		all.Allocs += u.Allocs
+		all.Transport += u.Transport * u.CPUSeconds
 	}
 	each := written.Applies * float64(len(used))
 	return sample{
@@ -190,6 +195,7 @@ func clusterSample(used []nodeUsage, written loadFigures) sample {
 		figureP999:    written.P999 / 1e3,
 		figureNodeCPU: all.CPUSeconds / each * 1e6,
 		figureAllocs:  all.Allocs / each,
+		figureShare:   all.Transport / max(all.CPUSeconds, 1e-9) * 100,
 	}
 }
 

@@ -72,6 +72,7 @@ func TestCluster_IsMeasuredOverBothTransports(t *testing.T) {
 		require.Greater(t, trial.Median[figureP50], 2.0, "no entry is applied before a round trip")
 		require.Positive(t, trial.Median[figureNodeCPU])
 		require.Positive(t, trial.Median[figureAllocs])
+		require.Less(t, trial.Median[figureShare], 100.0)
 	}
 	drawn, err := os.ReadFile(svg)
 	require.NoError(t, err)
@@ -312,4 +313,29 @@ func TestCluster_ARestartIsComparedWithTheTimeBefore(t *testing.T) {
 	require.ErrorContains(t, err, "lost")
 	_, err = restartSample(before, loadFigures{}, 0)
 	require.ErrorContains(t, err, "too long")
+}
+
+func TestCluster_TransportsShareIsThatOfItsFrames(t *testing.T) {
+	for want, frames := range map[bool][][2]string{
+		true: {
+			{"github.com/raftwire/raftwire.readLog", "codec.go"},
+			{"github.com/raftwire/raftwire/hashicorpraft.(*pipeline).AppendEntries", "pipeline.go"},
+			{"github.com/hashicorp/go-msgpack/v2/codec.(*Decoder).Decode", "decode.go"},
+			{"github.com/hashicorp/raft.(*NetworkTransport).handleCommand", "net_transport.go"},
+		},
+		false: {
+			{"github.com/hashicorp/raft.(*Raft).run", "raft.go"},
+			{"main.(*running).write", "cluster_load.go"},
+			{"runtime.findRunnable", "proc.go"},
+		},
+	} {
+		for _, frame := range frames {
+			sample := &profile.Sample{}
+			for _, f := range [][2]string{{"runtime.memmove", "memmove.s"}, frame, {"github.com/hashicorp/raft.(*Raft).run", "raft.go"}} {
+				function := &profile.Function{Name: f[0], Filename: "/somewhere/" + f[1]}
+				sample.Location = append(sample.Location, &profile.Location{Line: []profile.Line{{Function: function}}})
+			}
+			require.Equal(t, want, isOfTransport(sample), frame[0])
+		}
+	}
 }
