@@ -30,6 +30,7 @@ const (
 	figureP999    = "p99.9 ms"
 	figureNodeCPU = "CPU µs"
 	figureAllocs  = "allocs"
+	figureShare   = "transport %" // of CPU, with -profile
 
 	figureCatchUp = "catch-up ms"
 	figureDip     = "lowest %"
@@ -67,20 +68,13 @@ func measureClusters(ctx context.Context, args []string, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	return o.run(ctx, startSelfAs, newProgress(os.Stderr), out)
+	return o.run(ctx, startNode, newProgress(os.Stderr), out)
 }
 
 // A nodeStarter starts the process of a node.
 type nodeStarter func(ctx context.Context) (*process, error)
 
-// startSelfAs starts this program again.
-func startSelfAs(ctx context.Context) (*process, error) {
-	self, err := os.Executable()
-	if err != nil {
-		return nil, err
-	}
-	return startProcess(ctx, self, "node")
-}
+func startNode(ctx context.Context) (*process, error) { return startSelf(ctx, "node") }
 
 func (o clusterOptions) run(ctx context.Context, start nodeStarter, status *progress, out io.Writer) error {
 	trials := &Trials{
@@ -174,6 +168,9 @@ func measureThroughput(ctx context.Context, o clusterOptions, cell clusterCell, 
 	if err != nil {
 		return nil, err
 	}
+	if written.Applies == 0 {
+		return nil, fmt.Errorf("no entry was applied in %v", o.slice)
+	}
 	return clusterSample(used, written), nil
 }
 
@@ -188,6 +185,7 @@ func clusterSample(used []nodeUsage, written loadFigures) sample {
 	for _, u := range used {
 		all.CPUSeconds += u.CPUSeconds
 		all.Allocs += u.Allocs
+		all.Transport += u.Transport * u.CPUSeconds
 	}
 	each := written.Applies * float64(len(used))
 	return sample{
@@ -197,6 +195,7 @@ func clusterSample(used []nodeUsage, written loadFigures) sample {
 		figureP999:    written.P999 / 1e3,
 		figureNodeCPU: all.CPUSeconds / each * 1e6,
 		figureAllocs:  all.Allocs / each,
+		figureShare:   all.Transport / max(all.CPUSeconds, 1e-9) * 100,
 	}
 }
 

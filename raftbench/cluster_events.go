@@ -89,7 +89,7 @@ func restartSample(before, after loadFigures, took time.Duration) (sample, error
 	if len(before.PerTenth) < 3 || len(after.PerTenth) < 3 {
 		return nil, errors.New("nothing was applied for too long")
 	}
-	usual := median(before.PerTenth[1 : len(before.PerTenth)-1])
+	usual := max(1, median(before.PerTenth[1:len(before.PerTenth)-1]))
 	lowest := slices.Min(after.PerTenth[:len(after.PerTenth)-1])
 	return sample{
 		figureCatchUp: float64(took.Milliseconds()),

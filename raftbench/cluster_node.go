@@ -8,7 +8,6 @@ import (
 	"math"
 	"os"
 	"runtime"
-	"runtime/pprof"
 	"strconv"
 	"time"
 
@@ -70,6 +69,7 @@ type nodeUsage struct {
 	CPUSeconds float64 `json:"cpu_seconds"`
 	Allocs     float64 `json:"allocs"`
 	AllocBytes float64 `json:"alloc_bytes"`
+	Transport  float64 `json:"transport"` // its share of the CPU time, if that was profiled
 }
 
 // serveNode is the command node.
@@ -122,7 +122,7 @@ func (n *clusterNode) do(q nodeQuestion, a *nodeAnswer) (err error) {
 		n.running = q.Load.start(n.raft, n.setup.Timeout)
 	case stepRead:
 		a.Used, a.Load = n.read()
-		err = n.profile()
+		a.Used.Transport, err = n.profile()
 	case stepApplied:
 		a.Applied = n.raft.AppliedIndex()
 	case stepClose:
@@ -238,31 +238,16 @@ func (n *clusterNode) read() (used nodeUsage, written loadFigures) {
 	if n.running != nil {
 		written = n.running.read()
 	}
-	return nodeUsage{u.at.Seconds(), u.cpu.Seconds(), float64(u.allocs), float64(u.allocBytes)}, written
-}
-
-// profile begins a profile at one read and ends it at the next, if there is to be one.
-func (n *clusterNode) profile() (err error) {
-	switch {
-	case n.setup.Profile == "":
-		return nil
-	case n.profiling != nil:
-		pprof.StopCPUProfile()
-		err = n.profiling.Close()
-		n.profiling = nil
-		return err
-	}
-	if n.profiling, err = os.Create(n.setup.Profile); err != nil {
-		return err
-	}
-	return pprof.StartCPUProfile(n.profiling)
+	used = nodeUsage{Seconds: u.at.Seconds(), CPUSeconds: u.cpu.Seconds(), Allocs: float64(u.allocs), AllocBytes: float64(u.allocBytes)}
+	return used, written
 }
 
 // close leaves the ballast for the next open.
 func (n *clusterNode) close() error {
 	var errs []error
 	if n.profiling != nil {
-		errs = append(errs, n.profile())
+		_, err := n.profile()
+		errs = append(errs, err)
 	}
 	if n.running != nil {
 		n.running.stop()

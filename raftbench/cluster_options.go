@@ -100,6 +100,9 @@ func parseClusterOptions(args []string, help io.Writer) (clusterOptions, error) 
 		return o, err
 	}
 	o.mode, o.secret = o.chosenMode(), newSecret()
+	if o.profile != "" {
+		o.mode.figures = append(slices.Clone(o.mode.figures), figureShare)
+	}
 	if err := o.check(); err != nil {
 		return o, err
 	}
@@ -136,7 +139,7 @@ func newClusterFlags(o *clusterOptions) *flag.FlagSet {
 	flags.DurationVar(&o.slice, "slice", o.slice, "`time` for one cluster in one cell and round")
 	flags.DurationVar(&o.timeout, "timeout", o.timeout, "`time` limit of a request, and of a step of the benchmark")
 	flags.IntVar(&o.heap, "heap", o.heap, "`MiB` of live heap in each node, besides its log")
-	flags.StringVar(&o.profile, "profile", "", "`directory` for a CPU profile of each node in each cell, for go tool pprof, of the last round")
+	flags.StringVar(&o.profile, "profile", "", "`directory` for a CPU profile of each node in each cell, for go tool pprof, of the last round; shows the transport's share of CPU time")
 	flags.StringVar(&o.dir, "dir", "", "`directory` for logs on disk (default the system's for temporary files, which may be in memory)")
 	flags.Func("rtt", "round trip `time` to put between the nodes, such as 20ms", func(s string) (err error) {
 		o.path.Delay, err = time.ParseDuration(s)

@@ -26,11 +26,15 @@ func (t *Trials) writeCells(out io.Writer) {
 // notes explain figures.
 func (t *Trials) notes() string {
 	for _, mode := range []clusterMode{followerRestart, leaderElection} {
-		if slices.Equal(mode.figures, t.Figures) {
+		if t.Figures[0] == mode.figures[0] {
 			return "\n" + mode.notes
 		}
 	}
-	return "\np50, p99: of an apply, at the leader. CPU and allocs: of an apply, for each node.\n"
+	notes := "\np50, p99: of an apply, at the leader. CPU and allocs: of an apply, for each node.\n"
+	if slices.Contains(t.Figures, figureShare) {
+		notes += "transport: of CPU time, what the transport and its codec do, system calls and allocations too.\n"
+	}
+	return notes
 }
 
 func (t *Trials) cellRows() [][]string {

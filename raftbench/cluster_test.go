@@ -5,6 +5,7 @@ import (
 	"context"
 	"flag"
 	"io"
+	"math"
 	"os"
 	"path/filepath"
 	"strings"
@@ -13,6 +14,7 @@ import (
 	"time"
 
 	"github.com/google/pprof/profile"
+	hashicorp "github.com/hashicorp/raft"
 	"github.com/stretchr/testify/require"
 )
 
@@ -26,7 +28,7 @@ func (n *nodeStarts) requireEnded(t *testing.T, nodes int, why ...any) {
 }
 
 func (n *nodeStarts) start(ctx context.Context) (*process, error) {
-	p, err := startSelfAs(ctx)
+	p, err := startNode(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -70,6 +72,7 @@ func TestCluster_IsMeasuredOverBothTransports(t *testing.T) {
 		require.Greater(t, trial.Median[figureP50], 2.0, "no entry is applied before a round trip")
 		require.Positive(t, trial.Median[figureNodeCPU])
 		require.Positive(t, trial.Median[figureAllocs])
+		require.Less(t, trial.Median[figureShare], 100.0)
 	}
 	drawn, err := os.ReadFile(svg)
 	require.NoError(t, err)
@@ -124,7 +127,7 @@ func TestCluster_AnInterruptEndsItAndShowsWhatThereIs(t *testing.T) {
 
 // A node must not outlive a benchmark that was killed.
 func TestNode_EndsWithItsInput(t *testing.T) {
-	p, err := startSelfAs(t.Context())
+	p, err := startNode(t.Context())
 	require.NoError(t, err)
 	var a nodeAnswer
 	require.NoError(t, p.ask(nodeQuestion{Step: stepWrite}, &a))
@@ -132,9 +135,42 @@ func TestNode_EndsWithItsInput(t *testing.T) {
 	setup := nodeSetup{Rival: nameRaftwire, Listen: loopback, Window: 2, Timeout: 10 * time.Second, Heartbeat: time.Second}
 	require.NoError(t, p.ask(nodeQuestion{Step: stepOpen, Open: setup}, &a))
 	require.NotEmpty(t, a.Address)
+	for _, q := range []struct {
+		nodeQuestion
+		wrong string
+	}{
+		{nodeQuestion{Step: stepOpen, Open: setup}, "open: the node is open already"},
+		{nodeQuestion{Step: stepClose}, ""},
+		{nodeQuestion{Step: stepClose}, "close: the node is not open"},
+		{nodeQuestion{Step: stepOpen, Open: setup}, ""},
+		{nodeQuestion{Step: "dance"}, "dance: unknown step"},
+	} {
+		a = nodeAnswer{}
+		require.NoError(t, p.ask(q.nodeQuestion, &a))
+		require.Equal(t, q.wrong, a.Error)
+	}
 	require.NoError(t, p.questions.Close())
 	require.NoError(t, p.wait())
 	p.kill()
+}
+
+// A log in memory that only grew would have the benchmark measure new memory.
+func TestNode_DropsOldEntriesOfALogInMemory(t *testing.T) {
+	for _, test := range []struct {
+		setup     nodeSetup
+		trailing  uint64
+		threshold uint64
+	}{
+		{nodeSetup{Entry: 128}, 10240, 1024},
+		{nodeSetup{Entry: 4 << 10}, 4096, 1024},
+		{nodeSetup{Entry: 0}, 10240, 1024},
+		{nodeSetup{Entry: 4 << 10, Dir: "somewhere"}, 10240, math.MaxUint64},
+	} {
+		config := hashicorp.DefaultConfig()
+		(&clusterNode{setup: test.setup}).limitLog(config)
+		require.Equal(t, test.trailing, config.TrailingLogs)
+		require.Equal(t, test.threshold, config.SnapshotThreshold)
+	}
 }
 
 func TestNode_SaysWhatItCannotDo(t *testing.T) {
@@ -277,4 +313,29 @@ func TestCluster_ARestartIsComparedWithTheTimeBefore(t *testing.T) {
 	require.ErrorContains(t, err, "lost")
 	_, err = restartSample(before, loadFigures{}, 0)
 	require.ErrorContains(t, err, "too long")
+}
+
+func TestCluster_TransportsShareIsThatOfItsFrames(t *testing.T) {
+	for want, frames := range map[bool][][2]string{
+		true: {
+			{"github.com/raftwire/raftwire.readLog", "codec.go"},
+			{"github.com/raftwire/raftwire/hashicorpraft.(*pipeline).AppendEntries", "pipeline.go"},
+			{"github.com/hashicorp/go-msgpack/v2/codec.(*Decoder).Decode", "decode.go"},
+			{"github.com/hashicorp/raft.(*NetworkTransport).handleCommand", "net_transport.go"},
+		},
+		false: {
+			{"github.com/hashicorp/raft.(*Raft).run", "raft.go"},
+			{"main.(*running).write", "cluster_load.go"},
+			{"runtime.findRunnable", "proc.go"},
+		},
+	} {
+		for _, frame := range frames {
+			sample := &profile.Sample{}
+			for _, f := range [][2]string{{"runtime.memmove", "memmove.s"}, frame, {"github.com/hashicorp/raft.(*Raft).run", "raft.go"}} {
+				function := &profile.Function{Name: f[0], Filename: "/somewhere/" + f[1]}
+				sample.Location = append(sample.Location, &profile.Location{Line: []profile.Line{{Function: function}}})
+			}
+			require.Equal(t, want, isOfTransport(sample), frame[0])
+		}
+	}
 }

@@ -52,5 +52,6 @@
 // serve are commands of their own, with the same transports. cluster goes on in
 // cluster_options, cluster_cell (what is measured), cluster_nodes (the processes, as seen by the
 // first), cluster_node (as seen by themselves), cluster_load and pace (the
-// writers), slow (what is between nodes), cluster_events and cluster_table.
+// writers), slow (what is between nodes), cluster_events, cluster_profile and
+// cluster_table.
 package main

@@ -8,7 +8,7 @@ require (
 	github.com/hashicorp/go-hclog v1.6.3
 	github.com/hashicorp/go-msgpack/v2 v2.1.5
 	github.com/hashicorp/raft v1.8.0
-	github.com/hashicorp/raft-wal v0.4.1
+	github.com/hashicorp/raft-wal v0.4.1 // v0.4.2 does not build beside raft v1.8.0, for lack of go-metrics/compat
 	github.com/prometheus/client_golang v1.24.1
 	github.com/raftwire/raftwire v0.0.0
 	github.com/raftwire/raftwire/hashicorpraft v0.0.0

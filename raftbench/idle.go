@@ -1,15 +1,12 @@
 package main
 
 import (
-	"bufio"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"os"
-	"os/exec"
 	"runtime"
 	"runtime/debug"
 	"slices"
@@ -81,11 +78,11 @@ func measureIdle(ctx context.Context, args []string, out io.Writer) error {
 	if o.serve != "" {
 		return serveIdle(o, os.Stdin, out)
 	}
-	return idleWith(ctx, o, startSelf, newProgress(os.Stderr), out)
+	return idleWith(ctx, o, startReceiver, newProgress(os.Stderr), out)
 }
 
 // A starter starts a process in which a rival receives.
-type starter func(ctx context.Context, o idleOptions, rival string) (*idleProcess, error)
+type starter func(ctx context.Context, o idleOptions, rival string) (*process, error)
 
 // idleWith measures all rivals, each in a process that start starts.
 func idleWith(ctx context.Context, o idleOptions, start starter, status *progress, out io.Writer) error {
@@ -150,24 +147,20 @@ func measureIdleRival(ctx context.Context, o idleOptions, start starter, rival s
 }
 
 // measureIdleProcess returns what a receiver's memory grows by.
-func measureIdleProcess(ctx context.Context, o idleOptions, p *idleProcess) (memory, error) {
-	address, err := p.line()
-	if err != nil {
+func measureIdleProcess(ctx context.Context, o idleOptions, p *process) (memory, error) {
+	var first idleAnswer
+	if err := p.ask(idleQuestion{}, &first); err != nil {
 		return memory{}, err
 	}
-	if err := connectIdle(ctx, o, address, 1, func() error { return nil }); err != nil {
+	if err := connectIdle(ctx, o, first.Address, 1, func() error { return nil }); err != nil {
 		return memory{}, err // what exists once, whatever comes
 	}
-	before, err := p.memory()
-	if err != nil {
+	var before, after idleAnswer
+	if err := p.ask(idleQuestion{}, &before); err != nil {
 		return memory{}, err
 	}
-	var after memory
-	err = connectIdle(ctx, o, address, o.conns, func() (err error) {
-		after, err = p.memory()
-		return err
-	})
-	return after.minus(before), err
+	err := connectIdle(ctx, o, first.Address, o.conns, func() error { return p.ask(idleQuestion{}, &after) })
+	return after.Memory.minus(before.Memory), err
 }
 
 // connectIdle calls then while it has n connections.
@@ -196,54 +189,21 @@ func advice(err error) string {
 	return ""
 }
 
-// An idleProcess is where a receiver is.
-type idleProcess struct {
-	questions io.WriteCloser
-	answers   *bufio.Reader
-	wait      func() error
+// startReceiver starts this program again.
+func startReceiver(ctx context.Context, o idleOptions, rival string) (*process, error) {
+	return startSelf(ctx, "idle", "-serve", rival, "-conns", strconv.Itoa(o.conns), "-timeout", o.timeout.String())
 }
 
-// startSelf starts this program again.
-func startSelf(ctx context.Context, o idleOptions, rival string) (*idleProcess, error) {
-	self, err := os.Executable()
-	if err != nil {
-		return nil, err
-	}
-	c := exec.CommandContext(ctx, self, "idle", "-serve", rival, "-conns", strconv.Itoa(o.conns), "-timeout", o.timeout.String())
-	c.Stderr = os.Stderr
-	in, inErr := c.StdinPipe()
-	out, outErr := c.StdoutPipe()
-	if err := errors.Join(inErr, outErr, c.Start()); err != nil {
-		return nil, err
-	}
-	return &idleProcess{questions: in, answers: bufio.NewReader(out), wait: c.Wait}, nil
+// An idleQuestion has only one answer.
+type idleQuestion struct{}
+
+// An idleAnswer is where a process receives, and what memory it has.
+type idleAnswer struct {
+	Address string `json:"address"`
+	Memory  memory `json:"memory"`
 }
 
-func (p *idleProcess) line() (string, error) {
-	line, err := p.answers.ReadString('\n')
-	if err != nil {
-		return "", fmt.Errorf("the receiving process ended early: %w", err)
-	}
-	return strings.TrimSpace(line), nil
-}
-
-func (p *idleProcess) memory() (m memory, err error) {
-	if _, err := fmt.Fprintln(p.questions, "memory"); err != nil {
-		return m, err
-	}
-	line, err := p.line()
-	if err != nil {
-		return m, err
-	}
-	return m, json.Unmarshal([]byte(line), &m)
-}
-
-func (p *idleProcess) end() error {
-	return errors.Join(p.questions.Close(), p.wait())
-}
-
-// serveIdle is the other process: it tells its address, then its memory for
-// each line that it reads, and ends at their end.
+// serveIdle is the other process, until the end of in.
 func serveIdle(o idleOptions, in io.Reader, out io.Writer) error {
 	i := slices.IndexFunc(idleRivals, func(r idleRival) bool { return r.name == o.serve })
 	if i < 0 {
@@ -254,11 +214,7 @@ func serveIdle(o idleOptions, in io.Reader, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	fmt.Fprintln(out, r.address())
-	answers := json.NewEncoder(out)
-	for lines := bufio.NewScanner(in); lines.Scan(); {
-		err = errors.Join(err, answers.Encode(readMemory()))
-	}
+	err = answerAll(in, out, func(idleQuestion) idleAnswer { return idleAnswer{r.address(), readMemory()} })
 	return errors.Join(err, r.Close())
 }
 

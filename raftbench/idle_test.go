@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"io"
@@ -14,8 +13,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// startHere is startSelf without another process.
-func startHere(_ context.Context, _ idleOptions, rival string) (*idleProcess, error) {
+// startHere is startReceiver without another process.
+func startHere(_ context.Context, _ idleOptions, rival string) (*process, error) {
 	questionsOut, questions := io.Pipe()
 	answersOut, answers := io.Pipe()
 	ended := make(chan error, 1)
@@ -24,7 +23,7 @@ func startHere(_ context.Context, _ idleOptions, rival string) (*idleProcess, er
 		answers.CloseWithError(err)
 		ended <- err
 	}()
-	return &idleProcess{questions, bufio.NewReader(answersOut), func() error { return <-ended }}, nil
+	return newProcess(questions, answersOut, func() error { return <-ended }, func() {}), nil
 }
 
 func TestIdleConnectionsAreMeasured(t *testing.T) {

@@ -21,11 +21,20 @@ type process struct {
 	kill      func() // ends it at once, and the answer that it owes
 }
 
+// startSelf starts this program again, with a command.
+func startSelf(ctx context.Context, command ...string) (*process, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	return startProcess(ctx, self, command...)
+}
+
 // startProcess starts an executable with a command of this program. It is
 // killed when ctx is done.
-func startProcess(ctx context.Context, executable, command string) (*process, error) {
+func startProcess(ctx context.Context, executable string, command ...string) (*process, error) {
 	ctx, kill := context.WithCancel(ctx)
-	c := exec.CommandContext(ctx, executable, command)
+	c := exec.CommandContext(ctx, executable, command...)
 	c.Stderr = os.Stderr
 	in, inErr := c.StdinPipe()
 	out, outErr := c.StdoutPipe()
