@@ -16,6 +16,7 @@ const (
 // here.
 var kinds = map[string]kind{
 	".":                             library,
+	"cmd/raftwire":                  program,
 	"e2e":                           unpublished,
 	"examples/ownraft":              unpublished,
 	"hashicorpraft":                 library,

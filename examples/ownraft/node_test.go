@@ -100,6 +100,22 @@ func TestNode_DoesNotCommitEntriesOfEarlierTermsByCounting(t *testing.T) {
 	}
 }
 
+func TestNode_StopsLeadingWithoutAMajority(t *testing.T) {
+	play(t, func(p *players) {
+		p.lead("c", 100)
+		_, err := p.a.Propose([]byte("before"))
+		require.NoError(t, err)
+		p.network.Isolate("a")
+		cut := time.Now()
+		defer time.AfterFunc(10*electionTime, p.a.cancel).Stop() // else a failure is a hang
+		_, err = p.a.Propose([]byte("after"))
+		require.ErrorIs(t, err, ErrLeadershipLost)
+		require.LessOrEqual(t, time.Since(cut), 2*electionTime)
+		_, err = p.a.Propose([]byte("later"))
+		require.ErrorIs(t, err, ErrNotLeader)
+	})
+}
+
 func TestNode_RefusesServersThatItDoesNotKnow(t *testing.T) {
 	play(t, func(p *players) {
 		err := p.peers["b"].RequestVote("a", "a", &raftwire.RequestVoteRequest{RPCHeader: header("x"), Term: 9}, &raftwire.RequestVoteResponse{})
