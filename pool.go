@@ -309,21 +309,35 @@ func (p *pool) busyPeers() []*peerConns {
 	return peers
 }
 
-// stats returns the stats of every peer, in order.
+// stats returns the stats of every peer, in order. Pipelines are asked without the
+// lock: they may wait for a connection of somebody else's.
 func (p *pool) stats() []PeerStats {
+	peers, pipelines := p.ownStats()
+	for i := range peers {
+		peers[i].addPipelines(pipelines[peers[i].Peer])
+	}
+	slices.SortFunc(peers, func(a, b PeerStats) int { return cmp.Compare(a.Peer, b.Peer) })
+	return peers
+}
+
+// ownStats returns what the pool knows itself, and the pipelines of each peer.
+func (p *pool) ownStats() (peers []PeerStats, pipelines map[ServerAddress][]*pipeline) {
 	p.connPoolLock.Lock()
 	defer p.connPoolLock.Unlock()
-	peers := make([]PeerStats, 0, len(p.peers))
+	peers = make([]PeerStats, 0, len(p.peers))
 	for addr, peer := range p.peers {
 		s := peer.traffic.stats(addr)
 		s.Idle = len(p.connPool[addr])
 		s.InUse = len(peer.open) - s.Idle
 		s.Dialing = len(peer.dials)
-		s.addPipelines(peer.open)
 		peers = append(peers, s)
+		for _, used := range peer.open {
+			if used != nil {
+				set(&pipelines, addr, append(pipelines[addr], used))
+			}
+		}
 	}
-	slices.SortFunc(peers, func(a, b PeerStats) int { return cmp.Compare(a.Peer, b.Peer) })
-	return peers
+	return peers, pipelines
 }
 
 // set sets m[key], also if there is no map yet.

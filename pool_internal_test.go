@@ -3,7 +3,9 @@ package raftwire
 import (
 	"fmt"
 	"net"
+	"runtime"
 	"testing"
+	"time"
 
 	"github.com/raftwire/raftwire/internal/tasks"
 	"github.com/stretchr/testify/require"
@@ -63,4 +65,28 @@ func TestPool_RetiresTheConnectionsOfOneAddress(t *testing.T) {
 	p.discard(inUse, errPeerGone)
 	require.Zero(t, looks)
 	require.Len(t, p.open, 99)
+}
+
+// A pipeline is locked while it sets a deadline, which a connection of somebody else's
+// may make wait. Calls need the pool meanwhile.
+func TestPool_StatsWaitForAPipelineWithoutItsLock(t *testing.T) {
+	looks, alive := 0, true
+	p, _ := poolOf(2, &looks, &alive)
+	c, used := p.pop("peer-0"), new(pipeline)
+	p.setPipeline(c, used)
+	used.mu.Lock()
+	begun, stats := make(chan struct{}), make(chan []PeerStats)
+	go func() {
+		close(begun)
+		stats <- p.stats()
+	}()
+	<-begun
+	for range 1000 { // time to come to the pipeline
+		runtime.Gosched()
+	}
+	tooLong := time.AfterFunc(10*time.Second, used.mu.Unlock)
+	require.NotNil(t, p.pop("peer-1"))
+	require.True(t, tooLong.Stop(), "the pool waited for the pipeline")
+	used.mu.Unlock()
+	require.Len(t, (<-stats)[0].Pipelines, 1)
 }

@@ -81,12 +81,9 @@ func hostStats(conns map[string]int) []HostStats {
 
 // addPipelines counts what is in flight to a peer. A connection that is in use and no
 // pipeline's carries one request.
-func (s *PeerStats) addPipelines(open map[*netConn]*pipeline) {
+func (s *PeerStats) addPipelines(pipelines []*pipeline) {
 	s.InFlight = s.InUse
-	for _, p := range open {
-		if p == nil {
-			continue
-		}
+	for _, p := range pipelines {
 		if of, open := p.stats(); open {
 			s.Pipelines = append(s.Pipelines, of)
 			s.InFlight += of.InFlight - 1
