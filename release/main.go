@@ -37,8 +37,9 @@ func run(args []string, output io.Writer) error {
 	flags.Usage = func() { fmt.Fprint(flags.Output(), usage) }
 	out := flags.String("o", "", "")
 	packed := flags.String("packed", "", "")
-	if len(args) == 0 {
-		args = []string{"help"}
+	if len(args) == 0 || args[0] == "help" {
+		_, err := io.WriteString(output, usage)
+		return err
 	}
 	if err := flags.Parse(args[1:]); err != nil {
 		return err
