@@ -400,6 +400,7 @@ func TestContext_EndsNothingAfterTheCall(t *testing.T) {
 		for kind, call := range contextCalls {
 			require.NoError(t, call(ctx, a, "b"), kind)
 		}
+		require.NoError(t, contextCalls["AppendEntries"](ctx, a, "b")) // leaves a connection, as not all do
 		idle := a.Stats().Peers[0].Idle
 		require.NotZero(t, idle)
 		cancel()
