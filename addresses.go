@@ -20,6 +20,15 @@ type resolver struct {
 	retire     func(address ServerAddress) // is told of addresses that a server has left
 }
 
+// destination is where a request goes, and until when there is time for it.
+type destination struct {
+	ctx         context.Context // of the call
+	id          ServerID
+	addr        ServerAddress
+	deadline    time.Time // zero is never
+	unconfirmed error     // why addr must not be dialled, or nil
+}
+
 // destination returns where to reach a server, for a call that begins at start. With
 // an error it is target.
 func (r *resolver) destination(ctx context.Context, id ServerID, target ServerAddress, start time.Time) (destination, error) {

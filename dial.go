@@ -54,15 +54,6 @@ type dialer struct {
 	hooks     *Hooks
 }
 
-// destination is where a request goes, and until when there is time for it.
-type destination struct {
-	ctx         context.Context // of the call
-	id          ServerID
-	addr        ServerAddress
-	deadline    time.Time // zero is never
-	unconfirmed error     // why addr must not be dialled, or nil
-}
-
 // dial is an attempt to connect. Its goroutine may never return from a stream
 // layer's code: then it must not keep the transport's memory after Close.
 type dial struct {
