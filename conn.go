@@ -113,7 +113,10 @@ func (c *netConn) closeAfter(ctx context.Context) (stop func()) {
 	if ctx.Done() == nil {
 		return func() {}
 	}
-	end := func() { c.CloseAside(endOf(ctx), func() {}) }
+	end := func() {
+		c.CloseAside(endOf(ctx), func() {})
+		_ = c.Raw.SetDeadline(conn.LongAgo) // a foreign Close may block
+	}
 	cancel := context.AfterFunc(ctx, end)
 	return func() {
 		if !cancel() {
@@ -158,7 +161,7 @@ func (c *netConn) awaitSteadily(clock *progress.Clock, check func() error) error
 		if err == nil {
 			_ = c.Raw.SetReadDeadline(clock.Deadline()) // for the rest of it
 		}
-		if !errno.IsTimeout(err) {
+		if !errno.IsTimeout(err) || c.Failure() != nil {
 			return err
 		}
 		if late := check(); late != nil {

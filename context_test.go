@@ -172,6 +172,34 @@ func TestContext_EndsACallOverTheNetworkInEveryPhase(t *testing.T) {
 	}
 }
 
+// A connection whose Close blocks does not keep the call.
+func TestContext_EndsACallWhoseConnectionDoesNotClose(t *testing.T) {
+	large := appendRequest(1)
+	large.Entries[0].Data = make([]byte, 2<<20)
+	for kind, call := range map[string]contextCall{
+		"small": contextCalls["AppendEntries"],
+		"large": func(ctx context.Context, trans contextCaller, target raftwire.ServerAddress) error {
+			return trans.AppendEntriesContext(ctx, "b", target, large, new(raftwire.AppendEntriesResponse))
+		},
+		"snapshot": contextCalls["InstallSnapshot"],
+		"body": func(ctx context.Context, trans contextCaller, target raftwire.ServerAddress) error {
+			return installContext(ctx, trans, target, 1<<40, zeros{})
+		},
+	} {
+		t.Run(kind, func(t *testing.T) {
+			onFakeTime(t, func(t *testing.T, network *faultnet.Network) {
+				release := make(chan struct{})
+				serve(t, listen(t, network, "b"), never)
+				a := listenWrapped(t, network, "a", func(conn net_) net_ { return slowConn{conn, release} }, withTimeout(time.Minute))
+				requireEndsWithContext(t, a, call)
+				close(release)
+				synctest.Wait()
+				require.Zero(t, a.Stats().Peers[0].InUse)
+			})
+		})
+	}
+}
+
 // A large request waits in another way than a small one.
 func TestContext_EndsALargeRequest(t *testing.T) {
 	for _, phase := range []string{"write", "answer"} {
