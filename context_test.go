@@ -172,6 +172,38 @@ func TestContext_EndsACallOverTheNetworkInEveryPhase(t *testing.T) {
 	}
 }
 
+// In memory a call waits on its way there, for the core to take it, for the answer, and
+// on the way back. Opening a pipeline needs no core.
+func TestContext_EndsACallInMemoryInEveryPhase(t *testing.T) {
+	for phase, prepare := range map[string]func(t *testing.T, x *raftwire.InmemNetwork, b *raftwire.InmemTransport){
+		"there": func(_ *testing.T, x *raftwire.InmemNetwork, _ *raftwire.InmemTransport) {
+			x.Link("a", "b").SetLatency(time.Hour)
+		},
+		"black hole": func(_ *testing.T, x *raftwire.InmemNetwork, _ *raftwire.InmemTransport) { x.Partition("a", "b") },
+		"core":       func(*testing.T, *raftwire.InmemNetwork, *raftwire.InmemTransport) {},
+		"answer":     func(t *testing.T, _ *raftwire.InmemNetwork, b *raftwire.InmemTransport) { serve(t, b, never) },
+		"back": func(t *testing.T, x *raftwire.InmemNetwork, b *raftwire.InmemTransport) {
+			x.Link("b", "a").SetLatency(time.Hour)
+			serve(t, b, accept)
+		},
+	} {
+		for kind, call := range contextCalls {
+			if kind == "AppendEntriesPipeline" && (phase == "core" || phase == "answer") {
+				continue
+			}
+			t.Run(fmt.Sprint(phase, ", ", kind), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					x := raftwire.NewInmemNetwork(raftwire.InmemNetworkConfig{Timeout: time.Minute})
+					a, b := x.Add("a"), x.Add("b")
+					t.Cleanup(func() { require.NoError(t, x.Close()) })
+					prepare(t, x, b)
+					requireEndsWithContext(t, a, call)
+				})
+			})
+		}
+	}
+}
+
 // A connection whose Close blocks does not keep the call.
 func TestContext_EndsACallWhoseConnectionDoesNotClose(t *testing.T) {
 	large := appendRequest(1)
@@ -384,6 +416,26 @@ func TestContext_CancelledCallLeavesItsDialToTheNext(t *testing.T) {
 		require.Equal(t, 200*time.Millisecond, elapsed(func() { require.NoError(t, appendOnce(a, "b")) }))
 		require.EqualValues(t, 1, slow.begun.Load())
 	})
+}
+
+// A call that was cancelled says nothing about its peer's address, one that had too little
+// time does: then the provider is asked again.
+func TestContext_CancelledCallDoesNotDoubtTheAddress(t *testing.T) {
+	for name, asked := range map[string]int{"cancelled": 1, "deadline": 2} {
+		t.Run(name, func(t *testing.T) {
+			onFakeTime(t, func(t *testing.T, network *faultnet.Network) {
+				hung := newDialer(t, network, "a")
+				hung.hangs.Store(true)
+				provider := &directory{addr: "b"}
+				a := transport(t, withStream(hung), withProvider(provider))
+				for range 2 {
+					ctx := contextEnds[name].after(t, 300*time.Millisecond)
+					requireEnded(t, contextEnds[name].err, contextCalls["AppendEntries"](ctx, a, "b"))
+				}
+				require.Equal(t, asked, provider.times())
+			})
+		})
+	}
 }
 
 // The connection of a call that had to be dialled is not kept for a late answer.

@@ -19,7 +19,8 @@ func (i *InmemTransport) InstallSnapshot(id ServerID, target ServerAddress, args
 // InstallSnapshotContext implements [WithContext]. The body goes to the peer in copies, all of
 // it, whatever args.Size says. It is bounded as over a network, with a stall limit of
 // a minute, or the timeout if that is longer; the answer must come within ten timeouts
-// after the end of the body.
+// after the end of the body. If ctx ends during a Read of data, the call ends when that
+// returns.
 func (i *InmemTransport) InstallSnapshotContext(ctx context.Context, _ ServerID, target ServerAddress, args *InstallSnapshotRequest, resp *InstallSnapshotResponse, data io.Reader) error {
 	return i.request(ctx, rpcInstallSnapshot, target, args, resp, func(pipe *inmemPipe) error {
 		data, err := orEmpty(data, args.Size)

@@ -35,7 +35,7 @@ func (n *NetworkTransport) InstallSnapshot(id ServerID, target ServerAddress, ar
 // than Size bytes are sent: no peer reads more, and hashicorp/raft would take the
 // rest for requests. After a shorter body the sending side of the connection is
 // closed, where the connection can do that: then a peer that waits for the rest
-// fails at once.
+// fails at once. If ctx ends during a Read of data, the call ends when that returns.
 func (n *NetworkTransport) InstallSnapshotContext(ctx context.Context, id ServerID, target ServerAddress, args *InstallSnapshotRequest, resp *InstallSnapshotResponse, data io.Reader) error {
 	return n.request(ctx, id, target, rpcInstallSnapshot, args, resp, func(to destination, start time.Time) (sizes, error) {
 		data, err := orEmpty(data, args.Size)
