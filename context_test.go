@@ -512,3 +512,34 @@ func TestContext_CloseCountsMore(t *testing.T) {
 		}
 	})
 }
+
+// An answer that has arrived counts. The connection is not used again, also where the
+// context ends at the very moment of the answer.
+func TestContext_AnswerThatHasArrivedCounts(t *testing.T) {
+	onFakeTime(t, func(t *testing.T, network *faultnet.Network) {
+		for range 20 {
+			ctx, cancel := context.WithCancel(t.Context())
+			a := listenWrapped(t, network, "a", func(conn net_) net_ { return afterRead{conn, cancel} })
+			b := listen(t, network, "b")
+			serve(t, b, accept)
+			require.NoError(t, contextCalls["AppendEntries"](ctx, a, "b"))
+			require.Zero(t, a.Stats().Peers[0].Idle)
+			require.NoError(t, a.Close())
+			require.NoError(t, b.Close())
+		}
+	})
+}
+
+// afterRead calls read when something was read.
+type afterRead struct {
+	net_
+	read func()
+}
+
+func (c afterRead) Read(p []byte) (int, error) {
+	n, err := c.net_.Read(p)
+	if n > 0 {
+		c.read()
+	}
+	return n, err
+}
