@@ -59,7 +59,7 @@ func (c *Conn) writeSteadily(b Batch, clock *progress.Clock) error {
 	for {
 		_ = c.Raw.SetWriteDeadline(clock.NextLook())
 		err := c.writeVector()
-		if !errno.IsTimeout(err) || c.Failure() != nil {
+		if !errno.IsTimeout(err) {
 			return err
 		}
 		if late := clock.Check(clock.Grew(c.sent.Load())); late != nil {
