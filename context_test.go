@@ -507,8 +507,11 @@ func TestContext_CloseCountsMore(t *testing.T) {
 	onBothTransports(t, func(t *testing.T, trans, _ raftwire.Transport) {
 		a := trans.(contextCaller)
 		require.NoError(t, trans.(raftwire.WithClose).Close())
+		ended, cancel := context.WithCancel(t.Context())
+		cancel()
 		for kind, call := range contextCalls {
 			require.True(t, call(t.Context(), a, "b") == raftwire.ErrTransportShutdown, kind)
+			require.True(t, call(ended, a, "b") == raftwire.ErrTransportShutdown, kind)
 		}
 	})
 }
