@@ -1,6 +1,7 @@
 package raftwire
 
 import (
+	"context"
 	"fmt"
 	"time"
 
@@ -19,18 +20,27 @@ type resolver struct {
 	retire     func(address ServerAddress) // is told of addresses that a server has left
 }
 
+// destination is where a request goes, and until when there is time for it.
+type destination struct {
+	ctx         context.Context // of the call
+	id          ServerID
+	addr        ServerAddress
+	deadline    time.Time // zero is never
+	unconfirmed error     // why addr must not be dialled, or nil
+}
+
 // destination returns where to reach a server, for a call that begins at start. With
 // an error it is target.
-func (r *resolver) destination(id ServerID, target ServerAddress, start time.Time) (destination, error) {
-	to := destination{id: id, addr: target, deadline: r.deadline(start)}
-	if r.book.Provider == nil {
-		return to, nil
+func (r *resolver) destination(ctx context.Context, id ServerID, target ServerAddress, start time.Time) (destination, error) {
+	to := destination{ctx: ctx, id: id, addr: target, deadline: r.deadline(start)}
+	if err := endOf(ctx); err != nil || r.book.Provider == nil {
+		return to, err
 	}
 	return r.ask(to)
 }
 
 func (r *resolver) ask(to destination) (destination, error) {
-	known, err := r.book.Find(string(to.id), to.deadline, false)
+	known, err := r.book.Find(to.ctx, string(to.id), to.deadline, false)
 	switch {
 	case err != nil:
 		return to, err
@@ -53,7 +63,7 @@ func (r *resolver) recall(id ServerID, target ServerAddress) ServerAddress {
 	if r.book.Provider == nil {
 		return target
 	}
-	known, err := r.book.Find(string(id), r.deadline(time.Now()), true)
+	known, err := r.book.Find(context.Background(), string(id), r.deadline(time.Now()), true)
 	if err != nil || known.Err != nil {
 		return target
 	}

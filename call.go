@@ -1,6 +1,7 @@
 package raftwire
 
 import (
+	"context"
 	"errors"
 	"time"
 
@@ -9,42 +10,71 @@ import (
 
 // AppendEntries implements [Transport].
 func (n *NetworkTransport) AppendEntries(id ServerID, target ServerAddress, args *AppendEntriesRequest, resp *AppendEntriesResponse) error {
-	return n.call(id, target, rpcAppendEntries, args, resp)
+	return n.AppendEntriesContext(context.Background(), id, target, args, resp)
+}
+
+// AppendEntriesContext implements [WithContext].
+func (n *NetworkTransport) AppendEntriesContext(ctx context.Context, id ServerID, target ServerAddress, args *AppendEntriesRequest, resp *AppendEntriesResponse) error {
+	return n.call(ctx, id, target, rpcAppendEntries, args, resp)
 }
 
 // RequestVote implements [Transport].
 func (n *NetworkTransport) RequestVote(id ServerID, target ServerAddress, args *RequestVoteRequest, resp *RequestVoteResponse) error {
-	return n.call(id, target, rpcRequestVote, args, resp)
+	return n.RequestVoteContext(context.Background(), id, target, args, resp)
+}
+
+// RequestVoteContext implements [WithContext].
+func (n *NetworkTransport) RequestVoteContext(ctx context.Context, id ServerID, target ServerAddress, args *RequestVoteRequest, resp *RequestVoteResponse) error {
+	return n.call(ctx, id, target, rpcRequestVote, args, resp)
 }
 
 // RequestPreVote implements [WithPreVote].
 func (n *NetworkTransport) RequestPreVote(id ServerID, target ServerAddress, args *RequestPreVoteRequest, resp *RequestPreVoteResponse) error {
-	return n.call(id, target, rpcRequestPreVote, args, resp)
+	return n.RequestPreVoteContext(context.Background(), id, target, args, resp)
+}
+
+// RequestPreVoteContext implements [WithContext].
+func (n *NetworkTransport) RequestPreVoteContext(ctx context.Context, id ServerID, target ServerAddress, args *RequestPreVoteRequest, resp *RequestPreVoteResponse) error {
+	return n.call(ctx, id, target, rpcRequestPreVote, args, resp)
 }
 
 // TimeoutNow implements [Transport].
 func (n *NetworkTransport) TimeoutNow(id ServerID, target ServerAddress, args *TimeoutNowRequest, resp *TimeoutNowResponse) error {
-	return n.call(id, target, rpcTimeoutNow, args, resp)
+	return n.TimeoutNowContext(context.Background(), id, target, args, resp)
+}
+
+// TimeoutNowContext implements [WithContext].
+func (n *NetworkTransport) TimeoutNowContext(ctx context.Context, id ServerID, target ServerAddress, args *TimeoutNowRequest, resp *TimeoutNowResponse) error {
+	return n.call(ctx, id, target, rpcTimeoutNow, args, resp)
 }
 
 // AppendEntriesPipeline implements [Transport].
 func (n *NetworkTransport) AppendEntriesPipeline(id ServerID, target ServerAddress) (AppendPipeline, error) {
-	return n.AppendEntriesPipelineTo(id, target, nil)
+	return n.openPipeline(context.Background(), id, target, nil)
+}
+
+// AppendEntriesPipelineContext implements [WithContext].
+func (n *NetworkTransport) AppendEntriesPipelineContext(ctx context.Context, id ServerID, target ServerAddress) (AppendPipeline, error) {
+	return n.openPipeline(ctx, id, target, nil)
 }
 
 // AppendEntriesPipelineTo implements [WithPipelineSink]. A nil sink means the
 // pipeline's Consumer.
 func (n *NetworkTransport) AppendEntriesPipelineTo(id ServerID, target ServerAddress, sink PipelineSink) (AppendPipeline, error) {
+	return n.openPipeline(context.Background(), id, target, sink)
+}
+
+func (n *NetworkTransport) openPipeline(ctx context.Context, id ServerID, target ServerAddress, sink PipelineSink) (AppendPipeline, error) {
 	if n.maxInFlight < minInFlightForPipelining && !n.IsShutdown() {
 		return nil, ErrPipelineReplicationNotSupported
 	}
-	to, err := n.addresses.destination(id, target, time.Now())
+	to, err := n.addresses.destination(ctx, id, target, time.Now())
 	if err != nil {
-		return nil, n.explain(rpcAppendEntries, to.addr, err)
+		return nil, n.explain(rpcAppendEntries, to.addr, orEndOf(ctx, err))
 	}
 	c, _, err := n.connect(to, time.Time{})
 	if err != nil {
-		return nil, n.explain(rpcAppendEntries, to.addr, err)
+		return nil, n.explain(rpcAppendEntries, to.addr, orEndOf(ctx, err))
 	}
 	p := newPipeline(c.peer, newNetLink(&n.pool, c, n.newTime), n.maxInFlight, n.timeout, sink, &n.tasks)
 	p.id, p.callBegun, p.callDone, p.traffic = id, n.hooks.CallBegun, n.hooks.CallDone, c.traffic
@@ -57,21 +87,21 @@ func (n *NetworkTransport) AppendEntriesPipelineTo(id ServerID, target ServerAdd
 
 // call sends a request and waits for its answer: on an idle connection if
 // there is one, else on a new one.
-func (n *NetworkTransport) call(id ServerID, target ServerAddress, kind rpcKind, args, resp any) error {
-	return n.request(id, target, kind, args, resp, func(to destination, start time.Time) (sizes, error) {
+func (n *NetworkTransport) call(ctx context.Context, id ServerID, target ServerAddress, kind rpcKind, args, resp any) error {
+	return n.request(ctx, id, target, kind, args, resp, func(to destination, start time.Time) (sizes, error) {
 		return n.callAt(to, start, kind, args, resp)
 	})
 }
 
 // request is what all requests have in common: it finds the address, checks
 // args, has send do the rest, explains its error, and tells the hooks.
-func (n *NetworkTransport) request(id ServerID, target ServerAddress, kind rpcKind, args, resp any, send func(to destination, start time.Time) (sizes, error)) error {
+func (n *NetworkTransport) request(ctx context.Context, id ServerID, target ServerAddress, kind rpcKind, args, resp any, send func(to destination, start time.Time) (sizes, error)) error {
 	if err := beginCall(args, resp); err != nil {
 		return n.explain(kind, target, err)
 	}
 	start := time.Now()
 	n.reportBegin(kind, id, target, start, args)
-	to, err := n.addresses.destination(id, target, start)
+	to, err := n.addresses.destination(ctx, id, target, start)
 	if err == nil {
 		err = checkRequest(args)
 	}
@@ -79,7 +109,7 @@ func (n *NetworkTransport) request(id ServerID, target ServerAddress, kind rpcKi
 	if err == nil {
 		size, err = send(to, start)
 	}
-	err = n.explain(kind, to.addr, err)
+	err = n.explain(kind, to.addr, orEndOf(ctx, err))
 	n.reportCall(kind, id, to.addr, start, args, size, err)
 	return err
 }
@@ -90,15 +120,15 @@ func (n *NetworkTransport) callAt(to destination, start time.Time, kind rpcKind,
 		return sizes{}, err
 	}
 	c.usedAt, c.answeredLate = start, false
-	answered, err := c.call(to.deadline, kind, n.newTime, args, resp)
-	if err != nil && reused && !answered && lostWhileIdle(err) && !c.traffic.hasRefused(kind, err) {
+	answered, err := c.call(to.ctx, to.deadline, kind, n.newTime, args, resp)
+	if err != nil && reused && !answered && lostWhileIdle(err) && to.ctx.Err() == nil && !c.traffic.hasRefused(kind, err) {
 		n.discard(c, err)
 		n.drop(to.addr, errors.New("another connection to the peer was dead"), false)
 		if c, err = n.dial(to); err != nil {
 			return sizes{}, err
 		}
 		c.usedAt, c.answeredLate = start, false
-		_, err = c.call(to.deadline, kind, n.newTime, args, resp)
+		_, err = c.call(to.ctx, to.deadline, kind, n.newTime, args, resp)
 	}
 	if kind == rpcRequestPreVote {
 		err = c.traffic.learnPreVotes(err)

@@ -1,6 +1,7 @@
 package raftwire
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -88,8 +89,10 @@ func (c *netConn) isFresh(now time.Time) bool {
 // call sends a request and reads its answer into resp. answered reports whether
 // any byte of an answer arrived: if not, and the connection had been idle in a
 // pool, the request may be tried again elsewhere. A *RemoteError leaves the
-// connection sound, any other error closes it, unless mayBeLate says so.
-func (c *netConn) call(deadline time.Time, kind rpcKind, newTime bool, args, resp any) (answered bool, err error) {
+// connection sound, any other error closes it, unless mayBeLate says so. If ctx ends
+// before call returns, the connection is closed.
+func (c *netConn) call(ctx context.Context, deadline time.Time, kind rpcKind, newTime bool, args, resp any) (answered bool, err error) {
+	defer c.closeAfter(ctx)()
 	if err = c.send(deadline, kind, newTime, args); err != nil {
 		return false, c.hangUp(err)
 	}
@@ -102,6 +105,24 @@ func (c *netConn) call(deadline time.Time, kind rpcKind, newTime bool, args, res
 	err = c.receive(kind, resp)
 	c.last.response = c.In.Consumed()
 	return true, err
+}
+
+// closeAfter closes the connection when ctx ends, until stop is called. stop closes it,
+// too, if ctx has ended: the caller may look at Failure then.
+func (c *netConn) closeAfter(ctx context.Context) (stop func()) {
+	if ctx.Done() == nil {
+		return func() {}
+	}
+	end := func() {
+		c.CloseAside(endOf(ctx), func() {})
+		_ = c.Raw.SetDeadline(conn.LongAgo) // a foreign Close may block
+	}
+	cancel := context.AfterFunc(ctx, end)
+	return func() {
+		if !cancel() {
+			end()
+		}
+	}
 }
 
 // mayBeLate reports whether err, with which the wait for an answer has ended, says
@@ -140,7 +161,7 @@ func (c *netConn) awaitSteadily(clock *progress.Clock, check func() error) error
 		if err == nil {
 			_ = c.Raw.SetReadDeadline(clock.Deadline()) // for the rest of it
 		}
-		if !errno.IsTimeout(err) {
+		if !errno.IsTimeout(err) || c.Failure() != nil {
 			return err
 		}
 		if late := check(); late != nil {

@@ -54,14 +54,6 @@ type dialer struct {
 	hooks     *Hooks
 }
 
-// destination is where a request goes, and until when there is time for it.
-type destination struct {
-	id          ServerID
-	addr        ServerAddress
-	deadline    time.Time // zero is never
-	unconfirmed error     // why addr must not be dialled, or nil
-}
-
 // dial is an attempt to connect. Its goroutine may never return from a stream
 // layer's code: then it must not keep the transport's memory after Close.
 type dial struct {
@@ -103,7 +95,7 @@ func (p *pool) dial(to destination) (*netConn, error) {
 	return c, err
 }
 
-// await waits for a connection, until the deadline. For now see pool.get.
+// await waits for a connection, until the deadline or the end of the context. For now see pool.get.
 func (p *pool) await(to destination, now time.Time, unused bool) (c *netConn, reused bool, err error) {
 	if to.unconfirmed != nil {
 		return nil, false, to.unconfirmed
@@ -151,18 +143,22 @@ func (p *pool) awaitOne(to destination, expired <-chan time.Time, unused bool) (
 		return got, got.err
 	case <-expired:
 		err = errno.ErrTimeout
+	case <-to.ctx.Done():
+		err = endOf(to.ctx)
 	case <-p.dialer.done:
 		err = ErrTransportShutdown
 	}
 	if hanging := p.leave(to.addr, w); hanging != "" {
-		err = errno.Timeout(fmt.Sprintf("%v: %s", err, hanging))
+		err = fmt.Errorf("%w: %s", err, hanging)
 	}
 	select {
 	case got := <-w.ready: // at the same moment
 		p.giveBack(got)
 	default:
 	}
-	p.dialer.doubt(to.id)
+	if to.ctx.Err() != context.Canceled { // which says nothing about the peer
+		p.dialer.doubt(to.id)
+	}
 	return delivery{}, fmt.Errorf("dial: %w", err)
 }
 

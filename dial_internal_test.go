@@ -44,7 +44,7 @@ func TestDial_BeginsWhenThereIsAPlace(t *testing.T) {
 			doubt: func(ServerID) {}, tasks: new(tasks.Group), hooks: new(Hooks),
 		}}
 		call := func(addr ServerAddress, limit time.Duration) {
-			_, _, err := p.await(destination{addr: addr, deadline: time.Now().Add(limit)}, time.Time{}, false)
+			_, _, err := p.await(destination{ctx: t.Context(), addr: addr, deadline: time.Now().Add(limit)}, time.Time{}, false)
 			require.Error(t, err)
 		}
 		for i := range maxDials {

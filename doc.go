@@ -84,9 +84,13 @@
 //   - A call blocks for at most Timeout, from dialling to its answer. A request of
 //     more than 1 MiB has Timeout for each step of progress, and 10 times Timeout
 //     in total. With a Timeout of 0 only an answer, the loss of the connection,
-//     ClosePeer or Close ends a call.
+//     the end of its context, ClosePeer or Close ends a call.
+//   - A call with a context ([WithContext]) also ends with that, within 100 ms. The
+//     connection that it was using is closed, its dial continues for the next call,
+//     and other calls go on.
 //   - InstallSnapshot is bounded by progress (SnapshotStallTimeout), and then by
-//     RestoreTimeout while the follower restores. Nothing ends a Read of data.
+//     RestoreTimeout while the follower restores. Nothing ends a Read of data,
+//     neither a context nor Close.
 //   - AppendEntries of a pipeline blocks while the window is full, for at most
 //     Timeout, even if nobody reads the pipeline's Consumer.
 //   - Close ends calls under way, and waits for goroutines. It waits for at most a
@@ -143,7 +147,8 @@
 //     errors.Is, not by text.
 //   - [ErrTransportShutdown], [ErrPipelineShutdown] and
 //     [ErrPipelineReplicationNotSupported] are returned unwrapped. [ErrClosePeer]
-//     is a cause: use errors.Is.
+//     is a cause: use errors.Is. So are [context.Canceled] and
+//     [context.DeadlineExceeded] of a call's context.
 //   - Calls on a transport whose configuration made no sense return what is wrong
 //     with it.
 //

@@ -1,7 +1,9 @@
 package raftwire
 
 import (
+	"context"
 	"errors"
+	"fmt"
 	"os"
 
 	"github.com/raftwire/raftwire/internal/errno"
@@ -92,4 +94,26 @@ func explain(kind rpcKind, peer ServerAddress, err error) error {
 		return err
 	}
 	return &OpError{Op: kind.String(), Peer: peer, Err: err}
+}
+
+// endOf returns why ctx has ended, or nil. The error matches ctx.Err() and the cause.
+func endOf(ctx context.Context) error {
+	err := ctx.Err()
+	if err == nil {
+		return nil
+	}
+	if cause := context.Cause(ctx); cause != err {
+		return fmt.Errorf("%w: %w", err, cause)
+	}
+	return err
+}
+
+// orEndOf returns the end of ctx in place of err, with which a call has failed: its
+// caller looks for that. An answer and the transport's own end stay as they are.
+func orEndOf(ctx context.Context, err error) error {
+	_, remote := err.(*RemoteError)
+	if err == nil || remote || err == ErrTransportShutdown || ctx.Err() == nil || errors.Is(err, ctx.Err()) {
+		return err
+	}
+	return fmt.Errorf("%w: %v", endOf(ctx), err)
 }

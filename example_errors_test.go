@@ -1,6 +1,7 @@
 package raftwire_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -64,6 +65,29 @@ func ExampleWithClosePeer() {
 	transport.ClosePeer("removed")
 	fmt.Println(errors.Is(<-ended, raftwire.ErrClosePeer))
 	// Output: true
+}
+
+// A candidate has won, and needs no more votes. A call to a peer that does not answer
+// ends at once, not by its deadline.
+func ExampleWithContext() {
+	network := raftwire.NewInmemNetwork(raftwire.InmemNetworkConfig{Timeout: time.Minute})
+	defer network.Close()
+	candidate, silent := network.Add("candidate"), network.Add("silent")
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error)
+	var transport raftwire.WithContext = candidate
+	go func() {
+		ended <- transport.RequestVoteContext(ctx, "silent", "silent", &raftwire.RequestVoteRequest{Term: 8}, new(raftwire.RequestVoteResponse))
+	}()
+	<-silent.Consumer() // it has the request, and does not answer
+
+	cancel()
+	err := <-ended
+	fmt.Println(err)
+	fmt.Println(errors.Is(err, context.Canceled))
+	// Output:
+	// RequestVote to silent: context canceled
+	// true
 }
 
 // One direction is cut: the request arrives, and its answer does not. A Raft core

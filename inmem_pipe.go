@@ -1,6 +1,7 @@
 package raftwire
 
 import (
+	"context"
 	"io"
 	"sync"
 	"sync/atomic"
@@ -61,6 +62,15 @@ func (p *inmemPipe) limit(timeout time.Duration) (stop func() bool) {
 		return func() bool { return true }
 	}
 	return time.AfterFunc(timeout, p.endLate).Stop
+}
+
+// endAfter ends the pipe when ctx ends, unless the function that it returns is called
+// before.
+func (p *inmemPipe) endAfter(ctx context.Context) (stop func() bool) {
+	if ctx.Done() == nil {
+		return func() bool { return true }
+	}
+	return context.AfterFunc(ctx, func() { p.end(endOf(ctx)) })
 }
 
 // endLate ends the pipe because its time is up.

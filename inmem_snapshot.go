@@ -2,6 +2,7 @@ package raftwire
 
 import (
 	"bytes"
+	"context"
 	"io"
 	"math"
 	"time"
@@ -10,12 +11,18 @@ import (
 	"github.com/raftwire/raftwire/internal/tasks"
 )
 
-// InstallSnapshot implements [Transport]. The body goes to the peer in copies, all of
+// InstallSnapshot implements [Transport]; see InstallSnapshotContext.
+func (i *InmemTransport) InstallSnapshot(id ServerID, target ServerAddress, args *InstallSnapshotRequest, resp *InstallSnapshotResponse, data io.Reader) error {
+	return i.InstallSnapshotContext(context.Background(), id, target, args, resp, data)
+}
+
+// InstallSnapshotContext implements [WithContext]. The body goes to the peer in copies, all of
 // it, whatever args.Size says. It is bounded as over a network, with a stall limit of
 // a minute, or the timeout if that is longer; the answer must come within ten timeouts
-// after the end of the body.
-func (i *InmemTransport) InstallSnapshot(_ ServerID, target ServerAddress, args *InstallSnapshotRequest, resp *InstallSnapshotResponse, data io.Reader) error {
-	return i.request(rpcInstallSnapshot, target, args, resp, func(pipe *inmemPipe) error {
+// after the end of the body. If ctx ends during a Read of data, the call ends when that
+// returns.
+func (i *InmemTransport) InstallSnapshotContext(ctx context.Context, _ ServerID, target ServerAddress, args *InstallSnapshotRequest, resp *InstallSnapshotResponse, data io.Reader) error {
+	return i.request(ctx, rpcInstallSnapshot, target, args, resp, func(pipe *inmemPipe) error {
 		data, err := orEmpty(data, args.Size)
 		if err != nil {
 			return err
@@ -69,7 +76,7 @@ func (s *inmemSnapshot) transfer(request any, resp *InstallSnapshotResponse, dat
 // two on the way at most.
 func (s *inmemSnapshot) write(piece []byte) error {
 	if len(piece) == 0 {
-		return nil
+		return s.pipe.failure()
 	}
 	chunk := sent[[]byte]{bytes.Clone(piece), s.pipe.there.depart()}
 	clock := s.limits.sendClock(s.pipe.there.traffic.lastAnswered)

@@ -1,6 +1,8 @@
 package raftwire
 
 import (
+	"cmp"
+	"context"
 	"crypto/rand"
 	"errors"
 	"fmt"
@@ -62,6 +64,7 @@ type InmemTransport struct {
 var (
 	_ LoopbackTransport = (*InmemTransport)(nil)
 	_ WithClosePeer     = (*InmemTransport)(nil)
+	_ WithContext       = (*InmemTransport)(nil)
 	_ WithDispatcher    = (*InmemTransport)(nil)
 	_ WithPipelineSink  = (*InmemTransport)(nil)
 )
@@ -114,27 +117,47 @@ func (i *InmemTransport) EncodePeer(_ ServerID, addr ServerAddress) []byte { ret
 func (i *InmemTransport) DecodePeer(buf []byte) ServerAddress { return ServerAddress(buf) }
 
 // AppendEntries implements [Transport].
-func (i *InmemTransport) AppendEntries(_ ServerID, target ServerAddress, args *AppendEntriesRequest, resp *AppendEntriesResponse) error {
-	return i.call(target, rpcAppendEntries, args, resp)
+func (i *InmemTransport) AppendEntries(id ServerID, target ServerAddress, args *AppendEntriesRequest, resp *AppendEntriesResponse) error {
+	return i.AppendEntriesContext(context.Background(), id, target, args, resp)
+}
+
+// AppendEntriesContext implements [WithContext].
+func (i *InmemTransport) AppendEntriesContext(ctx context.Context, _ ServerID, target ServerAddress, args *AppendEntriesRequest, resp *AppendEntriesResponse) error {
+	return i.call(ctx, target, rpcAppendEntries, args, resp)
 }
 
 // RequestVote implements [Transport].
-func (i *InmemTransport) RequestVote(_ ServerID, target ServerAddress, args *RequestVoteRequest, resp *RequestVoteResponse) error {
-	return i.call(target, rpcRequestVote, args, resp)
+func (i *InmemTransport) RequestVote(id ServerID, target ServerAddress, args *RequestVoteRequest, resp *RequestVoteResponse) error {
+	return i.RequestVoteContext(context.Background(), id, target, args, resp)
+}
+
+// RequestVoteContext implements [WithContext].
+func (i *InmemTransport) RequestVoteContext(ctx context.Context, _ ServerID, target ServerAddress, args *RequestVoteRequest, resp *RequestVoteResponse) error {
+	return i.call(ctx, target, rpcRequestVote, args, resp)
 }
 
 // RequestPreVote implements [WithPreVote].
-func (i *InmemTransport) RequestPreVote(_ ServerID, target ServerAddress, args *RequestPreVoteRequest, resp *RequestPreVoteResponse) error {
-	return i.call(target, rpcRequestPreVote, args, resp)
+func (i *InmemTransport) RequestPreVote(id ServerID, target ServerAddress, args *RequestPreVoteRequest, resp *RequestPreVoteResponse) error {
+	return i.RequestPreVoteContext(context.Background(), id, target, args, resp)
+}
+
+// RequestPreVoteContext implements [WithContext].
+func (i *InmemTransport) RequestPreVoteContext(ctx context.Context, _ ServerID, target ServerAddress, args *RequestPreVoteRequest, resp *RequestPreVoteResponse) error {
+	return i.call(ctx, target, rpcRequestPreVote, args, resp)
 }
 
 // TimeoutNow implements [Transport].
-func (i *InmemTransport) TimeoutNow(_ ServerID, target ServerAddress, args *TimeoutNowRequest, resp *TimeoutNowResponse) error {
-	return i.call(target, rpcTimeoutNow, args, resp)
+func (i *InmemTransport) TimeoutNow(id ServerID, target ServerAddress, args *TimeoutNowRequest, resp *TimeoutNowResponse) error {
+	return i.TimeoutNowContext(context.Background(), id, target, args, resp)
 }
 
-func (i *InmemTransport) call(target ServerAddress, kind rpcKind, args, resp any) error {
-	return i.request(kind, target, args, resp, func(pipe *inmemPipe) error {
+// TimeoutNowContext implements [WithContext].
+func (i *InmemTransport) TimeoutNowContext(ctx context.Context, _ ServerID, target ServerAddress, args *TimeoutNowRequest, resp *TimeoutNowResponse) error {
+	return i.call(ctx, target, rpcTimeoutNow, args, resp)
+}
+
+func (i *InmemTransport) call(ctx context.Context, target ServerAddress, kind rpcKind, args, resp any) error {
+	return i.request(ctx, kind, target, args, resp, func(pipe *inmemPipe) error {
 		defer pipe.limit(i.timeout)()
 		return pipe.exchange(kind, cloneRequest(args), resp)
 	})
@@ -142,19 +165,20 @@ func (i *InmemTransport) call(target ServerAddress, kind rpcKind, args, resp any
 
 // request is what all requests have in common: it checks args and resp, has send
 // do the rest through a pipe, and explains its error.
-func (i *InmemTransport) request(kind rpcKind, target ServerAddress, args, resp any, send func(*inmemPipe) error) (err error) {
-	defer func() { err = explain(kind, target, err) }()
+func (i *InmemTransport) request(ctx context.Context, kind rpcKind, target ServerAddress, args, resp any, send func(*inmemPipe) error) (err error) {
+	defer func() { err = explain(kind, target, orEndOf(ctx, err)) }()
 	if err := beginCall(args, resp); err != nil {
 		return err
 	}
 	if err := checkRequest(args); err != nil {
 		return err
 	}
-	pipe, err := i.openPipe(target)
+	pipe, err := i.openPipe(ctx, target)
 	if err != nil {
 		return err
 	}
 	defer pipe.close(errAnswered)
+	defer pipe.endAfter(ctx)()
 	return send(pipe)
 }
 
@@ -163,7 +187,12 @@ var errAnswered = errors.New("answered")
 
 // AppendEntriesPipeline implements [Transport].
 func (i *InmemTransport) AppendEntriesPipeline(id ServerID, target ServerAddress) (AppendPipeline, error) {
-	return i.AppendEntriesPipelineTo(id, target, nil)
+	return i.AppendEntriesPipelineContext(context.Background(), id, target)
+}
+
+// AppendEntriesPipelineContext implements [WithContext].
+func (i *InmemTransport) AppendEntriesPipelineContext(ctx context.Context, _ ServerID, target ServerAddress) (AppendPipeline, error) {
+	return i.openPipeline(ctx, target, nil)
 }
 
 // inmemWindow is the window of a pipeline.
@@ -172,10 +201,19 @@ const inmemWindow = 16
 // AppendEntriesPipelineTo implements [WithPipelineSink]. A nil sink means the
 // pipeline's Consumer. Opening takes a message there and one back.
 func (i *InmemTransport) AppendEntriesPipelineTo(_ ServerID, target ServerAddress, sink PipelineSink) (AppendPipeline, error) {
-	pipe, err := i.openPipe(target)
+	return i.openPipeline(context.Background(), target, sink)
+}
+
+func (i *InmemTransport) openPipeline(ctx context.Context, target ServerAddress, sink PipelineSink) (AppendPipeline, error) {
+	pipe, err := i.openPipe(ctx, target)
 	if err == nil {
 		var l *pipeLink
-		if l, err = openPipeLink(pipe, i.timeout); err == nil {
+		stop := pipe.endAfter(ctx)
+		l, err = openPipeLink(pipe, i.timeout)
+		if !stop() {
+			err = cmp.Or(err, endOf(ctx))
+		}
+		if err == nil {
 			p := newPipeline(target, l, inmemWindow, i.timeout, sink, &i.tasks)
 			p.traffic = &pipe.there.traffic
 			if p.begin() {
@@ -185,7 +223,7 @@ func (i *InmemTransport) AppendEntriesPipelineTo(_ ServerID, target ServerAddres
 		}
 		pipe.close(err)
 	}
-	return nil, explain(rpcAppendEntries, target, err)
+	return nil, explain(rpcAppendEntries, target, orEndOf(ctx, err))
 }
 
 // Connect implements [WithPeers]. t must be an *InmemTransport, or have a
@@ -278,11 +316,14 @@ func (i *InmemTransport) peer(addr ServerAddress) *InmemTransport {
 }
 
 // openPipe makes a way to target, for one request or for those of a pipeline.
-func (i *InmemTransport) openPipe(target ServerAddress) (*inmemPipe, error) {
+func (i *InmemTransport) openPipe(ctx context.Context, target ServerAddress) (*inmemPipe, error) {
 	i.Lock()
 	defer i.Unlock()
 	if i.closed {
 		return nil, ErrTransportShutdown
+	}
+	if err := endOf(ctx); err != nil {
+		return nil, err
 	}
 	if i.peers[target] == nil {
 		return nil, refused(target)

@@ -66,6 +66,7 @@ var (
 	_ WithPreVote      = (*NetworkTransport)(nil)
 	_ WithClose        = (*NetworkTransport)(nil)
 	_ WithClosePeer    = (*NetworkTransport)(nil)
+	_ WithContext      = (*NetworkTransport)(nil)
 	_ WithDispatcher   = (*NetworkTransport)(nil)
 	_ WithPipelineSink = (*NetworkTransport)(nil)
 )

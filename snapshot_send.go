@@ -1,6 +1,7 @@
 package raftwire
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -23,15 +24,20 @@ import (
 // nor an error.
 const emptyReads = 100
 
-// InstallSnapshot implements [Transport]. It uses a new connection, so that
+// InstallSnapshot implements [Transport]; see InstallSnapshotContext.
+func (n *NetworkTransport) InstallSnapshot(id ServerID, target ServerAddress, args *InstallSnapshotRequest, resp *InstallSnapshotResponse, data io.Reader) error {
+	return n.InstallSnapshotContext(context.Background(), id, target, args, resp, data)
+}
+
+// InstallSnapshotContext implements [WithContext]. It uses a new connection, so that
 // nothing has to be tried twice, and closes it afterwards. If the peer answers
 // before it has got everything, sending stops and that answer is returned. No more
 // than Size bytes are sent: no peer reads more, and hashicorp/raft would take the
 // rest for requests. After a shorter body the sending side of the connection is
 // closed, where the connection can do that: then a peer that waits for the rest
-// fails at once.
-func (n *NetworkTransport) InstallSnapshot(id ServerID, target ServerAddress, args *InstallSnapshotRequest, resp *InstallSnapshotResponse, data io.Reader) error {
-	return n.request(id, target, rpcInstallSnapshot, args, resp, func(to destination, start time.Time) (sizes, error) {
+// fails at once. If ctx ends during a Read of data, the call ends when that returns.
+func (n *NetworkTransport) InstallSnapshotContext(ctx context.Context, id ServerID, target ServerAddress, args *InstallSnapshotRequest, resp *InstallSnapshotResponse, data io.Reader) error {
+	return n.request(ctx, id, target, rpcInstallSnapshot, args, resp, func(to destination, start time.Time) (sizes, error) {
 		data, err := orEmpty(data, args.Size)
 		if err != nil {
 			return sizes{}, err
@@ -61,6 +67,7 @@ func (n *NetworkTransport) sendSnapshot(to destination, start time.Time, args *I
 	}
 	c.usedAt = start
 	defer n.discard(c, errSnapshotOver)
+	defer c.closeAfter(to.ctx)()
 	sock.RaiseUserTimeout(c.Raw, n.snapshotPatience(args.Size))
 	sock.LimitWrites(c.Raw, n.stallLimits.stall)
 	n.snapshotPace.enter()
@@ -192,8 +199,12 @@ func (r *restlessReader) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// write writes a piece, when it is its turn.
+// write writes a piece, when it is its turn. Without a piece it, too, says whether to go
+// on.
 func (s *snapshotSender) write(piece []byte) error {
+	if s.conn.Failure() != nil {
+		return errSendingOver
+	}
 	for len(piece) > 0 {
 		now, wait := s.pacer.reserve(int64(len(piece)))
 		if wait > 0 {

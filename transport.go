@@ -1,6 +1,7 @@
 package raftwire
 
 import (
+	"context"
 	"io"
 	"net"
 	"time"
@@ -102,6 +103,29 @@ type WithClosePeer interface {
 	// peer itself has sent, are not touched, and later calls work as before. It may
 	// be called by any goroutine.
 	ClosePeer(peer ServerAddress)
+}
+
+// WithContext is implemented by transports whose calls a context can end. Each method
+// is the one without Context, which is called with [context.Background].
+//
+// A call ends with its ctx or the transport's timeout, whichever comes first: within
+// 100 ms, whatever the peer does. Its error is an [*OpError] that matches ctx.Err() and
+// [context.Cause]; whether the peer got the request is unknown. The connection that the
+// call was using is closed; other calls go on. If ctx has ended before the call, nothing
+// is sent. An answer that has arrived counts, whatever ctx does.
+type WithContext interface {
+	AppendEntriesContext(ctx context.Context, id ServerID, target ServerAddress, args *AppendEntriesRequest, resp *AppendEntriesResponse) error
+	RequestVoteContext(ctx context.Context, id ServerID, target ServerAddress, args *RequestVoteRequest, resp *RequestVoteResponse) error
+	RequestPreVoteContext(ctx context.Context, id ServerID, target ServerAddress, args *RequestPreVoteRequest, resp *RequestPreVoteResponse) error
+	TimeoutNowContext(ctx context.Context, id ServerID, target ServerAddress, args *TimeoutNowRequest, resp *TimeoutNowResponse) error
+
+	// InstallSnapshotContext cannot leave a Read of data: if ctx ends meanwhile, the
+	// call ends when that Read returns.
+	InstallSnapshotContext(ctx context.Context, id ServerID, target ServerAddress, args *InstallSnapshotRequest, resp *InstallSnapshotResponse, data io.Reader) error
+
+	// AppendEntriesPipelineContext opens a pipeline. ctx bounds the opening only: the
+	// pipeline lasts until Close.
+	AppendEntriesPipelineContext(ctx context.Context, id ServerID, target ServerAddress) (AppendPipeline, error)
 }
 
 // WithPeers is implemented by transports whose routes are made by hand, as

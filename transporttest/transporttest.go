@@ -116,7 +116,7 @@ type testCase struct {
 
 func allCases() []testCase {
 	return slices.Concat(callCases, ownershipCases, answerCases, deadlineCases,
-		heartbeatCases, pipelineCases, windowCases, snapshotCases, closeCases)
+		heartbeatCases, pipelineCases, windowCases, snapshotCases, closeCases, contextCases)
 }
 
 // String lists the names of the features.

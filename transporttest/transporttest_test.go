@@ -259,6 +259,18 @@ var brokenTransports = []broken{
 		sentence: "ClosePeer settles the futures of pipelines to one peer, and no others",
 		wrap:     func(w *wrapper) raftwire.Transport { return sweeping{w} },
 	}, {
+		name:     "ignores contexts",
+		sentence: "a call ends with its context, and others go on",
+		wrap:     func(w *wrapper) raftwire.Transport { return unending{w} },
+	}, {
+		name:     "looks at no context before it sends",
+		sentence: "a call whose context has ended sends nothing",
+		wrap:     func(w *wrapper) raftwire.Transport { return unending{w} },
+	}, {
+		name:     "ends pipelines with their context",
+		sentence: "the context of a pipeline is for its opening only",
+		wrap:     func(w *wrapper) raftwire.Transport { return ending{w} },
+	}, {
 		name:     "pads short snapshots",
 		sentence: "a receiver that waits for the rest of a shorter snapshot fails at once",
 		wrap:     func(w *wrapper) raftwire.Transport { return padding{w} },
@@ -295,6 +307,24 @@ func (clinging) ClosePeer(raftwire.ServerAddress) {}
 type sweeping struct{ *wrapper }
 
 func (s sweeping) ClosePeer(raftwire.ServerAddress) { s.CloseStreams() }
+
+// unending ends calls with their case only.
+type unending struct{ *wrapper }
+
+func (u unending) RequestVoteContext(_ context.Context, id raftwire.ServerID, to raftwire.ServerAddress, args *raftwire.RequestVoteRequest, resp *raftwire.RequestVoteResponse) error {
+	return u.wrapper.RequestVoteContext(u.end, id, to, args, resp)
+}
+
+// ending closes pipelines when their context ends.
+type ending struct{ *wrapper }
+
+func (e ending) AppendEntriesPipelineContext(ctx context.Context, id raftwire.ServerID, to raftwire.ServerAddress) (raftwire.AppendPipeline, error) {
+	line, err := e.wrapper.AppendEntriesPipelineContext(ctx, id, to)
+	if err == nil {
+		context.AfterFunc(ctx, func() { _ = line.Close() })
+	}
+	return line, err
+}
 
 type vague struct{ *wrapper }
 

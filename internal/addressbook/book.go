@@ -4,6 +4,7 @@ package addressbook
 
 import (
 	"container/list"
+	"context"
 	"errors"
 	"fmt"
 	"sync"
@@ -61,9 +62,9 @@ type question struct {
 var errNoAddress = errors.New("the ServerAddressProvider gave no address")
 
 // Find returns what is known of a server. It blocks only if that is old or in doubt,
-// and then no longer than until; zero is never. With old an old answer is good enough:
+// and then no longer than until, where zero is never, or than ctx lasts. With old an old answer is good enough:
 // it blocks only if there was none yet. An error means that there was no time to ask.
-func (b *Book) Find(id string, until time.Time, old bool) (Answer, error) {
+func (b *Book) Find(ctx context.Context, id string, until time.Time, old bool) (Answer, error) {
 	known, asking, err := b.look(id)
 	if asking == nil || old && known != (Answer{}) {
 		return known, err
@@ -75,6 +76,8 @@ func (b *Book) Find(id string, until time.Time, old bool) (Answer, error) {
 		return asking.answer, nil
 	case <-expired:
 		return Answer{}, fmt.Errorf("the ServerAddressProvider does not answer: %w", errno.ErrTimeout)
+	case <-ctx.Done():
+		return Answer{}, fmt.Errorf("the ServerAddressProvider does not answer: %w", context.Cause(ctx))
 	case <-b.Done:
 		return Answer{}, b.ErrClosed
 	}

@@ -18,7 +18,7 @@ func newBook(provider func(string) (string, error)) *Book {
 func TestBook_ForgetsServers(t *testing.T) {
 	b := newBook(func(id string) (string, error) { return "address-of-" + id, nil })
 	for i := range 3 * maxServers {
-		known, err := b.Find(fmt.Sprint("server-", i), time.Time{}, false)
+		known, err := b.Find(t.Context(), fmt.Sprint("server-", i), time.Time{}, false)
 		require.NoError(t, err)
 		require.Equal(t, fmt.Sprint("address-of-server-", i), known.Address)
 	}
@@ -35,7 +35,7 @@ func TestBook_AnswersAboutAServerThatWasForgotten(t *testing.T) {
 		b := newBook(func(string) (string, error) { return <-answer, nil })
 		found := make(chan Answer, 1)
 		go func() {
-			known, _ := b.Find("server", time.Time{}, false)
+			known, _ := b.Find(t.Context(), "server", time.Time{}, false)
 			found <- known
 		}()
 		synctest.Wait()
