@@ -75,9 +75,10 @@ type TLSConfig struct {
 	// an error.
 	LoadTimeout time.Duration
 
-	// ServerName is a name that the certificate of every peer must have, DNS
-	// name or IP address, whether the peer dials or is dialled, and whatever
-	// its address: "server.dc1.consul" or "server.global.nomad" for example.
+	// ServerName is a name that the certificate of every peer must have, whether the
+	// peer dials or is dialled, and whatever its address: a DNS name or IP address,
+	// such as "server.dc1.consul" or "server.global.nomad", or a URI, such as
+	// "spiffe://cluster/raft".
 	// Empty means the host in the address for a peer that is dialled, and any
 	// certificate of the CAs for one that dials: set ServerName or Authorize if
 	// the CAs sign for others than the peers as well. A node whose own certificate
@@ -89,6 +90,13 @@ type TLSConfig struct {
 	// only; "" means no other. It is called before each dial, by whoever dials, and
 	// must not block: the dial would outlast its deadline.
 	ServerNameFor func(address raftwire.ServerAddress) string
+
+	// AuthorizeNames says that Authorize checks all names, of peers that are dialled
+	// too: their certificates need not have the host of their address. Set it if the
+	// certificates have no host names and ServerName is not enough: with SPIFFE, for
+	// example. Certificates are still verified by the CAs. It needs Authorize, and no
+	// ServerName or ServerNameFor.
+	AuthorizeNames bool
 
 	// Authorize decides, after all else was verified, whether a peer is let in;
 	// its error is why not. nil lets in everybody who got so far. It is called
@@ -146,6 +154,10 @@ func (c *TLSConfig) check() error {
 		return errors.New("raftwire: TLSConfig.LoadClient is set, and Load is not: set Load as well, or ClientCertFile and ClientKeyFile in place of LoadClient")
 	case c.MinVersion != 0 && c.MinVersion != tls.VersionTLS12 && c.MinVersion != tls.VersionTLS13:
 		return fmt.Errorf("raftwire: TLSConfig.MinVersion is %s: use 0 for TLS 1.3, or tls.VersionTLS12", tls.VersionName(c.MinVersion))
+	case c.AuthorizeNames && c.Authorize == nil:
+		return errors.New("raftwire: TLSConfig.AuthorizeNames is set, and Authorize is not: set it to a function that checks names, such as AllowNames")
+	case c.AuthorizeNames && (c.ServerName != "" || c.ServerNameFor != nil):
+		return errors.New("raftwire: TLSConfig.AuthorizeNames is set, and so is ServerName or ServerNameFor: use one or the other")
 	case c.LoadTimeout < 0:
 		return fmt.Errorf("raftwire: TLSConfig.LoadTimeout is %v: use 0 for the default, or a positive duration", c.LoadTimeout)
 	case c.HandshakeTimeout < 0:

@@ -43,6 +43,8 @@ func TestBadTLSConfigurationSaysWhatToDo(t *testing.T) {
 		"Load is set, and so are files: use one or the other":                  with(func(c *layers.TLSConfig) { c.Load = loading(nil, nil, nil).Load }),
 		"MinVersion is TLS 1.1: use 0 for TLS 1.3, or tls.VersionTLS12":        with(func(c *layers.TLSConfig) { c.MinVersion = tls.VersionTLS11 }),
 		"HandshakeTimeout is -1s: use 0 for the default":                       with(func(c *layers.TLSConfig) { c.HandshakeTimeout = -time.Second }),
+		"AuthorizeNames is set, and Authorize is not: set it to":               with(func(c *layers.TLSConfig) { c.AuthorizeNames, c.ServerName = true, "" }),
+		"AuthorizeNames is set, and so is ServerName or ServerNameFor":         with(func(c *layers.TLSConfig) { c.AuthorizeNames, c.Authorize = true, layers.AllowNames("x") }),
 		"MaxHandshakes is -1: use 0 for the default":                           with(func(c *layers.TLSConfig) { c.MaxHandshakes = -1 }),
 		"expired at ":          issued(expiringIn(-time.Minute)),
 		"is not valid before ": issued(func(c *x509.Certificate) { c.NotBefore = time.Now().Add(time.Hour) }),
@@ -85,7 +87,7 @@ func TestANodeWithoutTheNameThatItAsksForWarns(t *testing.T) {
 	layer, err := layers.NewTLS(inner, config)
 	require.NoError(t, err)
 	require.NotContains(t, log.String(), "[WARN]")
-	warning := fmt.Sprintf("[WARN]  this node's own certificate does not have the name %q: peers that ask for it will refuse this node: local=a certificate=", role)
+	warning := fmt.Sprintf("[WARN]  this node's own certificate does not have the name %q: peers that ask for it will refuse this node: local=a certificate=another\n", role)
 	certificate = ca.Issue(named("another"))
 	require.NoError(t, layer.Reload())
 	require.Equal(t, 1, strings.Count(log.String(), warning), log.String())

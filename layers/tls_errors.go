@@ -105,18 +105,28 @@ func isAlert(err error) bool {
 
 // explainDialled tells what the end of a handshake means that we began.
 func explainDialled(err error) error {
-	var header tls.RecordHeaderError
+	var (
+		header tls.RecordHeaderError
+		host   x509.HostnameError
+	)
 	switch {
 	case errors.As(err, &header):
 		return fmt.Errorf("the peer does not speak TLS: %s", guessAnswer(header.RecordHeader[0]))
 	case isGone(err):
 		return fmt.Errorf("the peer closed the connection (does it accept TLS there?): %w", err)
+	case errors.As(err, &host) && len(host.Certificate.URIs) > 0:
+		return fmt.Errorf("%w (the certificate is %s: if peers are known by URIs, set TLSConfig.ServerName or AuthorizeNames)", err, describe(host.Certificate))
 	}
 	return err
 }
 
-// describe names a certificate by its subject and a few of its names.
+// describe names a certificate in quotes.
 func describe(certificate *x509.Certificate) string {
+	return fmt.Sprintf("%.200q", namesIn(certificate))
+}
+
+// namesIn returns a certificate's subject and a few of its names.
+func namesIn(certificate *x509.Certificate) string {
 	const shown = 3
 	names := append([]string{certificate.Subject.CommonName}, certificate.DNSNames...)
 	for _, ip := range certificate.IPAddresses {
@@ -133,5 +143,5 @@ func describe(certificate *x509.Certificate) string {
 	if len(names) > shown {
 		names, more = names[:shown], ", ..."
 	}
-	return fmt.Sprintf("%.200q", strings.Join(names, ", ")+more)
+	return strings.Join(names, ", ") + more
 }

@@ -1,6 +1,7 @@
 package layers
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -99,34 +100,53 @@ func handshake(ctx context.Context, conn *tls.Conn) error {
 // clientConfig returns the configuration for dialling address.
 func (i *identity) clientConfig(address raftwire.ServerAddress, protocols []string) (*tls.Config, error) {
 	name := i.nameOf(address)
-	if name == "" {
+	if name == "" && !i.config.AuthorizeNames {
 		return nil, fmt.Errorf("no name to verify in the address %q: set TLSConfig.ServerName", address)
 	}
 	material := i.material.Load()
 	config := i.newConfig(protocols)
-	config.ServerName = name
 	config.RootCAs = material.cas
 	// Not Certificates: of those, one would be shown only if it is of a CA that
 	// the peer has named, and the peer could not say what it has against it.
 	config.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
 		return material.client, nil
 	}
+	if name != "" && !isURI(name) {
+		config.ServerName = name
+		config.VerifyConnection = func(state tls.ConnectionState) error {
+			return i.authorize(&TLSPeer{Address: address, Chains: state.VerifiedChains}, name)
+		}
+		return config, nil
+	}
+	// crypto/tls verifies certificates by names of hosts only, or not at all.
+	config.ServerName = hostOf(address) // for who forwards connections by it
+	config.InsecureSkipVerify = true
 	config.VerifyConnection = func(state tls.ConnectionState) error {
-		return i.authorize(&TLSPeer{Address: address, Chains: state.VerifiedChains})
+		chains, err := verify(state.PeerCertificates, material.cas, x509.ExtKeyUsageServerAuth)
+		if err != nil {
+			return err
+		}
+		return i.authorize(&TLSPeer{Address: address, Chains: chains}, name)
 	}
 	return config, nil
 }
 
-// nameOf returns the name that the certificate of the peer at address must have.
+// nameOf returns the name that the certificate of the peer at address must have. ""
+// means that there is none, or that Authorize checks names.
 func (i *identity) nameOf(address raftwire.ServerAddress) string {
+	if i.config.AuthorizeNames {
+		return ""
+	}
 	if i.config.ServerNameFor != nil {
 		if name := i.config.ServerNameFor(address); name != "" {
 			return name
 		}
 	}
-	if i.config.ServerName != "" {
-		return i.config.ServerName
-	}
+	return cmp.Or(i.config.ServerName, hostOf(address))
+}
+
+// hostOf returns the host in an address, or "".
+func hostOf(address raftwire.ServerAddress) string {
 	if strings.HasPrefix(string(address), "unix:") {
 		return "" // a path is no name
 	}
@@ -181,7 +201,7 @@ func (i *identity) serverConfig(material *material, peer string, protocols []str
 	config.ClientAuth = tls.RequireAndVerifyClientCert
 	config.ClientCAs = material.cas
 	config.VerifyConnection = func(state tls.ConnectionState) error {
-		return i.authorize(&TLSPeer{Address: raftwire.ServerAddress(peer), Inbound: true, Chains: state.VerifiedChains})
+		return i.authorizeInbound(peer, state.VerifiedChains)
 	}
 	return config
 }
@@ -197,11 +217,12 @@ func (i *identity) newConfig(protocols []string) *tls.Config {
 	}
 }
 
-// authorize decides about a peer whose certificate was verified.
-func (i *identity) authorize(peer *TLSPeer) error {
+// authorize decides about a peer whose certificate was verified. It must have the name,
+// unless that is "".
+func (i *identity) authorize(peer *TLSPeer, name string) error {
 	var err error
-	if peer.Inbound && i.config.ServerName != "" {
-		err = AllowNames(i.config.ServerName)(peer)
+	if name != "" {
+		err = AllowNames(name)(peer)
 	}
 	if err == nil && i.config.Authorize != nil {
 		err = i.config.Authorize(peer)
@@ -220,18 +241,30 @@ func (i *identity) verifyAgain(conn *tls.Conn, peer string, by *material) error 
 	if by == material {
 		return nil
 	}
-	certificates := conn.ConnectionState().PeerCertificates
+	chains, err := verify(conn.ConnectionState().PeerCertificates, material.cas, x509.ExtKeyUsageClientAuth)
+	if err != nil {
+		return err
+	}
+	return i.authorizeInbound(peer, chains)
+}
+
+func (i *identity) authorizeInbound(peer string, chains [][]*x509.Certificate) error {
+	return i.authorize(&TLSPeer{Address: raftwire.ServerAddress(peer), Inbound: true, Chains: chains}, i.config.ServerName)
+}
+
+// verify returns the chains from a peer's certificate, the first, to the CAs.
+func verify(certificates []*x509.Certificate, cas *x509.CertPool, usage x509.ExtKeyUsage) ([][]*x509.Certificate, error) {
 	options := x509.VerifyOptions{
-		Roots:         material.cas,
+		Roots:         cas,
 		Intermediates: x509.NewCertPool(),
-		KeyUsages:     []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
+		KeyUsages:     []x509.ExtKeyUsage{usage},
 	}
 	for _, intermediate := range certificates[1:] {
 		options.Intermediates.AddCert(intermediate)
 	}
 	chains, err := certificates[0].Verify(options)
 	if err != nil {
-		return &tls.CertificateVerificationError{UnverifiedCertificates: certificates, Err: err}
+		return nil, &tls.CertificateVerificationError{UnverifiedCertificates: certificates, Err: err}
 	}
-	return i.authorize(&TLSPeer{Address: raftwire.ServerAddress(peer), Inbound: true, Chains: chains})
+	return chains, nil
 }

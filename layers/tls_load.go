@@ -127,12 +127,12 @@ func (i *identity) tellFailure(err error) {
 
 func (i *identity) use(material *material) {
 	if i.material.Swap(material) != nil {
-		i.config.Logger.Info("TLS certificates reloaded", logs.KeyCert, material.describe(), logs.KeyExpires, material.expires())
+		i.config.Logger.Info("TLS certificates reloaded", logs.KeyCert, material.names(), logs.KeyExpires, material.expires())
 	}
 	name := i.config.ServerName
 	for _, certificate := range material.certificates() {
-		if leaf := certificate.Leaf; name != "" && leaf.VerifyHostname(name) != nil {
-			i.config.Logger.Warn(fmt.Sprintf("this node's own certificate does not have the name %q: peers that ask for it will refuse this node", name), logs.KeyCert, describe(leaf))
+		if leaf := certificate.Leaf; name != "" && !hasName(leaf, name) {
+			i.config.Logger.Warn(fmt.Sprintf("this node's own certificate does not have the name %q: peers that ask for it will refuse this node", name), logs.KeyCert, namesIn(leaf))
 		}
 	}
 }

@@ -230,11 +230,11 @@ func (m *material) equal(other *material) bool {
 	})
 }
 
-// describe names the certificates.
-func (m *material) describe() string {
-	names := describe(m.server.Leaf)
+// names names the certificates.
+func (m *material) names() string {
+	names := namesIn(m.server.Leaf)
 	if m.client != m.server {
-		names += ", to dial " + describe(m.client.Leaf)
+		names += ", to dial " + namesIn(m.client.Leaf)
 	}
 	return names
 }

@@ -3,6 +3,7 @@ package layers
 import (
 	"crypto/x509"
 	"fmt"
+	"net/url"
 	"slices"
 	"strings"
 
@@ -31,17 +32,17 @@ func (p *TLSPeer) Certificate() *x509.Certificate { return p.Chains[0][0] }
 // HasName reports whether the peer's certificate has a name among its
 // subject alternative names: a DNS name or IP address, for which wildcards in
 // the certificate count as usual, or a URI such as "spiffe://cluster/raft".
-func (p *TLSPeer) HasName(name string) bool {
-	if !strings.Contains(name, "://") {
-		return p.Certificate().VerifyHostname(name) == nil
+func (p *TLSPeer) HasName(name string) bool { return hasName(p.Certificate(), name) }
+
+func hasName(certificate *x509.Certificate, name string) bool {
+	if !isURI(name) {
+		return certificate.VerifyHostname(name) == nil
 	}
-	for _, uri := range p.Certificate().URIs {
-		if uri.String() == name {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(certificate.URIs, func(uri *url.URL) bool { return uri.String() == name })
 }
+
+// isURI reports whether a name is none of a host.
+func isURI(name string) bool { return strings.Contains(name, "://") }
 
 // AllowNames returns a function for TLSConfig.Authorize that lets in peers
 // with any of the names; see [TLSPeer.HasName].
