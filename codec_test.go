@@ -472,7 +472,7 @@ func TestCodec_DecodeAllocatesLittle(t *testing.T) {
 	appendEntries := requestKinds[0]
 	for _, newTime := range []bool{false, true} {
 		require.LessOrEqual(t, decodeAllocs(appendEntries, benchRequest(0, 0), newTime), 2.0, "bare heartbeat")
-		require.LessOrEqual(t, decodeAllocs(appendEntries, benchRequest(1, 128), newTime), 3.0)
+		require.LessOrEqual(t, decodeAllocs(appendEntries, benchRequest(1, 128), newTime), 2.0)
 		// Two for each group of small entries, and two for each large one.
 		require.LessOrEqual(t, decodeAllocs(appendEntries, benchRequest(64, 128), newTime), 11.0)
 		require.LessOrEqual(t, decodeAllocs(appendEntries, benchRequest(64, 1<<10), newTime), 132.0)
@@ -642,6 +642,12 @@ func TestCodec_KeptEntryHoldsLittleElse(t *testing.T) {
 }
 
 // The short cuts must be as strict as the long way.
+
+func TestCodec_FieldsBeforeALoneEntryComeOnce(t *testing.T) {
+	frame := string(appendUncut(nil, benchRequest(1, 8), false))
+	_, err := decode([]byte(strings.Replace(frame, "\xa2ID", "\xa4Addr", 1)), requestKinds[0])
+	require.EqualError(t, err, "AppendEntriesRequest.Addr: comes twice")
+}
 
 func TestCodec_FastPathKeepsTheLimit(t *testing.T) {
 	forEachKind(t, func(t *testing.T, rnd *rand.Rand, k codecKind, newTime bool) {
