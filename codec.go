@@ -128,12 +128,42 @@ var (
 		"ProtocolVersion", "ID", "Addr", "Term", "LastLog", "Success", "NoRetryBackoff")
 )
 
-// The read functions decode a message into m, whatever m was before. If they
-// fail, which r.Err tells, m holds a part of it.
+// The read functions decode a message, into m whatever m was before. If they
+// fail, which r.Err tells, the message holds a part of it.
 
-func readAppendEntriesRequest(r *msgpack.Reader, m *AppendEntriesRequest) {
-	*m = AppendEntriesRequest{}
-	for s := r.Struct(appendEntriesRequestFields); s.Next(); {
+// loneEntry is memory for the entries of a request with one, the most frequent number.
+type loneEntry struct {
+	log     [1]Log
+	entries [1]*Log
+}
+
+// readAppendEntriesRequest decodes a request into new memory. If it has one entry, the
+// two share an allocation, and what comes before the entry is parsed by a short cut.
+func readAppendEntriesRequest(r *msgpack.Reader) *AppendEntriesRequest {
+	b := r.Peek()
+	b = msgpack.ParseLiteral(b, "\x89\xa4Addr")
+	addr, b := msgpack.ParseBytes(b)
+	b = msgpack.ParseLiteral(b, "\xa7Entries\x91")
+	if !r.Shares(logSize) || !r.Consume(b) {
+		m := new(AppendEntriesRequest)
+		readAppendEntriesFields(r, m, r.Struct(appendEntriesRequestFields))
+		return m
+	}
+	whole := new(struct {
+		request AppendEntriesRequest
+		entry   loneEntry
+	})
+	m := &whole.request
+	m.Addr = r.KeepShort(addr)
+	m.Entries = readLoneEntry(r, &whole.entry)
+	if !readAfterEntriesInOrder(r, m) {
+		readAppendEntriesFields(r, m, r.StructAfter(appendEntriesRequestFields, "Entries"))
+	}
+	return m
+}
+
+func readAppendEntriesFields(r *msgpack.Reader, m *AppendEntriesRequest, s msgpack.Struct) {
+	for s.Next() {
 		switch s.Name {
 		case "Term":
 			m.Term = r.Uint64()
@@ -192,7 +222,7 @@ func readEntries(r *msgpack.Reader) []*Log {
 	case n < 0:
 		return nil
 	case n == 1:
-		return readOneEntry(r)
+		return readLoneEntry(r, new(loneEntry))
 	}
 	entries := make([]*Log, 0, r.Reserve(n, pointerSize))
 	var room entryRoom
@@ -207,14 +237,8 @@ func readEntries(r *msgpack.Reader) []*Log {
 	return entries
 }
 
-// readOneEntry reads a lone entry, the most frequent number, and makes room for
-// it with one allocation.
-func readOneEntry(r *msgpack.Reader) []*Log {
+func readLoneEntry(r *msgpack.Reader, one *loneEntry) []*Log {
 	r.Charge(logSize + pointerSize)
-	one := new(struct {
-		log     [1]Log
-		entries [1]*Log
-	})
 	one.entries[0] = readLog(r, &entryRoom{logs: one.log[:], left: math.MaxInt}, 1)
 	if r.Err() != nil {
 		r.At("[0]")

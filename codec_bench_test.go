@@ -96,7 +96,7 @@ func BenchmarkDecode(b *testing.B) {
 		r.Reset(&repeated{frame: frame})
 		for b.Loop() {
 			r.Begin()
-			readAppendEntriesRequest(&r, new(AppendEntriesRequest))
+			readAppendEntriesRequest(&r)
 		}
 		require.NoError(b, r.Err())
 	}

@@ -166,7 +166,9 @@ type NetworkTransportConfig struct {
 	// Without it entries with less than 1 KiB of payload share memory with
 	// their neighbours in the request, so a state machine that keeps one of
 	// them, or a part of its Data, keeps about 4 KiB of others as well. It costs
-	// two allocations for each small entry. Larger entries never share memory.
+	// two allocations for each small entry. Larger entries never share memory. An
+	// entry that is alone in its request is one piece with that, without its Data:
+	// who keeps it keeps up to 1 KiB more.
 	NoSharedEntries bool
 }
 

@@ -42,9 +42,7 @@ func appendRequest(b *conn.Batch, kind rpcKind, args any, newTime bool) {
 func readRequest(r *msgpack.Reader, kind rpcKind) any {
 	switch {
 	case kind == rpcAppendEntries:
-		m := new(AppendEntriesRequest)
-		readAppendEntriesRequest(r, m)
-		return m
+		return readAppendEntriesRequest(r)
 	case kind >= rpcKinds:
 		r.Fail(unknownKind(kind))
 		return nil

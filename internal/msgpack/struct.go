@@ -66,6 +66,13 @@ func (r *Reader) Struct(f *Fields) Struct {
 	return s
 }
 
+// StructAfter goes on with a struct, a map of all fields in order, of which everything up to
+// the field of the given name was read otherwise.
+func (r *Reader) StructAfter(f *Fields, name string) Struct {
+	n := slices.Index(f.names, name) + 1
+	return Struct{Name: name, r: r, f: f, left: int64(len(f.names) - n), next: n, seen: 1<<n - 1}
+}
+
 // Next goes to the next field and reports whether there is one.
 func (s *Struct) Next() bool {
 	for s.left > 0 && s.r.err == nil {
