@@ -81,11 +81,10 @@ func (d *Dialled) CheckAnswer() error {
 func (d *Dialled) checkIntroduction() error {
 	h := d.heard
 	d.heard, d.awaits = hello{}, false
-	code := h.refused
-	if code == Allowed {
-		code = d.self.check(&h, d.meant, h.node)
+	err := h.refused.err()
+	if err == nil {
+		err = d.self.check(&h, d.meant, h.node).err()
 	}
-	err := code.err()
 	if err == nil {
 		return nil
 	}
