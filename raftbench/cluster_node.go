@@ -138,6 +138,7 @@ func (n *clusterNode) open(s nodeSetup) (address string, err error) {
 	if n.ballast == nil {
 		n.ballast = liveHeap(s.Heap)
 	}
+	warmHeap(2*s.Heap + 64)
 	runtime.GC()
 	if n.transport, err = s.transport(); err != nil {
 		return "", err

@@ -47,7 +47,7 @@
 // measured), content (what is sent), transports, tls, hashicorp, raftwire and
 // raw (the rivals), loop (the measured loops), measure (one rival in one cell),
 // profile (where its time goes), rounds (all of them), report, ratio, table,
-// bars, summary, compare, chart and draw (what comes out), with (two builds,
+// summary, compare, chart and draw (what comes out), with (two builds,
 // each a process), benchfmt. cluster, snapshot and idle, whose figures are trials, and
 // serve are commands of their own, with the same transports. cluster goes on in
 // cluster_options, cluster_cell (what is measured), cluster_nodes (the processes, as seen by the

@@ -183,7 +183,7 @@ func TestRate_IsThatOfEachFollower(t *testing.T) {
 		require.NotNil(t, ratio.P999)
 	}
 	var out bytes.Buffer
-	writeTable(&out, r, false)
+	writeTable(&out, r)
 	require.Contains(t, out.String(), "500 requests/s to each follower")
 	require.Contains(t, out.String(), "p99.9 µs")
 	require.NotContains(t, out.String(), "slower")
@@ -196,7 +196,7 @@ func TestRate_HasItsOwnCells(t *testing.T) {
 	for _, task := range opts.tasks() {
 		require.Equal(t, []string{nameHashicorp, nameRaftwire}, []string{task.rivals[0].name, task.rivals[1].name})
 	}
-	for want, args := range map[string]string{"not be below 0": "-rate -1", "which it sets": "-rate 5 -bars"} {
+	for want, args := range map[string]string{"not be below 0": "-rate -1", "which it sets": "-rate 5 -chart x.svg"} {
 		_, err := parseOptions(strings.Fields(args), io.Discard)
 		require.ErrorContains(t, err, want)
 	}

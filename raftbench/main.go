@@ -149,7 +149,7 @@ func publish(report *Report, opts options, out io.Writer) error {
 	if opts.format == formatBenchfmt {
 		report.writeBenchmarks(out)
 	} else {
-		writeTable(out, report, opts.bars)
+		writeTable(out, report)
 	}
 	var saved error
 	if opts.json != "" {

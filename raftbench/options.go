@@ -26,7 +26,6 @@ type options struct {
 	tls       bool
 	secret    string // of the receiver elsewhere
 	with      string // an executable of another build to compare with
-	bars      bool
 	profile   bool
 	format    format
 	json      string
@@ -122,7 +121,6 @@ func newFlags(opts *options) *flag.FlagSet {
 	flags.BoolVar(&opts.tls, "tls", opts.tls, "over TLS, both ends with certificates that are made for the run; plain TCP is then plain TLS")
 	flags.StringVar(&opts.secret, "tls-secret", opts.secret, "over TLS to a -target, with the `secret` that \"raftbench serve -tls\" prints")
 	flags.StringVar(&opts.with, "with", opts.with, "compare raftwire with another build of this program, an `executable`; each build measures in a process of its own")
-	flags.BoolVar(&opts.bars, "bars", opts.bars, "compare the ratios with a lower limit for each cell")
 	flags.BoolVar(&opts.profile, "profile", opts.profile, "say where CPU time goes: system calls, scheduling, memory, codec")
 	formatFlag(flags, &opts.format)
 	flags.StringVar(&opts.json, "json", opts.json, "write all figures of all rounds to `file`")
@@ -139,20 +137,16 @@ func (o options) check() error {
 	switch {
 	case o.target != "" && !slices.Equal(o.followers, []followers{1}):
 		return fmt.Errorf("-followers: there is one at a -target")
-	case o.target != "" && o.bars:
-		return fmt.Errorf("-bars: they compare both ends of one transport with both of another, a -target is always the same receiver")
 	case o.target == "" && o.secret != "":
 		return fmt.Errorf("-tls-secret: it is for a -target; for both ends in this process, -tls alone will do")
 	case o.target != "" && o.tls && o.secret == "":
 		return fmt.Errorf("-tls: a -target needs -tls-secret, which \"raftbench serve -tls\" prints there")
-	case o.bars && o.tls:
-		return fmt.Errorf("-bars: they are for plain TCP, not for -tls")
 	case o.rounds < 1 || o.rounds > maxRounds:
 		return fmt.Errorf("-rounds %d: choose from 1 to %d", o.rounds, maxRounds)
 	case o.rate < 0:
 		return fmt.Errorf("-rate %g: must not be below 0", o.rate)
-	case o.rate > 0 && (len(o.charts) > 0 || o.bars):
-		return fmt.Errorf("-rate: -chart and -bars are of requests per second, which it sets")
+	case o.rate > 0 && len(o.charts) > 0:
+		return fmt.Errorf("-rate: -chart is of requests per second, which it sets")
 	case o.slice <= 0:
 		return fmt.Errorf("-slice %v: must be longer than 0, for example 200ms", o.slice)
 	case o.timeout <= 0:

@@ -88,23 +88,6 @@ func TestRatiosOfVariantsAreToRaftwire(t *testing.T) {
 	require.Equal(t, []float64{0.75}, r.mainRatio(c, nameHooked).Rounds)
 }
 
-func TestBars(t *testing.T) {
-	ours := comparison{nameRaftwire, nameHashicorp}
-	require.Equal(t, 2.3, ours.bar(cell{workload{1, 128}, oneByOne, 1}))
-	require.Equal(t, 4.5, ours.bar(cell{workload{64, 1 << 10}, 130, 1}))
-	require.Zero(t, ours.bar(cell{workload{64, 1 << 10}, 131, 1}))
-	require.Zero(t, ours.bar(cell{workload{64, 1 << 10}, 130, 2}))
-	require.Zero(t, ours.bar(cell{workload{2, 128}, oneByOne, 1}))
-	for window, ratios := range barRatios {
-		require.Len(t, ratios, len(barWorkloads), window)
-	}
-	require.Equal(t, 0.9, comparison{nameAdapter, nameRaftwire}.bar(cell{workload{2, 128}, 16, 3}))
-	require.Equal(t, 0.95, comparison{namePrometheus, nameRaftwire}.bar(cell{heartbeat, oneByOne, 1}))
-	require.Zero(t, comparison{namePrometheus, nameRaftwire}.bar(cell{workload{64, 1 << 10}, oneByOne, 1}))
-	require.Equal(t, "< 2.3", barText(2.3, 2.2))
-	require.Equal(t, ">= 2.3", barText(2.3, 2.3))
-}
-
 // summaryReport has a cell for each thing that a summary says.
 func summaryReport() *Report {
 	r := new(Report)
@@ -127,34 +110,21 @@ func summaryReport() *Report {
 }
 
 func TestSummaryNamesCells(t *testing.T) {
-	var plain, barred bytes.Buffer
-	writeSummary(&plain, summaryReport(), false)
+	var out bytes.Buffer
+	writeSummary(&out, summaryReport())
 	require.Equal(t, `
 raftwire / hashicorp/raft, slower:
   1x128  sync  0.92  0.90-0.93
 
 raftwire / hashicorp/raft, p99 of calls longer:
   1x128  sync  1.09  1.07-1.11
-`, plain.String())
-	writeSummary(&barred, summaryReport(), true)
-	require.Equal(t, `
-raftwire / hashicorp/raft: at or above the bar in 0 of 3 cells that have one
-
-raftwire / hashicorp/raft, below the bar:
-  1x128  sync  0.92  0.90-0.93  < 2.3
-  1x128  16    4.21  3.67-5.00    < 6
-  1x128  130   7.41  6.33-9.00    < 9
-`+plain.String(), barred.String())
+`, out.String())
 }
 
 func TestSummarySaysThatNothingIsWorse(t *testing.T) {
 	var out bytes.Buffer
-	writeSummary(&out, sampleReport(), true)
+	writeSummary(&out, sampleReport())
 	require.Equal(t, `
-raftwire / hashicorp/raft: at or above the bar in 1 of 1 cells that have one
-
-raftwire / hashicorp/raft, below the bar: nowhere
-
 raftwire / hashicorp/raft, slower: nowhere
 
 raftwire / hashicorp/raft, p99 of calls longer: nowhere

@@ -104,11 +104,9 @@ func TestServeAndTargetErrorsSayWhatToDo(t *testing.T) {
 		"-listen 192.0.2.1:0":      "serve -listen 192.0.2.1:0 -heap 1",
 		`-target "there": write`:   "run -target there",
 		"there is one":             "-target there:1 -followers 2",
-		"-bars: they compare":      "-target there:1 -bars",
 		"takes no plain TCP":       "-target there:1 -rivals raw-stream",
 		"for a -target":            "-tls-secret x",
 		"needs -tls-secret":        "-target there:1 -tls",
-		"not for -tls":             "-tls -bars",
 	} {
 		require.ErrorContains(t, dispatch(t.Context(), strings.Fields(args), io.Discard), want)
 	}

@@ -9,7 +9,7 @@ import (
 )
 
 // writeTable prints a report for people.
-func writeTable(out io.Writer, r *Report, bars bool) {
+func writeTable(out io.Writer, r *Report) {
 	fmt.Fprintf(out, "%s\n%s\n", r.about(), r.Machine)
 	fmt.Fprintf(out, "medians over %s of %vs; hashicorp/raft %s\n\n",
 		r.rounds(), r.Settings.SliceSecs, r.Machine.Libraries["github.com/hashicorp/raft"])
@@ -23,11 +23,11 @@ func writeTable(out io.Writer, r *Report, bars bool) {
 	for _, pair := range comparisons {
 		if ratios := r.ratiosOf(pair); len(ratios) > 0 {
 			fmt.Fprintf(out, "\n%s\n\n", pair)
-			writeAligned(out, 2, ratioRows(r, pair, ratios, bars))
+			writeAligned(out, 2, ratioRows(r, pair, ratios))
 		}
 	}
 	writeSpent(out, r)
-	writeSummary(out, r, bars)
+	writeSummary(out, r)
 }
 
 const notes = `
@@ -130,7 +130,7 @@ func rateRows(r *Report) [][]string {
 
 // ratioRows makes a matrix, a row for each lane of each kind of ratio and a
 // column for each workload.
-func ratioRows(r *Report, pair comparison, ratios []Ratio, bars bool) [][]string {
+func ratioRows(r *Report, pair comparison, ratios []Ratio) [][]string {
 	var workloads []workload
 	var lanes []cell // without workload
 	for _, ratio := range ratios {
@@ -146,7 +146,7 @@ func ratioRows(r *Report, pair comparison, ratios []Ratio, bars bool) [][]string
 		for _, lane := range lanes {
 			row := []string{kind.name, lane.lane()}
 			for _, w := range workloads {
-				row = append(row, kind.text(r.ratio(cell{w, lane.window, lane.followers}, pair), bars))
+				row = append(row, kind.text(r.ratio(cell{w, lane.window, lane.followers}, pair)))
 			}
 			if slices.ContainsFunc(row[2:], func(text string) bool { return text != "-" }) {
 				rows = append(rows, row)
@@ -170,26 +170,11 @@ var ratioKinds = []ratioKind{
 	{"p99.9", func(r *Ratio) *Quotient { return r.P999 }},
 }
 
-// text returns a ratio, and how it stands to its bar if bars are asked for:
-// they are for RPC/s.
-func (k ratioKind) text(r *Ratio, bars bool) string {
+func (k ratioKind) text(r *Ratio) string {
 	if r == nil || k.of(r) == nil {
 		return "-"
 	}
-	q := k.of(r)
-	text := quotientText(q.Median)
-	if goal := r.pair().bar(r.cell()); bars && goal > 0 && q == &r.Quotient {
-		text += " " + barText(goal, q.Median)
-	}
-	return text
-}
-
-// barText says how a ratio stands to a bar.
-func barText(goal, ratio float64) string {
-	if ratio < goal {
-		return fmt.Sprintf("< %g", goal)
-	}
-	return fmt.Sprintf(">= %g", goal)
+	return quotientText(k.of(r).Median)
 }
 
 func appendNew[T comparable](list []T, item T) []T {

@@ -41,7 +41,7 @@ func TestWith_ComparesTwoBuildsOfRaftwire(t *testing.T) {
 	require.Nil(t, report.find(cell{tinyWorkload, oneByOne, 1}, nameHashicorp), "its build does not differ")
 
 	var table bytes.Buffer
-	writeTable(&table, report, false)
+	writeTable(&table, report)
 	require.Contains(t, table.String(), "raftwire / raftwire@other")
 }
 
