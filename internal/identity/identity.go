@@ -77,7 +77,7 @@ func (s *Self) Check() error {
 	case s.Cluster == "" || s.Node == "":
 		return errors.New("set Cluster and Node, or leave all of it zero")
 	case max(len(s.Cluster), len(s.Node)) > MaxName:
-		return fmt.Errorf("Cluster has %d bytes and Node %d: use at most %d for each", len(s.Cluster), len(s.Node), MaxName)
+		return fmt.Errorf("%d bytes in Cluster and %d in Node: use at most %d for each", len(s.Cluster), len(s.Node), MaxName)
 	}
 	return nil
 }
