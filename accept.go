@@ -10,6 +10,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 	"github.com/raftwire/raftwire/dispatch"
 	"github.com/raftwire/raftwire/internal/door"
+	"github.com/raftwire/raftwire/internal/identity"
 	"github.com/raftwire/raftwire/internal/logs"
 	"github.com/raftwire/raftwire/internal/sock"
 	"github.com/raftwire/raftwire/internal/tasks"
@@ -18,6 +19,7 @@ import (
 // server is the inbound half of a transport.
 type server struct {
 	logger           hclog.Logger
+	self             *identity.Self // nil without an Identity
 	timeout          time.Duration
 	maxDispatchAhead int
 	maxMessageBytes  int64
@@ -58,6 +60,7 @@ func (s *server) accept(visit *door.Visit) {
 	c.MaxQueued = flushAfter
 	c.In.SetLimit("MaxMessageBytes", s.maxMessageBytes)
 	c.In.SetUnshared(s.noSharedEntries)
+	c.accepted = identity.Accept(s.self, &c.In)
 	visit.Closer = c
 	s.door.Admit(visit, func() { s.serve(visit, c) })
 }

@@ -25,14 +25,15 @@ type destination struct {
 	ctx         context.Context // of the call
 	id          ServerID
 	addr        ServerAddress
-	deadline    time.Time // zero is never
-	unconfirmed error     // why addr must not be dialled, or nil
+	target      ServerAddress // that the call names
+	deadline    time.Time     // zero is never
+	unconfirmed error         // why addr must not be dialled, or nil
 }
 
 // destination returns where to reach a server, for a call that begins at start. With
 // an error it is target.
 func (r *resolver) destination(ctx context.Context, id ServerID, target ServerAddress, start time.Time) (destination, error) {
-	to := destination{ctx: ctx, id: id, addr: target, deadline: r.deadline(start)}
+	to := destination{ctx: ctx, id: id, addr: target, target: target, deadline: r.deadline(start)}
 	if err := endOf(ctx); err != nil || r.book.Provider == nil {
 		return to, err
 	}

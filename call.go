@@ -76,6 +76,7 @@ func (n *NetworkTransport) openPipeline(ctx context.Context, id ServerID, target
 	if err != nil {
 		return nil, n.explain(rpcAppendEntries, to.addr, orEndOf(ctx, err))
 	}
+	c.introduce(to)
 	p := newPipeline(c.peer, newNetLink(&n.pool, c, n.newTime), n.maxInFlight, n.timeout, sink, &n.tasks)
 	p.id, p.callBegun, p.callDone, p.traffic = id, n.hooks.CallBegun, n.hooks.CallDone, c.traffic
 	n.setPipeline(c, p)
@@ -119,7 +120,7 @@ func (n *NetworkTransport) callAt(to destination, start time.Time, kind rpcKind,
 	if err != nil {
 		return sizes{}, err
 	}
-	c.usedAt, c.answeredLate = start, false
+	c.beginCall(to, start)
 	answered, err := c.call(to.ctx, to.deadline, kind, n.newTime, args, resp)
 	if err != nil && reused && !answered && lostWhileIdle(err) && to.ctx.Err() == nil && !c.traffic.hasRefused(kind, err) {
 		n.discard(c, err)
@@ -127,7 +128,7 @@ func (n *NetworkTransport) callAt(to destination, start time.Time, kind rpcKind,
 		if c, err = n.dial(to); err != nil {
 			return sizes{}, err
 		}
-		c.usedAt, c.answeredLate = start, false
+		c.beginCall(to, start)
 		_, err = c.call(to.ctx, to.deadline, kind, n.newTime, args, resp)
 	}
 	if kind == rpcRequestPreVote {

@@ -157,6 +157,10 @@ type NetworkTransportConfig struct {
 	// nothing.
 	Hooks Hooks
 
+	// Identity makes peers refuse each other that are of different clusters, or that are
+	// not the node which was meant. The zero value says nothing, and refuses nobody.
+	Identity Identity
+
 	// NoAddressFallback makes a call fail if the ServerAddressProvider gives no
 	// address, unless a connection to the server stands already: the address in
 	// the call may be another server's by now.
@@ -196,6 +200,9 @@ func (c *NetworkTransportConfig) check() error {
 		return fmt.Errorf("raftwire: NetworkTransportConfig.MaxSnapshotBytesPerSecond is %d: use 0 for no limit, or %d at least: receivers give up what is slower than %d bytes a second", c.MaxSnapshotBytesPerSecond, leastPace, MinSnapshotBytesPerSecond)
 	case c.MaxMessageBytes < 0:
 		return fmt.Errorf("raftwire: NetworkTransportConfig.MaxMessageBytes is %d: use 0 for no limit, or the largest request to accept", c.MaxMessageBytes)
+	}
+	if err := c.Identity.check(); err != nil {
+		return fmt.Errorf("raftwire: NetworkTransportConfig.%w", err)
 	}
 	return nil
 }

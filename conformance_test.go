@@ -15,6 +15,7 @@ import (
 func TestInmemTransport_Conforms(t *testing.T) {
 	transporttest.Run(t, transporttest.Maker{
 		New:      newInmemTransports,
+		NewAs:    inmemTransportsAs(newInmemTransports),
 		Without:  transporttest.Windows,
 		FakeTime: true,
 	})
@@ -25,6 +26,9 @@ func TestInmemNetwork_Conforms(t *testing.T) {
 		New: func(_ testing.TB, n int, o transporttest.Options) []raftwire.Transport {
 			return newNetworkOfInmemTransports(n, o, 0)
 		},
+		NewAs: inmemTransportsAs(func(_ testing.TB, n int, o transporttest.Options) []raftwire.Transport {
+			return newNetworkOfInmemTransports(n, o, time.Millisecond)
+		}),
 		Without:  transporttest.Windows,
 		FakeTime: true,
 	})
@@ -63,6 +67,7 @@ func TestNetworkTransport_Conforms(t *testing.T) {
 					t.Cleanup(func() { requireNothingLeft(t, network) })
 					return newStreamTransports(t, network, n, o, v.change)
 				},
+				NewAs:    streamTransportsAs(v.change),
 				NewSlow:  slowStreamTransports(v.change),
 				FakeTime: true,
 			})
@@ -72,7 +77,7 @@ func TestNetworkTransport_Conforms(t *testing.T) {
 
 func TestTCPTransport_Conforms(t *testing.T) {
 	t.Parallel() // waits for real time
-	transporttest.Run(t, transporttest.Maker{New: newTCPTransports})
+	transporttest.Run(t, transporttest.Maker{New: newTCPTransports, NewAs: newTCPTransportsAs})
 }
 
 func newNetworkOfInmemTransports(n int, o transporttest.Options, latency time.Duration) (all []raftwire.Transport) {
@@ -85,6 +90,17 @@ func newNetworkOfInmemTransports(n int, o transporttest.Options, latency time.Du
 		all = append(all, network.Add(""))
 	}
 	return all
+}
+
+// inmemTransportsAs returns a Maker's NewAs.
+func inmemTransportsAs(make func(testing.TB, int, transporttest.Options) []raftwire.Transport) func(testing.TB, transporttest.Options, ...raftwire.Identity) []raftwire.Transport {
+	return func(t testing.TB, o transporttest.Options, identities ...raftwire.Identity) []raftwire.Transport {
+		all := make(t, len(identities), o)
+		for i, identity := range identities {
+			all[i].(*raftwire.InmemTransport).SetIdentity(identity)
+		}
+		return all
+	}
 }
 
 func newInmemTransports(_ testing.TB, n int, o transporttest.Options) []raftwire.Transport {
@@ -113,6 +129,17 @@ func newStreamTransports(t testing.TB, network *faultnet.Network, n int, o trans
 	return all
 }
 
+// streamTransportsAs returns a Maker's NewAs.
+func streamTransportsAs(change func(*raftwire.NetworkTransportConfig)) func(testing.TB, transporttest.Options, ...raftwire.Identity) []raftwire.Transport {
+	return func(t testing.TB, o transporttest.Options, identities ...raftwire.Identity) []raftwire.Transport {
+		left := identities
+		return newStreamTransports(t, faultnet.New(1), len(identities), o, func(config *raftwire.NetworkTransportConfig) {
+			change(config)
+			config.Identity, left = left[0], left[1:]
+		})
+	}
+}
+
 // slowStreamTransports returns a Maker's NewSlow. Without a pool no connection could
 // be kept for the next call.
 func slowStreamTransports(change func(*raftwire.NetworkTransportConfig)) func(testing.TB, int, transporttest.Options, time.Duration) []raftwire.Transport {
@@ -132,9 +159,15 @@ func requireNothingLeft(t testing.TB, network *faultnet.Network) {
 }
 
 func newTCPTransports(t testing.TB, n int, o transporttest.Options) []raftwire.Transport {
+	return newTCPTransportsAs(t, o, make([]raftwire.Identity, n)...)
+}
+
+func newTCPTransportsAs(t testing.TB, o transporttest.Options, identities ...raftwire.Identity) []raftwire.Transport {
 	var all []raftwire.Transport
-	for range n {
-		transport, err := raftwire.NewTCPTransportWithConfig("127.0.0.1:0", nil, newConfig(o))
+	for _, identity := range identities {
+		config := newConfig(o)
+		config.Identity = identity
+		transport, err := raftwire.NewTCPTransportWithConfig("127.0.0.1:0", nil, config)
 		require.NoError(t, err)
 		all = append(all, transport)
 	}

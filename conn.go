@@ -10,6 +10,7 @@ import (
 
 	"github.com/raftwire/raftwire/internal/conn"
 	"github.com/raftwire/raftwire/internal/errno"
+	"github.com/raftwire/raftwire/internal/identity"
 	"github.com/raftwire/raftwire/internal/progress"
 	"github.com/raftwire/raftwire/internal/tasks"
 )
@@ -21,7 +22,13 @@ type netConn struct {
 	id      ServerID // of the peer, for hooks; "" if inbound
 	hooks   *Hooks
 	traffic *traffic
-	opened  time.Duration // when, since epoch; only for ConnClosed
+
+	// Who the nodes at both ends say they are; nil without an Identity, and at the
+	// other end.
+	dialled  *identity.Dialled
+	accepted *identity.Accepted
+
+	opened time.Duration // when, since epoch; only for ConnClosed
 
 	// Owned by the call that has the connection, and by the pool while it is idle.
 	usedAt time.Time     // when the last call on it began; zero if there was none
@@ -86,6 +93,27 @@ func (c *netConn) isFresh(now time.Time) bool {
 	return !c.IsWatched() && !now.IsZero() && now.Sub(c.usedAt) < freshFor
 }
 
+// beginCall prepares for a call to a server that begins at start.
+func (c *netConn) beginCall(to destination, start time.Time) {
+	c.usedAt, c.answeredLate = start, false
+	c.introduce(to)
+}
+
+// introduce makes the next request say whom it is for, if that is new.
+func (c *netConn) introduce(to destination) {
+	if c.dialled != nil {
+		c.dialled.Introduce(string(to.id), string(to.addr), string(to.target))
+	}
+}
+
+// appendRequest appends a request, with an introduction if that is due.
+func (c *netConn) appendRequest(b *conn.Batch, kind rpcKind, args any, newTime bool) {
+	at := appendRequest(b, kind, args, newTime)
+	if c.dialled.Says() {
+		b.Bytes = c.dialled.AddTo(b.Bytes, at)
+	}
+}
+
 // call sends a request and reads its answer into resp. answered reports whether
 // any byte of an answer arrived: if not, and the connection had been idle in a
 // pool, the request may be tried again elsewhere. A *RemoteError leaves the
@@ -135,10 +163,13 @@ func (c *netConn) isUnused() bool { return c.usedAt.IsZero() }
 
 // send sends a request, and sets the deadline for it and for what follows.
 func (c *netConn) send(deadline time.Time, kind rpcKind, newTime bool, args any) error {
-	_ = c.Raw.SetDeadline(deadline)
 	c.last = sizes{}
+	if err := checkIntroduction(c.dialled, args); err != nil {
+		return err
+	}
+	_ = c.Raw.SetDeadline(deadline)
 	return c.Send(func(b *conn.Batch) {
-		appendRequest(b, kind, args, newTime)
+		c.appendRequest(b, kind, args, newTime)
 		c.last.request = int64(b.Added())
 	}, deadline)
 }
@@ -199,6 +230,10 @@ func explainUnacknowledged(err error) error {
 func (c *netConn) receive(kind rpcKind, resp any) error {
 	text, err := readResponse(&c.In, resp)
 	if err != nil {
+		return c.Close(err)
+	}
+	if err := c.dialled.CheckAnswer(); err != nil {
+		clearMessage(resp)
 		return c.Close(err)
 	}
 	if text != "" {

@@ -38,7 +38,7 @@ func TestConn_TakesNoAnswerAfterAFailedSender(t *testing.T) {
 			m.await()
 			m.begin(true)
 			m.decode(rpcAppendEntries, new(AppendEntriesRequest), 1, true)
-			r.add(pendingReply{rpcAppendEntries, given{}, m.take()}, more)
+			r.add(pendingReply{kind: rpcAppendEntries, answer: given{}, serving: m.take()}, more)
 		}
 		_ = c.Close(net.ErrClosed) // so that posting fails
 		add(true)

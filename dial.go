@@ -12,6 +12,7 @@ import (
 
 	"github.com/raftwire/raftwire/internal/dialing"
 	"github.com/raftwire/raftwire/internal/errno"
+	"github.com/raftwire/raftwire/internal/identity"
 	"github.com/raftwire/raftwire/internal/sock"
 	"github.com/raftwire/raftwire/internal/tasks"
 )
@@ -45,6 +46,7 @@ const maxAnswerBytes = 16 << 20
 // dialer is what a pool makes connections with.
 type dialer struct {
 	stream    StreamLayer
+	self      *identity.Self  // nil without an Identity
 	canCancel bool            // dials end with their context
 	timeout   time.Duration   // of calls; 0 means no limit
 	life      context.Context // ends on Close, and with it dials under way
@@ -403,6 +405,7 @@ func (p *pool) newConn(d *dial, raw net.Conn, home *peerConns) *netConn {
 	c := newConn(raw, d.addr, p.dialer.timeout, p.dialer.tasks, p.dialer.hooks, &home.traffic, false)
 	c.In.SetLimit("the limit of an answer", maxAnswerBytes)
 	c.id = d.id
+	c.dialled = identity.Dial(p.dialer.self, &c.In)
 	c.reportOpening()
 	return c
 }

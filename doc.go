@@ -148,7 +148,8 @@
 //   - [ErrTransportShutdown], [ErrPipelineShutdown] and
 //     [ErrPipelineReplicationNotSupported] are returned unwrapped. [ErrClosePeer]
 //     is a cause: use errors.Is. So are [context.Canceled] and
-//     [context.DeadlineExceeded] of a call's context.
+//     [context.DeadlineExceeded] of a call's context, and [ErrWrongCluster],
+//     [ErrWrongNode] and [ErrNoIdentity] of peers that an [Identity] refuses.
 //   - Calls on a transport whose configuration made no sense return what is wrong
 //     with it.
 //
@@ -179,8 +180,8 @@
 // A line is an error if this node cannot do its work. It is a warning if somebody
 // should look at it, and level info if it is news. Peers that go and come are
 // level debug. Lines that a stranger can trigger are rate-limited: each kind gets
-// one line in five minutes, and the others become level debug. Refused TLS peers
-// get one for each host, up to eight.
+// one line in five minutes, and the others become level debug. Refused TLS peers,
+// and those that an Identity refuses, get one for each host, up to eight.
 // The keys are the same everywhere:
 //
 //	peer            an address: of a server, or where a connection comes from

@@ -7,6 +7,7 @@ import (
 	"os"
 
 	"github.com/raftwire/raftwire/internal/errno"
+	"github.com/raftwire/raftwire/internal/identity"
 )
 
 var (
@@ -24,6 +25,20 @@ var (
 	// AppendEntriesPipeline if pipelining is off. A Raft core compares it by
 	// identity and falls back to single requests.
 	ErrPipelineReplicationNotSupported = errors.New("pipeline replication not supported")
+)
+
+// The causes of the [OpError] that calls return which an [Identity] has refused, here or
+// at the peer. The error's text says who the nodes are.
+var (
+	// ErrWrongCluster means that the peer is of another cluster.
+	ErrWrongCluster = identity.ErrWrongCluster
+
+	// ErrWrongNode means that the peer is not the node that was called.
+	ErrWrongNode = identity.ErrWrongNode
+
+	// ErrNoIdentity means that the peer does not say who it is, and that
+	// Identity.Require is set here.
+	ErrNoIdentity = identity.ErrNoIdentity
 )
 
 // ErrClosePeer is the cause of the [OpError] that calls return which ClosePeer has

@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/raftwire/raftwire/internal/identity"
 	"github.com/raftwire/raftwire/internal/tasks"
 )
 
@@ -18,6 +19,8 @@ type inmemPipe struct {
 	to          *InmemTransport // set by reach
 	target      ServerAddress
 	there, back *InmemLink
+	dialled     *identity.Dialled // nil without an Identity
+	bad         error             // why no answer is taken, or nil; set by reach
 
 	ended, left sync.Once
 	done        chan struct{} // closed by end
@@ -85,7 +88,7 @@ func (p *inmemPipe) endLate() {
 // exchange brings command to the peer's core, and its answer back to resp.
 func (p *inmemPipe) exchange(kind rpcKind, command any, resp any) error {
 	start := time.Now()
-	if err := p.reach(); err != nil {
+	if err := p.reach(kind); err != nil {
 		return err
 	}
 	err := p.comeBack(p.deal(p.to.dispatcher(p.gone), kind, command, nil, resp), resp)
@@ -95,8 +98,8 @@ func (p *inmemPipe) exchange(kind rpcKind, command any, resp any) error {
 	return err
 }
 
-// reach travels to whoever is connected by then.
-func (p *inmemPipe) reach() error {
+// reach travels to whoever is connected by then, with a request of the given kind.
+func (p *inmemPipe) reach(kind rpcKind) error {
 	if !p.there.carry(p.done) {
 		return p.failure()
 	}
@@ -105,7 +108,15 @@ func (p *inmemPipe) reach() error {
 		return p.comeBack(refused(p.target), nil)
 	}
 	p.to = to
-	return nil
+	refusal, bad := identity.Meet(p.dialled, to.identity())
+	switch {
+	case refusal == nil:
+		p.bad = bad
+		return nil
+	case bad == nil: // a sender without an Identity
+		bad = &RemoteError{Op: kind.String(), Peer: p.target, Text: refusal.Error()}
+	}
+	return p.comeBack(bad, nil)
 }
 
 // comeBack travels to the sender with the outcome. What does not get there does
@@ -115,6 +126,10 @@ func (p *inmemPipe) comeBack(outcome error, resp any) error {
 	if err := p.failure(); err != nil {
 		clearMessage(resp)
 		return err
+	}
+	if p.bad != nil && outcome != errPeerClosed {
+		clearMessage(resp)
+		return p.bad
 	}
 	return outcome
 }
@@ -165,7 +180,7 @@ type inmemAnswer struct {
 // openPipeLink brings the news of a pipeline to the peer, and back that it stands.
 func openPipeLink(pipe *inmemPipe, timeout time.Duration) (*pipeLink, error) {
 	defer pipe.limit(timeout)()
-	if err := pipe.reach(); err != nil {
+	if err := pipe.reach(rpcAppendEntries); err != nil {
 		return nil, err
 	}
 	l := &pipeLink{
@@ -202,6 +217,9 @@ func (l *pipeLink) serve() {
 }
 
 func (l *pipeLink) post(args *AppendEntriesRequest, _ *atomic.Int64, _ bool) error {
+	if err := checkIntroduction(l.pipe.dialled, args); err != nil {
+		return err
+	}
 	clone, err := l.clone(args)
 	if err != nil {
 		return err

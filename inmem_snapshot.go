@@ -21,8 +21,8 @@ func (i *InmemTransport) InstallSnapshot(id ServerID, target ServerAddress, args
 // a minute, or the timeout if that is longer; the answer must come within ten timeouts
 // after the end of the body. If ctx ends during a Read of data, the call ends when that
 // returns.
-func (i *InmemTransport) InstallSnapshotContext(ctx context.Context, _ ServerID, target ServerAddress, args *InstallSnapshotRequest, resp *InstallSnapshotResponse, data io.Reader) error {
-	return i.request(ctx, rpcInstallSnapshot, target, args, resp, func(pipe *inmemPipe) error {
+func (i *InmemTransport) InstallSnapshotContext(ctx context.Context, id ServerID, target ServerAddress, args *InstallSnapshotRequest, resp *InstallSnapshotResponse, data io.Reader) error {
+	return i.request(ctx, rpcInstallSnapshot, id, target, args, resp, func(pipe *inmemPipe) error {
 		data, err := orEmpty(data, args.Size)
 		if err != nil {
 			return err
@@ -111,7 +111,7 @@ func (s *inmemSnapshot) deliver(request any) {
 	defer close(s.over)
 	start := time.Now()
 	stop := s.pipe.limit(s.limits.timeout)
-	s.err = s.pipe.reach()
+	s.err = s.pipe.reach(rpcInstallSnapshot)
 	stop()
 	if s.err != nil {
 		return

@@ -13,6 +13,7 @@ import (
 
 	"github.com/raftwire/raftwire/dispatch"
 	"github.com/raftwire/raftwire/internal/errno"
+	"github.com/raftwire/raftwire/internal/identity"
 	"github.com/raftwire/raftwire/internal/tasks"
 )
 
@@ -52,6 +53,7 @@ type InmemTransport struct {
 	peers        map[ServerAddress]*InmemTransport // where its requests may go
 	links        map[ServerAddress]*InmemLink      // by which they go there
 	timeout      time.Duration
+	self         *identity.Self // nil without an Identity
 	closed       bool
 	pipes        map[*inmemPipe]struct{} // under way, both directions
 
@@ -110,6 +112,24 @@ func (i *InmemTransport) SetDispatcher(open func(done <-chan struct{}) Dispatche
 	i.open.Store((*openDispatcher)(&open))
 }
 
+// SetIdentity gives the transport an [Identity]. Call it before the first request: it does
+// not concern what is under way. It panics if the Identity makes no sense. In memory
+// nothing counts or logs what is refused, and a pipeline is refused when it is opened.
+func (i *InmemTransport) SetIdentity(identity Identity) {
+	if err := identity.check(); err != nil {
+		panic("raftwire: SetIdentity: " + err.Error())
+	}
+	i.Lock()
+	defer i.Unlock()
+	i.self = identity.self()
+}
+
+func (i *InmemTransport) identity() *identity.Self {
+	i.RLock()
+	defer i.RUnlock()
+	return i.self
+}
+
 // EncodePeer implements [Transport].
 func (i *InmemTransport) EncodePeer(_ ServerID, addr ServerAddress) []byte { return []byte(addr) }
 
@@ -122,8 +142,8 @@ func (i *InmemTransport) AppendEntries(id ServerID, target ServerAddress, args *
 }
 
 // AppendEntriesContext implements [WithContext].
-func (i *InmemTransport) AppendEntriesContext(ctx context.Context, _ ServerID, target ServerAddress, args *AppendEntriesRequest, resp *AppendEntriesResponse) error {
-	return i.call(ctx, target, rpcAppendEntries, args, resp)
+func (i *InmemTransport) AppendEntriesContext(ctx context.Context, id ServerID, target ServerAddress, args *AppendEntriesRequest, resp *AppendEntriesResponse) error {
+	return i.call(ctx, id, target, rpcAppendEntries, args, resp)
 }
 
 // RequestVote implements [Transport].
@@ -132,8 +152,8 @@ func (i *InmemTransport) RequestVote(id ServerID, target ServerAddress, args *Re
 }
 
 // RequestVoteContext implements [WithContext].
-func (i *InmemTransport) RequestVoteContext(ctx context.Context, _ ServerID, target ServerAddress, args *RequestVoteRequest, resp *RequestVoteResponse) error {
-	return i.call(ctx, target, rpcRequestVote, args, resp)
+func (i *InmemTransport) RequestVoteContext(ctx context.Context, id ServerID, target ServerAddress, args *RequestVoteRequest, resp *RequestVoteResponse) error {
+	return i.call(ctx, id, target, rpcRequestVote, args, resp)
 }
 
 // RequestPreVote implements [WithPreVote].
@@ -142,8 +162,8 @@ func (i *InmemTransport) RequestPreVote(id ServerID, target ServerAddress, args 
 }
 
 // RequestPreVoteContext implements [WithContext].
-func (i *InmemTransport) RequestPreVoteContext(ctx context.Context, _ ServerID, target ServerAddress, args *RequestPreVoteRequest, resp *RequestPreVoteResponse) error {
-	return i.call(ctx, target, rpcRequestPreVote, args, resp)
+func (i *InmemTransport) RequestPreVoteContext(ctx context.Context, id ServerID, target ServerAddress, args *RequestPreVoteRequest, resp *RequestPreVoteResponse) error {
+	return i.call(ctx, id, target, rpcRequestPreVote, args, resp)
 }
 
 // TimeoutNow implements [Transport].
@@ -152,12 +172,12 @@ func (i *InmemTransport) TimeoutNow(id ServerID, target ServerAddress, args *Tim
 }
 
 // TimeoutNowContext implements [WithContext].
-func (i *InmemTransport) TimeoutNowContext(ctx context.Context, _ ServerID, target ServerAddress, args *TimeoutNowRequest, resp *TimeoutNowResponse) error {
-	return i.call(ctx, target, rpcTimeoutNow, args, resp)
+func (i *InmemTransport) TimeoutNowContext(ctx context.Context, id ServerID, target ServerAddress, args *TimeoutNowRequest, resp *TimeoutNowResponse) error {
+	return i.call(ctx, id, target, rpcTimeoutNow, args, resp)
 }
 
-func (i *InmemTransport) call(ctx context.Context, target ServerAddress, kind rpcKind, args, resp any) error {
-	return i.request(ctx, kind, target, args, resp, func(pipe *inmemPipe) error {
+func (i *InmemTransport) call(ctx context.Context, id ServerID, target ServerAddress, kind rpcKind, args, resp any) error {
+	return i.request(ctx, kind, id, target, args, resp, func(pipe *inmemPipe) error {
 		defer pipe.limit(i.timeout)()
 		return pipe.exchange(kind, cloneRequest(args), resp)
 	})
@@ -165,7 +185,7 @@ func (i *InmemTransport) call(ctx context.Context, target ServerAddress, kind rp
 
 // request is what all requests have in common: it checks args and resp, has send
 // do the rest through a pipe, and explains its error.
-func (i *InmemTransport) request(ctx context.Context, kind rpcKind, target ServerAddress, args, resp any, send func(*inmemPipe) error) (err error) {
+func (i *InmemTransport) request(ctx context.Context, kind rpcKind, id ServerID, target ServerAddress, args, resp any, send func(*inmemPipe) error) (err error) {
 	defer func() { err = explain(kind, target, orEndOf(ctx, err)) }()
 	if err := beginCall(args, resp); err != nil {
 		return err
@@ -173,8 +193,12 @@ func (i *InmemTransport) request(ctx context.Context, kind rpcKind, target Serve
 	if err := checkRequest(args); err != nil {
 		return err
 	}
-	pipe, err := i.openPipe(ctx, target)
+	pipe, err := i.openPipe(ctx, id, target)
 	if err != nil {
+		return err
+	}
+	if err := checkIntroduction(pipe.dialled, args); err != nil {
+		pipe.close(err)
 		return err
 	}
 	defer pipe.close(errAnswered)
@@ -191,8 +215,8 @@ func (i *InmemTransport) AppendEntriesPipeline(id ServerID, target ServerAddress
 }
 
 // AppendEntriesPipelineContext implements [WithContext].
-func (i *InmemTransport) AppendEntriesPipelineContext(ctx context.Context, _ ServerID, target ServerAddress) (AppendPipeline, error) {
-	return i.openPipeline(ctx, target, nil)
+func (i *InmemTransport) AppendEntriesPipelineContext(ctx context.Context, id ServerID, target ServerAddress) (AppendPipeline, error) {
+	return i.openPipeline(ctx, id, target, nil)
 }
 
 // inmemWindow is the window of a pipeline.
@@ -200,12 +224,12 @@ const inmemWindow = 16
 
 // AppendEntriesPipelineTo implements [WithPipelineSink]. A nil sink means the
 // pipeline's Consumer. Opening takes a message there and one back.
-func (i *InmemTransport) AppendEntriesPipelineTo(_ ServerID, target ServerAddress, sink PipelineSink) (AppendPipeline, error) {
-	return i.openPipeline(context.Background(), target, sink)
+func (i *InmemTransport) AppendEntriesPipelineTo(id ServerID, target ServerAddress, sink PipelineSink) (AppendPipeline, error) {
+	return i.openPipeline(context.Background(), id, target, sink)
 }
 
-func (i *InmemTransport) openPipeline(ctx context.Context, target ServerAddress, sink PipelineSink) (AppendPipeline, error) {
-	pipe, err := i.openPipe(ctx, target)
+func (i *InmemTransport) openPipeline(ctx context.Context, id ServerID, target ServerAddress, sink PipelineSink) (AppendPipeline, error) {
+	pipe, err := i.openPipe(ctx, id, target)
 	if err == nil {
 		var l *pipeLink
 		stop := pipe.endAfter(ctx)
@@ -316,7 +340,7 @@ func (i *InmemTransport) peer(addr ServerAddress) *InmemTransport {
 }
 
 // openPipe makes a way to target, for one request or for those of a pipeline.
-func (i *InmemTransport) openPipe(ctx context.Context, target ServerAddress) (*inmemPipe, error) {
+func (i *InmemTransport) openPipe(ctx context.Context, id ServerID, target ServerAddress) (*inmemPipe, error) {
 	i.Lock()
 	defer i.Unlock()
 	if i.closed {
@@ -333,6 +357,8 @@ func (i *InmemTransport) openPipe(ctx context.Context, target ServerAddress) (*i
 	}
 	link := i.links[target]
 	pipe := &inmemPipe{from: i, target: target, there: link, back: link.back, done: make(chan struct{}), gone: make(chan struct{})}
+	pipe.dialled = identity.Dial(i.self, nil)
+	pipe.dialled.Introduce(string(id), string(target))
 	set(&i.pipes, pipe, struct{}{})
 	return pipe, nil
 }

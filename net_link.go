@@ -27,8 +27,11 @@ func newNetLink(p *pool, c *netConn, newTime bool) *netLink {
 }
 
 func (l *netLink) post(args *AppendEntriesRequest, size *atomic.Int64, soon bool) error {
+	if err := checkIntroduction(l.conn.dialled, args); err != nil {
+		return err
+	}
 	encode := func(b *conn.Batch) {
-		appendRequest(b, rpcAppendEntries, args, l.newTime)
+		l.conn.appendRequest(b, rpcAppendEntries, args, l.newTime)
 		size.Store(int64(b.Added()))
 	}
 	if soon {

@@ -131,6 +131,7 @@ func newNetworkTransport(config *NetworkTransportConfig) *NetworkTransport {
 	n.life, n.end = context.WithCancel(context.Background())
 	n.dialer = dialer{
 		stream:    n.stream,
+		self:      config.Identity.self(),
 		canCancel: dialing.CanCancel(n.stream),
 		timeout:   n.timeout,
 		life:      n.life,
@@ -155,6 +156,7 @@ func newNetworkTransport(config *NetworkTransportConfig) *NetworkTransport {
 func (n *NetworkTransport) setUpServer(config *NetworkTransportConfig) {
 	s := &n.server
 	s.logger, s.timeout, s.hooks, s.tasks, s.done = n.logger, n.timeout, &n.hooks, &n.tasks, n.shutdownCh
+	s.self = n.dialer.self
 	s.maxDispatchAhead = cmp.Or(config.MaxDispatchAhead, defaultMaxDispatchAhead)
 	s.maxMessageBytes = config.MaxMessageBytes
 	s.noSharedEntries = config.NoSharedEntries

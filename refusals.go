@@ -31,6 +31,12 @@ type Refusals struct {
 	// Malformed sent a request that cannot be decoded, or that would trip a
 	// Raft core up.
 	Malformed uint64
+	// WrongCluster were peers of another cluster, see Identity.
+	WrongCluster uint64
+	// WrongNode were peers that mean another node, see Identity.
+	WrongNode uint64
+	// NoIdentity were peers that do not say who they are, see Identity.Require.
+	NoIdentity uint64
 }
 
 // refusedHook returns what tells hook of refusals, or nil.

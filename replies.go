@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/raftwire/raftwire/internal/conn"
+	"github.com/raftwire/raftwire/internal/identity"
 	"github.com/raftwire/raftwire/internal/ring"
 	"github.com/raftwire/raftwire/internal/tasks"
 )
@@ -38,6 +39,7 @@ type replies struct {
 // pendingReply is the answer to a request.
 type pendingReply struct {
 	kind    rpcKind
+	said    bool // who sends it: then the answer says so, too
 	answer  PendingAnswer
 	serving *serving // for the meter, or nil
 }
@@ -168,7 +170,7 @@ func (r *replies) sendPending() error {
 		}
 		answer, err := r.collect(o, together)
 		if err == nil {
-			err = r.post(o.kind, answer)
+			err = r.post(o, answer)
 		}
 		if err != nil {
 			return err
@@ -189,21 +191,25 @@ func (r *replies) collect(o pendingReply, together bool) (RPCResponse, error) {
 }
 
 // send sends an answer that was collected.
-func (r *replies) send(kind rpcKind, answer RPCResponse) error {
-	if err := r.post(kind, answer); err != nil {
+func (r *replies) send(o pendingReply, answer RPCResponse) error {
+	if err := r.post(o, answer); err != nil {
 		return err
 	}
 	return r.flush()
 }
 
-func (r *replies) post(kind rpcKind, answer RPCResponse) error {
-	answer, wrong := answerTo(kind, answer)
+func (r *replies) post(o pendingReply, answer RPCResponse) error {
+	answer, wrong := answerTo(o.kind, answer)
 	if wrong {
 		r.wrong(r.conn.peer, answer.Error)
 	}
 	var size int
+	said := o.said
 	err := r.conn.Post(func(b *conn.Batch) {
-		appendResponse(b, answer)
+		at := appendResponse(b, answer)
+		if said {
+			b.Bytes = r.conn.accepted.AddTo(b.Bytes, at, identity.Allowed)
+		}
 		size = b.Added()
 	})
 	if err == nil {

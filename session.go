@@ -1,6 +1,7 @@
 package raftwire
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -10,6 +11,7 @@ import (
 	"github.com/raftwire/raftwire/internal/conn"
 	"github.com/raftwire/raftwire/internal/door"
 	"github.com/raftwire/raftwire/internal/errno"
+	"github.com/raftwire/raftwire/internal/identity"
 	"github.com/raftwire/raftwire/internal/sock"
 )
 
@@ -36,6 +38,7 @@ type session struct {
 	inMessage  bool      // the next read continues a message
 	ranOut     bool      // of bytes, since the message began
 	armed      bool      // a read deadline is set
+	said       bool      // the present request says who sends it
 	shrinks    bool      // when it passes, buffers go
 
 	_       conn.CacheLine
@@ -86,6 +89,9 @@ func (s *session) serve() error {
 			}
 			return s.explainStall(err)
 		}
+		if err := s.checkPeer(); err != nil {
+			return err
+		}
 		s.meter.decode(kind, command, s.conn.In.Consumed(), s.ranOut)
 		s.identify()
 		var err error
@@ -98,6 +104,41 @@ func (s *session) serve() error {
 			return err
 		}
 	}
+}
+
+// checkPeer refuses a request from a node that this one is not to talk to. The
+// connection ends then.
+func (s *session) checkPeer() error {
+	said, refusal := s.conn.accepted.CheckRequest()
+	if s.said = said; refusal == nil {
+		return nil
+	}
+	if err := s.settleUp(); err != nil {
+		return err
+	}
+	if err := s.refuse(refusal); err != nil {
+		return err
+	}
+	return &door.Refusal{Reason: door.Reason(refusal.Code.String()), Member: hostOf(s.conn.peer), Err: refusal}
+}
+
+// refuse answers a request with a refusal. The peer gets it only if it can send the rest
+// of what it sends, a snapshot's body perhaps: it has Timeout to hang up.
+func (s *session) refuse(refusal *identity.Refusal) error {
+	err := s.conn.Send(func(b *conn.Batch) {
+		at := appendResponse(b, RPCResponse{Error: refusal})
+		if s.said {
+			b.Bytes = s.conn.accepted.AddTo(b.Bytes, at, refusal.Code)
+		}
+	}, time.Time{})
+	if err != nil {
+		return err
+	}
+	_ = sock.CloseWrite(s.conn.Raw)
+	s.conn.In.SetBefore(nil)
+	_ = s.conn.Raw.SetReadDeadline(time.Now().Add(cmp.Or(s.server.timeout, defaultLinger)))
+	_, _ = io.Copy(io.Discard, &s.conn.In)
+	return nil
 }
 
 // giveLastAnswers brings back what is pending to a peer from which nothing more comes.
@@ -247,7 +288,7 @@ func (s *session) offer(kind rpcKind, command any, body *snapshotBody) (pendingR
 	if answer == nil {
 		return pendingReply{}, errEnded
 	}
-	return pendingReply{kind, answer, s.meter.take()}, nil
+	return pendingReply{kind: kind, said: s.said, answer: answer, serving: s.meter.take()}, nil
 }
 
 // settleUp waits until nothing is pending, and all has been written.
@@ -272,5 +313,5 @@ func (s *session) answer(await bool) error {
 	if err != nil {
 		return err
 	}
-	return s.replies.send(o.kind, answer)
+	return s.replies.send(o, answer)
 }

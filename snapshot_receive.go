@@ -31,7 +31,7 @@ func (s *session) serveSnapshot(request *InstallSnapshotRequest) error {
 	}
 	s.conn.In.SetBefore(hook)
 	s.armed = true // body has set a deadline
-	if err := s.replies.send(rpcInstallSnapshot, answer); err != nil {
+	if err := s.replies.send(pendingReply{kind: rpcInstallSnapshot, said: s.said}, answer); err != nil {
 		return err
 	}
 	_ = sock.CloseWrite(s.conn.Raw)

@@ -65,7 +65,7 @@ func (n *NetworkTransport) sendSnapshot(to destination, start time.Time, args *I
 	if err != nil {
 		return sizes{}, err
 	}
-	c.usedAt = start
+	c.beginCall(to, start)
 	defer n.discard(c, errSnapshotOver)
 	defer c.closeAfter(to.ctx)()
 	sock.RaiseUserTimeout(c.Raw, n.snapshotPatience(args.Size))

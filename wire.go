@@ -28,14 +28,17 @@ import (
 // larger one keeps the other end busy meanwhile. It was measured.
 const gatherUpTo = 4 << 10
 
-// appendRequest appends a request of the given kind; args has its type.
-func appendRequest(b *conn.Batch, kind rpcKind, args any, newTime bool) {
+// appendRequest appends a request of the given kind; args has its type. It returns where
+// its map begins.
+func appendRequest(b *conn.Batch, kind rpcKind, args any, newTime bool) (at int) {
 	b.Bytes = append(b.Bytes, byte(kind))
+	at = len(b.Bytes)
 	if m, ok := args.(*AppendEntriesRequest); ok {
 		b.Bytes, b.Cuts = appendAppendEntriesRequest(b.Bytes, m, newTime, b.Cuts)
 	} else {
 		b.Bytes = appendMessage(b.Bytes, args)
 	}
+	return at
 }
 
 // readRequest reads the request that follows its kind byte. Errors stick to r.
@@ -77,10 +80,12 @@ func entriesIn(command any) int {
 }
 
 // appendResponse appends an answer. A response that is nil, or a nil pointer,
-// travels as nil.
-func appendResponse(b *conn.Batch, answer RPCResponse) {
+// travels as nil. It returns where the response begins.
+func appendResponse(b *conn.Batch, answer RPCResponse) (at int) {
 	b.Bytes = msgpack.AppendString(b.Bytes, answerText(answer))
+	at = len(b.Bytes)
 	b.Bytes = appendResponseBody(b.Bytes, answer.Response)
+	return at
 }
 
 // answerText returns the error text of an answer, or "" if it has no error.

@@ -1,12 +1,14 @@
 package hashicorpraft_test
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"net"
 	"os"
 	"time"
 
+	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/raft"
 	"github.com/raftwire/raftwire"
 	"github.com/raftwire/raftwire/hashicorpraft"
@@ -66,6 +68,30 @@ func ExampleWrapNetwork() {
 	defer transport.Close()
 	_ = transport.TimeoutNow("nobody", "127.0.0.1:1", &raft.TimeoutNowRequest{}, &raft.TimeoutNowResponse{})
 	// Output: dialled 127.0.0.1:1 failed: true
+}
+
+// A node that refuses nodes of other clusters, and whoever was started at the address
+// of a node that it means. Node is the LocalID of the raft.Config.
+func ExampleWrapNetwork_identity() {
+	start := func(cluster string, node raftwire.ServerID) *hashicorpraft.NetworkTransport {
+		config := hashicorpraft.WireConfig(&raft.NetworkTransportConfig{
+			MaxPool: 3,
+			Timeout: 10 * time.Second,
+			Logger:  hclog.NewNullLogger(),
+		})
+		config.Identity = raftwire.Identity{Cluster: cluster, Node: node}
+		network, err := raftwire.NewTCPTransportWithConfig("127.0.0.1:0", nil, config)
+		if err != nil {
+			panic(err)
+		}
+		return hashicorpraft.WrapNetwork(network)
+	}
+	n1, other := start("prod", "n1"), start("test", "n2")
+	defer n1.Close()
+	defer other.Close()
+	err := n1.TimeoutNow("n2", other.LocalAddr(), &raft.TimeoutNowRequest{}, new(raft.TimeoutNowResponse))
+	fmt.Println(errors.Is(err, raftwire.ErrWrongCluster))
+	// Output: true
 }
 
 // A transport of your own, and all that raftwire builds for its own ones, under

@@ -57,12 +57,17 @@ func newPatientCluster(t *testing.T, patience time.Duration) *cluster {
 }
 
 // add starts a node that belongs to no cluster yet.
-func (c *cluster) add(transport closer) *node {
+func (c *cluster) add(transport closer) *node { return c.addAs(c.nextID(), transport) }
+
+func (c *cluster) nextID() raft.ServerID { return raft.ServerID(fmt.Sprintf("node%d", len(c.nodes))) }
+
+// addAs is add with an ID.
+func (c *cluster) addAs(id raft.ServerID, transport closer) *node {
 	c.t.Helper()
 	snapshots, err := raft.NewFileSnapshotStoreWithLogger(c.t.TempDir(), 1, hclog.NewNullLogger())
 	require.NoError(c.t, err)
 	n := &node{
-		id:        raft.ServerID(fmt.Sprintf("node%d", len(c.nodes))),
+		id:        id,
 		transport: transport,
 		store:     raft.NewInmemStore(),
 		snapshots: snapshots,

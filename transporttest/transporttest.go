@@ -38,6 +38,10 @@ type Maker struct {
 	// the cases that need it.
 	NewSlow func(t testing.TB, n int, o Options, connecting time.Duration) []raftwire.Transport
 
+	// NewAs returns a new transport for each identity, each able to reach the others
+	// under their LocalAddr. nil skips the cases that need it.
+	NewAs func(t testing.TB, o Options, identities ...raftwire.Identity) []raftwire.Transport
+
 	// Without names what the transport does not have; cases that need it are
 	// skipped. The zero value expects everything.
 	Without Feature
@@ -116,7 +120,7 @@ type testCase struct {
 
 func allCases() []testCase {
 	return slices.Concat(callCases, ownershipCases, answerCases, deadlineCases,
-		heartbeatCases, pipelineCases, windowCases, snapshotCases, closeCases, contextCases)
+		heartbeatCases, pipelineCases, windowCases, snapshotCases, closeCases, contextCases, identityCases)
 }
 
 // String lists the names of the features.

@@ -88,7 +88,7 @@ func (r *recorder) found() []string {
 }
 
 func soundMaker() Maker {
-	return Maker{FakeTime: true, New: newSound, NewSlow: newSlowSound}
+	return Maker{FakeTime: true, New: newSound, NewSlow: newSlowSound, NewAs: newSoundAs}
 }
 
 func newSound(t testing.TB, n int, o Options) []raftwire.Transport { return newSlowSound(t, n, o, 0) }
@@ -107,9 +107,17 @@ func (l slowLayer) DialContext(ctx context.Context, addr raftwire.ServerAddress)
 }
 
 func newSlowSound(t testing.TB, n int, o Options, connecting time.Duration) []raftwire.Transport {
+	return newEachSound(t, o, connecting, make([]raftwire.Identity, n))
+}
+
+func newSoundAs(t testing.TB, o Options, identities ...raftwire.Identity) []raftwire.Transport {
+	return newEachSound(t, o, 0, identities)
+}
+
+func newEachSound(t testing.TB, o Options, connecting time.Duration, identities []raftwire.Identity) []raftwire.Transport {
 	network := faultnet.New(1)
 	var all []raftwire.Transport
-	for i := range n {
+	for i, identity := range identities {
 		layer, err := network.Host(fmt.Sprintf("host-%d", i)).Listen()
 		require.NoError(t, err)
 		sound := raftwire.NewNetworkTransportWithConfig(&raftwire.NetworkTransportConfig{
@@ -117,6 +125,7 @@ func newSlowSound(t testing.TB, n int, o Options, connecting time.Duration) []ra
 			MaxPool:         3,
 			MaxRPCsInFlight: o.Window,
 			Timeout:         o.Timeout,
+			Identity:        identity,
 			Logger:          hclog.NewNullLogger(),
 		})
 		t.Cleanup(func() { _ = sound.Close() })
@@ -126,13 +135,16 @@ func newSlowSound(t testing.TB, n int, o Options, connecting time.Duration) []ra
 }
 
 func brokenMaker(b broken) Maker {
-	newSlow := func(t testing.TB, n int, o Options, connecting time.Duration) []raftwire.Transport {
+	each := func(t testing.TB, o Options, connecting time.Duration, identities []raftwire.Identity) []raftwire.Transport {
 		if b.options != nil {
 			b.options(&o)
 		}
+		if b.identities != nil {
+			b.identities(identities)
+		}
 		var all []raftwire.Transport
 		common := new(shared)
-		for _, sound := range newSlowSound(t, n, o, max(1, b.slower)*connecting) {
+		for _, sound := range newEachSound(t, o, max(1, b.slower)*connecting, identities) {
 			all = append(all, b.wrap(&wrapper{
 				NetworkTransport: sound.(*raftwire.NetworkTransport),
 				end:              t.Context(),
@@ -143,8 +155,15 @@ func brokenMaker(b broken) Maker {
 	}
 	return Maker{
 		FakeTime: true,
-		New:      func(t testing.TB, n int, o Options) []raftwire.Transport { return newSlow(t, n, o, 0) },
-		NewSlow:  newSlow,
+		New: func(t testing.TB, n int, o Options) []raftwire.Transport {
+			return each(t, o, 0, make([]raftwire.Identity, n))
+		},
+		NewSlow: func(t testing.TB, n int, o Options, connecting time.Duration) []raftwire.Transport {
+			return each(t, o, connecting, make([]raftwire.Identity, n))
+		},
+		NewAs: func(t testing.TB, o Options, identities ...raftwire.Identity) []raftwire.Transport {
+			return each(t, o, 0, identities)
+		},
 	}
 }
 
@@ -163,11 +182,12 @@ type shared struct {
 
 // broken is a way to break a transport.
 type broken struct {
-	name     string
-	sentence string
-	options  func(o *Options)
-	slower   time.Duration // times NewSlow's connecting
-	wrap     func(w *wrapper) raftwire.Transport
+	name       string
+	sentence   string
+	options    func(o *Options)
+	identities func([]raftwire.Identity) // changes them
+	slower     time.Duration             // times NewSlow's connecting
+	wrap       func(w *wrapper) raftwire.Transport
 
 	// complaint is what the suite says of it; "" means that any will do.
 	complaint string
@@ -282,6 +302,41 @@ var brokenTransports = []broken{
 		name:     "does not close",
 		sentence: "after Close every call returns ErrTransportShutdown",
 		wrap:     func(w *wrapper) raftwire.Transport { return undying{w} },
+	}, {
+		name:       "says nothing of the receiver",
+		sentence:   "nodes of one cluster talk to each other",
+		identities: func(all []raftwire.Identity) { all[1] = raftwire.Identity{} },
+		wrap:       asIs,
+	}, {
+		name:       "checks no cluster",
+		sentence:   "a request from another cluster is refused before the core gets it",
+		identities: func(all []raftwire.Identity) { all[1].Cluster = all[0].Cluster },
+		wrap:       asIs,
+		complaint:  "a request was delivered",
+	}, {
+		name:       "checks no node",
+		sentence:   "a request for another node is refused before the core gets it",
+		identities: func(all []raftwire.Identity) { all[1] = raftwire.Identity{} },
+		wrap:       asIs,
+		complaint:  "a request was delivered",
+	}, {
+		name:       "requires nothing",
+		sentence:   "a peer that does not say who it is is refused where that is required",
+		identities: func(all []raftwire.Identity) { all[1].Require = false },
+		wrap:       asIs,
+		complaint:  "a request was delivered",
+	}, {
+		name:       "does not look at headers",
+		sentence:   "a request whose header names another sender than the Identity is not sent",
+		identities: func(all []raftwire.Identity) { all[0] = raftwire.Identity{} },
+		wrap:       asIs,
+		complaint:  "a request was delivered",
+	}, {
+		name:       "checks no pipeline",
+		sentence:   "a pipeline to another cluster delivers nothing, and says why",
+		identities: func(all []raftwire.Identity) { all[0] = raftwire.Identity{} },
+		wrap:       asIs,
+		complaint:  "a request was delivered",
 	}, {
 		name:     "closes Consumer",
 		sentence: "after Close nothing is delivered, and Consumer stays open",

@@ -28,6 +28,9 @@ const (
 	Foreign            Reason = "Foreign"
 	Untrusted          Reason = "Untrusted"
 	Malformed          Reason = "Malformed"
+	WrongCluster       Reason = "WrongCluster"
+	WrongNode          Reason = "WrongNode"
+	NoIdentity         Reason = "NoIdentity"
 )
 
 // Refusal is the error that a connection ends with where no other error says that

@@ -39,6 +39,6 @@ func declaredReasons(t *testing.T) (reasons []door.Reason) {
 		}
 		return true
 	})
-	require.Len(t, reasons, 8)
+	require.Len(t, reasons, 11)
 	return reasons
 }

@@ -37,7 +37,7 @@ const maxLines = 450
 var long = []string{"codec.go", "reader.go"}
 
 // maxRootLines is how many lines with code the root package may have.
-const maxRootLines = 5_600
+const maxRootLines = 5_660
 
 const root = "github.com/raftwire/raftwire"
 

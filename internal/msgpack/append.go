@@ -132,6 +132,19 @@ func AppendMapHeader(dst []byte, n int) []byte {
 	return appendLength(dst, n, map16, map32)
 }
 
+// GrowMap changes b, which begins with nil or with the header of a map of less than 15
+// pairs, to begin with a map that has one pair more.
+func GrowMap(b []byte) {
+	switch {
+	case b[0] == null:
+		b[0] = fixMap | 1
+	case fixMap <= b[0] && b[0] < fixMap|15:
+		b[0]++
+	default:
+		panic(fmt.Sprintf("msgpack: nothing that GrowMap takes begins with 0x%02x", b[0]))
+	}
+}
+
 // appendLength panics if n is more than MaxLength: cut to what can be said, it
 // would make the peer read content as protocol.
 func appendLength(dst []byte, n int, code16, code32 byte) []byte {

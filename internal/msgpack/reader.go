@@ -71,7 +71,8 @@ type Reader struct {
 	full bool   // the last read left no room
 	err  error
 
-	before func() error // see SetBefore
+	before  func() error           // see SetBefore
+	unknown func(name string) bool // see SetUnknown, or nil
 
 	unshared  bool  // see SetUnshared
 	limit     int64 // of a message's bytes; 0 for none
@@ -109,7 +110,7 @@ func (e *Error) Error() string {
 // Reset makes the Reader read from src, as if it were new; it keeps the
 // buffer's memory and what was set.
 func (r *Reader) Reset(src io.Reader) {
-	*r = Reader{src: src, buf: r.buf, unshared: r.unshared, limit: r.limit, limitName: r.limitName, short: r.short}
+	*r = Reader{src: src, buf: r.buf, unknown: r.unknown, unshared: r.unshared, limit: r.limit, limitName: r.limitName, short: r.short}
 }
 
 // SetBefore sets what is called before each read of the source, or nil, and
@@ -119,6 +120,11 @@ func (r *Reader) SetBefore(f func() error) (previous func() error) {
 	previous, r.before = r.before, f
 	return previous
 }
+
+// SetUnknown sets what is called with the name of each field that a message has beside
+// its own, but not with those of structs inside of it. It reads the field's value and
+// returns true, or leaves it to be skipped.
+func (r *Reader) SetUnknown(f func(name string) bool) { r.unknown = f }
 
 // SetLimit sets the greatest number of bytes that a message may have, without
 // what is taken by Read; 0 means any. Errors call it by its name.
@@ -471,6 +477,19 @@ func (r *Reader) String() string {
 		b = r.large(n)
 	}
 	r.Charge(len(b)) // for the copy
+	return string(b)
+}
+
+// StringUpTo reads a byte string as a string, if it has at most so many bytes, which
+// are less than 4 KiB.
+func (r *Reader) StringUpTo(most int) string {
+	n := r.rawLen()
+	if n > int64(most) {
+		r.Reject("is too long: %d bytes, at most %d", n, most)
+		return ""
+	}
+	b := r.next(int(max(n, 0)))
+	r.Charge(len(b))
 	return string(b)
 }
 

@@ -14,7 +14,8 @@ type Fields struct {
 func (f *Fields) Names() []string { return f.names }
 
 // NewFields returns the fields of a message, whose names are given in the order
-// in which the Go type declares them. At most 32.
+// in which the Go type declares them. At most 32. Those of a struct that is inside of a
+// message have no message.
 func NewFields(message string, declared ...string) *Fields {
 	f := &Fields{message: message, names: slices.Sorted(slices.Values(declared))}
 	for _, name := range f.names {
@@ -117,11 +118,22 @@ func (s *Struct) expected() int {
 	return s.next
 }
 
-// find returns the next field, or -1 if it is unknown.
+// wasRead is what find returns for a field that SetUnknown's function has read.
+const wasRead = -2
+
+// find returns the next field, wasRead, or -1 if it is unknown.
 func (s *Struct) find() int {
 	s.Name = "" // for errors: no field yet
 	if !s.array {
-		return s.f.index(s.r.key())
+		name := s.r.key()
+		i := s.f.index(name)
+		if i < 0 && s.r.unknown != nil && s.f.message != "" && s.r.err == nil {
+			s.Name = string(name) // which lies in the buffer
+			if s.r.unknown(s.Name) {
+				return wasRead
+			}
+		}
+		return i
 	}
 	i := s.next
 	s.next++
@@ -143,7 +155,7 @@ func (f *Fields) index(name []byte) int {
 // enter goes to a field and returns true, or skips it if it is unknown.
 func (s *Struct) enter(i int) bool {
 	switch {
-	case s.r.err != nil:
+	case s.r.err != nil || i == wasRead:
 		return false
 	case i < 0:
 		s.Name = "(unknown field)"

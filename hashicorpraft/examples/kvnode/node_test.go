@@ -153,6 +153,8 @@ func TestWhatCannotStartSaysWhy(t *testing.T) {
 		"transport":      {"-id a -peers a=x:1/x:2 -transport tcp", "-transport tcp: it is raftwire or hashicorp"},
 		"no certificate": {"-id a -peers a=" + freeAddress(t) + "/127.0.0.1:0 -tls nowhere", "transport: raftwire: TLS: TLSConfig.CAFile: open " + filepath.Join("nowhere", "ca.pem")},
 		"nor for theirs": {"-id a -peers a=" + freeAddress(t) + "/127.0.0.1:0 -tls nowhere -transport hashicorp", "transport: raftwire: TLS: TLSConfig.CAFile: open " + filepath.Join("nowhere", "ca.pem")},
+		"no cluster":     {"-id a -peers a=x:1/x:2 -require-identity", "-require-identity needs -cluster"},
+		"not theirs":     {"-id a -peers a=x:1/x:2 -cluster c -transport hashicorp", "-cluster is for -transport raftwire"},
 		"surplus":        {"-id a -peers a=x:1/x:2 b", `"b" is not a flag`},
 		"HTTP port":      {"-id a -peers a=127.0.0.1:0/" + busy, "HTTP: listen tcp " + busy},
 		"Raft port":      {"-id a -peers a=" + busy + "/127.0.0.1:0", "transport: raftwire: cannot bind to "},
@@ -200,6 +202,26 @@ func TestTransport_IsKnownByTheNameInPeers(t *testing.T) {
 	require.NoError(t, err)
 	require.EqualValues(t, "node-a.invalid:7000", transport.LocalAddr())
 	require.NoError(t, transport.Close())
+}
+
+// Two nodes of three are enough for a leader. They refuse the third, which is of another
+// cluster, and say so.
+func TestCluster_RefusesANodeOfAnother(t *testing.T) {
+	t.Parallel()
+	flags := []string{"-peers", fmt.Sprintf("a=%s/x:1,b=%s/x:1,c=%s/x:1", freeAddress(t), freeAddress(t), freeAddress(t)), "-data", t.TempDir(), "-bootstrap"}
+	a := start(t, append(flags, "-id", "a", "-cluster", "shop", "-require-identity")...)
+	b := start(t, append(flags, "-id", "b", "-cluster", "shop", "-require-identity")...)
+	c := start(t, append(flags, "-id", "c", "-cluster", "other")...)
+	require.Eventually(t, func() bool {
+		ready, _ := a.do("GET", "/ready", "")
+		_, metrics := c.do("GET", "/metrics", "")
+		return ready == http.StatusOK && strings.Contains(metrics, `refused_total{reason="WrongCluster"}`)
+	}, testPatience, 20*time.Millisecond)
+	status, _ := c.do("GET", "/ready", "")
+	require.Equal(t, http.StatusServiceUnavailable, status)
+	for _, n := range []*running{a, b, c} {
+		n.shutdown()
+	}
 }
 
 // Nodes that are all started with -bootstrap make one cluster.

@@ -23,6 +23,8 @@ type options struct {
 
 	raftBind, httpBind string
 	transport, tls     string
+	cluster            string
+	requireIdentity    bool
 	snapshotAfter      uint64
 }
 
@@ -50,6 +52,8 @@ func parseOptions(args []string, output io.Writer) (options, error) {
 	flags.StringVar(&o.httpBind, "http", "", "`address` to listen on for HTTP, if not that of -peers")
 	flags.StringVar(&o.transport, "transport", "raftwire", "`kind` of transport, raftwire or hashicorp; a cluster may have both")
 	flags.StringVar(&o.tls, "tls", "", "speak TLS between the nodes, with cert.pem, key.pem and ca.pem in this `directory`; every certificate has the name "+clusterName)
+	flags.StringVar(&o.cluster, "cluster", "", "`name` of the cluster: nodes of another one, and nodes at the address of another, are refused (not with -transport hashicorp)")
+	flags.BoolVar(&o.requireIdentity, "require-identity", false, "refuse nodes without -cluster as well: for when all nodes have it")
 	flags.Uint64Var(&o.snapshotAfter, "snapshot-after", 8192, "take a snapshot after so many `entries` of the log, and keep as many")
 	if err := flags.Parse(args); err != nil {
 		return o, err
@@ -72,6 +76,10 @@ func (o options) complete() (options, error) {
 		return o, fmt.Errorf("-id %s is not one of -peers", o.id)
 	case o.transport != "raftwire" && o.transport != "hashicorp":
 		return o, fmt.Errorf("-transport %s: it is raftwire or hashicorp", o.transport)
+	case o.requireIdentity && o.cluster == "":
+		return o, errors.New("-require-identity needs -cluster")
+	case o.cluster != "" && o.transport == "hashicorp":
+		return o, errors.New("-cluster is for -transport raftwire: hashicorp's does not say who it is")
 	}
 	o.raftBind = cmp.Or(o.raftBind, string(self.raft))
 	o.httpBind = cmp.Or(o.httpBind, self.http)

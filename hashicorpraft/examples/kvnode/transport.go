@@ -39,12 +39,15 @@ func newTransport(o options, logger hclog.Logger, metrics *prometheus.Registry) 
 }
 
 // newRaftwireTransport is hashicorpraft.NewTCPTransportWithConfig, with what only
-// raftwire has: here, metrics, TLS and host names.
+// raftwire has: here, metrics, identities, TLS and host names.
 func newRaftwireTransport(o options, config *raft.NetworkTransportConfig, metrics *prometheus.Registry) (transport, error) {
 	wire := hashicorpraft.WireConfig(config)
 	var err error
 	if wire.Hooks, err = raftwireprom.New(metrics, raftwireprom.Options{}); err != nil {
 		return nil, err
+	}
+	if o.cluster != "" {
+		wire.Identity = raftwire.Identity{Cluster: o.cluster, Node: raftwire.ServerID(o.id), Require: o.requireIdentity}
 	}
 	if wire.Stream, err = o.listen(config.Logger, wire.Hooks.Refused); err != nil {
 		return nil, err
