@@ -136,9 +136,6 @@ func TestIdentity_ServersMaySwapAddressesForIDs(t *testing.T) {
 		old := nodes[0]
 		require.NoError(t, leader.RemoveServer(old.id, 0, patience).Error())
 		nodes = append(without(nodes, old), fresh)
-		if leader == old {
-			leader = c.leader(nodes...)
-		}
 		c.shutdown(old)
 		c.apply(c.leader(nodes...), 10, nodes...)
 	}
