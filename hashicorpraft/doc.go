@@ -13,8 +13,8 @@
 // The constructors have the names, parameters and configuration struct of
 // hashicorp/raft. The bytes on the wire are the same too, so you can move a
 // cluster one server at a time, and move it back. A pipeline's window stays 2
-// requests: for the full rate, set MaxRPCsInFlight of the
-// [raft.NetworkTransportConfig] to 130.
+// requests, which is best on a LAN. Over long round trips set MaxRPCsInFlight of the
+// [raft.NetworkTransportConfig] to 16 or more.
 //
 // # Options of raftwire
 //
