@@ -131,6 +131,28 @@ func ExampleNewTLSTransport() {
 	// Output: <nil>
 }
 
+// New certificates count from now on, for the peers that are connected as well.
+func ExampleNetworkTransport_Reload() {
+	files := certificates()
+	defer os.RemoveAll(files.Dir)
+	transport, err := hashicorpraft.NewTLSTransport("127.0.0.1:0", nil, layers.TLSConfig{
+		CertFile:   files.Cert(),
+		KeyFile:    files.Key(),
+		CAFile:     files.CA(),
+		ServerName: "server.dc1.consul",
+	}, &raft.NetworkTransportConfig{MaxPool: 3, Timeout: 10 * time.Second})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer transport.Close()
+	ca := testca.New() // the files change, at best by a rename
+	testca.WriteFiles(files.Dir, ca.Issue(), ca)
+	fmt.Println(transport.Reload())
+	transport.CloseStreams()
+	// Output: <nil>
+}
+
 // TLS over a layer that stays the application's.
 func ExampleWireStream() {
 	files := certificates()

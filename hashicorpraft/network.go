@@ -1,6 +1,7 @@
 package hashicorpraft
 
 import (
+	"errors"
 	"io"
 	"net"
 	"sync"
@@ -23,7 +24,8 @@ type NetworkTransport struct {
 	TimeoutScale int
 
 	network   *raftwire.NetworkTransport
-	scaleLock sync.Mutex // protects network.TimeoutScale
+	security  *layers.TLS // that NewTLSTransport has made, or nil
+	scaleLock sync.Mutex  // protects network.TimeoutScale
 }
 
 // NewTCPTransport listens on bindAddr and returns a transport over TCP. It is
@@ -54,7 +56,7 @@ func NewTCPTransportWithConfig(bindAddr string, advertise net.Addr, config *raft
 // NewTLSTransport is [NewTCPTransportWithConfig] over TLS: see
 // [layers.NewTLSTransport]. What it stores in config.Stream, a
 // *raft.NetworkTransport can run over as well; [WireStream] gives the
-// [layers.TLS] in it, for Reload.
+// [layers.TLS] in it.
 func NewTLSTransport(bindAddr string, advertise net.Addr, security layers.TLSConfig, config *raft.NetworkTransportConfig) (*NetworkTransport, error) {
 	wire := WireConfig(config)
 	wire.Stream = nil
@@ -63,7 +65,20 @@ func NewTLSTransport(bindAddr string, advertise net.Addr, security layers.TLSCon
 		return nil, err
 	}
 	tellMade(config, wire)
-	return WrapNetwork(network), nil
+	transport := WrapNetwork(network)
+	transport.security = wire.Stream.(*layers.TLS)
+	return transport, nil
+}
+
+// Reload loads certificates, keys and CAs now, for a transport that [NewTLSTransport] has
+// made. [layers.TLS.Reload] says how long it may block, and which errors there are.
+// Connections that are open stay: call CloseStreams to verify those peers anew as well. On
+// a transport that was made otherwise, Reload is an error: call it on the layer.
+func (n *NetworkTransport) Reload() error {
+	if n.security == nil {
+		return errors.New("raftwire: NewTLSTransport has not made this transport: call Reload on its layer")
+	}
+	return n.security.Reload()
 }
 
 // tellMade stores what a constructor has made in config, unless that is nil.

@@ -150,7 +150,7 @@ func TestTLSTransport(t *testing.T) {
 	require.NoError(t, err)
 	require.NotNil(t, config.Logger)
 	require.Equal(t, string(a.LocalAddr()), config.Stream.Addr().String())
-	require.NoError(t, WireStream(config.Stream).(*layers.TLS).Reload())
+	require.NoError(t, a.Reload())
 
 	peer := networkConfig()
 	peer.Stream = RaftStream(secured(t, tcpLayer(t), ca))
@@ -160,7 +160,9 @@ func TestTLSTransport(t *testing.T) {
 	plain, err := NewTCPTransportWithConfig("127.0.0.1:0", nil, networkConfig())
 	require.NoError(t, err)
 	require.Error(t, plain.AppendEntries("id", a.LocalAddr(), heartbeat(), new(raft.AppendEntriesResponse)))
+	require.ErrorContains(t, plain.Reload(), "call Reload on its layer")
 	closeAll(t, a, b, plain)
+	require.ErrorIs(t, a.Reload(), net.ErrClosed)
 
 	_, err = NewTLSTransport("127.0.0.1:0", nil, layers.TLSConfig{}, networkConfig())
 	require.ErrorContains(t, err, "TLSConfig.CAFile is empty")
