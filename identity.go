@@ -43,12 +43,10 @@ func (i Identity) self() *identity.Self {
 }
 
 func (i Identity) check() error {
-	self := i.self()
-	if self == nil {
-		return nil
-	}
-	if err := self.Check(); err != nil {
-		return fmt.Errorf("Identity is %+v: %w", i, err)
+	if self := i.self(); self != nil {
+		if err := self.Check(); err != nil {
+			return fmt.Errorf("Identity is %+v: %w", i, err)
+		}
 	}
 	return nil
 }
