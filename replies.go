@@ -12,7 +12,7 @@ import (
 
 // flushAfter is how many bytes of answers gather before they are written,
 // although more are there, and how many beside a write under way.
-const flushAfter = 8 << 10
+const flushAfter = 4 << 10
 
 // replies brings back what an inbound connection owes its peer, in the order of
 // the requests. Where requests come one at a time the session does that, between
