@@ -98,7 +98,7 @@ func TestClosedConns_LeaveNothing(t *testing.T) {
 			grown = min(grown, heapOfEach(1, func() { round(100) }))
 		}
 		t.Logf("%d bytes of heap after 10,000", grown)
-		require.Less(t, grown, 128<<10)
+		require.Less(t, grown, 10_000*64) // a connection, or an entry in a table, has more
 	})
 }
 
