@@ -49,8 +49,7 @@ type ConnDispatcher[Q, A any] struct {
 	done       <-chan struct{}
 
 	waits func()      // is called while a request waits; or nil
-	timer *time.Timer // fills ticks; is left running after a wait: most are over sooner
-	ticks chan struct{}
+	timer *time.Timer // is left running after a wait: most are over sooner
 }
 
 // waitsEvery is the time between calls of what OnWait was given.
@@ -101,14 +100,15 @@ func (c *ConnDispatcher[Q, A]) handOver(request Q, heartbeat bool) bool {
 	}
 }
 
-// tick returns a channel that yields within waitsEvery. It is not the timer's own: a
-// select would put that timer into the runtime's heap, and take it out again.
-func (c *ConnDispatcher[Q, A]) tick() <-chan struct{} {
-	if c.waits != nil && c.timer == nil {
-		c.ticks = make(chan struct{}, 1)
-		c.timer = time.AfterFunc(waitsEvery, func() { c.ticks <- struct{}{} })
+// tick returns a channel that yields within waitsEvery.
+func (c *ConnDispatcher[Q, A]) tick() <-chan time.Time {
+	if c.waits == nil {
+		return nil
 	}
-	return c.ticks
+	if c.timer == nil {
+		c.timer = time.NewTimer(waitsEvery)
+	}
+	return c.timer.C
 }
 
 // answersPerRequest is the capacity of a request's answer channel: a core that
