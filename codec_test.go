@@ -475,7 +475,8 @@ func TestCodec_DecodeAllocatesLittle(t *testing.T) {
 		require.LessOrEqual(t, decodeAllocs(appendEntries, benchRequest(1, 128), newTime), 2.0)
 		// Two for each group of small entries, and two for each large one.
 		require.LessOrEqual(t, decodeAllocs(appendEntries, benchRequest(64, 128), newTime), 11.0)
-		require.LessOrEqual(t, decodeAllocs(appendEntries, benchRequest(64, 1<<10), newTime), 132.0)
+		require.LessOrEqual(t, decodeAllocs(appendEntries, benchRequest(64, 1<<10), newTime), 48.0)
+		require.LessOrEqual(t, decodeAllocs(appendEntries, benchRequest(64, 2<<10), newTime), 132.0)
 	}
 	for _, k := range responseKinds {
 		require.Zero(t, decodeAllocs(k, k.empty(), false), k.name)
@@ -569,6 +570,7 @@ func TestCodec_GroupsWasteLittle(t *testing.T) {
 	for _, sizes := range [][]int{
 		{0, 1023, 1023, 1023, 500}, {0, 1000}, {1000, 0}, {1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1023},
 		{700}, {1023, 1}, {1023, 1023, 1023, 0, 0}, {0, 0, 0, 1024}, {513, 511, 1, 1022},
+		{2047}, {2047, 1}, {0, 2047}, {2047, 500, 2047}, {1365, 0, 2047, 1366}, {2047, 2047, 2047, 0, 0}, {1500, 2000},
 	} {
 		m := &AppendEntriesRequest{}
 		for i := range 5000 {
@@ -619,10 +621,10 @@ func keptHeap(t *testing.T, m *AppendEntriesRequest, unshared bool, f func(l *Lo
 func TestCodec_KeptEntryHoldsLittleElse(t *testing.T) {
 	const buffer = 256 << 10 / 100 // the reader may still have its own
 	for _, entries := range []int{1, 4, 64} {
-		for _, size := range []int{128, 1000, 1 << 10, 8 << 10, 16 << 10} {
+		for _, size := range []int{128, 1000, 1 << 10, 2000, 2 << 10, 8 << 10, 16 << 10} {
 			for _, unshared := range []bool{false, true} {
 				shared := 4 << 10
-				if unshared || size >= 1<<10 {
+				if unshared || size >= 2<<10 {
 					shared = 0
 				}
 				if entries == 1 && !unshared {

@@ -167,7 +167,7 @@ type NetworkTransportConfig struct {
 	NoAddressFallback bool
 
 	// NoSharedEntries gives each entry of an inbound request memory of its own.
-	// Without it entries with less than 1 KiB of payload share memory with
+	// Without it entries with less than 2 KiB of payload share memory with
 	// their neighbours in the request, so a state machine that keeps one of
 	// them, or a part of its Data, keeps about 4 KiB of others as well. It costs
 	// two allocations for each small entry. Larger entries never share memory. An

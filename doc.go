@@ -128,7 +128,7 @@
 //     until the future has settled. Do not change entries earlier: large ones are
 //     not copied before they are written.
 //   - A Command belongs to whoever receives it, and shares nothing with the sender.
-//     Entries of less than 1 KiB share memory with their neighbours: if you keep
+//     Entries of less than 2 KiB share memory with their neighbours: if you keep
 //     one, you keep about 4 KiB of others. Larger ones have memory of their own.
 //     With NoSharedEntries all have.
 //   - A snapshot's Reader belongs to the receiver until it answers. The data of

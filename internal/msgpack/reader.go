@@ -26,7 +26,7 @@ const (
 
 	// ownSize is the length from which a byte string has memory of its own:
 	// whoever keeps it keeps nothing else. Shorter ones share chunks of an arena.
-	ownSize = 1 << 10
+	ownSize = 2 << 10
 
 	// Strings of up to shortSize share chunks of shortChunk, also between
 	// messages, so that addresses and IDs cost next to nothing.

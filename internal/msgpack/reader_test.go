@@ -474,7 +474,7 @@ func TestReader_KeepsLongBytesAlone(t *testing.T) {
 		unshared bool
 		most     float64 // allocations for 64
 	}{
-		{100, false, 2}, {ownSize - 1, false, 16}, {100, true, 64}, {ownSize, false, 64}, {16 << 10, false, 64},
+		{100, false, 2}, {ownSize - 1, false, 32}, {100, true, 64}, {ownSize, false, 64}, {16 << 10, false, 64},
 	} {
 		r := grownReader(t, c.length)
 		r.SetUnshared(c.unshared)
