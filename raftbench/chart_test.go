@@ -42,6 +42,11 @@ func TestChartHasAPanelForEachLane(t *testing.T) {
 	require.Equal(t, []string{""}, panels[2].ratios)
 }
 
+func TestChartLabelsAreIntervals(t *testing.T) {
+	require.Equal(t, "1.3x", narrowLabel(Quotient{Median: 1.3}))
+	require.Equal(t, "0.6-1.6", narrowLabel(Quotient{Median: 1.25, Interval: []float64{0.648, 1.61}}))
+}
+
 func TestChartIsDrawnFromSavedFigures(t *testing.T) {
 	figures := writeSample(t, chartReport())
 	svg, image := filepath.Join(t.TempDir(), "c.svg"), filepath.Join(t.TempDir(), "c.png")
