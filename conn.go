@@ -222,7 +222,7 @@ func (c *netConn) hangUp(err error) error {
 
 // explainUnacknowledged says what it means that the system has ended a connection.
 func explainUnacknowledged(err error) error {
-	return fmt.Errorf("the peer's machine did not acknowledge what was sent to it, or did not take it, for as long as the system allows (TCP_USER_TIMEOUT or keep-alive, see TCPConfig): %w", err)
+	return fmt.Errorf("the peer's machine did not acknowledge or take the bytes that were sent to it for as long as the system allows (TCP_USER_TIMEOUT or keep-alive, see TCPConfig): %w", err)
 }
 
 // receive reads an answer into resp, which is zero afterwards unless an answer
