@@ -95,8 +95,8 @@ type ConnEvent struct {
 	// Peer is the address that was dialled, or the remote address of an
 	// inbound connection.
 	Peer ServerAddress
-	// Host is Peer without its port, if the connection is inbound; "" if it
-	// has none.
+	// Host is Peer without its port, if the connection is inbound; "" otherwise, and
+	// if Peer has no port.
 	Host string
 	// Inbound says that the connection was accepted, not dialled.
 	Inbound bool
@@ -158,7 +158,7 @@ type ServeEvent struct {
 	Heartbeat bool
 	// Peer is the remote address of its connection.
 	Peer ServerAddress
-	// Host is Peer without its port; "" if it has none.
+	// Host is Peer without its port; "" if Peer has no port.
 	Host string
 	// Entries is how many log entries it carried.
 	Entries int
@@ -209,7 +209,7 @@ type RefusalEvent struct {
 	Reason string
 	// Peer is the remote address of the connection.
 	Peer ServerAddress
-	// Host is Peer without its port; "" if it has none.
+	// Host is Peer without its port; "" if Peer has no port.
 	Host string
 	// Err says what was wrong.
 	Err error
