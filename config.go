@@ -125,10 +125,10 @@ type NetworkTransportConfig struct {
 	MaxMessageBytes int64
 
 	// MaxConns is how many inbound connections there may be. One more evicts the
-	// oldest unidentified one of the host that has most of them. A connection is
-	// identified once it has sent a whole request, or shown a verified certificate
-	// (over TLS) or the key of a Mux, but not Unprefixed. If all are identified, the
-	// new one is refused. 0 means DefaultMaxConns, negative no limit.
+	// oldest unidentified one of the host that has most of them. A whole request
+	// identifies a connection. So does a verified certificate (over TLS), or the key
+	// of a Mux other than Unprefixed. If all are identified, the new one is refused.
+	// 0 means DefaultMaxConns, negative no limit.
 	MaxConns int
 
 	// MaxConnsPerHost is the same for the connections from one host, which is the

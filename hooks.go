@@ -10,9 +10,9 @@ import (
 // nothing, and cost neither a look at the clock nor an allocation.
 //
 // A hook runs where the event happens: on the goroutine of a call, a dial, a
-// pipeline's reader, an inbound connection or a timer, or on the one that closes the
-// connection or the pipeline. That goroutine waits for the hook. So a hook must not
-// block. It must not call the transport or its pipelines, except Stats and Refusals.
+// pipeline's reader, an inbound connection or a timer. It may also run on the goroutine
+// that closes the connection or the pipeline. That goroutine waits for the hook, so a
+// hook must not block. It must not call the transport or its pipelines, except Stats and Refusals.
 // Hooks are called concurrently. Events of different goroutines come in no order.
 // Calls that Close ends may call their hooks after Close has returned.
 //

@@ -8,9 +8,9 @@ import (
 
 // Identity says which node of which cluster a transport belongs to. Set it in the
 // [NetworkTransportConfig], or by [InmemTransport.SetIdentity]. Two nodes that both have
-// an Identity refuse each other if their clusters differ, or if the id argument of a call
-// names another node than the one that it reaches. So an address that was given to another
-// node, or a copied configuration, changes no node's state.
+// an Identity refuse each other if their clusters differ. They also do if the id argument
+// of a call names another node than the one that the call reaches. So an address that was
+// given to another node, or a copied configuration, changes no node's state.
 //
 // The first request on each connection has one field more, which says who sends it and
 // for whom it is. So has its answer, which says who gives it. Peers without an Identity

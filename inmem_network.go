@@ -89,10 +89,10 @@ func NewInmemNetwork(config InmemNetworkConfig) *InmemNetwork {
 	}
 }
 
-// Add returns a new transport at addr, or at a new address if that is empty, and
-// connects it with those that were added before, both ways. If there is one at addr,
-// it is closed and replaced, like a process that restarts: peers reach the new one,
-// and links stay as they are.
+// Add returns a new transport at addr, or at a new address if addr is empty. It
+// connects the transport with those that were added before, both ways. If there is one
+// at addr, it is closed and replaced, like a process that restarts: peers reach the new
+// one, and links stay as they are.
 //
 // You may close the transport itself: then its address refuses requests until
 // something is added there. Its Connect and Disconnect work as without a network:

@@ -5,8 +5,8 @@ import (
 )
 
 // Refusals counts inbound connections that a transport, a layers.TLS or a layers.Mux
-// has ended, or has not let in, because of a limit or because of the bytes that came on
-// them. Peers that go, or are cut off, do not count.
+// has refused or ended, because of a limit or because of the bytes that came on them.
+// Peers that go, or are cut off, do not count.
 type Refusals struct {
 	// TooManyConns were over MaxConns.
 	TooManyConns uint64
