@@ -2,20 +2,20 @@ package raftwire
 
 import "io"
 
-// What an adapter to another Raft implementation needs, which has message types of
-// its own: it takes requests and futures without a goroutine, a copy or a channel
-// between itself and the transport. Most programs use Consumer
-// and AppendEntriesPipeline and need nothing of this file. Both transports of
-// this package implement [WithDispatcher] and [WithPipelineSink].
+// This file is for adapters to Raft implementations with message types of their own. An
+// adapter takes requests and futures without a goroutine, a copy or a channel between
+// itself and the transport. Most programs use Consumer and AppendEntriesPipeline, and
+// need nothing of this file. Both transports of this package implement [WithDispatcher]
+// and [WithPipelineSink].
 
 // Dispatcher hands the requests of one inbound connection to a Raft core, in
 // order. Its methods are called by the goroutine of that connection only.
 type Dispatcher interface {
-	// Dispatch hands a request over. It blocks until it was taken, and returns
-	// the answer to come; or until the connection's done channel is closed, and
-	// then returns nil. body is the snapshot that follows the request, or nil.
-	// heartbeat says that the command is a bare heartbeat, which may be
-	// answered at once.
+	// Dispatch hands a request over. It blocks until the core has taken the request,
+	// and returns the answer to come. If the connection's done channel is closed
+	// first, it returns nil. body is the snapshot that follows the request, or nil.
+	// heartbeat says that the command is a bare heartbeat, which may be answered at
+	// once.
 	Dispatch(command any, body io.Reader, heartbeat bool) PendingAnswer
 }
 
@@ -33,16 +33,16 @@ type PendingAnswer interface {
 // ServeObserver may be implemented by a Dispatcher that wants to know how long
 // requests take. Transports in memory do not time them.
 type ServeObserver interface {
-	// ServeDone is asked before each request for a function to be called as
-	// [Hooks].ServeDone is, on the same terms. If it returns nil, the transport
+	// ServeDone is called before each request. It returns a function that is called
+	// like [Hooks].ServeDone, with the same rules. If it returns nil, the transport
 	// does not read the clock for the request.
 	ServeDone() func(*ServeEvent)
 }
 
 // WaitObserver may be implemented by a Dispatcher whose Dispatch may block for long.
 type WaitObserver interface {
-	// OnWait is called once, before the first Dispatch. Dispatch is to call waits every
-	// 50 ms or so while it blocks: then requests of peers that have gone are withdrawn,
+	// OnWait is called once, before the first Dispatch. While Dispatch blocks, it must
+	// call waits about every 50 ms. Then requests of peers that have gone are withdrawn,
 	// and a snapshot's reader learns that others wait for the core.
 	OnWait(waits func())
 }
@@ -50,24 +50,23 @@ type WaitObserver interface {
 // WithDispatcher is implemented by transports that can hand inbound requests
 // to something other than Consumer.
 type WithDispatcher interface {
-	// SetDispatcher makes the transport call open for each inbound connection
-	// and use its Dispatcher in place of Consumer and of the heartbeat
-	// handler; nil takes it away again. done is closed when the connection ends.
-	// Connections that are open already change over with the next request that
-	// begins, pipelines in memory do not.
+	// SetDispatcher makes the transport call open for each inbound connection, and
+	// use its Dispatcher in place of Consumer and the heartbeat handler. nil takes
+	// it away again. done is closed when the connection ends. Connections that are
+	// already open use it from their next request on; pipelines in memory do not.
 	SetDispatcher(open func(done <-chan struct{}) Dispatcher)
 }
 
-// PipelineSink takes the settled futures of a pipeline, one at a time and in
-// order. It blocks until the future was consumed, which it reports, or until
-// stop is closed. With a nil stop it must not block, and must not call the
-// pipeline, which is locked then; the future may be looked at.
+// PipelineSink takes the settled futures of a pipeline, one at a time and in order.
+// It blocks until the future was consumed, and returns true. If stop is closed first,
+// it returns false. With a nil stop it must not block, and must not call the pipeline,
+// which is locked then; it may look at the future.
 type PipelineSink func(future AppendFuture, stop <-chan struct{}) bool
 
 // WithPipelineSink is implemented by transports whose pipelines can deliver
 // to something other than their Consumer.
 type WithPipelineSink interface {
-	// AppendEntriesPipelineTo is AppendEntriesPipeline with a sink in place of
-	// the pipeline's Consumer, which then returns a channel that yields nothing.
+	// AppendEntriesPipelineTo is AppendEntriesPipeline with a sink in place of the
+	// pipeline's Consumer. Consumer then returns a channel that never yields anything.
 	AppendEntriesPipelineTo(id ServerID, target ServerAddress, sink PipelineSink) (AppendPipeline, error)
 }

@@ -12,10 +12,10 @@ import (
 // of its fields, sorted, to their values; nil slices are nil. The bytes are the
 // ones of hashicorp's codec, which is the oracle of the tests.
 //
-// Decoding accepts what the oracle accepts: fields in any order, missing ones,
-// unknown ones, nil for anything, a message as an array of values in the order
-// of declaration, integers and byte strings of any form, both formats of time.
-// It is stricter, on purpose, in that it rejects
+// Decoding accepts everything that the oracle accepts. Fields may come in any order,
+// be missing, or be unknown. nil may stand for anything. A message may be an array of
+// values in the order of declaration. Integers and byte strings may have any form, and
+// times both formats. Decoding is stricter, on purpose, in that it rejects
 //
 //   - a nil entry in AppendEntriesRequest.Entries, and a negative
 //     InstallSnapshotRequest.Size: a Raft core would trip over them;

@@ -100,8 +100,9 @@ type WithRPCHeader interface {
 
 // AppendEntriesRequest replicates log entries. It is a bare heartbeat, and goes to
 // the heartbeat handler, if it has a Term and an Addr or Leader, and nothing else:
-// no entries, PrevLogEntry, PrevLogTerm or LeaderCommitIndex. That is
-// hashicorp/raft's rule; a core of one's own has to send the commit index otherwise.
+// no entries, PrevLogEntry, PrevLogTerm or LeaderCommitIndex. That is hashicorp/raft's
+// rule. If your core sends bare heartbeats, it must send the commit index in other
+// requests.
 type AppendEntriesRequest struct {
 	RPCHeader
 

@@ -37,38 +37,38 @@ const (
 type ServerAddressProvider interface {
 	// ServerAddr returns the address of the server with the given ID. It is
 	// called about once a second for each server that requests go to, and by one
-	// goroutine at a time for each. It should be quick: while it does not know
-	// better, a request waits for it, no longer than its Timeout. If it blocks, it
-	// holds up requests to that server only, and Close for up to a second. A panic
-	// in it ends the process.
+	// goroutine at a time for each. It should be quick: the first request to a
+	// server, and the next one after a failed dial, wait for its answer, no longer
+	// than Timeout. If it blocks, it delays requests to that server only, and Close
+	// for up to a second. A panic in it ends the process.
 	ServerAddr(id ServerID) (ServerAddress, error)
 }
 
 // NetworkTransportConfig configures a [NetworkTransport]. A constructor copies
-// it. For code that reads them back, the constructors store the default logger in
-// a Logger that was nil, and those that make a layer of their own store it in
-// Stream; nothing else is changed, so one config may serve several transports.
+// it. The constructors change two fields, for code that reads them: a nil Logger
+// becomes the default one, and constructors that make a layer store it in Stream.
+// One config may serve several transports.
 type NetworkTransportConfig struct {
 	// ServerAddressProvider overrides the target address of calls; nil means
 	// that the address in the call is used. An answer is used for one to two
-	// seconds, or until a dial fails; when it is another than before, idle
-	// connections to the old address are closed. If there is an error, or an
-	// empty address, the one in the call is used and a warning is logged.
+	// seconds, or until a dial fails. When it changes, idle connections to the old
+	// address are closed. After an error, or an empty address, the transport uses
+	// the address in the call and logs a warning; see NoAddressFallback.
 	ServerAddressProvider ServerAddressProvider
 
-	// Logger takes the transport's log; nil means hclog.DefaultOutput, which is
-	// standard error unless a program sets it, level info. If it blocks, it holds up
-	// the connection or call that the line is about, and Close for up to a second,
-	// but neither the accepting of connections nor other peers.
+	// Logger takes the transport's log. nil means level info to
+	// hclog.DefaultOutput, which is standard error unless a program sets it. A
+	// Logger that blocks delays the connection or call that the line is about, and
+	// Close for up to a second. It delays neither other peers nor new connections.
 	Logger hclog.Logger
 
 	// Stream dials and accepts. Required, except by NewTCPTransportWithConfig and
 	// layers.NewTLSTransport, which make their own.
 	Stream StreamLayer
 
-	// MaxPool is how many idle connections are kept for each peer. 0 keeps
-	// none, so that every request dials, but for one that was ready only after its
-	// call had given up: that is kept for the next call. Negative is an error.
+	// MaxPool is how many idle connections are kept for each peer. 0 keeps none:
+	// every request dials. (A connection that was ready only after its call had
+	// given up is kept for the next call all the same.) Negative is an error.
 	MaxPool int
 
 	// MaxRPCsInFlight is the window of a pipeline: with N requests in flight,
@@ -76,18 +76,19 @@ type NetworkTransportConfig struct {
 	// DefaultMaxRPCsInFlight; 1 and negative values turn pipelining off.
 	MaxRPCsInFlight int
 
-	// Timeout bounds every request from dialling to its answer, and the time
-	// without progress wherever something is transferred: inside an inbound
-	// message, in writing an answer. For snapshots see SnapshotStallTimeout.
+	// Timeout bounds every request from dialling to its answer. It also bounds the
+	// time without progress inside an inbound message, and in writing an answer.
+	// For snapshots see SnapshotStallTimeout.
+	//
 	// A request of more than 1 MiB, as it is encoded, has Timeout for each step of
-	// progress, and 10 times Timeout in total, which in a pipeline begins with the
-	// answer before. Progress is what the connection takes, and then, on Linux, what
-	// the peer's system acknowledges; elsewhere only the total bounds the wait for
-	// the answer. A stall may be noticed a quarter of Timeout late.
-	// 0 means no limit: calls then end with an answer, an error or Close, and
-	// an inbound request that stalls keeps its connection, which makes room for
-	// others only if no whole request ever came on it; see MaxConns. Negative is
-	// an error.
+	// progress, and 10 times Timeout in total. In a pipeline the total begins with
+	// the answer before. Bytes that the connection takes are progress. On Linux, so
+	// are bytes that the peer's system acknowledges; elsewhere only the total bounds
+	// the wait for the answer. A stall may be noticed a quarter of Timeout late.
+	//
+	// 0 means no limit: calls then end with an answer, an error or Close. An
+	// inbound request that stalls then keeps its connection, and can be evicted
+	// only if no whole request ever came on it; see MaxConns. Negative is an error.
 	Timeout time.Duration
 
 	// MsgpackUseNewTimeFormat encodes Log.AppendedAt as msgpack's timestamp
@@ -98,8 +99,8 @@ type NetworkTransportConfig struct {
 
 	// RestoreTimeout bounds the wait for the answer to InstallSnapshot once its
 	// last byte was sent, while the follower restores. 0 means the larger of
-	// 10 Timeout and Timeout * Size / TimeoutScale, but no more than an hour,
-	// or Timeout if that is longer, and no limit if Timeout is 0. Negative is an error.
+	// 10 Timeout and Timeout * Size / TimeoutScale, but at most an hour, or Timeout
+	// if that is longer. If Timeout is 0 too, there is no limit. Negative is an error.
 	RestoreTimeout time.Duration
 
 	// SnapshotStallTimeout is how long a snapshot's body may make no progress, in
@@ -117,48 +118,46 @@ type NetworkTransportConfig struct {
 	// request over only when the one before was answered; negative is an error.
 	MaxDispatchAhead int
 
-	// MaxMessageBytes is how many bytes an inbound request may have, not
-	// counting the body of a snapshot; the connection of a larger one ends: its
-	// sender sees that reset or closed, and the reason is in this node's log. 0
-	// means no limit: a request then needs memory only as its bytes arrive.
-	// Negative is an error.
+	// MaxMessageBytes is how many bytes an inbound request may have, without the
+	// body of a snapshot. A larger one ends its connection: its sender sees a reset
+	// or an end, and the reason is in this node's log. 0 means no limit: a request
+	// then needs memory only as its bytes arrive. Negative is an error.
 	MaxMessageBytes int64
 
-	// MaxConns is how many inbound connections there may be. One more takes
-	// the place of the oldest that has not brought a whole request yet, nor shown a
-	// certificate or key (see FirstByteTimeout); if all have, it is refused. 0 means
-	// DefaultMaxConns, negative no limit.
+	// MaxConns is how many inbound connections there may be. One more evicts the
+	// oldest unidentified one of the host that has most of them. A whole request
+	// identifies a connection. So does a verified certificate (over TLS), or the key
+	// of a Mux other than Unprefixed. If all are identified, the new one is refused.
+	// 0 means DefaultMaxConns, negative no limit.
 	MaxConns int
 
-	// MaxConnsPerHost is the same for the connections that come from one host,
-	// which is what stands before the port in their remote address. An IPv6 network
-	// of 64 bits is one host, and so are peers behind one proxy. Connections whose
-	// remote address has no port (Unix sockets) do not count. 0 means
-	// DefaultMaxConnsPerHost, negative no limit.
+	// MaxConnsPerHost is the same for the connections from one host, which is the
+	// part of their remote address before the port. An IPv6 network of 64 bits is
+	// one host, and so are peers behind one proxy. Connections whose remote address
+	// has no port (Unix sockets) do not count. 0 means DefaultMaxConnsPerHost,
+	// negative no limit.
 	MaxConnsPerHost int
 
-	// FirstByteTimeout is how long an inbound connection may be silent before
-	// its first request, with the time that its RemoteAddr takes; afterwards it may
-	// be silent for as long as it likes. So may one whose peer has shown a verified
-	// certificate (over TLS) or the key of a Mux, but for Unprefixed. Over plain TCP
-	// a pipeline that a peer opens and does not use is ended as well: its first
-	// future says so, and the peer opens another. 0 means DefaultFirstByteTimeout,
-	// negative no limit.
+	// FirstByteTimeout is how long an unidentified inbound connection (see MaxConns)
+	// may be silent before its first request, with the time that its RemoteAddr
+	// takes. Identified ones may be silent for as long as they like. Over plain TCP it also ends a pipeline
+	// that a peer opens and does not use: the pipeline's first future says so, and
+	// the peer opens another. 0 means DefaultFirstByteTimeout, negative no limit.
 	FirstByteTimeout time.Duration
 
-	// MaxSnapshotBytesPerSecond is how fast snapshots are sent, all of a
-	// transport together. Those under way at the same time get equal shares, but
-	// none less than twice MinSnapshotBytesPerSecond, since receivers would give it
-	// up: if there are too many for that, they exceed this limit together. 0 means
-	// no limit; what is less than one such share is an error.
+	// MaxSnapshotBytesPerSecond is how fast a transport sends its snapshots, all
+	// together. Those under way at the same time get equal shares, but none gets
+	// less than twice MinSnapshotBytesPerSecond: receivers would give it up. Too
+	// many snapshots exceed this limit for that reason. 0 means no limit; less than
+	// one such share is an error.
 	MaxSnapshotBytesPerSecond int64
 
 	// Hooks are called when something has happened. The zero value calls
 	// nothing.
 	Hooks Hooks
 
-	// Identity makes peers refuse each other that are of different clusters, or that are
-	// not the node which was meant. The zero value says nothing, and refuses nobody.
+	// Identity makes this node refuse peers of another cluster, and requests for
+	// another node. The zero value sends no identity, and refuses nobody.
 	Identity Identity
 
 	// NoAddressFallback makes a call fail if the ServerAddressProvider gives no
@@ -166,13 +165,12 @@ type NetworkTransportConfig struct {
 	// the call may be another server's by now.
 	NoAddressFallback bool
 
-	// NoSharedEntries gives each entry of an inbound request memory of its own.
-	// Without it entries with less than 2 KiB of payload share memory with
-	// their neighbours in the request, so a state machine that keeps one of
-	// them, or a part of its Data, keeps about 4 KiB of others as well. It costs
-	// two allocations for each small entry. Larger entries never share memory. An
-	// entry that is alone in its request is one piece with that, without its Data:
-	// who keeps it keeps up to 1 KiB more.
+	// NoSharedEntries gives each entry of an inbound request memory of its own, at
+	// two allocations more for each small entry. Without it, entries with less than
+	// 2 KiB of payload share memory with their neighbours in the request: to keep
+	// one of them, or a part of its Data, keeps about 4 KiB of others. Larger
+	// entries never share memory. An entry that is alone in its request shares
+	// memory with the request: to keep it keeps up to 1 KiB more.
 	NoSharedEntries bool
 }
 
@@ -197,7 +195,7 @@ func (c *NetworkTransportConfig) check() error {
 	case c.SnapshotStallTimeout < 0:
 		return fmt.Errorf("raftwire: NetworkTransportConfig.SnapshotStallTimeout is %v: use 0 for the default, or a positive duration", c.SnapshotStallTimeout)
 	case c.MaxSnapshotBytesPerSecond != 0 && c.MaxSnapshotBytesPerSecond < leastPace:
-		return fmt.Errorf("raftwire: NetworkTransportConfig.MaxSnapshotBytesPerSecond is %d: use 0 for no limit, or %d at least: receivers give up what is slower than %d bytes a second", c.MaxSnapshotBytesPerSecond, leastPace, MinSnapshotBytesPerSecond)
+		return fmt.Errorf("raftwire: NetworkTransportConfig.MaxSnapshotBytesPerSecond is %d: use 0 for no limit, or %d at least: receivers give up snapshots that are slower than %d bytes a second", c.MaxSnapshotBytesPerSecond, leastPace, MinSnapshotBytesPerSecond)
 	case c.MaxMessageBytes < 0:
 		return fmt.Errorf("raftwire: NetworkTransportConfig.MaxMessageBytes is %d: use 0 for no limit, or the largest request to accept", c.MaxMessageBytes)
 	}

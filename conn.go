@@ -83,10 +83,10 @@ func (c *netConn) reportEnd(err error) {
 }
 
 // freshFor is how long after the beginning of its last call a connection is not
-// looked at: calls without a pause would lose 7 % to it (1x128, measured on the
-// machine of docs/measured.md), and what they send is on its way before a second answer
-// could come. If the peer has gone within that time, the request fails without an
-// answer and is tried again.
+// checked. The check would cost calls without a pause 7 % (1x128, measured on the
+// machine of docs/measured.md), and they send before a second answer could come. If
+// the peer has gone within that time, the request fails without an answer and is tried
+// again.
 const freshFor = 100 * time.Microsecond
 
 func (c *netConn) isFresh(now time.Time) bool {
@@ -153,9 +153,9 @@ func (c *netConn) closeAfter(ctx context.Context) (stop func()) {
 	}
 }
 
-// mayBeLate reports whether err, with which the wait for an answer has ended, says
-// no more than that making the connection took the time of the call. The connection
-// is open then, and its next message is that answer.
+// mayBeLate reports whether the wait for an answer has ended with err only because
+// making the connection took the time of the call. The connection is open then, and its
+// next message is that answer.
 func (c *netConn) mayBeLate(err error) bool { return c.spent > 0 && errno.IsTimeout(err) }
 
 // isUnused reports whether no request was ever sent on a connection that was dialled.
@@ -222,7 +222,7 @@ func (c *netConn) hangUp(err error) error {
 
 // explainUnacknowledged says what it means that the system has ended a connection.
 func explainUnacknowledged(err error) error {
-	return fmt.Errorf("the peer's machine did not acknowledge what was sent to it, or did not take it, for as long as the system allows (TCP_USER_TIMEOUT or keep-alive, see TCPConfig): %w", err)
+	return fmt.Errorf("the peer's machine did not acknowledge or take the bytes that were sent to it for as long as the system allows (TCP_USER_TIMEOUT or keep-alive, see TCPConfig): %w", err)
 }
 
 // receive reads an answer into resp, which is zero afterwards unless an answer

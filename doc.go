@@ -22,6 +22,8 @@
 //	err = transport.AppendEntries("node-2", "10.0.0.2:8300", request, &response)
 //	pipeline, err := transport.AppendEntriesPipeline("node-2", "10.0.0.2:8300")
 //
+// Each call has a form with a context, such as AppendEntriesContext: see [WithContext].
+//
 // Requests come in on a channel. Answer each of them once:
 //
 //	rpc := <-transport.Consumer()
@@ -38,6 +40,9 @@
 //		ServerName: "server.dc1.consul", // every peer has this name
 //	}
 //	transport, err := layers.NewTLSTransport("10.0.0.1:8300", nil, security, config)
+//
+// With an [Identity] in the configuration, a node refuses requests that have reached
+// the wrong cluster or the wrong node.
 //
 // Other ways to connect:
 //
@@ -100,8 +105,8 @@
 //     continues with new connections.
 //   - A heartbeat handler runs on the goroutine of the connection (in memory, of
 //     the call). It must not block.
-//   - Hooks, loggers and providers that block delay the connection or call that
-//     they are about, and Close for at most a second. They delay no other peer.
+//   - A hook, logger or provider that blocks delays the connection or call that it
+//     is called for, and Close for at most a second. It delays no other peer.
 //   - The transport does not recover a panic in your code. On a goroutine of the
 //     transport it ends the process.
 //
@@ -146,10 +151,11 @@
 //   - A timeout is a net.Error and matches os.ErrDeadlineExceeded. Compare with
 //     errors.Is, not by text.
 //   - [ErrTransportShutdown], [ErrPipelineShutdown] and
-//     [ErrPipelineReplicationNotSupported] are returned unwrapped. [ErrClosePeer]
-//     is a cause: use errors.Is. So are [context.Canceled] and
-//     [context.DeadlineExceeded] of a call's context, and [ErrWrongCluster],
-//     [ErrWrongNode] and [ErrNoIdentity] of peers that an [Identity] refuses.
+//     [ErrPipelineReplicationNotSupported] are returned unwrapped.
+//   - These are causes, for errors.Is: [ErrClosePeer]; [context.Canceled] and
+//     [context.DeadlineExceeded], if a context has ended the call;
+//     [ErrWrongCluster], [ErrWrongNode] and [ErrNoIdentity], if an [Identity] has
+//     refused it.
 //   - Calls on a transport whose configuration made no sense return what is wrong
 //     with it.
 //

@@ -17,8 +17,8 @@ var (
 	ErrTransportShutdown = errors.New("transport shutdown")
 
 	// ErrPipelineShutdown is returned, unwrapped, by calls on a closed
-	// pipeline, and settles the futures that were in flight. One that had failed
-	// before it was closed goes on to return the error that it failed with.
+	// pipeline, and settles the futures that were in flight. A pipeline that failed
+	// before it was closed continues to return the error that it failed with.
 	ErrPipelineShutdown = errors.New("append pipeline closed")
 
 	// ErrPipelineReplicationNotSupported is returned, unwrapped, by
@@ -27,8 +27,8 @@ var (
 	ErrPipelineReplicationNotSupported = errors.New("pipeline replication not supported")
 )
 
-// The causes of the [OpError] that calls return which an [Identity] has refused, here or
-// at the peer. The error's text says who the nodes are.
+// If an [Identity] refuses a call, here or at the peer, the call returns an [OpError] with
+// one of these causes. The error's text names both nodes.
 var (
 	// ErrWrongCluster means that the peer is of another cluster.
 	ErrWrongCluster = identity.ErrWrongCluster
@@ -41,8 +41,7 @@ var (
 	ErrNoIdentity = identity.ErrNoIdentity
 )
 
-// ErrClosePeer is the cause of the [OpError] that calls return which ClosePeer has
-// ended.
+// If ClosePeer ends a call, the call returns an [OpError] with ErrClosePeer as its cause.
 var ErrClosePeer = errors.New("ended by ClosePeer")
 
 var (
@@ -69,9 +68,9 @@ type RemoteError struct {
 // Error returns the peer's text, unchanged.
 func (e *RemoteError) Error() string { return e.Text }
 
-// OpError says which request to which peer failed, and why. Unless it was
-// refused here (something is nil that must not be) or dialling failed, it is unknown whether
-// the peer got it.
+// OpError says which request to which peer failed, and why. The peer has not got the
+// request if it was refused here (an argument was nil, for example) or if dialling
+// failed. Otherwise the peer may have got it.
 type OpError struct {
 	// Op is the request, "AppendEntries" for example.
 	Op string

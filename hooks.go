@@ -9,29 +9,28 @@ import (
 // happened, for metrics and traces. Each may be nil; the zero Hooks call
 // nothing, and cost neither a look at the clock nor an allocation.
 //
-// A hook runs where the event happens: on the goroutine of a call, of a dial, of a
-// pipeline's reader, of an inbound connection, of a timer, or of whoever closes the
-// connection or the pipeline. That goroutine does not go on before the hook returns, so a hook
-// must not block, and it must not call the transport or its pipelines, but for
-// Stats and Refusals. Hooks are called concurrently, and events of different
-// goroutines in no order. Calls that Close ends may report so after it has returned.
+// A hook runs where the event happens: on the goroutine of a call, a dial, a
+// pipeline's reader, an inbound connection or a timer. It may also run on the goroutine
+// that closes the connection or the pipeline. That goroutine waits for the hook, so a
+// hook must not block. It must not call the transport or its pipelines, except Stats and Refusals.
+// Hooks are called concurrently. Events of different goroutines come in no order.
+// Calls that Close ends may call their hooks after Close has returned.
 //
-// A hook that blocks all the same holds up what it is told of: its connection, call
-// or pipeline, which then may outlast its Timeout. It does not hold up the accepting
-// of connections, other connections, or CloseStreams. Close waits for it a second,
-// and returns an error. While 1024 inbound connections that have ended are held up,
-// and MaxConns is reached, others are closed as they come, and only counted.
+// A hook that blocks all the same delays the connection, call or pipeline of its
+// event, which may then outlast its Timeout. It does not delay new connections, other
+// connections, or CloseStreams. Close waits a second for it, and returns an error. If
+// hooks block the end of 1024 inbound connections, and MaxConns is reached, further
+// connections are closed as they come, and only counted.
 //
 // A panic in a hook is not recovered. On a goroutine of the transport it ends the
-// process. On a caller's it reaches the caller, who may recover: no lock is held then
+// process. On a caller's it reaches the caller, who may recover: no lock is held then,
 // and the transport can be used; a pipeline whose CallBegun panicked has ended.
 //
-// The events of requests, of which there are many, are lent: what a pointer points
-// to is the transport's, and says something else once the hook has returned. A
-// hook that keeps an event keeps a copy. Other events belong to the hook.
+// Events with a pointer belong to the transport, which uses them again after the hook
+// has returned: to keep one, copy it. Other events belong to the hook.
 //
-// The peer of what comes in is named by the remote address of its connection,
-// which has another port each time. Label metrics with the Host, if at all.
+// For inbound events, Peer is the remote address of the connection, which has another
+// port each time. Label metrics with Host, if at all.
 type Hooks struct {
 	// Dialed is called when an attempt to connect has ended.
 	Dialed func(DialEvent)
@@ -40,26 +39,25 @@ type Hooks struct {
 	// An inbound one may be refused next.
 	ConnOpened func(ConnEvent)
 
-	// ConnClosed is called once for each of them, when it has been closed: for an
-	// inbound one by its own goroutine, as soon as the core and the heartbeat handler
-	// let go of it.
+	// ConnClosed is called once for each of them, when it has been closed. For an
+	// inbound one its own goroutine calls it, as soon as the core and the heartbeat
+	// handler have released the connection.
 	ConnClosed func(ConnEvent)
 
 	// CallBegun is called for each call that is made, and for each request that
-	// a pipeline has taken: CallDone follows, once. The event has no Took, sizes
-	// and Err yet, and as its Peer the address that the call names, which a
-	// ServerAddressProvider may override.
+	// a pipeline has taken: CallDone follows, once. Took, sizes and Err of the event
+	// are zero. Peer is the address in the call, which a ServerAddressProvider may
+	// override.
 	CallBegun func(*CallEvent)
 
-	// CallDone is called once for each call that was made, and for each
-	// request that was sent on a pipeline, when its outcome is known: in a
-	// pipeline that is when the future settles, and the consumer may have the
-	// future before.
+	// CallDone is called once for each call that was made, and for each request that
+	// was sent on a pipeline, when its outcome is known. In a pipeline that is when
+	// the future settles; the consumer may have the future earlier.
 	CallDone func(*CallEvent)
 
 	// ServeBegun is called for each whole request that has come in, before it is
-	// handed over: ServeDone follows, once. The event says nothing yet of what
-	// comes after Decode.
+	// handed over: ServeDone follows, once. The fields of the event after Decode are
+	// zero.
 	ServeBegun func(*ServeEvent)
 
 	// ServeDone is called once for each whole request that has come in, when
@@ -67,12 +65,13 @@ type Hooks struct {
 	ServeDone func(*ServeEvent)
 
 	// SnapshotProgress is called while a snapshot's body is sent or received:
-	// after its first bytes, then once a second at most, and when it is over.
-	// For an inbound one it is called by whoever reads the body.
+	// after its first bytes, then once a second at most, and when it is over. For an
+	// inbound one, the goroutine that reads the body calls it.
 	SnapshotProgress func(SnapshotEvent)
 
-	// Refused is called for what [Refusals] counts. What is refused under the
-	// transport is reported by layers.TLSConfig.Refused and layers.MuxConfig.Refused.
+	// Refused is called for each connection that [Refusals] counts. Layers under the
+	// transport have hooks of their own: layers.TLSConfig.Refused and
+	// layers.MuxConfig.Refused.
 	Refused func(RefusalEvent)
 }
 
@@ -96,8 +95,8 @@ type ConnEvent struct {
 	// Peer is the address that was dialled, or the remote address of an
 	// inbound connection.
 	Peer ServerAddress
-	// Host is Peer without its port, if the connection is inbound; "" if it
-	// has none.
+	// Host is Peer without its port, if the connection is inbound; "" otherwise, and
+	// if Peer has no port.
 	Host string
 	// Inbound says that the connection was accepted, not dialled.
 	Inbound bool
@@ -159,7 +158,7 @@ type ServeEvent struct {
 	Heartbeat bool
 	// Peer is the remote address of its connection.
 	Peer ServerAddress
-	// Host is Peer without its port; "" if it has none.
+	// Host is Peer without its port; "" if Peer has no port.
 	Host string
 	// Entries is how many log entries it carried.
 	Entries int
@@ -168,17 +167,17 @@ type ServeEvent struct {
 	RequestBytes int64
 	// ResponseBytes is what the answer has on the wire; 0 without an answer.
 	ResponseBytes int64
-	// Wait is the time before its first byte, since this end was ready for it;
-	// 0 if it was there already.
+	// Wait is the time from when this end was ready until the first byte came; 0 if
+	// it was there already.
 	Wait time.Duration
-	// Decode is the time from then until it was decoded, with the wait for bytes
-	// that had not yet arrived. A request of up to 4 KiB that had arrived whole
-	// takes next to none: it is 0 then, and Enqueue has it.
+	// Decode is the time from then until the request was decoded, with the wait for
+	// bytes that had not yet arrived. It is 0 for a request of up to 4 KiB that had
+	// arrived whole: that time is next to none, and part of Enqueue.
 	Decode time.Duration
-	// Enqueue is the time until the core took it from Consumer. For a
+	// Enqueue is the time until the core took the request from Consumer. For a
 	// heartbeat that is the time of the heartbeat handler, if there is one.
 	Enqueue time.Duration
-	// Handle is the time from then until the answer was there, and those to
+	// Handle is the time from then until the answer was there, and the answers to
 	// earlier requests of the connection: answers go out in order.
 	Handle time.Duration
 	// Err is the error that was answered; or, without an answer, why the
@@ -188,8 +187,8 @@ type ServeEvent struct {
 
 // SnapshotEvent says how far a snapshot has come.
 type SnapshotEvent struct {
-	// ID is the server that it is sent to. "" if it is received: what a request
-	// says of its sender is the sender's choice.
+	// ID is the server that it is sent to. It is "" if it is received, because nothing
+	// verifies what a request says about its sender.
 	ID ServerID
 	// Peer is the address it is sent to, or the remote address of the
 	// connection that it comes on.
@@ -199,8 +198,8 @@ type SnapshotEvent struct {
 	// Done is how many bytes of the body have been written or read, of Total,
 	// which is Size: a body that is compressed under way is shorter.
 	Done, Total int64
-	// Over says that no more follow. Whether the snapshot was installed, and
-	// what was wrong if Done is less than Total, CallDone and ServeDone say.
+	// Over says that this is the last event. CallDone and ServeDone say whether the
+	// snapshot was installed, and what was wrong if Done is less than Total.
 	Over bool
 }
 
@@ -210,7 +209,7 @@ type RefusalEvent struct {
 	Reason string
 	// Peer is the remote address of the connection.
 	Peer ServerAddress
-	// Host is Peer without its port; "" if it has none.
+	// Host is Peer without its port; "" if Peer has no port.
 	Host string
 	// Err says what was wrong.
 	Err error

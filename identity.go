@@ -6,16 +6,17 @@ import (
 	"github.com/raftwire/raftwire/internal/identity"
 )
 
-// Identity says which node of which cluster a transport belongs to, for the [NetworkTransportConfig]
-// or [InmemTransport.SetIdentity]. With it, peers that have one as well refuse each other
-// if they are of different clusters, or if one is not the node that the other means: the
-// id argument of its calls. So an address that was given to another node, or a copied
-// configuration, changes no node's state.
+// Identity says which node of which cluster a transport belongs to. Set it in the
+// [NetworkTransportConfig], or by [InmemTransport.SetIdentity]. Two nodes that both have
+// an Identity refuse each other if their clusters differ. They also do if the id argument
+// of a call names another node than the one that the call reaches. So an address that was
+// given to another node, or a copied configuration, changes no node's state.
 //
-// The first request on each connection says who sends it and for whom it is, and its
-// answer who gives it, as one field more that peers without Identity skip. The receiver
-// looks at it before its core gets anything. An ID that is empty, or the address that is
-// called, means any node: that is how Raft protocols before 3 name servers.
+// The first request on each connection has one field more, which says who sends it and
+// for whom it is. So has its answer, which says who gives it. Peers without an Identity
+// skip the field. The receiver checks it before its core gets anything. An id that is
+// empty, or equal to the address that is called, means any node: Raft protocols before 3
+// name servers by addresses.
 //
 // It guards against mistakes. Against attackers use TLS: anybody can claim to be anyone.
 type Identity struct {
@@ -24,13 +25,13 @@ type Identity struct {
 	Cluster string
 
 	// Node is this node's ServerID: the one in the configuration of the cluster, which
-	// the core gives as RPCHeader.ID. If that is another, requests fail here, with an
-	// error that says so.
+	// the core sends as RPCHeader.ID. If the core sends another ID there, its requests
+	// fail before they are sent, with an error that says so. An empty one is right.
 	Node ServerID
 
 	// Require refuses peers that do not say who they are. Set it when all nodes of the
-	// cluster have an Identity. A request that this node sends to such a peer
-	// has reached the peer's core when its answer is refused.
+	// cluster have an Identity. Such a peer's core may get a request of this node: only
+	// its answer shows that it has none, and is refused.
 	Require bool
 }
 

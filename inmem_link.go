@@ -8,18 +8,19 @@ import (
 	"github.com/raftwire/raftwire/internal/tasks"
 )
 
-// InmemLink is one direction between two addresses of an [InmemNetwork]. It
-// carries messages: requests that way, and the answers to those of the other
-// direction. A chunk of a snapshot is a message too, and so are the opening of a
-// pipeline, a refusal, and the news that a peer was closed. Its methods do not
-// block, and may be called by several goroutines at once; negative times, and
-// shares outside of 0 to 1, make them panic.
+// InmemLink is one direction between two addresses of an [InmemNetwork]. It carries
+// messages: requests in its direction, and answers to requests of the other direction.
+// Other messages are the chunks of a snapshot, the opening of a pipeline, a refusal, and
+// the news that a peer was closed.
+//
+// Its methods do not block, and may be called by several goroutines at once. Negative
+// times, and shares outside of 0 to 1, make them panic.
 //
 // A message that is lost stays lost; nobody is told, and nobody sends it again.
 // A call whose request or answer is lost ends by its timeout. In a pipeline and
-// in a snapshot messages are in order, so that nothing follows a lost one in its
-// direction: the rest waits, and fails by the timeout as well. Without a timeout
-// that is when the sender is closed or disconnects.
+// in a snapshot, messages are in order, so nothing follows a lost one in its
+// direction: the rest waits, and fails by the timeout too. Without a timeout it waits
+// until the sender is closed or disconnects.
 type InmemLink struct {
 	network  *InmemNetwork // nil if Connect has made the link, which has no faults then
 	from, to ServerAddress
@@ -35,17 +36,17 @@ type InmemLink struct {
 	random  *rand.Rand
 }
 
-// Cut makes the link a black hole: what is on its way over it is lost, and so is
-// what is sent before [InmemLink.Heal]. With one direction cut, requests may
-// arrive while their answers do not. Pipelines on which nothing was sent
-// meanwhile have lost nothing. (The links of package faultnet hold what they
-// lead nowhere, because TCP would send it again.)
+// Cut makes the link a black hole: messages on their way are lost, and so are messages
+// that are sent before [InmemLink.Heal]. If one direction is cut, requests may arrive
+// while their answers do not. Pipelines on which nothing was sent meanwhile have lost
+// nothing. (The links of package faultnet hold bytes until they heal, because TCP would
+// send them again.)
 func (l *InmemLink) Cut() { l.network.do(func() { l.setCut(true) }, "cut %s %s", l.from, l.to) }
 
 // Heal ends Cut.
 func (l *InmemLink) Heal() { l.network.do(func() { l.setCut(false) }, "heallink %s %s", l.from, l.to) }
 
-// SetLatency sets how long a message travels that is sent from now on.
+// SetLatency sets how long messages travel that are sent from now on.
 func (l *InmemLink) SetLatency(d time.Duration) {
 	mustNotBeNegative("the latency for SetLatency is", d)
 	l.network.do(func() { l.latency = d }, "latency %s %s %v", l.from, l.to, d)
@@ -58,8 +59,8 @@ func (l *InmemLink) SetJitter(d time.Duration) {
 	l.network.do(func() { l.jitter = d }, "jitter %s %s %v", l.from, l.to, d)
 }
 
-// SetLoss sets the share, from 0 to 1, of messages to be lost of those that are
-// sent from now on.
+// SetLoss sets which share, from 0 to 1, of the messages that are sent from now on is
+// lost.
 func (l *InmemLink) SetLoss(share float64) {
 	mustBeShare("the loss for SetLoss is", share)
 	l.network.do(func() { l.loss = share }, "loss %s %s %v", l.from, l.to, share)

@@ -15,13 +15,12 @@ import (
 )
 
 // InmemNetworkConfig configures an [InmemNetwork]. Its zero value is a network
-// without faults, on which nothing takes time. The window of a pipeline is always
-// 16.
+// without faults, on which nothing takes time. The window of a pipeline is always 16:
+// to test with another one, put a [NetworkTransport] over package faultnet.
 type InmemNetworkConfig struct {
-	// Seed is where everything random comes from: which messages are lost, and
-	// how long they take. Each link has a source of its own, which decides in
-	// the order in which messages are sent. The order in which goroutines run
-	// does not come from it.
+	// Seed decides everything random: which messages are lost, and how long they
+	// take. Each link has a source of its own, which decides in the order in which
+	// messages are sent. Seed does not decide the order in which goroutines run.
 	Seed int64
 
 	// Timeout is the transports'. 0 means 500 ms, negative no limit.
@@ -54,16 +53,18 @@ func mustBeShare(what string, share float64) {
 //	a, b, c := network.Add("a"), network.Add("b"), network.Add("c")
 //	network.Isolate("a")
 //
-// The names are those of package faultnet, which has faults of a network under
-// a [NetworkTransport], with its connections and bytes. Its plans run on an
-// InmemNetwork, too. Here there are only messages, see [InmemLink]. Inside a testing/synctest bubble all times are
-// exact and take none. A network must not be shared between bubbles. Its
-// methods may be called by several goroutines at once; only Add, Crash and Close may
-// block, for as long as it takes to close transports. What makes no sense makes
-// them panic, such as an address that nothing was added at, or a share above 1:
-// a test with a slip in it must not pass. Close ends no loop over a transport's
-// Consumer, which is never closed: give the core of a test a signal of its own
-// to stop, before its bubble ends.
+// Its methods may be called by several goroutines at once. Only Add, Crash and Close
+// may block, for as long as it takes to close transports. Arguments that make no sense,
+// such as an address at which nothing was added, or a share above 1, make them panic: a
+// test with a mistake in it must not pass.
+//
+// Inside a testing/synctest bubble all times are exact and take none. Do not share a
+// network between bubbles. Close ends no loop over a transport's Consumer, which is
+// never closed: stop your core by a signal of its own, before the bubble ends.
+//
+// Here there are only messages, see [InmemLink]. Package faultnet has the same names
+// for faults under a [NetworkTransport], with connections and bytes. Its plans run on
+// an InmemNetwork, too.
 type InmemNetwork struct {
 	config InmemNetworkConfig
 	start  time.Time
@@ -88,18 +89,18 @@ func NewInmemNetwork(config InmemNetworkConfig) *InmemNetwork {
 	}
 }
 
-// Add returns a new transport at addr, or at a new address if that is empty,
-// and connects it with those that were added before, both ways. If there was
-// one at addr, it is closed and replaced, as by a process that is started again:
-// peers reach the new one, and links stay as they are.
+// Add returns a new transport at addr, or at a new address if addr is empty. It
+// connects the transport with those that were added before, both ways. If there is one
+// at addr, it is closed and replaced, like a process that restarts: peers reach the new
+// one, and links stay as they are.
 //
-// The transport may be closed by its own Close, after which its address refuses
-// requests until something is added there. Its Connect and Disconnect work as
-// without a network: what it has disconnected refuses its requests at once,
-// until it is connected or added again.
+// You may close the transport itself: then its address refuses requests until
+// something is added there. Its Connect and Disconnect work as without a network:
+// after Disconnect its requests to that peer are refused at once, until the peer is
+// connected or added again.
 //
-// Peers may send to it before Add returns: what must be set up until then, such
-// as a heartbeat handler, prepare does. It must not use the network.
+// Peers may send to it before Add returns. Set up in prepare what must be there
+// before, such as a heartbeat handler. prepare must not use the network.
 func (n *InmemNetwork) Add(addr ServerAddress, prepare ...func(*InmemTransport)) *InmemTransport {
 	_, added := NewInmemTransportWithTimeout(addr, cmp.Or(n.config.Timeout, defaultInmemTimeout))
 	for _, f := range prepare {
@@ -141,8 +142,8 @@ func (n *InmemNetwork) Heal() {
 	}, "heal")
 }
 
-// Crash closes the transport at an address, which refuses requests until one is
-// added there again.
+// Crash closes the transport at an address. The address refuses requests until a
+// transport is added there again.
 func (n *InmemNetwork) Crash(addr ServerAddress) {
 	var crashed *InmemTransport
 	n.do(func() { crashed = n.mustHave(addr) }, "crash %s", addr)
@@ -162,8 +163,8 @@ func (n *InmemNetwork) Close() error {
 	return errors.Join(errs...)
 }
 
-// String returns what a failing test should print: the configuration with its
-// seed, and what was done to the network, with the times since it was made.
+// String returns text for a failing test to print: the configuration with its seed, and
+// what was done to the network, with the times since it was made.
 func (n *InmemNetwork) String() string {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -211,7 +212,7 @@ func (n *InmemNetwork) link(from, to ServerAddress) *InmemLink {
 
 func (n *InmemNetwork) mustHave(addr ServerAddress) *InmemTransport {
 	if n.nodes[addr] == nil {
-		panic(fmt.Sprintf("raftwire: this InmemNetwork has nothing at the address %q: Add it before", addr))
+		panic(fmt.Sprintf("raftwire: this InmemNetwork has nothing at the address %q: Add it first", addr))
 	}
 	return n.nodes[addr]
 }

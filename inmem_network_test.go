@@ -483,7 +483,7 @@ func TestInmemNetwork_RefusesUnknownAddresses(t *testing.T) {
 			"Isolate":   func() { x.Isolate("a", "b", "c", "nobody") },
 			"Crash":     func() { x.Crash("nobody") },
 		} {
-			require.PanicsWithValue(t, `raftwire: this InmemNetwork has nothing at the address "nobody": Add it before`, slip, name)
+			require.PanicsWithValue(t, `raftwire: this InmemNetwork has nothing at the address "nobody": Add it first`, slip, name)
 		}
 	})
 }

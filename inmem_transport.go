@@ -31,17 +31,19 @@ var (
 func NewInmemAddr() ServerAddress { return ServerAddress(rand.Text()) }
 
 // InmemTransport is a [LoopbackTransport] for tests: requests go through
-// channels, and behave as over a network. Sender and receiver share nothing;
-// heartbeats go to the heartbeat handler; a request is refused unless both
-// ends are open and the sender was connected to the receiver; Disconnect and
-// Close cut what is under way.
+// channels, and behave as over a network. Sender and receiver share nothing.
+// Heartbeats go to the heartbeat handler. A request is refused unless both ends are
+// open and the sender was connected to the receiver. Disconnect and Close cut
+// requests under way.
 //
 // Routes have a direction: for two transports to talk to each other, connect
 // each to the other. An [InmemNetwork] does that by itself, and has faults.
-// Timeouts are measured with package time, so that inside a testing/synctest
-// bubble they are exact and take no time. They bound a request of any size, since
-// nothing but the latency of an InmemNetwork takes time. A timeout says whether the
-// peer's core took the request: "send timed out" if not, else "command timed out".
+//
+// Timeouts use package time, so inside a testing/synctest bubble they are exact and
+// take no time. They bound a request of any size, because only the latency of an
+// InmemNetwork takes time. The text of a timeout says whether the peer's core took the
+// request: "send timed out" if not, else "command timed out".
+//
 // The window of a pipeline is 16.
 type InmemTransport struct {
 	// Tests written for hashicorp/raft make this struct by hand: the fields that
@@ -112,9 +114,9 @@ func (i *InmemTransport) SetDispatcher(open func(done <-chan struct{}) Dispatche
 	i.open.Store((*openDispatcher)(&open))
 }
 
-// SetIdentity gives the transport an [Identity]. Call it before the first request: it does
-// not concern what is under way. It panics if the Identity makes no sense. In memory
-// nothing counts or logs what is refused, and a pipeline is refused when it is opened.
+// SetIdentity gives the transport an [Identity]. Call it before the first request: it has
+// no effect on requests under way. It panics if the Identity makes no sense. In memory
+// nothing counts or logs refusals, and a pipeline is refused when it is opened.
 func (i *InmemTransport) SetIdentity(identity Identity) {
 	if err := identity.check(); err != nil {
 		panic("raftwire: SetIdentity: " + err.Error())
@@ -223,7 +225,7 @@ func (i *InmemTransport) AppendEntriesPipelineContext(ctx context.Context, id Se
 const inmemWindow = 16
 
 // AppendEntriesPipelineTo implements [WithPipelineSink]. A nil sink means the
-// pipeline's Consumer. Opening takes a message there and one back.
+// pipeline's Consumer. Opening costs one round trip.
 func (i *InmemTransport) AppendEntriesPipelineTo(id ServerID, target ServerAddress, sink PipelineSink) (AppendPipeline, error) {
 	return i.openPipeline(context.Background(), id, target, sink)
 }
@@ -279,8 +281,8 @@ func unwrapInmem(t Transport) *InmemTransport {
 	}
 }
 
-// Disconnect implements [WithPeers]. It cuts what is under way to peer; for
-// the other direction disconnect the peer as well.
+// Disconnect implements [WithPeers]. It cuts requests under way to peer. For the other
+// direction, disconnect the peer too.
 func (i *InmemTransport) Disconnect(peer ServerAddress) {
 	i.cut(func(addr ServerAddress) bool { return addr == peer }, true, errDisconnected)
 }

@@ -23,8 +23,8 @@ const acceptGrace = 5 * time.Millisecond
 // Make one with a constructor; all methods may be called by several goroutines.
 //
 // It keeps idle connections for each peer and checks them before use. An inbound
-// connection has one goroutine, and up to two more while answers are pending to requests
-// that came faster than the core answered.
+// connection has one goroutine. While requests come faster than the core answers, it has
+// up to two more.
 type NetworkTransport struct {
 	// Tests written for hashicorp/raft make this struct by hand: the fields that
 	// they set keep their names, and the others may be zero.
@@ -262,9 +262,9 @@ func (n *NetworkTransport) restoreLimit(size int64) time.Duration {
 }
 
 // CloseStreams closes every connection, in use or idle, inbound or outgoing,
-// pipelines included; calls under way on them fail. The transport goes on with
-// new ones. It is for when peers have to authenticate again. It blocks for 5 ms,
-// so that connections which are just being accepted are closed, too.
+// pipelines included; calls under way on them fail. The transport continues with
+// new ones. Use it when peers have to authenticate again. It blocks for 5 ms, so
+// that connections that are just being accepted are closed too.
 func (n *NetworkTransport) CloseStreams() {
 	// A connection that its peer has made may still be on its way through
 	// Accept. It is one of those to close, so it gets the time to arrive.
@@ -285,10 +285,10 @@ func (n *NetworkTransport) everything() (all []door.Closer) {
 }
 
 // ClosePeer implements [WithClosePeer]. address is the one that is dialled, which a
-// ServerAddressProvider may have given. Inbound connections stay open, and so does a
-// snapshot whose reader blocks until that returns. A dial that cannot be ended
-// (see [StreamLayer]) goes on, and what it brings is closed. ClosePeer returns when the
-// connections are closed, after a second at most; it does not wait for hooks.
+// ServerAddressProvider may have given. Inbound connections stay open. If a dial cannot
+// be ended (see [StreamLayer]), its connection is closed as soon as there is one.
+// ClosePeer returns when the connections are closed, after a second at most. It does not
+// wait for hooks.
 func (n *NetworkTransport) ClosePeer(address ServerAddress) {
 	door.CloseAll(n.takePeer(address, ErrClosePeer), ErrClosePeer, tasks.CloseWait)
 }
@@ -305,12 +305,12 @@ func (n *NetworkTransport) down() error {
 	return ErrTransportShutdown
 }
 
-// Close implements [WithClose]. It ends the listener and every connection, and
-// waits for the transport's goroutines, but no longer than a second for one that is
-// in code of somebody else (a heartbeat handler or hook that does not return); its
-// error says so then. It does not wait for an Accept that does not return when the
-// StreamLayer is closed: one goroutine stays in it, which keeps nothing of the
-// transport and closes the connection that it still gets, and the log says so.
+// Close implements [WithClose]. It ends the listener and every connection, and waits
+// for the transport's goroutines. If a goroutine runs code of yours that does not
+// return (a heartbeat handler or a hook), Close waits for a second, and returns an
+// error that says so. It does not wait for an Accept that does not return when the
+// StreamLayer is closed. One goroutine then stays in Accept, keeps nothing of the
+// transport, and closes a connection that it still gets; the log says so.
 func (n *NetworkTransport) Close() error {
 	n.closing.Do(n.beginClose)
 	return n.tasks.AwaitEnd()
@@ -339,9 +339,9 @@ func (n *NetworkTransport) closeStream() {
 	}
 }
 
-// Stats returns a snapshot. It may be called at any time, also by a hook: it
-// waits for nothing but short locks. Its cost grows with the number of open
-// connections, so call it every few seconds, not for every request.
+// Stats returns the state of now. It may be called at any time, also by a hook: it
+// waits for short locks only. Its cost grows with the number of open connections, so
+// call it every few seconds, not for every request.
 func (n *NetworkTransport) Stats() Stats {
 	return Stats{
 		Peers:           n.pool.stats(),

@@ -188,9 +188,9 @@ func (p *pipeline) mayWait(start time.Time) time.Duration {
 
 // send sends a request, and waits for room for the next one. room is false if the
 // pipeline is closing. The future is queued first: the answer may be faster than the
-// return from post. If no other answer is awaited, and no further request is
-// expected, nothing would be gathered by leaving the request to another goroutine,
-// and the hand-over would only add to the latency: then the sender flushes.
+// return from post. The sender flushes if no other answer is awaited and no further
+// request is expected: another goroutine would have nothing to gather, and the
+// hand-over would add to the latency.
 func (p *pipeline) send(f *appendFuture) (room bool, err error) {
 	defer p.endTurn()
 	place, err := p.enqueue(f)

@@ -75,10 +75,10 @@ func (p *pool) popIdle(addr ServerAddress) *netConn {
 	return c
 }
 
-// put gives a connection back after an answer was read to its end, or one that
-// was dialled for a call that has gone. It goes to a call that waits for one; else
-// it is kept, unless it is closed, the pool for its peer is full, or bytes are left
-// over that belong to no request.
+// put gives a connection back: after an answer was read to its end, or after it was
+// dialled for a call that has gone. It goes to a call that waits for one. Else it is
+// kept, unless it is closed, the pool for its peer is full, or it has bytes that belong
+// to no request.
 func (p *pool) put(c *netConn) {
 	if c.In.Buffered() > 0 {
 		p.discard(c, errors.New("the peer sent more than an answer"))

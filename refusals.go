@@ -4,16 +4,16 @@ import (
 	"github.com/raftwire/raftwire/internal/door"
 )
 
-// Refusals counts the inbound connections that a transport or a layers.Mux has ended,
-// or not let in, because of a limit or because of what came on them. Peers that
-// go, or are cut off, do not count.
+// Refusals counts inbound connections that a transport, a layers.TLS or a layers.Mux
+// has refused or ended, because of a limit or because of the bytes that came on them.
+// Peers that go, or are cut off, do not count.
 type Refusals struct {
 	// TooManyConns were over MaxConns.
 	TooManyConns uint64
 	// TooManyConnsOfHost were over MaxConnsPerHost.
 	TooManyConnsOfHost uint64
 	// Silent sent nothing within FirstByteTimeout. Over plain TCP that may be a
-	// peer's pipeline which was not used.
+	// pipeline that a peer has opened and not used.
 	Silent uint64
 	// Stalled made no progress within Timeout: inside a message, in the body
 	// of a snapshot, or in taking answers.

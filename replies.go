@@ -10,8 +10,8 @@ import (
 	"github.com/raftwire/raftwire/internal/tasks"
 )
 
-// flushAfter is how many bytes of answers gather before they are written,
-// although more are there, and how many beside a write under way.
+// flushAfter is how many bytes of answers gather before they are written, even if more
+// answers are ready. It is also how many gather while a write is under way.
 const flushAfter = 4 << 10
 
 // replies brings back what an inbound connection owes its peer, in the order of
@@ -50,8 +50,8 @@ func (r *replies) init(c *netConn, m *meter, limit int) {
 	r.progress.L = &r.mu
 }
 
-// add notes that an answer is pending. If more requests are here already the sender
-// is started, and if too many are pending add waits until it has collected one.
+// add notes that an answer is pending. If more requests are here already, it starts the
+// sender. If too many are pending, it waits until the sender has collected one.
 func (r *replies) add(o pendingReply, more bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -13,7 +13,7 @@ const (
 	snapshotChunk = 64 << 10
 
 	// MinSnapshotBytesPerSecond is the least average rate of a snapshot that is
-	// received. One that brings less falls behind, and ends once it is behind by
+	// received. A slower one falls behind. It ends once it is behind by
 	// SnapshotStallTimeout, or by Timeout if another peer's request waits for the
 	// core. Time in which nobody reads the body does not count.
 	MinSnapshotBytesPerSecond = 4 << 10

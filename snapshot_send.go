@@ -30,12 +30,12 @@ func (n *NetworkTransport) InstallSnapshot(id ServerID, target ServerAddress, ar
 }
 
 // InstallSnapshotContext implements [WithContext]. It uses a new connection, so that
-// nothing has to be tried twice, and closes it afterwards. If the peer answers
-// before it has got everything, sending stops and that answer is returned. No more
-// than Size bytes are sent: no peer reads more, and hashicorp/raft would take the
-// rest for requests. After a shorter body the sending side of the connection is
-// closed, where the connection can do that: then a peer that waits for the rest
-// fails at once. If ctx ends during a Read of data, the call ends when that returns.
+// nothing has to be tried twice, and closes it afterwards. If the peer answers before
+// it has got everything, sending stops, and the call returns that answer. At most Size
+// bytes are sent: no peer reads more, and hashicorp/raft would take the rest for
+// requests. After a shorter body the sending side of the connection is closed, if the
+// connection can do that: then a peer that waits for the rest fails at once. If ctx ends
+// during a Read of data, the call ends when that Read returns.
 func (n *NetworkTransport) InstallSnapshotContext(ctx context.Context, id ServerID, target ServerAddress, args *InstallSnapshotRequest, resp *InstallSnapshotResponse, data io.Reader) error {
 	return n.request(ctx, id, target, rpcInstallSnapshot, args, resp, func(to destination, start time.Time) (sizes, error) {
 		data, err := orEmpty(data, args.Size)

@@ -10,8 +10,8 @@ import (
 // debugging. Its parts are looked at one after the other, so they need not fit
 // together to the last request.
 type Stats struct {
-	// Peers are the addresses that were dialled, in order. Of those without a
-	// connection no more than about a thousand are remembered.
+	// Peers are the addresses that were dialled, in order. At most about a thousand
+	// that have no connection now are remembered.
 	Peers []PeerStats
 	// Inbound are the hosts that inbound connections come from, in order.
 	Inbound []HostStats
@@ -42,8 +42,8 @@ type PeerStats struct {
 	InFlight int
 	// Pipelines are those that are open, in no order.
 	Pipelines []PipelineStats
-	// LastSuccess is when the last request that was answered without an error
-	// was made; zero if none was.
+	// LastSuccess is when the last request was made that the peer answered without
+	// an error; zero if there was none.
 	LastSuccess time.Time
 	// BytesIn and BytesOut were read from and written to the address so far.
 	BytesIn, BytesOut uint64
@@ -62,8 +62,8 @@ type PipelineStats struct {
 
 // HostStats is about the inbound connections from a host.
 type HostStats struct {
-	// Host is what stands before the port in their remote addresses, or the network
-	// of 64 bits of an IPv6 address; "" if these have none.
+	// Host is the part of their remote addresses before the port, or the network of
+	// 64 bits of an IPv6 address; "" if the addresses have no port.
 	Host string
 	// Conns is how many there are.
 	Conns int

@@ -41,9 +41,9 @@ const unixPrefix = "unix:"
 // An address is "host:port", where host is a name or an IP, or "unix:" and the
 // path of a Unix socket. The name in a peer's address is resolved by each dial.
 type TCPConfig struct {
-	// Bind is the address to listen on. Port 0 picks one, no host means every
-	// address of the machine. A Unix socket that a dead process has left behind
-	// is replaced.
+	// Bind is the address to listen on. Port 0 picks one. Without a host it means
+	// every address of the machine. A Unix socket that a dead process has left
+	// behind is replaced.
 	Bind string
 
 	// Advertise is the address that peers are told. It is not resolved here;
@@ -61,14 +61,15 @@ type TCPConfig struct {
 	// as it is, so Enable must be set in one that is to probe.
 	KeepAlive net.KeepAliveConfig
 
-	// UserTimeout is how long bytes that were sent may stay unacknowledged, or
-	// the peer may not read, and probes unanswered, before the connection ends
+	// UserTimeout is how long sent bytes may stay unacknowledged, the peer may not
+	// read, or probes may stay unanswered, before the connection ends
 	// (TCP_USER_TIMEOUT). 0 means 45 s; negative leaves it to the system, which
-	// waits about 15 minutes. It works on Linux only. It is a last resort: a
-	// NetworkTransport raises it on its connections to its Timeout, on those of
-	// snapshots to what these may take, and switches it off if there is no such
-	// limit; KeepAlive then still finds machines that are gone. If it is shorter
-	// than KeepAlive.Idle, the first probe that gets lost ends the connection.
+	// waits about 15 minutes. It works on Linux only. If it is shorter than
+	// KeepAlive.Idle, the first probe that gets lost ends the connection.
+	//
+	// It is a last resort. A NetworkTransport raises it to its Timeout, and on the
+	// connections of snapshots to the time that these may take. If there is no such
+	// limit, it switches it off; KeepAlive then still finds machines that are gone.
 	UserTimeout time.Duration
 }
 
@@ -105,9 +106,9 @@ func NewTCPStreamLayer(config TCPConfig) (*TCPStreamLayer, error) {
 }
 
 // NewTCPTransport listens on bindAddr ("host:port"; port 0 picks one) and
-// returns a transport over TCP. advertise is the address that peers are told,
-// nil means the one bound, and port 0 in it the port that was bound; it must be
-// a *net.TCPAddr with a specific IP. For the other parameters see [NewNetworkTransport].
+// returns a transport over TCP. advertise is the address that peers are told: nil
+// means the one bound, and port 0 in it means the port that was bound. It must be a
+// *net.TCPAddr with a specific IP. For the other parameters see [NewNetworkTransport].
 func NewTCPTransport(bindAddr string, advertise net.Addr, maxPool int, timeout time.Duration, logOutput io.Writer) (*NetworkTransport, error) {
 	return NewTCPTransportWithLogger(bindAddr, advertise, maxPool, timeout, logs.New(logOutput))
 }

@@ -73,7 +73,7 @@ func (t *traffic) stats(addr ServerAddress) PeerStats {
 }
 
 // preVoteState is what is known of a peer. One that is too old for pre-votes closes
-// the connection, which on one from the pool looks as if it had been lost while it
+// the connection. If that came from the pool, it looks as if it had been lost while it
 // was idle: the request would be tried again, and the others of the pool closed.
 type preVoteState int32
 

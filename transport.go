@@ -18,14 +18,19 @@ type ServerAddress string
 // Transport carries the requests of a Raft implementation to its peers, and
 // theirs to it. Every method may be called by several goroutines at once.
 //
-// The four request methods, and that of [WithPreVote], block until the answer is
-// there or the call has failed, and fill resp only before they return. They neither
-// change nor keep args, so one args may serve several concurrent calls. If args or
-// resp is nil, the call fails. A request that the peer answered with an error returns
-// that error as a [*RemoteError], with resp filled from the answer. After Close the
-// error is [ErrTransportShutdown]; any other is an [*OpError], which names request and
-// peer, and matches os.ErrDeadlineExceeded if it is a timeout. With these resp is the
-// zero value.
+// The four request methods, and that of [WithPreVote], block until the answer has
+// come or the call has failed. They write to resp only before they return. They
+// neither change nor keep args, so one args may serve several concurrent calls. If
+// args or resp is nil, the call fails.
+//
+// If the peer answers with an error, the call returns it as a [*RemoteError], with
+// resp filled from the answer. After Close the error is [ErrTransportShutdown]. Any
+// other error is an [*OpError], which names request and peer, and matches
+// os.ErrDeadlineExceeded if it is a timeout. With these two, resp is the zero value.
+//
+// Transport is hashicorp/raft's interface. A core that needs more declares an interface
+// with it and [WithPreVote], [WithClose] or [WithContext], or asks for these at run
+// time, as the Example does. The transports of this package have all of them.
 type Transport interface {
 	// Consumer returns the channel of inbound requests, always the same one.
 	// It is never closed, so a loop that receives from it needs a signal of its
@@ -48,14 +53,16 @@ type Transport interface {
 	// RequestVote asks target for its vote.
 	RequestVote(id ServerID, target ServerAddress, args *RequestVoteRequest, resp *RequestVoteResponse) error
 
-	// InstallSnapshot sends a snapshot: the request, then what data yields, until
-	// it ends or args.Size bytes were sent. A shorter body is no error here, since
-	// programs compress one under way: the peer's answer counts. (In memory a
-	// longer one arrives whole.) data is read by the calling goroutine and not
-	// touched after the call returned; its error is the call's, and the peer does
-	// not get all of such a body. It may be nil if Size is 0. A transfer is bounded
-	// by its progress, then the peer has time to restore; if it answers before,
-	// sending stops, and that answer counts. Nothing ends a Read of data but data.
+	// InstallSnapshot sends a snapshot: the request, then the bytes that data
+	// yields, until it ends or args.Size bytes were sent. A shorter body is no error
+	// here, because programs compress one under way: the peer's answer counts. (In
+	// memory a longer one arrives whole.) The calling goroutine reads data, and does
+	// not touch it after the call has returned. If data fails, the call returns its
+	// error, and the peer does not get all of the body. data may be nil if Size is 0.
+	//
+	// A transfer is bounded by its progress; then the peer has time to restore. If
+	// the peer answers earlier, sending stops, and that answer counts. The transport
+	// cannot end a Read of data.
 	InstallSnapshot(id ServerID, target ServerAddress, args *InstallSnapshotRequest, resp *InstallSnapshotResponse, data io.Reader) error
 
 	// EncodePeer turns an address into the bytes that travel in requests. It may
@@ -67,12 +74,14 @@ type Transport interface {
 	DecodePeer([]byte) ServerAddress
 
 	// SetHeartbeatHandler sets a function that takes bare heartbeats in place of
-	// Consumer (what is one, see [AppendEntriesRequest]); nil takes it away. It is
-	// called on the goroutine of the connection that received the heartbeat,
-	// concurrently with itself and with the reader of Consumer, so it must not
-	// block: it would hold up that connection, and Close for up to a second, but no
-	// other peer. A panic in it ends the process. It answers with rpc.Respond; it may
-	// leave a heartbeat unanswered, which then fails at the sender's deadline.
+	// Consumer; nil takes it away. [AppendEntriesRequest] says what a bare heartbeat
+	// is. The function answers with rpc.Respond. If it does not, the heartbeat fails
+	// at the sender's deadline.
+	//
+	// It runs on the goroutine of the connection that received the heartbeat,
+	// concurrently with itself and with the reader of Consumer. It must not block:
+	// it would delay that connection, and Close for up to a second, but no other
+	// peer. A panic in it ends the process.
 	SetHeartbeatHandler(cb func(rpc RPC))
 
 	// TimeoutNow tells target to start an election at once (leadership transfer).
@@ -89,30 +98,31 @@ type WithPreVote interface {
 // WithClose is implemented by transports that hold resources.
 type WithClose interface {
 	// Close ends the transport: its listener, its connections and its
-	// goroutines. Calls under way fail with [ErrTransportShutdown], as do
-	// later ones. Close may be called more than once and by any goroutine.
+	// goroutines. Calls under way and later calls fail with [ErrTransportShutdown].
+	// Close may be called more than once and by any goroutine.
 	Close() error
 }
 
-// WithClosePeer is implemented by transports that can let one peer go.
+// WithClosePeer is implemented by transports that can end everything to one peer.
 type WithClosePeer interface {
-	// ClosePeer ends what is under way to a peer: calls, pipelines, snapshots and
-	// attempts to connect. They fail within 100 ms with an [*OpError] that matches
-	// [ErrClosePeer], and are not tried again; only a snapshot whose reader blocks
-	// waits for that. Its idle connections are closed. Other peers, and what the
-	// peer itself has sent, are not touched, and later calls work as before. It may
-	// be called by any goroutine.
+	// ClosePeer ends calls, pipelines, snapshots and dials to a peer, and closes its
+	// idle connections. They fail within 100 ms with an [*OpError] that matches
+	// [ErrClosePeer], and are not tried again. Only a snapshot whose reader blocks
+	// ends later: when that returns. Other peers, and requests that the peer itself
+	// has sent, are not touched. Later calls work as before. It may be called by any
+	// goroutine.
 	ClosePeer(peer ServerAddress)
 }
 
 // WithContext is implemented by transports whose calls a context can end. Each method
-// is the one without Context, which is called with [context.Background].
+// does the same as the one without Context, which uses [context.Background].
 //
-// A call ends with its ctx or the transport's timeout, whichever comes first: within
-// 100 ms, whatever the peer does. Its error is an [*OpError] that matches ctx.Err() and
-// [context.Cause]; whether the peer got the request is unknown. The connection that the
-// call was using is closed; other calls go on. If ctx has ended before the call, nothing
-// is sent. An answer that has arrived counts, whatever ctx does.
+// A call ends with its ctx or the transport's timeout, whichever comes first, within
+// 100 ms, whatever the peer does. If ctx ends it, the error is an [*OpError] that
+// matches ctx.Err() and [context.Cause], and the peer may have got the request. The
+// connection that the call was using is closed; other calls go on. If ctx has ended
+// before the call, nothing is sent. An answer that has arrived counts, whatever ctx
+// does. To cancel ctx after the call has returned has no effect.
 type WithContext interface {
 	AppendEntriesContext(ctx context.Context, id ServerID, target ServerAddress, args *AppendEntriesRequest, resp *AppendEntriesResponse) error
 	RequestVoteContext(ctx context.Context, id ServerID, target ServerAddress, args *RequestVoteRequest, resp *RequestVoteResponse) error
@@ -128,8 +138,8 @@ type WithContext interface {
 	AppendEntriesPipelineContext(ctx context.Context, id ServerID, target ServerAddress) (AppendPipeline, error)
 }
 
-// WithPeers is implemented by transports whose routes are made by hand, as
-// those in memory.
+// WithPeers is implemented by transports whose routes the program makes, such as those
+// in memory.
 type WithPeers interface {
 	// Connect makes peer reachable through t.
 	Connect(peer ServerAddress, t Transport)
@@ -155,13 +165,13 @@ type RPC struct {
 	Command interface{}
 
 	// Reader yields the body of an InstallSnapshotRequest, and is nil for other
-	// requests. It ends with io.EOF after Size bytes (in memory, with the body, if
-	// that is longer), and with io.ErrUnexpectedEOF if the sender ends before. It
-	// belongs to the receiver until it answers; after that, Read returns an error.
-	// A body that stalls fails the Read under way with a timeout: after the
-	// transport's if another peer's request waits for Consumer, else after its
-	// limit for stalls. The sender gets the receiver's answer all the same, if its
-	// connection lasts.
+	// requests. It ends with io.EOF after Size bytes, or with io.ErrUnexpectedEOF if
+	// the sender ends earlier. (In memory a longer body arrives whole.) It belongs to
+	// the receiver until it answers; after that, Read returns an error.
+	//
+	// If the body stalls, Read fails with a timeout: after the transport's timeout if
+	// another peer's request waits for Consumer, else after its limit for stalls. The
+	// sender still gets the receiver's answer, if its connection lasts.
 	Reader io.Reader
 
 	// RespChan takes the answer. Sending the first answer never blocks.
@@ -188,30 +198,30 @@ type RPCResponse struct {
 // of earlier ones.
 type AppendPipeline interface {
 	// AppendEntries sends a request and returns a future for its answer. The
-	// window is how many requests may be unanswered or unconsumed: once it is
-	// full, AppendEntries waits for a place, no longer than the transport's
-	// timeout, even if nobody reads Consumer; with no timeout, until the pipeline
-	// ends. While a request of more than 1 MiB is in flight and makes progress, the
-	// wait may take ten timeouts. It may be called by several goroutines; requests
-	// travel in the order in which the calls get their turn.
+	// window is how many requests may be unanswered or unconsumed. Once it is full,
+	// AppendEntries waits for a place, no longer than the transport's timeout, even
+	// if nobody reads Consumer. With no timeout it waits until the pipeline ends.
+	// While a request of more than 1 MiB is in flight and makes progress, the wait
+	// may take ten timeouts. It may be called by several goroutines; requests travel
+	// in the order in which the calls get their turn.
 	//
 	// args, the slice of its entries, the entries and resp belong to the pipeline
 	// until the future has settled. With an error there is no future: they are the
-	// caller's again, and whether the peer got the request is unknown. The error is
+	// caller's again, and the peer may have got the request. The error is
 	// [ErrPipelineShutdown], [ErrTransportShutdown], or an [*OpError] that says
-	// why the pipeline has ended: then close it. Only args that were refused (nil,
-	// or a nil entry) and a nil resp do not end it.
+	// why the pipeline has ended: then close it. A refused argument (nil args, a nil
+	// entry, a nil resp) is an error too, and does not end the pipeline.
 	AppendEntries(args *AppendEntriesRequest, resp *AppendEntriesResponse) (AppendFuture, error)
 
-	// Consumer returns the channel of settled futures, in the order in which
-	// they were sent. It is never closed. Failed futures are delivered as
-	// well, until the pipeline is closed.
+	// Consumer returns the channel of settled futures, in the order in which their
+	// requests were sent. It is never closed. Failed futures arrive too, until the
+	// pipeline is closed; after that nothing arrives.
 	Consumer() <-chan AppendFuture
 
-	// Close ends the pipeline. What AppendEntries returned a future for is still
-	// sent and handed over, unless the peer is slow to read (100 ms) or to answer
-	// (the transport's timeout); its futures settle with [ErrPipelineShutdown] at
-	// once. It may be called more than once and by any goroutine.
+	// Close ends the pipeline. Futures that have not settled settle at once, with
+	// [ErrPipelineShutdown]. Their requests are still sent and handed over, unless
+	// the peer is slow to read (100 ms) or to answer (the transport's timeout).
+	// Close may be called more than once and by any goroutine.
 	Close() error
 }
 
@@ -238,19 +248,22 @@ type Future interface {
 }
 
 // StreamLayer is what a [NetworkTransport] runs over: it accepts the connections
-// of peers and dials them. Accept is called by one goroutine, and should return when
+// of peers and dials them. One goroutine calls Accept, which should return when
 // Close has been called: else that goroutine stays, see [NetworkTransport.Close].
-// Dial is called by several. A connection belongs to the transport, which closes it.
-// RemoteAddr of an accepted one may block until it is closed. Its deadlines must end calls under way, also one in
-// the past, and leave the connection usable: nothing else ends a wait in time.
+// Several goroutines call Dial.
+//
+// A connection belongs to the transport, which closes it. RemoteAddr of an accepted
+// one may block until it is closed. A deadline, also one in the past, must end a Read
+// or Write under way, and leave the connection usable: nothing else ends a wait in
+// time.
 type StreamLayer interface {
 	net.Listener
 
 	// Dial connects to address. It returns within timeout; 0 or less means no
-	// limit. What it returns beside an error is not looked at. A call gives up when
-	// its own time is over, and leaves the dial to the next one: timeout is twice
-	// the transport's Timeout. Dials that do not return take up the few places that
-	// there are for them, 4 for an address and 64 in all.
+	// limit. A connection that it returns with an error is ignored. timeout is twice
+	// the transport's Timeout: a call gives up after its own time, and leaves the
+	// dial to the next call. Only 4 dials for an address, and 64 in all, may be under
+	// way like this: one that does not return takes up a place.
 	//
 	// A layer may have a method
 	//

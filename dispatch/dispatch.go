@@ -55,8 +55,8 @@ type ConnDispatcher[Q, A any] struct {
 // waitsEvery is the time between calls of what OnWait was given.
 const waitsEvery = 50 * time.Millisecond
 
-// OnWait has waits called now and then, by Dispatch, while a request waits to be
-// taken: first after waitsEvery, at the earliest.
+// OnWait makes Dispatch call waits every 50 ms while a request waits to be taken. The
+// first call comes after 50 ms at the earliest.
 func (c *ConnDispatcher[Q, A]) OnWait(waits func()) { c.waits = waits }
 
 // Dispatch hands a request over, and blocks until it is taken. It returns where

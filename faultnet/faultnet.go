@@ -5,29 +5,29 @@
 //
 // A [Network] has hosts, known by name. [Host.Listen] gives a [Layer],
 // which a raftwire.NetworkTransport takes as its Stream; [Host.Dial] is for raw
-// clients. Connections behave like TCP: bytes arrive in order or not at all,
-// writers block while the reader is slow, deadlines interrupt calls under way,
-// what was written before Close still arrives, and a peer that is gone answers
-// with a reset.
+// clients. Connections behave like TCP. Bytes arrive in order or not at all.
+// Writers block while the reader is slow. Deadlines interrupt calls under way. Bytes
+// that were written before Close still arrive. A peer that is gone answers with a
+// reset.
 //
 // # Faults
 //
-// What a fault delays it does not lose, because TCP sends again: bytes,
-// closes and resets on a cut link are held until it heals. A [Link] has a
-// direction and can be cut, be slow in three ways ([Link.SetLatency],
-// [Link.SetJitter], [Link.SetBandwidth]), deliver in crumbs ([Link.Slice]), flip
-// bits ([Link.Corrupt]), break connections ([Link.ResetAfter]) or leave them to
-// lead nowhere ([Link.Drop]). [Network.Partition], [Network.Isolate],
-// [Network.Heal] and [Network.Reset] are for several links at once. A [Host] can
-// refuse connections, fail to accept them, crash, lose its power and restart.
+// A [Link] has a direction. It can be cut ([Link.Cut]), or be slow in three ways
+// ([Link.SetLatency], [Link.SetJitter], [Link.SetBandwidth]). It can deliver in small
+// pieces ([Link.Slice]), flip bits ([Link.Corrupt]), break connections
+// ([Link.ResetAfter]), or lose everything on them ([Link.Drop]). A cut link loses
+// nothing, because TCP sends again: it holds bytes, closes and resets until it heals.
+// [Network.Partition], [Network.Isolate], [Network.Heal] and [Network.Reset] are for
+// several links at once. A [Host] can refuse connections, fail to accept them, crash,
+// lose its power and restart.
 //
 // # Plans
 //
-// All of these are a [Fault], which has a text and can be applied; a [Plan] is a
-// schedule of them, written by hand, drawn at random ([RandomPlan]) or recorded
-// ([Network.History]). A test that failed prints its network: the first line
-// tells the seed, and those that follow are the history, which [ParsePlan] makes
-// into a plan again. With [Inmem] a plan runs on a raftwire.InmemNetwork, too.
+// Each of these is a [Fault], which has a text and can be applied. A [Plan] is a
+// schedule of faults, written by hand, drawn at random ([RandomPlan]) or recorded
+// ([Network.History]). Let a test that fails print its network. The first line has
+// the seed, and the other lines are the history: [ParsePlan] makes a plan of them.
+// With [Inmem] a plan runs on a raftwire.InmemNetwork, too.
 //
 //	t.Cleanup(func() {
 //		if t.Failed() {
@@ -37,16 +37,14 @@
 //
 // # Time
 //
-// All waiting is on condition variables and timers, and no lock is held
-// meanwhile, so a network that lives inside a testing/synctest bubble runs on
-// its fake clock: a deadline ends a call at exactly its time. A network must
-// not be shared between bubbles.
+// A network waits by condition variables and timers, and holds no lock meanwhile. So
+// inside a testing/synctest bubble it runs on the bubble's fake clock: a deadline ends
+// a call at exactly its time. Do not share a network between bubbles.
 //
 // # Seeds
 //
-// Everything random comes from the seed of [New], for each link on its
-// own. The order in which goroutines run does not, so a seed repeats decisions,
-// not schedules.
+// The seed of [New] decides everything random, for each link on its own. It does not
+// decide the order in which goroutines run: a seed repeats decisions, not schedules.
 //
 // # Leaks
 //
@@ -107,10 +105,9 @@ func New(seed int64) *Network {
 	return n
 }
 
-// Host returns the host of this name, which is made and switched on by its
-// first use. The name is its address; a port in it has no meaning.
-// Whatever names a host makes it so: a fault on a name with a slip in it hits a
-// host on which nothing runs.
+// Host returns the host of this name. Its name is its address; a port in it has no
+// meaning. A host is made and switched on by its first use, also by a fault or a plan
+// that names it: a fault at a misspelt name hits a host on which nothing runs.
 func (n *Network) Host(name string) *Host {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -159,8 +156,8 @@ func (n *Network) Partition(a, b string) { n.must(Fault{Action: Partition, Hosts
 // nothing changes.
 func (n *Network) Isolate(group ...string) { n.must(Fault{Action: Isolate, Hosts: group}) }
 
-// Heal ends every cut. Hosts that are down stay down, and what a link
-// does to what passes it stays.
+// Heal ends every cut. It ends no other fault of links, and hosts that are down stay
+// down.
 func (n *Network) Heal() { n.must(Fault{Action: Heal}) }
 
 // Reset breaks every connection between two hosts, as a box in between would:

@@ -30,45 +30,42 @@ type Link struct {
 	fuse      fuse
 }
 
-// Cut makes the link a black hole: what is sent is held until [Link.Heal], and
-// nobody is told. Writers go on until the connection's buffer is full, dials
-// wait. With one direction cut, requests may arrive while answers do not.
+// Cut makes the link hold everything that is sent, until [Link.Heal], and nobody is
+// told. Writers continue until the connection's buffer is full; dials wait. If one
+// direction is cut, requests may arrive while answers do not.
 func (l *Link) Cut() { l.apply(Cut) }
 
 // Heal ends Cut. What was held arrives, in order, after the link's latency.
 func (l *Link) Heal() { l.apply(HealLink) }
 
-// Drop loses what is on the way over the link, and everything that today's
-// connections will send over it: nobody is told, and nothing makes it come
-// back. Close the other end, and the connection is half-open. Connections that
-// are dialled later are whole.
+// Drop loses bytes that are on the way over the link, and all bytes that its present
+// connections will send over it: nobody is told, and nothing ends it. Close the other
+// end, and the connection is half-open. Connections that are dialled later are whole.
 func (l *Link) Drop() { l.apply(Drop) }
 
-// SetLatency sets how long a byte travels, for what is sent from now on. As
-// with TCP, a connection moves at most one buffer in a round trip.
+// SetLatency sets how long bytes travel that are sent from now on. As with TCP, a
+// connection moves at most one buffer in a round trip.
 func (l *Link) SetLatency(d time.Duration) { l.applyTime(Latency, d) }
 
 // SetJitter adds a random time of at most d to the latency of each piece that
 // is sent from now on. The order within a connection stays.
 func (l *Link) SetJitter(d time.Duration) { l.applyTime(Jitter, d) }
 
-// SetBandwidth sets how many bytes leave in a second, over all connections and
-// for what is sent from now on; 0 or less means no limit. Bytes arrive steadily,
-// not all at the end.
+// SetBandwidth sets how many bytes a second leave from now on, over all connections;
+// 0 or less means no limit. Bytes arrive steadily, not all at the end.
 func (l *Link) SetBandwidth(bytes int64) { l.applyBytes(Bandwidth, bytes) }
 
-// Slice makes each Read at the end of the link return a random number of at
-// most limit bytes, as if everything had been written in small pieces; 0 or
-// less ends it.
+// Slice makes each Read at the end of the link return a random number of bytes, at
+// most limit, as if the bytes had been written in small pieces. 0 or less ends it.
 func (l *Link) Slice(limit int) { l.applyBytes(Slice, int64(limit)) }
 
-// Corrupt flips one bit in about every bytes that are sent from now on, at
-// random places; 0 or less ends it.
+// Corrupt flips bits of what is sent from now on, at random places: about one bit in
+// the given number of bytes. 0 or less ends it.
 func (l *Link) Corrupt(bytes int64) { l.applyBytes(Corrupt, bytes) }
 
-// ResetAfter lets n more bytes over the link and then breaks, once, the
-// connection whose write would exceed them: the bytes before arrive, both ends
-// are reset. A negative n ends it.
+// ResetAfter lets n more bytes over the link. Then it breaks, once, the connection
+// whose write would exceed them: the bytes before arrive, and both ends are reset. A
+// negative n ends it.
 func (l *Link) ResetAfter(n int64) { l.applyBytes(ResetAfter, n) }
 
 func (l *Link) apply(a Action) { l.net.must(Fault{Action: a, Hosts: l.ends()}) }

@@ -232,7 +232,7 @@ func (n *Network) History() Plan {
 	return slices.Clone(n.history)
 }
 
-// String returns what a failing test should print: the seed and the history.
+// String returns text for a failing test to print: the seed and the history.
 func (n *Network) String() string {
 	return fmt.Sprintf("faultnet.New(%d), and then\n%v", n.seed, n.History())
 }

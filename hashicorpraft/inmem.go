@@ -104,8 +104,8 @@ func (n *InmemNetwork) Isolate(group ...raft.ServerAddress) {
 // Heal ends every cut.
 func (n *InmemNetwork) Heal() { n.inner.Heal() }
 
-// Crash closes the transport at an address, which refuses requests until one is
-// added there again.
+// Crash closes the transport at an address. The address refuses requests until a
+// transport is added there again.
 func (n *InmemNetwork) Crash(addr raft.ServerAddress) { n.inner.Crash(raftwire.ServerAddress(addr)) }
 
 // Unwrap returns raftwire's network, for faultnet.Inmem.
@@ -114,5 +114,5 @@ func (n *InmemNetwork) Unwrap() *raftwire.InmemNetwork { return n.inner }
 // Close closes every transport.
 func (n *InmemNetwork) Close() error { return n.inner.Close() }
 
-// String returns what a failing test should print: the seed and the history.
+// String returns text for a failing test to print: the seed and the history.
 func (n *InmemNetwork) String() string { return n.inner.String() }

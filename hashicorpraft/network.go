@@ -54,8 +54,8 @@ func NewTCPTransportWithConfig(bindAddr string, advertise net.Addr, config *raft
 }
 
 // NewTLSTransport is [NewTCPTransportWithConfig] over TLS: see
-// [layers.NewTLSTransport]. What it stores in config.Stream, a
-// *raft.NetworkTransport can run over as well; [WireStream] gives the
+// [layers.NewTLSTransport]. It stores its layer in config.Stream. A
+// *raft.NetworkTransport can run over that layer too. [WireStream] returns the
 // [layers.TLS] in it.
 func NewTLSTransport(bindAddr string, advertise net.Addr, security layers.TLSConfig, config *raft.NetworkTransportConfig) (*NetworkTransport, error) {
 	wire := WireConfig(config)
@@ -148,10 +148,10 @@ func (n *NetworkTransport) passTimeoutScale() {
 	}
 }
 
-// CloseStreams ends every connection; the transport goes on with new ones.
+// CloseStreams ends every connection; the transport continues with new ones.
 func (n *NetworkTransport) CloseStreams() { n.network.CloseStreams() }
 
-// Refusals returns what was refused of what came in.
+// Refusals counts the inbound connections that were refused.
 func (n *NetworkTransport) Refusals() raftwire.Refusals { return n.network.Refusals() }
 
 // Stats returns what is open and under way.
@@ -161,9 +161,9 @@ func (n *NetworkTransport) Stats() raftwire.Stats { return n.network.Stats() }
 func (n *NetworkTransport) IsShutdown() bool { return n.network.IsShutdown() }
 
 // WireConfig returns config with raftwire's types, for a transport with options
-// that only raftwire has: add them, call one of raftwire's constructors, and
-// [WrapNetwork] what it returns. The bytes on the wire do not depend on who
-// reads the configuration. nil means the zero value.
+// that only raftwire has. Add these options, call one of raftwire's constructors,
+// and pass its transport to [WrapNetwork]. The bytes on the wire stay the same. nil
+// means the zero value.
 func WireConfig(config *raft.NetworkTransportConfig) *raftwire.NetworkTransportConfig {
 	if config == nil {
 		config = new(raft.NetworkTransportConfig)

@@ -11,10 +11,9 @@ import (
 )
 
 // RaftStream returns a stream layer of raftwire with hashicorp/raft's type: a
-// [layers.TLS], a layer of a [layers.Mux], a
-// [layers.Handoff], or whatever implements the interface. Either kind of
-// transport can run over it, [raft.NetworkTransport] too, so that nodes of a
-// cluster whose transports differ have all else in common. nil stays nil.
+// [layers.TLS], a layer of a [layers.Mux], a [layers.Handoff], or any other
+// raftwire.StreamLayer. Both kinds of transport can run over it, [raft.NetworkTransport]
+// too: only the transports of the nodes then differ. nil stays nil.
 func RaftStream(stream raftwire.StreamLayer) raft.StreamLayer {
 	if isNilPointer(stream) {
 		return nil
@@ -30,15 +29,15 @@ func RaftStream(stream raftwire.StreamLayer) raft.StreamLayer {
 	return raftStream{stream}
 }
 
-// WireStream returns a stream layer of hashicorp/raft's type with raftwire's, to
-// put a [layers.TLS] or a [layers.Mux] over an application's own
-// layer, for example. If the layer has a method
+// WireStream returns a stream layer of hashicorp/raft's type with raftwire's type, for
+// example to put a [layers.TLS] or a [layers.Mux] over an application's own layer. If
+// the layer has a method
 //
 //	DialContext(ctx context.Context, address raft.ServerAddress) (net.Conn, error)
 //
 // raftwire dials with that, so that Close ends a dial under way. WireStream
-// undoes [RaftStream]. nil stays nil, and a nil pointer becomes nil: it is what a
-// constructor returns beside an error.
+// undoes [RaftStream]. nil stays nil. A nil pointer becomes nil: constructors return
+// one with an error.
 func WireStream(stream raft.StreamLayer) raftwire.StreamLayer {
 	if isNilPointer(stream) {
 		return nil

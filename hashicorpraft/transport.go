@@ -33,9 +33,9 @@ type Transport struct {
 // other, the wrapper runs a goroutine that reads Consumer, one for each
 // request that waits for its answer, and one for each pipeline.
 //
-// A t without [raftwire.WithPreVote] answers every request for a pre-vote with
-// the error that hashicorp/raft takes for a granted one, so that such a
-// cluster elects as if pre-vote were off.
+// If t has no [raftwire.WithPreVote], RequestPreVote always fails, with an error that
+// hashicorp/raft takes for a granted pre-vote. So such a cluster elects as if pre-vote
+// were off.
 func Wrap(t raftwire.Transport) *Transport {
 	if t == nil || isNilPointer(t) {
 		panic(errNothingToWrap)

@@ -31,7 +31,7 @@ replace (
 )
 `,
 	"LICENSE":      "do what you like\n",
-	"CHANGELOG.md": "# Changelog\n\n## [Unreleased]\n\n- all\n",
+	"CHANGELOG.md": "# Changelog\n\n## [Unreleased]\n\n- all\n\n[Unreleased]: https://" + repository + "/commits/main\n",
 	"README.md":    "Use it:\n\n```go\npackage raftwire_test\n" + rootExample + "```\n",
 
 	"go.mod":                     "module github.com/raftwire/raftwire\n\ngo 1.25.0\n",

@@ -86,10 +86,13 @@ func (t *tree) commit(version string) error {
 	return nil
 }
 
-var unreleased = regexp.MustCompile(`(?m)^## \[Unreleased\]\n`)
+var (
+	unreleased     = regexp.MustCompile(`(?m)^## \[Unreleased\]\n`)
+	unreleasedLink = regexp.MustCompile(`(?m)^\[Unreleased\]: .*$`) // at the foot
+)
 
-// withRelease returns a changelog in which what was unreleased is of a version.
-// One that has the version already stays as it is.
+// withRelease returns a changelog in which the unreleased changes are of a version,
+// with a link to it at the foot. One that has the version already stays as it is.
 func withRelease(text []byte, version string, now time.Time) ([]byte, error) {
 	number := strings.TrimPrefix(version, "v")
 	if strings.Contains(string(text), "\n## ["+number+"]") {
@@ -99,10 +102,15 @@ func withRelease(text []byte, version string, now time.Time) ([]byte, error) {
 	if at == nil {
 		return nil, fmt.Errorf("CHANGELOG.md has neither [%s] nor [Unreleased]", number)
 	}
-	changes, _, _ := strings.Cut(string(text[at[1]:]), "\n## ")
+	link := unreleasedLink.FindIndex(text)
+	if link == nil || link[0] < at[1] {
+		return nil, errors.New("CHANGELOG.md has no link at its foot for [Unreleased]: add a line like [Unreleased]: https://" + repository)
+	}
+	changes, _, _ := strings.Cut(string(text[at[1]:link[0]]), "\n## ")
 	if strings.TrimSpace(changes) == "" {
 		return nil, errors.New("CHANGELOG.md says nothing under [Unreleased]")
 	}
 	heading := fmt.Sprintf("## [Unreleased]\n\n## [%s] - %s\n", number, now.Format(time.DateOnly))
-	return slices.Concat(text[:at[0]], []byte(heading), text[at[1]:]), nil
+	links := fmt.Sprintf("[Unreleased]: https://%[1]s/compare/%[2]s...main\n[%[3]s]: https://%[1]s/releases/tag/%[2]s", repository, version, number)
+	return slices.Concat(text[:at[0]], []byte(heading), text[at[1]:link[0]], []byte(links), text[link[1]:]), nil
 }

@@ -118,9 +118,20 @@ func TestTag_RefusesBeforeItChangesAnything(t *testing.T) {
 		"a tag of a part":  {"v0.1.0", func(dir string) { _, _ = git(dir, "tag", "prog/v0.1.0") }, "there is a tag prog/v0.1.0"},
 		"a forgotten part": {"v0.1.0", func(dir string) { _ = os.Remove(filepath.Join(dir, "lib", "LICENSE")) }, "lib"},
 		"no changes": {"v0.1.0", func(dir string) {
-			_ = os.WriteFile(filepath.Join(dir, "CHANGELOG.md"), []byte("# Changelog\n\n## [Unreleased]\n\n## [0.0.1] - 2020-01-01\n\n- all\n"), 0o644)
+			log := strings.Replace(fakeTree["CHANGELOG.md"], "- all", "## [0.0.1] - 2020-01-01\n\n- all", 1)
+			_ = os.WriteFile(filepath.Join(dir, "CHANGELOG.md"), []byte(log), 0o644)
 			_, _ = git(dir, "commit", "--quiet", "-am", "No changes")
 		}, "says nothing"},
+		"no changes at all": {"v0.1.0", func(dir string) {
+			log := strings.Replace(fakeTree["CHANGELOG.md"], "- all\n\n", "", 1)
+			_ = os.WriteFile(filepath.Join(dir, "CHANGELOG.md"), []byte(log), 0o644)
+			_, _ = git(dir, "commit", "--quiet", "-am", "No changes")
+		}, "says nothing"},
+		"no link": {"v0.1.0", func(dir string) {
+			log, _, _ := strings.Cut(fakeTree["CHANGELOG.md"], "\n[Unreleased]: ")
+			_ = os.WriteFile(filepath.Join(dir, "CHANGELOG.md"), []byte(log), 0o644)
+			_, _ = git(dir, "commit", "--quiet", "-am", "No link")
+		}, "no link"},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -136,6 +147,31 @@ func TestTag_RefusesBeforeItChangesAnything(t *testing.T) {
 			require.Equal(t, tags, gitIn(t, dir, "tag"))
 		})
 	}
+}
+
+// Markdown takes [0.1.0] in a heading for a link if the foot says where it leads.
+func TestTag_LinksEveryRelease(t *testing.T) {
+	first, err := withRelease([]byte(fakeTree["CHANGELOG.md"]), "v0.1.0", releaseDay)
+	require.NoError(t, err)
+	more := strings.Replace(string(first), "[Unreleased]\n", "[Unreleased]\n\n- more\n", 1)
+	second, err := withRelease([]byte(more), "v0.2.0", releaseDay.AddDate(0, 1, 0))
+	require.NoError(t, err)
+	require.Equal(t, `# Changelog
+
+## [Unreleased]
+
+## [0.2.0] - 2030-02-02
+
+- more
+
+## [0.1.0] - 2030-01-02
+
+- all
+
+[Unreleased]: https://github.com/raftwire/raftwire/compare/v0.2.0...main
+[0.2.0]: https://github.com/raftwire/raftwire/releases/tag/v0.2.0
+[0.1.0]: https://github.com/raftwire/raftwire/releases/tag/v0.1.0
+`, string(second))
 }
 
 func TestTag_TakesAChangelogThatHasTheVersion(t *testing.T) {

@@ -2,7 +2,7 @@
 //
 // [Run] runs one subtest for each sentence of the contract, named by that
 // sentence, against transports that a [Maker] makes. It is for the transports
-// of this module and for anybody else's:
+// of this module and for your own:
 //
 //	func TestConformance(t *testing.T) {
 //		transporttest.Run(t, transporttest.Maker{
@@ -10,10 +10,10 @@
 //		})
 //	}
 //
-// Run it with -race as well: half of the cases about ownership show a broken
-// transport only to the race detector. With Maker.FakeTime the cases run inside
-// testing/synctest bubbles, are exact about time, take next to none, and also
-// fail if a closed transport leaves a goroutine behind.
+// Run it with -race too: in half of the cases about ownership only the race detector
+// finds a broken transport. With Maker.FakeTime the cases run inside testing/synctest
+// bubbles. Then they are exact about time, and take next to none. They also fail if a
+// closed transport leaves a goroutine behind.
 package transporttest
 
 import (
@@ -28,26 +28,26 @@ import (
 // Maker makes the transports under test.
 type Maker struct {
 	// New returns n new transports, each able to reach the others under their
-	// LocalAddr. It is called once or more in each case, with the t of the
-	// case. The suite closes what it returns, if that implements
-	// raftwire.WithClose; anything else is for t.Cleanup.
+	// LocalAddr. It is called once or more in each case, with the t of the case.
+	// The suite closes transports that implement raftwire.WithClose. Clean up
+	// everything else by t.Cleanup.
 	New func(t testing.TB, n int, o Options) []raftwire.Transport
 
-	// NewSlow is New for transports that take so long to connect to a peer; the
-	// layer under them waits, and heeds a context as it would otherwise. nil skips
-	// the cases that need it.
+	// NewSlow is New for transports that take the time connecting to connect to a
+	// peer: the layer under them waits, and obeys a context as it would otherwise.
+	// nil skips the cases that need it.
 	NewSlow func(t testing.TB, n int, o Options, connecting time.Duration) []raftwire.Transport
 
 	// NewAs returns a new transport for each identity, each able to reach the others
 	// under their LocalAddr. nil skips the cases that need it.
 	NewAs func(t testing.TB, o Options, identities ...raftwire.Identity) []raftwire.Transport
 
-	// Without names what the transport does not have; cases that need it are
-	// skipped. The zero value expects everything.
+	// Without names features that the transport does not have: cases that need
+	// them are skipped. The zero value expects all.
 	Without Feature
 
-	// Differs names sentences that the transport is known not to keep, as
-	// spelled by the subtests, each with the reason. They are skipped.
+	// Differs has sentences that the transport is known not to keep, each with the
+	// reason. Spell them as the subtests do. They are skipped.
 	Differs map[string]string
 
 	// FakeTime runs each case inside a bubble of testing/synctest. It needs a
