@@ -51,7 +51,7 @@ func TestClose_LeavesNothingBesideAnAcceptThatStays(t *testing.T) {
 	freed := new(atomic.Bool)
 	func() {
 		c := config()
-		c.Stream = &plainLayer{accept: func() (net.Conn, error) {
+		c.Stream = &plainLayer{Accepts: func() (net.Conn, error) {
 			close(accepting)
 			<-release
 			return nil, net.ErrClosed
@@ -179,7 +179,7 @@ func TestAccept_BoundsGoroutinesOfConnectionsThatDoNotEnd(t *testing.T) {
 		layer := hostLayer(t, network, "b")
 		stuck := make(chan struct{})
 		c := config(withLimits(10, -1))
-		c.Stream = &plainLayer{accept: func() (net.Conn, error) {
+		c.Stream = &plainLayer{Accepts: func() (net.Conn, error) {
 			conn, err := layer.Accept()
 			if err != nil {
 				return nil, err
@@ -229,7 +229,7 @@ func TestAccept_TakesNoConnectionForAnError(t *testing.T) {
 				var log bytes.Buffer
 				accepts := 0
 				c := config(withLog(&log))
-				c.Stream = &plainLayer{accept: func() (net.Conn, error) { accepts++; return none, nil }}
+				c.Stream = &plainLayer{Accepts: func() (net.Conn, error) { accepts++; return none, nil }}
 				trans := raftwire.NewNetworkTransportWithConfig(c)
 				pause(4 * time.Second)
 				require.NoError(t, trans.Close())

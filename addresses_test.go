@@ -232,7 +232,7 @@ func TestServerAddressProvider_ThatHangsDelaysOneCall(t *testing.T) {
 // However many addresses and IDs come and go, they leave nothing behind.
 func TestTransport_ForgetsAddressesAndServers(t *testing.T) {
 	refused := errors.New("refused")
-	layer := &plainLayer{dial: func() (net_, error) { return nil, refused }}
+	layer := &plainLayer{Dials: func() (net_, error) { return nil, refused }}
 	a := transport(t, withStream(layer), withProvider(everybody{}))
 	fail := func(from, to int) {
 		for i := from; i < to; i++ {

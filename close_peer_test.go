@@ -52,7 +52,7 @@ func TestClosePeer_EndsDials(t *testing.T) {
 		t.Run(kind, func(t *testing.T) {
 			onFakeTime(t, func(t *testing.T, network *faultnet.Network) {
 				hung := newDialer(t, network, "a")
-				hung.hangs.Store(true)
+				hung.Hangs.Store(true)
 				stuck := &stuckDial{release: make(chan struct{}), dial: func() (net_, error) { return network.Host("a").Dial(t.Context(), "b") }}
 				listen(t, network, "b")
 				for _, a := range []*raftwire.NetworkTransport{
@@ -68,7 +68,7 @@ func TestClosePeer_EndsDials(t *testing.T) {
 					}), prompt)
 				}
 				synctest.Wait()
-				require.Zero(t, hung.underWay.Load())
+				require.Zero(t, hung.UnderWay.Load())
 				close(stuck.release)
 				synctest.Wait()
 				require.Zero(t, network.OpenConns())

@@ -129,7 +129,7 @@ var networkPhases = map[string]struct {
 	}},
 	"dial": {start: func(t *testing.T, network *faultnet.Network) *raftwire.NetworkTransport {
 		hung := newDialer(t, network, "a")
-		hung.hangs.Store(true)
+		hung.Hangs.Store(true)
 		return transport(t, withStream(hung), withTimeout(time.Minute))
 	}},
 	"dial that cannot be ended": {start: func(t *testing.T, network *faultnet.Network) *raftwire.NetworkTransport {
@@ -408,13 +408,13 @@ func TestContext_CancelledCallIsNotTriedAgain(t *testing.T) {
 func TestContext_CancelledCallLeavesItsDialToTheNext(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, network *faultnet.Network) {
 		slow := newDialer(t, network, "a")
-		slow.takes = 500 * time.Millisecond
+		slow.Takes = 500 * time.Millisecond
 		a := transport(t, withStream(slow))
 		serve(t, listen(t, network, "b"), accept)
 		ctx := contextEnds["cancelled"].after(t, 300*time.Millisecond)
 		requireEnded(t, context.Canceled, contextCalls["AppendEntries"](ctx, a, "b"))
 		require.Equal(t, 200*time.Millisecond, elapsed(func() { require.NoError(t, appendOnce(a, "b")) }))
-		require.EqualValues(t, 1, slow.begun.Load())
+		require.EqualValues(t, 1, slow.Begun.Load())
 	})
 }
 
@@ -425,7 +425,7 @@ func TestContext_CancelledCallDoesNotDoubtTheAddress(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			onFakeTime(t, func(t *testing.T, network *faultnet.Network) {
 				hung := newDialer(t, network, "a")
-				hung.hangs.Store(true)
+				hung.Hangs.Store(true)
 				provider := &directory{addr: "b"}
 				a := transport(t, withStream(hung), withProvider(provider))
 				for range 2 {
@@ -444,10 +444,10 @@ func TestContext_ConnectionOfACancelledCallIsNotKept(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			onFakeTime(t, func(t *testing.T, network *faultnet.Network) {
 				slow := newDialer(t, network, "a")
-				slow.takes = testTimeout / 2
+				slow.Takes = testTimeout / 2
 				a := transport(t, withStream(slow))
 				serve(t, listen(t, network, "b"), acceptAfter(testTimeout/3))
-				ctx := contextEnds[name].after(t, slow.takes+1)
+				ctx := contextEnds[name].after(t, slow.Takes+1)
 				requireEnded(t, contextEnds[name].err, contextCalls["AppendEntries"](ctx, a, "b"))
 				synctest.Wait()
 				require.Zero(t, a.Stats().Peers[0].InUse)

@@ -29,16 +29,16 @@ func TestDial_ServesALaterCallIfItTakesLongerThanTimeout(t *testing.T) {
 			onFakeTime(t, func(t *testing.T, network *faultnet.Network) {
 				ca := testca.New()
 				slow, fast := newDialer(t, network, "a"), newDialer(t, network, "b")
-				slow.takes = testTimeout * 3 / 2
+				slow.Takes = testTimeout * 3 / 2
 				a := transport(t, withStream(put(t, slow, ca)))
 				serve(t, transport(t, withStream(put(t, fast, ca))), accept)
 				require.Equal(t, testTimeout, elapsed(func() { requireTimeout(t, appendOnce(a, "b")) }))
 				require.LessOrEqual(t, elapsed(func() { require.NoError(t, appendOnce(a, "b")) }), testTimeout/2+prompt)
-				pause(slow.takes)
+				pause(slow.Takes)
 				for range 3 {
 					require.LessOrEqual(t, elapsed(func() { require.NoError(t, appendOnce(a, "b")) }), prompt)
 				}
-				require.LessOrEqual(t, slow.begun.Load(), int32(2), "one for each of the first two calls")
+				require.LessOrEqual(t, slow.Begun.Load(), int32(2), "one for each of the first two calls")
 			})
 		})
 	}
@@ -53,7 +53,7 @@ func TestCall_KeepsAConnThatItsDialMadeLate(t *testing.T) {
 			onFakeTime(t, func(t *testing.T, network *faultnet.Network) {
 				ca := testca.New()
 				slow, fast := newDialer(t, network, "a"), newDialer(t, network, "b")
-				slow.takes = testTimeout * 6 / 10
+				slow.Takes = testTimeout * 6 / 10
 				a := transport(t, withStream(put(t, slow, ca)))
 				serve(t, transport(t, withStream(put(t, fast, ca))), acceptAfter(testTimeout*6/10))
 				call := func(number uint64) (resp raftwire.AppendEntriesResponse, err error) {
@@ -78,7 +78,7 @@ func TestCall_WithoutAPoolUsesALateConn(t *testing.T) {
 		slow := newDialer(t, network, "a")
 		a := transport(t, withStream(slow), withPool(0))
 		serve(t, listen(t, network, "b"), acceptAfter(testTimeout*6/10))
-		for _, slow.takes = range []time.Duration{testTimeout * 6 / 10, testTimeout * 3 / 2} {
+		for _, slow.Takes = range []time.Duration{testTimeout * 6 / 10, testTimeout * 3 / 2} {
 			answered := 0
 			for range 10 {
 				if appendOnce(a, "b") == nil {
@@ -96,7 +96,7 @@ func TestCall_WithoutAPoolUsesALateConn(t *testing.T) {
 func TestInstallSnapshot_UsesADialThatWasLeft(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, network *faultnet.Network) {
 		slow := newDialer(t, network, "a")
-		slow.takes = testTimeout * 3 / 2
+		slow.Takes = testTimeout * 3 / 2
 		a := transport(t, withStream(slow))
 		serve(t, listen(t, network, "b"), accept)
 		requireTimeout(t, installSnapshot(a, "b", "body"))
@@ -113,7 +113,7 @@ func TestDial_HungOnesAreBounded(t *testing.T) {
 			t.Run(fmt.Sprintf("%s, concurrently %v", name, concurrent), func(t *testing.T) {
 				onFakeTime(t, func(t *testing.T, network *faultnet.Network) {
 					hung := newDialer(t, network, "a")
-					hung.hangs.Store(true)
+					hung.Hangs.Store(true)
 					a := transport(t, withStream(put(t, hung, testca.New())), withTimeout(short))
 					fail := func() { requireTimeout(t, appendOnce(a, "b")) }
 					for range 200 {
@@ -124,15 +124,15 @@ func TestDial_HungOnesAreBounded(t *testing.T) {
 						}
 					}
 					pass(short)
-					require.LessOrEqual(t, hung.underWay.Load(), int32(4))
+					require.LessOrEqual(t, hung.UnderWay.Load(), int32(4))
 					require.LessOrEqual(t, a.Stats().Peers[0].Dialing, 4)
 					for i := range 100 {
 						go func() { _ = appendOnce(a, raftwire.ServerAddress(fmt.Sprint("peer-", i))) }()
 					}
 					pass(short)
-					require.LessOrEqual(t, hung.underWay.Load(), int32(64))
+					require.LessOrEqual(t, hung.UnderWay.Load(), int32(64))
 					pass(30 * time.Second)
-					require.Zero(t, hung.underWay.Load())
+					require.Zero(t, hung.UnderWay.Load())
 				})
 			})
 		}
@@ -247,7 +247,7 @@ func TestDial_ReachesAPeerWhileOldDialsHang(t *testing.T) {
 			onFakeTime(t, func(t *testing.T, network *faultnet.Network) {
 				ca := testca.New()
 				hung, sound := newDialer(t, network, "a"), newDialer(t, network, "b")
-				hung.hangs.Store(true)
+				hung.Hangs.Store(true)
 				a := transport(t, withStream(put(t, hung, ca)))
 				serve(t, transport(t, withStream(put(t, sound, ca))), accept)
 				count := 3 // heartbeats, entries, votes
@@ -261,7 +261,7 @@ func TestDial_ReachesAPeerWhileOldDialsHang(t *testing.T) {
 					}
 					callers.Wait()
 				}
-				hung.hangs.Store(false)
+				hung.Hangs.Store(false)
 				require.LessOrEqual(t, elapsed(func() { require.NoError(t, appendOnce(a, "b")) }), prompt)
 				pass(time.Minute) // the old ones end
 			})
@@ -278,7 +278,7 @@ func TestDial_ACallTakesAConnectionThatIsGivenBack(t *testing.T) {
 		first, second := make(chan error, 1), make(chan error, 1)
 		go func() { first <- appendOnce(a, "b") }()
 		rpc := <-b.Consumer()
-		hung.hangs.Store(true)
+		hung.Hangs.Store(true)
 		go func() { second <- appendOnce(a, "b") }()
 		synctest.Wait()
 		accept(rpc)
@@ -293,13 +293,13 @@ func TestDial_ACallTakesAConnectionThatIsGivenBack(t *testing.T) {
 func TestDial_IsToldOnceWithItsOwnTime(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, network *faultnet.Network) {
 		slow := newDialer(t, network, "a")
-		slow.takes = testTimeout * 3 / 2
+		slow.Takes = testTimeout * 3 / 2
 		seen := new(events)
 		a := transport(t, withStream(slow), withHooks(seen.hooks()))
 		serve(t, listen(t, network, "b"), accept)
 		requireTimeout(t, appendOnce(a, "b"))
 		pass(testTimeout)
-		require.Equal(t, []raftwire.DialEvent{{ID: "b", Peer: "b", Took: slow.takes}}, seen.dialed)
+		require.Equal(t, []raftwire.DialEvent{{ID: "b", Peer: "b", Took: slow.Takes}}, seen.dialed)
 		require.Equal(t, 1, a.Stats().Peers[0].Idle)
 	})
 }
@@ -309,7 +309,7 @@ func TestDial_IsToldOnceWithItsOwnTime(t *testing.T) {
 func TestCloseStreams_EndsDialsWithoutACall(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, network *faultnet.Network) {
 		hung := newDialer(t, network, "a")
-		hung.hangs.Store(true)
+		hung.Hangs.Store(true)
 		stuck := &stuckDial{release: make(chan struct{}), dial: func() (net.Conn, error) { return network.Host("a").Dial(t.Context(), "b") }}
 		listen(t, network, "b")
 		for _, a := range []*raftwire.NetworkTransport{
@@ -320,7 +320,7 @@ func TestCloseStreams_EndsDialsWithoutACall(t *testing.T) {
 			a.CloseStreams()
 			synctest.Wait()
 		}
-		require.Zero(t, hung.underWay.Load())
+		require.Zero(t, hung.UnderWay.Load())
 		close(stuck.release)
 		synctest.Wait()
 		require.Zero(t, stuck.underWay.Load())
@@ -390,13 +390,13 @@ func TestPreVote_IsTriedOnceMoreIfThePeerHasThem(t *testing.T) {
 func TestCall_KeepsAConnWhoseLateAnswerNeedsAWrite(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, network *faultnet.Network) {
 		slow := newDialer(t, network, "a")
-		slow.takes = testTimeout * 6 / 10
+		slow.Takes = testTimeout * 6 / 10
 		a := transport(t, withStream(wrappingLayer{slow, func(conn net.Conn) net.Conn { return &readsWrite{Conn: conn} }}))
 		serve(t, listen(t, network, "b"), acceptAfter(testTimeout*6/10))
 		requireTimeout(t, appendOnce(a, "b"))
 		pause(testTimeout / 2)
 		require.Less(t, elapsed(func() { require.NoError(t, appendOnce(a, "b")) }), testTimeout)
-		require.EqualValues(t, 1, slow.begun.Load())
+		require.EqualValues(t, 1, slow.Begun.Load())
 	})
 }
 

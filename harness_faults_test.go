@@ -8,7 +8,6 @@ import (
 	"io"
 	"math/rand/v2"
 	"net"
-	"os"
 	"reflect"
 	"strings"
 	"sync"
@@ -133,25 +132,6 @@ func otherAnswer(command any) any {
 	return &raftwire.RequestVoteResponse{Term: 7, Granted: true}
 }
 
-// plainLayer is a StreamLayer without DialContext, as applications write them.
-type plainLayer struct {
-	dial   func() (net.Conn, error)
-	accept func() (net.Conn, error)
-	closed bool
-}
-
-func (l *plainLayer) Accept() (net.Conn, error) {
-	if l.accept != nil {
-		return l.accept()
-	}
-	return nil, errors.New("nobody comes")
-}
-func (l *plainLayer) Close() error   { l.closed = true; return nil }
-func (l *plainLayer) Addr() net.Addr { return &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 1} }
-func (l *plainLayer) Dial(raftwire.ServerAddress, time.Duration) (net.Conn, error) {
-	return l.dial()
-}
-
 // dialLayer is a listener with a Dial, and without DialContext.
 type dialLayer struct {
 	net.Listener
@@ -160,37 +140,6 @@ type dialLayer struct {
 
 func (l dialLayer) Dial(addr raftwire.ServerAddress, timeout time.Duration) (net.Conn, error) {
 	return l.dial(addr, timeout)
-}
-
-// dialer counts the dials of a layer, and can make them slow or hang.
-type dialer struct {
-	*faultnet.Layer
-	takes    time.Duration
-	hangs    atomic.Bool // until the dial's context ends
-	begun    atomic.Int32
-	underWay atomic.Int32
-}
-
-func (d *dialer) DialContext(ctx context.Context, addr raftwire.ServerAddress) (net.Conn, error) {
-	d.begun.Add(1)
-	d.underWay.Add(1)
-	defer d.underWay.Add(-1)
-	var slow <-chan time.Time
-	if !d.hangs.Load() {
-		slow = time.NewTimer(max(1, d.takes)).C
-	}
-	select {
-	case <-slow:
-		return d.Layer.DialContext(ctx, addr)
-	case <-ctx.Done():
-		return nil, ctx.Err()
-	}
-}
-
-func (d *dialer) Dial(addr raftwire.ServerAddress, timeout time.Duration) (net.Conn, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), timeout)
-	defer cancel()
-	return d.DialContext(ctx, addr)
 }
 
 func newDialer(t *testing.T, network *faultnet.Network, host string) *dialer {
@@ -314,39 +263,6 @@ func serveForeign(t *testing.T, net *faultnet.Network, host string, meet func(ne
 			_ = conn.Close()
 		}
 	}()
-}
-
-// dialRaw connects a host without a transport to b.
-func dialRaw(t *testing.T, net *faultnet.Network, from string) net_ {
-	t.Helper()
-	conn, err := net.Host(from).Dial(t.Context(), "b")
-	require.NoError(t, err)
-	t.Cleanup(func() { _ = conn.Close() })
-	return conn
-}
-
-// say writes to a raw connection.
-func say(t *testing.T, conn net_, text string) {
-	t.Helper()
-	_, err := io.WriteString(conn, text)
-	require.NoError(t, err)
-}
-
-// introduce makes a raw connection a peer's: it sends the smallest request, and reads
-// the answer.
-func introduce(t *testing.T, conn net_) {
-	t.Helper()
-	say(t, conn, "\x03\x80")
-	_, err := conn.Read(make([]byte, 100))
-	require.NoError(t, err)
-}
-
-// isOpen reports whether a connection is open and has nothing to read.
-func isOpen(conn net_) bool {
-	_ = conn.SetReadDeadline(time.Now().Add(1))
-	_, err := conn.Read(make([]byte, 1))
-	_ = conn.SetReadDeadline(time.Time{})
-	return errors.Is(err, os.ErrDeadlineExceeded)
 }
 
 func closeNow(conn net_) { _ = conn.Close() }

@@ -1,13 +1,11 @@
 package raftwire_test
 
 import (
-	"bytes"
 	"crypto/tls"
 	"crypto/x509"
 	"fmt"
 	"io"
 	"net"
-	"os"
 	"runtime"
 	"strings"
 	"sync"
@@ -19,43 +17,68 @@ import (
 	"github.com/raftwire/raftwire"
 	"github.com/raftwire/raftwire/faultnet"
 	"github.com/raftwire/raftwire/internal/testca"
+	"github.com/raftwire/raftwire/internal/testnode"
 	"github.com/raftwire/raftwire/layers"
 	"github.com/stretchr/testify/require"
+)
+
+// What the tests of the root and of layers share.
+type (
+	option     = testnode.Option
+	caller     = testnode.Caller
+	dialer     = testnode.Dialer
+	plainLayer = testnode.PlainLayer
+)
+
+var (
+	hostLayer       = testnode.HostLayer
+	config          = testnode.Config
+	listen          = testnode.Listen
+	transport       = testnode.Transport
+	listenTCP       = testnode.ListenTCP
+	newLayer        = testnode.NewLayer
+	layerOf         = testnode.LayerOf
+	withStream      = testnode.WithStream
+	withTimeout     = testnode.WithTimeout
+	withPool        = testnode.WithPool
+	withLimits      = testnode.WithLimits
+	withHooks       = testnode.WithHooks
+	serve           = testnode.Serve
+	accept          = testnode.Accept
+	calls           = testnode.Calls
+	appendRequest   = testnode.AppendRequest
+	appendOnce      = testnode.AppendOnce
+	installSnapshot = testnode.InstallSnapshot
+	install         = testnode.Install
+	openPipeline    = testnode.OpenPipeline
+	send            = testnode.Send
+	heartbeats      = testnode.Heartbeats
+	requireTimeout  = testnode.RequireTimeout
+	onFakeTime      = testnode.OnFakeTime
+	pause           = testnode.Pause
+	elapsed         = testnode.Elapsed
+	dialRaw         = testnode.DialRaw
+	say             = testnode.Say
+	introduce       = testnode.Introduce
+	isOpen          = testnode.IsOpen
+	openSockets     = testnode.OpenSockets
+	checkLeaks      = testnode.CheckLeaks
 )
 
 // Tests run on fake time over faultnet wherever time or faults matter: a
 // deadline is then exact, and what takes a minute takes no time.
 
 // testTimeout is the transports' timeout in these tests.
-const testTimeout = time.Second
+const testTimeout = testnode.Timeout
 
 // prompt is how soon something must happen that needs no deadline.
-const prompt = 100 * time.Millisecond
+const prompt = testnode.Prompt
 
 // crowdEnv makes a process of this program a crowd; its value says where.
 const crowdEnv = "RAFTWIRE_CROWD"
 
 // net_ is net.Conn, for tests in which net is a network.
 type net_ = net.Conn
-
-// onFakeTime runs test in a bubble with a network, and fails if a connection
-// is left open.
-func onFakeTime(t *testing.T, test func(t *testing.T, net *faultnet.Network)) {
-	t.Helper()
-	synctest.Test(t, func(t *testing.T) {
-		net := faultnet.New(1)
-		t.Cleanup(func() { require.Zero(t, net.OpenConns(), "connections left open") })
-		test(t, net)
-	})
-}
-
-// hostLayer returns a layer that listens on a host of net.
-func hostLayer(t testing.TB, net *faultnet.Network, host string) *faultnet.Layer {
-	t.Helper()
-	layer, err := net.Host(host).Listen()
-	require.NoError(t, err)
-	return layer
-}
 
 // onBothTransports runs test over the network and in memory.
 func onBothTransports(t *testing.T, test func(t *testing.T, a, b raftwire.Transport)) {
@@ -73,77 +96,16 @@ func onBothTransports(t *testing.T, test func(t *testing.T, a, b raftwire.Transp
 	})
 }
 
-// pause lets fake time pass. It does not wait on a timer that is due already: in a
-// bubble, under the race detector, that has crashed the runtime of Go 1.26.8.
-func pause(d time.Duration) {
-	if d <= 0 {
-		return
-	}
-	timer := time.NewTimer(d)
-	<-timer.C
-}
-
 // pass lets fake time pass, then waits until all goroutines block.
 func pass(d time.Duration) {
 	pause(d)
 	synctest.Wait()
 }
 
-// elapsed returns how long f takes.
-func elapsed(f func()) time.Duration {
-	start := time.Now()
-	f()
-	return time.Since(start)
-}
-
-type option func(*raftwire.NetworkTransportConfig)
-
-func config(options ...option) *raftwire.NetworkTransportConfig {
-	c := &raftwire.NetworkTransportConfig{MaxPool: 3, Timeout: testTimeout, Logger: hclog.NewNullLogger()}
-	for _, o := range options {
-		o(c)
-	}
-	return c
-}
-
-// listen starts a transport on a host of net; it is closed when the test ends.
-func listen(t *testing.T, net *faultnet.Network, host string, options ...option) *raftwire.NetworkTransport {
-	t.Helper()
-	layer := hostLayer(t, net, host)
-	c := config(options...)
-	c.Stream = layer
-	trans := raftwire.NewNetworkTransportWithConfig(c)
-	t.Cleanup(func() { require.NoError(t, trans.Close()) })
-	return trans
-}
-
-// transport makes a transport that is closed when the test ends.
-func transport(t testing.TB, options ...option) *raftwire.NetworkTransport {
-	t.Helper()
-	trans := raftwire.NewNetworkTransportWithConfig(config(options...))
-	t.Cleanup(func() { require.NoError(t, trans.Close()) })
-	return trans
-}
-
 // transportOver makes a transport for real sockets, which may be slow.
 func transportOver(t *testing.T, stream raftwire.StreamLayer, options ...option) *raftwire.NetworkTransport {
 	t.Helper()
 	return transport(t, append([]option{withStream(stream), withTimeout(10 * time.Second)}, options...)...)
-}
-
-func listenTCP(t *testing.T, addr string, options ...option) *raftwire.NetworkTransport {
-	t.Helper()
-	trans, err := raftwire.NewTCPTransportWithConfig(addr, nil, config(append([]option{withTimeout(10 * time.Second)}, options...)...))
-	require.NoError(t, err)
-	t.Cleanup(func() { _ = trans.Close() })
-	return trans
-}
-
-func newLayer(t *testing.T, config raftwire.TCPConfig) *raftwire.TCPStreamLayer {
-	t.Helper()
-	layer, err := raftwire.NewTCPStreamLayer(config)
-	require.NoError(t, err)
-	return layer
 }
 
 // inmemPair returns two transports, each connected to the other.
@@ -168,13 +130,6 @@ func observed(t *testing.T, net *faultnet.Network, options ...option) (a, b *raf
 	return a, b, atA, atB
 }
 
-func layerOf(t testing.TB, mux *layers.Mux, keys ...layers.Key) *layers.Handoff {
-	t.Helper()
-	layer, err := mux.Layer(keys...)
-	require.NoError(t, err)
-	return layer
-}
-
 // tlsLayerConfig returns the configuration of a node with this certificate that trusts the
 // authorities.
 func tlsLayerConfig(certificate *tls.Certificate, trusted ...*testca.Authority) layers.TLSConfig {
@@ -193,28 +148,12 @@ func overTLS(t testing.TB, inner raftwire.StreamLayer, ca *testca.Authority) *la
 	return layer
 }
 
-func withStream(layer raftwire.StreamLayer) option {
-	return func(c *raftwire.NetworkTransportConfig) { c.Stream = layer }
-}
-
 func withWindow(n int) option {
 	return func(c *raftwire.NetworkTransportConfig) { c.MaxRPCsInFlight = n }
 }
 
-func withTimeout(d time.Duration) option {
-	return func(c *raftwire.NetworkTransportConfig) { c.Timeout = d }
-}
-
-func withPool(n int) option {
-	return func(c *raftwire.NetworkTransportConfig) { c.MaxPool = n }
-}
-
 func withDispatchAhead(n int) option {
 	return func(c *raftwire.NetworkTransportConfig) { c.MaxDispatchAhead = n }
-}
-
-func withLimits(conns, perHost int) option {
-	return func(c *raftwire.NetworkTransportConfig) { c.MaxConns, c.MaxConnsPerHost = conns, perHost }
 }
 
 func withFirstByte(d time.Duration) option {
@@ -230,51 +169,12 @@ func withLog(w io.Writer) option {
 	return func(c *raftwire.NetworkTransportConfig) { c.Logger = logTo(w, hclog.Debug) }
 }
 
-func withHooks(hooks raftwire.Hooks) option {
-	return func(c *raftwire.NetworkTransportConfig) { c.Hooks = hooks }
-}
-
 // logTo returns a logger that writes to w from a level on.
 func logTo(w io.Writer, level hclog.Level) hclog.Logger {
 	return hclog.New(&hclog.LoggerOptions{Output: w, Level: level})
 }
 
 func noOption(*raftwire.NetworkTransportConfig) {}
-
-// serve answers the requests that arrive at trans, one at a time, until the test ends.
-func serve(t *testing.T, trans raftwire.Transport, answer func(raftwire.RPC)) {
-	t.Helper()
-	stop, stopped := make(chan struct{}), make(chan struct{})
-	go func() {
-		defer close(stopped)
-		for {
-			select {
-			case rpc := <-trans.Consumer():
-				answer(rpc)
-			case <-stop:
-				return
-			}
-		}
-	}()
-	t.Cleanup(func() { close(stop); <-stopped })
-}
-
-// accept answers as a healthy follower does.
-func accept(rpc raftwire.RPC) {
-	switch command := rpc.Command.(type) {
-	case *raftwire.AppendEntriesRequest:
-		rpc.Respond(&raftwire.AppendEntriesResponse{Term: command.Term, LastLog: command.PrevLogEntry, Success: true}, nil)
-	case *raftwire.RequestVoteRequest:
-		rpc.Respond(&raftwire.RequestVoteResponse{Term: command.Term, Granted: true}, nil)
-	case *raftwire.RequestPreVoteRequest:
-		rpc.Respond(&raftwire.RequestPreVoteResponse{Term: command.Term, Granted: true}, nil)
-	case *raftwire.TimeoutNowRequest:
-		rpc.Respond(&raftwire.TimeoutNowResponse{}, nil)
-	case *raftwire.InstallSnapshotRequest:
-		_, err := io.Copy(io.Discard, rpc.Reader)
-		rpc.Respond(&raftwire.InstallSnapshotResponse{Term: command.Term, Success: err == nil}, err)
-	}
-}
 
 // acceptAfter accepts after d.
 func acceptAfter(d time.Duration) func(raftwire.RPC) {
@@ -343,48 +243,6 @@ func copied[E any](e *events, list *[]E) func(*E) {
 	return func(event *E) { keep(*event) }
 }
 
-// caller is what both transports can do.
-type caller interface {
-	raftwire.Transport
-	raftwire.WithPreVote
-}
-
-// calls are the requests of a Transport, for promises that hold for all of them.
-var calls = map[string]func(trans caller, target raftwire.ServerAddress) error{
-	"AppendEntries": func(trans caller, target raftwire.ServerAddress) error {
-		return appendOnce(trans, target)
-	},
-	"RequestVote": func(trans caller, target raftwire.ServerAddress) error {
-		return trans.RequestVote("b", target, &raftwire.RequestVoteRequest{Term: 7}, new(raftwire.RequestVoteResponse))
-	},
-	"RequestPreVote": func(trans caller, target raftwire.ServerAddress) error {
-		return trans.RequestPreVote("b", target, &raftwire.RequestPreVoteRequest{Term: 7}, new(raftwire.RequestPreVoteResponse))
-	},
-	"TimeoutNow": func(trans caller, target raftwire.ServerAddress) error {
-		return trans.TimeoutNow("b", target, &raftwire.TimeoutNowRequest{}, new(raftwire.TimeoutNowResponse))
-	},
-	"InstallSnapshot": func(trans caller, target raftwire.ServerAddress) error {
-		return installSnapshot(trans, target, "body")
-	},
-}
-
-// appendRequest returns a request that is no heartbeat. Its number comes back in
-// LastLog.
-func appendRequest(number uint64) *raftwire.AppendEntriesRequest {
-	return &raftwire.AppendEntriesRequest{
-		RPCHeader:    raftwire.RPCHeader{ProtocolVersion: 3, ID: []byte("leader"), Addr: []byte("a")},
-		Term:         7,
-		PrevLogEntry: number,
-		PrevLogTerm:  7,
-		Entries:      []*raftwire.Log{{Index: number + 1, Term: 7, Data: []byte("data")}},
-	}
-}
-
-func appendOnce(trans raftwire.Transport, target raftwire.ServerAddress) error {
-	var resp raftwire.AppendEntriesResponse
-	return trans.AppendEntries("b", target, appendRequest(1), &resp)
-}
-
 func heartbeat(trans raftwire.Transport, target raftwire.ServerAddress) error {
 	args := &raftwire.AppendEntriesRequest{RPCHeader: raftwire.RPCHeader{Addr: []byte("a")}, Term: 7}
 	return trans.AppendEntries("b", target, args, new(raftwire.AppendEntriesResponse))
@@ -403,43 +261,10 @@ func openPipelineOnce(trans raftwire.Transport, target raftwire.ServerAddress) e
 	return f.Error()
 }
 
-func installSnapshot(trans raftwire.Transport, target raftwire.ServerAddress, body string) error {
-	var resp raftwire.InstallSnapshotResponse
-	args := &raftwire.InstallSnapshotRequest{Term: 7, Size: int64(len(body))}
-	return trans.InstallSnapshot("b", target, args, &resp, bytes.NewReader([]byte(body)))
-}
-
-// install sends a snapshot from data, and announces its size.
-func install(trans raftwire.Transport, announced int64, data io.Reader) (raftwire.InstallSnapshotResponse, error) {
-	var resp raftwire.InstallSnapshotResponse
-	err := trans.InstallSnapshot("b", "b", &raftwire.InstallSnapshotRequest{Term: 7, Size: announced}, &resp, data)
-	return resp, err
-}
-
 // zeros yields zeros for ever.
 type zeros struct{}
 
 func (zeros) Read(p []byte) (int, error) { clear(p); return len(p), nil }
-
-func openPipeline(t *testing.T, trans raftwire.Transport, target raftwire.ServerAddress) raftwire.AppendPipeline {
-	t.Helper()
-	p, err := trans.AppendEntriesPipeline("b", target)
-	require.NoError(t, err)
-	t.Cleanup(func() { require.NoError(t, p.Close()) })
-	return p
-}
-
-// send sends count requests and returns the futures; no send may fail.
-func send(t *testing.T, p raftwire.AppendPipeline, count int) []raftwire.AppendFuture {
-	t.Helper()
-	futures := make([]raftwire.AppendFuture, count)
-	for i := range futures {
-		f, err := p.AppendEntries(appendRequest(uint64(i)), new(raftwire.AppendEntriesResponse))
-		require.NoError(t, err)
-		futures[i] = f
-	}
-	return futures
-}
 
 // appendTo sends a request on a pipeline and consumes its future.
 func appendTo(p raftwire.AppendPipeline) error { return appendAndConsume(p, appendRequest(1)) }
@@ -487,15 +312,6 @@ func fillPoolAt(t *testing.T, a, b *raftwire.NetworkTransport, target raftwire.S
 		accept(rpcs[i])
 		require.NoError(t, <-errs)
 	}
-}
-
-// requireTimeout checks that err is a timeout, to errors.Is and as a net.Error.
-func requireTimeout(t *testing.T, err error) {
-	t.Helper()
-	require.ErrorIs(t, err, os.ErrDeadlineExceeded)
-	var netErr interface{ Timeout() bool }
-	require.ErrorAs(t, err, &netErr)
-	require.True(t, netErr.Timeout())
 }
 
 // requireOpError checks that err names the peer and has a cause.

@@ -236,7 +236,7 @@ func TestConfig_ErrorSaysWhatToDo(t *testing.T) {
 			withLog(&log)(c)
 			trans := raftwire.NewNetworkTransportWithConfig(c)
 			if layer, given := c.Stream.(*plainLayer); given {
-				require.True(t, layer.closed, "peers would wait to be accepted")
+				require.True(t, layer.Closed, "peers would wait to be accepted")
 			}
 			require.ErrorContains(t, appendOnce(trans, "b"), advice)
 			require.ErrorContains(t, installSnapshot(trans, "b", ""), advice)
@@ -277,7 +277,7 @@ func TestErrors_CarryOperationPeerAndCause(t *testing.T) {
 		a := listen(t, net, "a")
 		cause := errors.New("no route")
 		failing := config()
-		failing.Stream = &plainLayer{dial: func() (net_, error) { return nil, cause }}
+		failing.Stream = &plainLayer{Dials: func() (net_, error) { return nil, cause }}
 		trans := raftwire.NewNetworkTransportWithConfig(failing)
 		defer func() { require.NoError(t, trans.Close()) }()
 		for kind, call := range calls {
@@ -298,7 +298,7 @@ func TestDial_ThatHangsHoldsUpNobody(t *testing.T) {
 		require.NoError(t, err)
 		dialled := make(chan struct{})
 		c := config()
-		c.Stream = &plainLayer{dial: func() (net.Conn, error) {
+		c.Stream = &plainLayer{Dials: func() (net.Conn, error) {
 			<-dialled
 			return network.Host("a").Dial(context.Background(), "b")
 		}}
@@ -322,7 +322,7 @@ func TestAccept_BacksOff(t *testing.T) {
 		start := time.Now()
 		var at []time.Duration
 		c := config()
-		c.Stream = &plainLayer{accept: func() (net.Conn, error) {
+		c.Stream = &plainLayer{Accepts: func() (net.Conn, error) {
 			at = append(at, time.Since(start))
 			return nil, errors.New("too many open files")
 		}}

@@ -29,7 +29,7 @@ func TestDial_TakesNoConnectionForAnError(t *testing.T) {
 		}
 		for of, layer := range map[string]func(t *testing.T) raftwire.StreamLayer{
 			"Dial": func(*testing.T) raftwire.StreamLayer {
-				return &plainLayer{dial: func() (net.Conn, error) { return none, nil }}
+				return &plainLayer{Dials: func() (net.Conn, error) { return none, nil }}
 			},
 			"DialContext": func(*testing.T) raftwire.StreamLayer { return nilDialLayer{&plainLayer{}, none} },
 			"TCPConfig": func(t *testing.T) raftwire.StreamLayer {
@@ -100,7 +100,7 @@ func TestConstructors_TakeANilPointerForNil(t *testing.T) {
 	require.ErrorContains(t, layer.Handoff((*net.TCPConn)(nil)), "the connection is nil")
 	require.NoError(t, layer.Close())
 
-	c := config(withStream(&plainLayer{dial: func() (net.Conn, error) { return nil, net.ErrClosed }}))
+	c := config(withStream(&plainLayer{Dials: func() (net.Conn, error) { return nil, net.ErrClosed }}))
 	c.ServerAddressProvider = (*directory)(nil)
 	trans := raftwire.NewNetworkTransportWithConfig(c)
 	require.ErrorIs(t, appendOnce(trans, "b"), net.ErrClosed)

@@ -673,29 +673,6 @@ func withStall(d time.Duration) option {
 	return func(c *raftwire.NetworkTransportConfig) { c.SnapshotStallTimeout = d }
 }
 
-// heartbeats sends heartbeats, as a leader does beside a snapshot, until stop is
-// called.
-func heartbeats(t *testing.T, from raftwire.Transport, interval time.Duration) (stop func()) {
-	stopping, stopped := make(chan struct{}), make(chan struct{})
-	go func() {
-		defer close(stopped)
-		ticker := time.NewTicker(interval)
-		defer ticker.Stop()
-		for {
-			beat := &raftwire.AppendEntriesRequest{Term: 7, Leader: []byte("a")}
-			if err := from.AppendEntries("b", "b", beat, new(raftwire.AppendEntriesResponse)); err != nil {
-				t.Error("heartbeat:", err)
-			}
-			select {
-			case <-ticker.C:
-			case <-stopping:
-				return
-			}
-		}
-	}()
-	return func() { close(stopping); <-stopped }
-}
-
 func withRestore(d time.Duration) option {
 	return func(c *raftwire.NetworkTransportConfig) { c.RestoreTimeout = d }
 }

@@ -7,9 +7,6 @@ import (
 	"io"
 	"net"
 	"os"
-	"path/filepath"
-	"runtime"
-	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -49,47 +46,6 @@ func TestInmemTransport_RefusesNil(t *testing.T) {
 		serve(t, b, accept)
 		requireNilRefused(t, a)
 	})
-}
-
-// checkLeaks fails the run if a goroutine of this module is left, or a new socket.
-func checkLeaks(sockets int) int {
-	deadline := time.NewTimer(5 * time.Second)
-	tick := time.NewTicker(10 * time.Millisecond)
-	for {
-		leaked, open := leakedGoroutines(), openSockets()-sockets
-		if leaked == "" && open <= 0 {
-			return 0
-		}
-		select {
-		case <-tick.C:
-		case <-deadline.C:
-			fmt.Fprintf(os.Stderr, "leaked %d sockets, and goroutines:\n%s\n", open, leaked)
-			return 1
-		}
-	}
-}
-
-// openSockets returns how many sockets the process has, where the system tells.
-func openSockets() (count int) {
-	descriptors, _ := filepath.Glob("/proc/self/fd/*")
-	for _, path := range descriptors {
-		if target, err := os.Readlink(path); err == nil && strings.HasPrefix(target, "socket:") {
-			count++
-		}
-	}
-	return count
-}
-
-func leakedGoroutines() string {
-	buf := make([]byte, 1<<20)
-	buf = buf[:runtime.Stack(buf, true)]
-	var leaked []string
-	for _, stack := range strings.Split(string(buf), "\n\n")[1:] { // the first is this one
-		if strings.Contains(stack, "raftwire") {
-			leaked = append(leaked, stack)
-		}
-	}
-	return strings.Join(leaked, "\n\n")
 }
 
 func requireNilRefused(t *testing.T, a caller) {

@@ -32,7 +32,7 @@ func newStreamTransports(t testing.TB, network *faultnet.Network, n int, o trans
 func slowStreamTransports(change func(*raftwire.NetworkTransportConfig)) func(testing.TB, int, transporttest.Options, time.Duration) []raftwire.Transport {
 	return func(t testing.TB, n int, o transporttest.Options, connecting time.Duration) []raftwire.Transport {
 		return newStreamTransports(t, faultnet.New(1), n, o, func(config *raftwire.NetworkTransportConfig) {
-			config.Stream = &dialer{Layer: config.Stream.(*faultnet.Layer), takes: connecting}
+			config.Stream = &dialer{Layer: config.Stream.(*faultnet.Layer), Takes: connecting}
 			change(config)
 			config.MaxPool = max(1, config.MaxPool)
 		})

@@ -50,7 +50,3 @@ func TestFirstByteTimeout_SparesPeersThatHaveIdentifiedThemselves(t *testing.T) 
 		})
 	}
 }
-
-func withLimits(conns, perHost int) option {
-	return func(c *raftwire.NetworkTransportConfig) { c.MaxConns, c.MaxConnsPerHost = conns, perHost }
-}

@@ -6,58 +6,22 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
-	"fmt"
 	"io"
 	"math/big"
 	"net"
 	"os"
-	"path/filepath"
-	"runtime"
 	"strings"
-	"sync/atomic"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
 	"github.com/raftwire/raftwire"
 	"github.com/raftwire/raftwire/faultnet"
 	"github.com/raftwire/raftwire/internal/testca"
+	"github.com/raftwire/raftwire/internal/testnode"
 	"github.com/raftwire/raftwire/layers"
 	"github.com/stretchr/testify/require"
 )
-
-// dialer counts the dials of the layer that it is put over, and can make them slow or
-// hang.
-type dialer struct {
-	*faultnet.Layer
-	takes    time.Duration
-	hangs    atomic.Bool // until the dial's context ends
-	begun    atomic.Int32
-	underWay atomic.Int32
-}
-
-func (d *dialer) DialContext(ctx context.Context, addr raftwire.ServerAddress) (net.Conn, error) {
-	d.begun.Add(1)
-	d.underWay.Add(1)
-	defer d.underWay.Add(-1)
-	var slow <-chan time.Time
-	if !d.hangs.Load() {
-		slow = time.NewTimer(max(1, d.takes)).C
-	}
-	select {
-	case <-slow:
-		return d.Layer.DialContext(ctx, addr)
-	case <-ctx.Done():
-		return nil, ctx.Err()
-	}
-}
-
-func (d *dialer) Dial(addr raftwire.ServerAddress, timeout time.Duration) (net.Conn, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), timeout)
-	defer cancel()
-	return d.DialContext(ctx, addr)
-}
 
 // ownTLS is TLS as applications have it: the handshake is left to the first read.
 type ownTLS struct {
@@ -80,32 +44,6 @@ func (l ownTLS) DialContext(ctx context.Context, address raftwire.ServerAddress)
 	}
 	conn := tls.Client(raw, l.config)
 	return conn, conn.HandshakeContext(ctx)
-}
-
-// dialRaw connects a host without a transport to b.
-func dialRaw(t *testing.T, net *faultnet.Network, from string) net_ {
-	t.Helper()
-	conn, err := net.Host(from).Dial(t.Context(), "b")
-	require.NoError(t, err)
-	t.Cleanup(func() { _ = conn.Close() })
-	return conn
-}
-
-// say writes to a raw connection.
-func say(t *testing.T, conn net_, text string) {
-	t.Helper()
-	_, err := io.WriteString(conn, text)
-	require.NoError(t, err)
-}
-
-// pause lets fake time pass. It does not wait on a timer that is due already: in a
-// bubble, under the race detector, that has crashed the runtime of Go 1.26.8.
-func pause(d time.Duration) {
-	if d <= 0 {
-		return
-	}
-	timer := time.NewTimer(d)
-	<-timer.C
 }
 
 // appendTo sends a request on a pipeline and consumes its future.
@@ -142,13 +80,6 @@ func share(t testing.TB, network *faultnet.Network, host string, options ...muxO
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, mux.Close()) })
 	return mux
-}
-
-func layerOf(t testing.TB, mux *layers.Mux, keys ...layers.Key) *layers.Handoff {
-	t.Helper()
-	layer, err := mux.Layer(keys...)
-	require.NoError(t, err)
-	return layer
 }
 
 // group starts a transport over the layer of a mux.
@@ -194,43 +125,6 @@ func secureMux(t testing.TB, net *faultnet.Network, host string, security layers
 // net_ is net.Conn: the tests' networks are called net.
 type net_ = net.Conn
 
-// plainLayer is a StreamLayer as applications write them, without DialContext.
-type plainLayer struct {
-	dial   func() (net.Conn, error)
-	accept func() (net.Conn, error)
-	closed bool
-}
-
-func (l *plainLayer) Accept() (net.Conn, error) {
-	if l.accept != nil {
-		return l.accept()
-	}
-	return nil, errors.New("nobody comes")
-}
-
-func (l *plainLayer) Close() error { l.closed = true; return nil }
-
-func (l *plainLayer) Addr() net.Addr { return &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 1} }
-
-func (l *plainLayer) Dial(raftwire.ServerAddress, time.Duration) (net.Conn, error) {
-	return l.dial()
-}
-
-func openPipeline(t *testing.T, trans raftwire.Transport, target raftwire.ServerAddress) raftwire.AppendPipeline {
-	t.Helper()
-	p, err := trans.AppendEntriesPipeline("b", target)
-	require.NoError(t, err)
-	t.Cleanup(func() { require.NoError(t, p.Close()) })
-	return p
-}
-
-func newLayer(t *testing.T, config raftwire.TCPConfig) *raftwire.TCPStreamLayer {
-	t.Helper()
-	layer, err := raftwire.NewTCPStreamLayer(config)
-	require.NoError(t, err)
-	return layer
-}
-
 // role is the name of every node in these tests, wherever it runs.
 const role = testca.Name
 
@@ -264,18 +158,6 @@ func secureLayer(t testing.TB, net *faultnet.Network, host string, config layers
 	layer, err := layers.NewTLS(inner, config)
 	require.NoError(t, err)
 	return layer
-}
-
-func withStream(layer raftwire.StreamLayer) option {
-	return func(c *raftwire.NetworkTransportConfig) { c.Stream = layer }
-}
-
-// transport makes a transport that is closed when the test ends.
-func transport(t testing.TB, options ...option) *raftwire.NetworkTransport {
-	t.Helper()
-	trans := raftwire.NewNetworkTransportWithConfig(config(options...))
-	t.Cleanup(func() { require.NoError(t, trans.Close()) })
-	return trans
 }
 
 // listenTLS starts a transport over TLS on a host of net.
@@ -391,14 +273,56 @@ func (w *revocation) secure(t *testing.T) layers.TLSConfig {
 	}
 }
 
+// What the tests of the root and of layers share.
+type (
+	option     = testnode.Option
+	caller     = testnode.Caller
+	dialer     = testnode.Dialer
+	plainLayer = testnode.PlainLayer
+)
+
+var (
+	config          = testnode.Config
+	listen          = testnode.Listen
+	transport       = testnode.Transport
+	listenTCP       = testnode.ListenTCP
+	newLayer        = testnode.NewLayer
+	layerOf         = testnode.LayerOf
+	withStream      = testnode.WithStream
+	withTimeout     = testnode.WithTimeout
+	withPool        = testnode.WithPool
+	withLimits      = testnode.WithLimits
+	withHooks       = testnode.WithHooks
+	serve           = testnode.Serve
+	accept          = testnode.Accept
+	calls           = testnode.Calls
+	appendRequest   = testnode.AppendRequest
+	appendOnce      = testnode.AppendOnce
+	installSnapshot = testnode.InstallSnapshot
+	install         = testnode.Install
+	openPipeline    = testnode.OpenPipeline
+	send            = testnode.Send
+	heartbeats      = testnode.Heartbeats
+	requireTimeout  = testnode.RequireTimeout
+	onFakeTime      = testnode.OnFakeTime
+	pause           = testnode.Pause
+	elapsed         = testnode.Elapsed
+	dialRaw         = testnode.DialRaw
+	say             = testnode.Say
+	introduce       = testnode.Introduce
+	isOpen          = testnode.IsOpen
+	openSockets     = testnode.OpenSockets
+	checkLeaks      = testnode.CheckLeaks
+)
+
 // Tests run on fake time over faultnet wherever time or faults matter: a
 // deadline is then exact, and what takes a minute takes no time.
 
 // testTimeout is the transports' timeout in these tests.
-const testTimeout = time.Second
+const testTimeout = testnode.Timeout
 
 // prompt is how soon something must happen that no deadline has to bring about.
-const prompt = 100 * time.Millisecond
+const prompt = testnode.Prompt
 
 func TestMain(m *testing.M) {
 	sockets := openSockets()
@@ -407,186 +331,4 @@ func TestMain(m *testing.M) {
 		code = checkLeaks(sockets)
 	}
 	os.Exit(code)
-}
-
-// checkLeaks fails the run if a goroutine of this module is left over, or a
-// socket beside those that there were before.
-func checkLeaks(sockets int) int {
-	deadline := time.NewTimer(5 * time.Second)
-	tick := time.NewTicker(10 * time.Millisecond)
-	for {
-		leaked, open := leakedGoroutines(), openSockets()-sockets
-		if leaked == "" && open <= 0 {
-			return 0
-		}
-		select {
-		case <-tick.C:
-		case <-deadline.C:
-			fmt.Fprintf(os.Stderr, "leaked %d sockets, and goroutines:\n%s\n", open, leaked)
-			return 1
-		}
-	}
-}
-
-// openSockets returns how many sockets the process has, where the system tells.
-func openSockets() (count int) {
-	descriptors, _ := filepath.Glob("/proc/self/fd/*")
-	for _, path := range descriptors {
-		if target, err := os.Readlink(path); err == nil && strings.HasPrefix(target, "socket:") {
-			count++
-		}
-	}
-	return count
-}
-
-func leakedGoroutines() string {
-	buf := make([]byte, 1<<20)
-	buf = buf[:runtime.Stack(buf, true)]
-	var leaked []string
-	for _, stack := range strings.Split(string(buf), "\n\n")[1:] { // the first is this one
-		if strings.Contains(stack, "raftwire") {
-			leaked = append(leaked, stack)
-		}
-	}
-	return strings.Join(leaked, "\n\n")
-}
-
-// onFakeTime runs test in a bubble with a network, and fails if a connection
-// is left open.
-func onFakeTime(t *testing.T, test func(t *testing.T, net *faultnet.Network)) {
-	t.Helper()
-	synctest.Test(t, func(t *testing.T) {
-		net := faultnet.New(1)
-		t.Cleanup(func() { require.Zero(t, net.OpenConns(), "connections left open") })
-		test(t, net)
-	})
-}
-
-type option func(*raftwire.NetworkTransportConfig)
-
-func withTimeout(d time.Duration) option {
-	return func(c *raftwire.NetworkTransportConfig) { c.Timeout = d }
-}
-
-func withPool(n int) option {
-	return func(c *raftwire.NetworkTransportConfig) { c.MaxPool = n }
-}
-
-func config(options ...option) *raftwire.NetworkTransportConfig {
-	c := &raftwire.NetworkTransportConfig{MaxPool: 3, Timeout: testTimeout, Logger: hclog.NewNullLogger()}
-	for _, o := range options {
-		o(c)
-	}
-	return c
-}
-
-// listen starts a transport on a host of net; it is closed when the test ends.
-func listen(t *testing.T, net *faultnet.Network, host string, options ...option) *raftwire.NetworkTransport {
-	t.Helper()
-	layer, err := net.Host(host).Listen()
-	require.NoError(t, err)
-	c := config(options...)
-	c.Stream = layer
-	trans := raftwire.NewNetworkTransportWithConfig(c)
-	t.Cleanup(func() { require.NoError(t, trans.Close()) })
-	return trans
-}
-
-// serve answers what arrives at trans until the test ends, one at a time.
-func serve(t *testing.T, trans raftwire.Transport, answer func(raftwire.RPC)) {
-	t.Helper()
-	stop, stopped := make(chan struct{}), make(chan struct{})
-	go func() {
-		defer close(stopped)
-		for {
-			select {
-			case rpc := <-trans.Consumer():
-				answer(rpc)
-			case <-stop:
-				return
-			}
-		}
-	}()
-	t.Cleanup(func() { close(stop); <-stopped })
-}
-
-// accept is an answer of a healthy follower.
-func accept(rpc raftwire.RPC) {
-	switch command := rpc.Command.(type) {
-	case *raftwire.AppendEntriesRequest:
-		rpc.Respond(&raftwire.AppendEntriesResponse{Term: command.Term, LastLog: command.PrevLogEntry, Success: true}, nil)
-	case *raftwire.RequestVoteRequest:
-		rpc.Respond(&raftwire.RequestVoteResponse{Term: command.Term, Granted: true}, nil)
-	case *raftwire.RequestPreVoteRequest:
-		rpc.Respond(&raftwire.RequestPreVoteResponse{Term: command.Term, Granted: true}, nil)
-	case *raftwire.TimeoutNowRequest:
-		rpc.Respond(&raftwire.TimeoutNowResponse{}, nil)
-	case *raftwire.InstallSnapshotRequest:
-		_, err := io.Copy(io.Discard, rpc.Reader)
-		rpc.Respond(&raftwire.InstallSnapshotResponse{Term: command.Term, Success: err == nil}, err)
-	}
-}
-
-// appendRequest returns a request that is no heartbeat. Its number comes back
-// in LastLog.
-func appendRequest(number uint64) *raftwire.AppendEntriesRequest {
-	return &raftwire.AppendEntriesRequest{
-		RPCHeader:    raftwire.RPCHeader{ProtocolVersion: 3, ID: []byte("leader"), Addr: []byte("a")},
-		Term:         7,
-		PrevLogEntry: number,
-		PrevLogTerm:  7,
-		Entries:      []*raftwire.Log{{Index: number + 1, Term: 7, Data: []byte("data")}},
-	}
-}
-
-func appendOnce(trans raftwire.Transport, target raftwire.ServerAddress) error {
-	var resp raftwire.AppendEntriesResponse
-	return trans.AppendEntries("b", target, appendRequest(1), &resp)
-}
-
-func installSnapshot(trans raftwire.Transport, target raftwire.ServerAddress, body string) error {
-	var resp raftwire.InstallSnapshotResponse
-	args := &raftwire.InstallSnapshotRequest{Term: 7, Size: int64(len(body))}
-	return trans.InstallSnapshot("b", target, args, &resp, bytes.NewReader([]byte(body)))
-}
-
-// caller is what both transports are.
-type caller interface {
-	raftwire.Transport
-	raftwire.WithPreVote
-}
-
-// calls are the requests of a Transport, for promises that all of them keep.
-var calls = map[string]func(trans caller, target raftwire.ServerAddress) error{
-	"AppendEntries": func(trans caller, target raftwire.ServerAddress) error {
-		return appendOnce(trans, target)
-	},
-	"RequestVote": func(trans caller, target raftwire.ServerAddress) error {
-		return trans.RequestVote("b", target, &raftwire.RequestVoteRequest{Term: 7}, new(raftwire.RequestVoteResponse))
-	},
-	"RequestPreVote": func(trans caller, target raftwire.ServerAddress) error {
-		return trans.RequestPreVote("b", target, &raftwire.RequestPreVoteRequest{Term: 7}, new(raftwire.RequestPreVoteResponse))
-	},
-	"TimeoutNow": func(trans caller, target raftwire.ServerAddress) error {
-		return trans.TimeoutNow("b", target, &raftwire.TimeoutNowRequest{}, new(raftwire.TimeoutNowResponse))
-	},
-	"InstallSnapshot": func(trans caller, target raftwire.ServerAddress) error {
-		return installSnapshot(trans, target, "body")
-	},
-}
-
-// elapsed returns how long f takes.
-func elapsed(f func()) time.Duration {
-	start := time.Now()
-	f()
-	return time.Since(start)
-}
-
-// requireTimeout checks that err is a timeout for everybody.
-func requireTimeout(t *testing.T, err error) {
-	t.Helper()
-	require.ErrorIs(t, err, os.ErrDeadlineExceeded)
-	var netErr interface{ Timeout() bool }
-	require.ErrorAs(t, err, &netErr)
-	require.True(t, netErr.Timeout())
 }

@@ -23,15 +23,6 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// introduce makes a raw connection one of a peer: it sends the smallest
-// request there is, and takes the answer.
-func introduce(t *testing.T, conn net_) {
-	t.Helper()
-	say(t, conn, "\x03\x80")
-	_, err := conn.Read(make([]byte, 100))
-	require.NoError(t, err)
-}
-
 func withMuxLog(w io.Writer) muxOption {
 	return func(c *layers.MuxConfig) { c.Logger = hclog.New(&hclog.LoggerOptions{Output: w}) }
 }
@@ -569,8 +560,8 @@ func TestMuxOverAStreamLayerThatCannotBeCancelled(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		hanging := make(chan struct{})
 		plain := &plainLayer{
-			accept: func() (net.Conn, error) { <-hanging; return nil, net.ErrClosed },
-			dial:   func() (net.Conn, error) { <-hanging; return nil, errors.New("too late") },
+			Accepts: func() (net.Conn, error) { <-hanging; return nil, net.ErrClosed },
+			Dials:   func() (net.Conn, error) { <-hanging; return nil, errors.New("too late") },
 		}
 		mux, err := layers.NewMux(layers.MuxConfig{Listener: plain, Logger: hclog.NewNullLogger()})
 		require.NoError(t, err)

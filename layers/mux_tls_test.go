@@ -8,7 +8,6 @@ import (
 	"strings"
 	"testing"
 	"testing/synctest"
-	"time"
 
 	"github.com/hashicorp/go-hclog"
 	"github.com/raftwire/raftwire"
@@ -296,12 +295,4 @@ func TestALayerOverTLSTakesNoHandoff(t *testing.T) {
 		_, err := there.Read(make([]byte, 1))
 		require.ErrorIs(t, err, io.EOF)
 	})
-}
-
-func listenTCP(t *testing.T, addr string, options ...option) *raftwire.NetworkTransport {
-	t.Helper()
-	trans, err := raftwire.NewTCPTransportWithConfig(addr, nil, config(append([]option{withTimeout(10 * time.Second)}, options...)...))
-	require.NoError(t, err)
-	t.Cleanup(func() { _ = trans.Close() })
-	return trans
 }

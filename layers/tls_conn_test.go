@@ -52,35 +52,6 @@ func fillPool(t *testing.T, a, b *raftwire.NetworkTransport, count int) {
 	}
 }
 
-// install sends size bytes of data under an announced size.
-func install(trans raftwire.Transport, announced int64, data io.Reader) (raftwire.InstallSnapshotResponse, error) {
-	var resp raftwire.InstallSnapshotResponse
-	err := trans.InstallSnapshot("b", "b", &raftwire.InstallSnapshotRequest{Term: 7, Size: announced}, &resp, data)
-	return resp, err
-}
-
-// heartbeats sends some, as a leader does beside a snapshot, until stop is called.
-func heartbeats(t *testing.T, from raftwire.Transport, interval time.Duration) (stop func()) {
-	stopping, stopped := make(chan struct{}), make(chan struct{})
-	go func() {
-		defer close(stopped)
-		ticker := time.NewTicker(interval)
-		defer ticker.Stop()
-		for {
-			beat := &raftwire.AppendEntriesRequest{Term: 7, Leader: []byte("a")}
-			if err := from.AppendEntries("b", "b", beat, new(raftwire.AppendEntriesResponse)); err != nil {
-				t.Error("heartbeat:", err)
-			}
-			select {
-			case <-ticker.C:
-			case <-stopping:
-				return
-			}
-		}
-	}()
-	return func() { close(stopping); <-stopped }
-}
-
 type zeros struct{}
 
 func (zeros) Read(p []byte) (int, error) { return len(p), nil }

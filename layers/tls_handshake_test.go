@@ -1,7 +1,6 @@
 package layers_test
 
 import (
-	"errors"
 	"io"
 	"os"
 	"testing"
@@ -13,14 +12,6 @@ import (
 	"github.com/raftwire/raftwire/internal/testca"
 	"github.com/stretchr/testify/require"
 )
-
-// isOpen reports whether a connection is open, with nothing to read.
-func isOpen(conn net_) bool {
-	_ = conn.SetReadDeadline(time.Now().Add(1))
-	_, err := conn.Read(make([]byte, 1))
-	_ = conn.SetReadDeadline(time.Time{})
-	return errors.Is(err, os.ErrDeadlineExceeded)
-}
 
 // Clients that stall in their handshake hold up nobody, and go when their time
 // is over.

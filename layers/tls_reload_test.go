@@ -19,18 +19,6 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// send sends count requests and returns the futures; none of them may fail.
-func send(t *testing.T, p raftwire.AppendPipeline, count int) []raftwire.AppendFuture {
-	t.Helper()
-	futures := make([]raftwire.AppendFuture, count)
-	for i := range futures {
-		f, err := p.AppendEntries(appendRequest(uint64(i)), new(raftwire.AppendEntriesResponse))
-		require.NoError(t, err)
-		futures[i] = f
-	}
-	return futures
-}
-
 // A new certificate is used by the first handshake after ReloadInterval,
 // without a call. Nothing happens to connections that stand.
 func TestCertificateFilesAreReloaded(t *testing.T) {

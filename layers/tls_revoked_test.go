@@ -14,10 +14,6 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func withHooks(hooks raftwire.Hooks) option {
-	return func(c *raftwire.NetworkTransportConfig) { c.Hooks = hooks }
-}
-
 // CloseStreams after a revocation cuts the revoked node off, whatever it had
 // open, and it does not come back. The others do, at once.
 func TestARevokedNodeIsCutOff(t *testing.T) {
