@@ -167,10 +167,11 @@ type NetworkTransportConfig struct {
 
 	// NoSharedEntries gives each entry of an inbound request memory of its own, at
 	// two allocations more for each small entry. Without it, entries with less than
-	// 2 KiB of payload share memory with their neighbours in the request: to keep
-	// one of them, or a part of its Data, keeps about 4 KiB of others. Larger
-	// entries never share memory. An entry that is alone in its request shares
-	// memory with the request: to keep it keeps up to 1 KiB more.
+	// 2 KiB of payload share memory with their neighbours in the request: if you keep
+	// one of them, or a part of its Data, you keep about 4 KiB of others. Larger
+	// entries never share memory. An entry that is alone in its request shares memory
+	// with the request, but its Data does not: if you keep it, you keep up to 1 KiB
+	// more.
 	NoSharedEntries bool
 }
 
