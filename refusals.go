@@ -1,8 +1,6 @@
 package raftwire
 
-import (
-	"github.com/raftwire/raftwire/internal/door"
-)
+import "github.com/raftwire/raftwire/internal/door"
 
 // Refusals counts the inbound connections that a transport or a layers.Mux has ended,
 // or not let in, because of a limit or because of what came on them. Peers that
