@@ -113,7 +113,7 @@ func readCAs(file string) (*x509.CertPool, error) {
 		found++
 	}
 	switch {
-	case bytes.Contains(rest, []byte("-----BEGIN")):
+	case isCutOff(rest):
 		return nil, fmt.Errorf("%q is damaged or cut off after %d certificates", file, found)
 	case found == 0:
 		return nil, fmt.Errorf("%q holds no certificate: it must be PEM, beginning with -----BEGIN CERTIFICATE-----", file)
@@ -123,7 +123,7 @@ func readCAs(file string) (*x509.CertPool, error) {
 
 // readCertificate reads the two files of TLSConfig whose names begin with prefix.
 func readCertificate(prefix, certFile, keyFile string, uses certificateUses) (*tls.Certificate, error) {
-	pair, err := tls.LoadX509KeyPair(certFile, keyFile)
+	pair, err := loadPair(certFile, keyFile)
 	if err != nil {
 		return nil, fmt.Errorf("TLSConfig.%sCertFile %q with %sKeyFile %q: %w", prefix, certFile, prefix, keyFile, err)
 	}
@@ -132,6 +132,31 @@ func readCertificate(prefix, certFile, keyFile string, uses certificateUses) (*t
 		return nil, fmt.Errorf("TLSConfig.%sCertFile %q: %w", prefix, certFile, err)
 	}
 	return certificate, nil
+}
+
+// loadPair is tls.LoadX509KeyPair, but takes all of the certificates in a file or none:
+// without those above it, peers would refuse the first.
+func loadPair(certFile, keyFile string) (pair tls.Certificate, err error) {
+	certificates, err := os.ReadFile(certFile)
+	if err != nil {
+		return pair, err
+	}
+	key, err := os.ReadFile(keyFile)
+	if err != nil {
+		return pair, err
+	}
+	if pair, err = tls.X509KeyPair(certificates, key); err == nil && isCutOff(certificates) {
+		err = fmt.Errorf("the file of certificates is damaged or cut off after %d", len(pair.Certificate))
+	}
+	return pair, err
+}
+
+// isCutOff reports whether a block begins that does not end.
+func isCutOff(text []byte) bool {
+	for block, rest := pem.Decode(text); block != nil; block, rest = pem.Decode(text) {
+		text = rest
+	}
+	return bytes.Contains(text, []byte("-----BEGIN"))
 }
 
 // certificateUses is what a certificate is for, and why.
