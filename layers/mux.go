@@ -78,6 +78,9 @@ func NewMux(config MuxConfig) (*Mux, error) {
 		},
 	}
 	m.inbound.init(config.Refused)
+	if identity != nil {
+		m.inbound.tasks.Start(identity.run)
+	}
 	m.inbound.open()
 	return m, nil
 }

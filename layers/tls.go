@@ -90,6 +90,7 @@ func NewTLS(inner raftwire.StreamLayer, config TLSConfig) (*TLS, error) {
 		},
 	}
 	l.inbound.init(config.Refused)
+	l.inbound.tasks.Start(identity.run)
 	return l, nil
 }
 
@@ -171,9 +172,9 @@ func (l *TLS) Refusals() raftwire.Refusals {
 	return door.Counts[raftwire.Refusals](&l.inbound.refusals)
 }
 
-// Close closes the layer under this one, ends handshakes under way, and waits
-// for them, but not for files or a Load that are being read. It ends the looks at
-// them. Connections that were accepted or dialled stay open.
+// Close closes the layer under this one, ends handshakes under way and the looks at
+// files, and waits for the goroutines of both, but not for files or a Load that are being
+// read. Connections that were accepted or dialled stay open.
 func (l *TLS) Close() error {
 	l.identity.close()
 	l.inbound.closeLayer(l.done)

@@ -36,7 +36,8 @@ type identity struct {
 	told     time.Time     // when the log was told of a failure; zero after a success; owned by run
 }
 
-// newIdentity blocks while the material is loaded for the first time.
+// newIdentity blocks while the material is loaded for the first time. The caller starts
+// run.
 func newIdentity(config TLSConfig, local net.Addr) (*identity, error) {
 	if err := config.check(); err != nil {
 		return nil, err
@@ -49,7 +50,6 @@ func newIdentity(config TLSConfig, local net.Addr) (*identity, error) {
 	}
 	i := &identity{config: &config, requests: make(chan chan<- error), done: make(chan struct{})}
 	i.use(first)
-	go i.run()
 	return i, nil
 }
 
