@@ -36,8 +36,8 @@ func RaftStream(stream raftwire.StreamLayer) raft.StreamLayer {
 //
 //	DialContext(ctx context.Context, address raft.ServerAddress) (net.Conn, error)
 //
-// raftwire dials with that, so that Close ends a dial under way. WireStream
-// undoes [RaftStream]. nil stays nil, and a nil pointer becomes nil: it is what a
+// raftwire dials with that, so that Close ends a dial under way. A method Expires is used
+// as well: see [raftwire.StreamLayer]. WireStream undoes [RaftStream]. nil stays nil, and a nil pointer becomes nil: it is what a
 // constructor returns beside an error.
 func WireStream(stream raft.StreamLayer) raftwire.StreamLayer {
 	if isNilPointer(stream) {
@@ -71,6 +71,19 @@ type wireStream struct{ raft.StreamLayer }
 
 func (s wireStream) Dial(address raftwire.ServerAddress, timeout time.Duration) (net.Conn, error) {
 	return s.StreamLayer.Dial(raft.ServerAddress(address), timeout)
+}
+
+// Expires returns what the layer does, if it has such a method: see
+// [raftwire.StreamLayer].
+func (s wireStream) Expires() (certificate, ca time.Time) {
+	if layer, ok := s.StreamLayer.(expiring); ok {
+		return layer.Expires()
+	}
+	return time.Time{}, time.Time{}
+}
+
+type expiring interface {
+	Expires() (certificate, ca time.Time)
 }
 
 type contextDialer interface {

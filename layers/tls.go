@@ -166,6 +166,13 @@ func (l *TLS) protocols() []string {
 // net.ErrClosed.
 func (l *TLS) Reload() error { return l.identity.Reload() }
 
+// Expires returns when the own certificate in use expires, and when its CA does. Of a
+// certificate for servers and another for clients, the one that expires first counts. So
+// does each intermediate certificate above. CAs that are trusted beside its own do not
+// count. The time of the CA is zero if the CAs that this node trusts have not signed its
+// certificate. Expires does not block. [raftwire.NetworkTransport.Stats] shows both times.
+func (l *TLS) Expires() (certificate, ca time.Time) { return l.identity.Expires() }
+
 // Refusals returns how many inbound connections were refused since the layer
 // was made. It does not block.
 func (l *TLS) Refusals() raftwire.Refusals {

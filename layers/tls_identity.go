@@ -33,7 +33,11 @@ type identity struct {
 	requests chan chan<- error         // by reload; each is told how a load ended
 	closing  sync.Once
 	done     chan struct{} // closed by close
-	told     time.Time     // when the log was told of a failure; zero after a success; owned by run
+
+	// Owned by run.
+	told      time.Time // when the log was told of a failure; zero after a success
+	ownExpiry expiryWarning
+	caExpiry  expiryWarning
 }
 
 // newIdentity blocks while the material is loaded for the first time. The caller starts

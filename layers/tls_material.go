@@ -20,6 +20,8 @@ type material struct {
 	server *tls.Certificate // is shown to peers that dial; has its Leaf
 	client *tls.Certificate // is shown to peers that are dialled; may be the same
 	cas    *x509.CertPool
+
+	ca *x509.Certificate // what findCA returns; set when the material is used
 }
 
 // source returns what of the configuration a load needs.
@@ -56,10 +58,10 @@ func (c *TLSConfig) loadFiles() (*material, error) {
 	split := c.ClientCertFile != ""
 	server, err := readCertificate("", c.CertFile, c.KeyFile, usesOf(split))
 	if err != nil || !split {
-		return &material{server, server, cas}, err
+		return &material{server: server, client: server, cas: cas}, err
 	}
 	client, err := readCertificate("Client", c.ClientCertFile, c.ClientKeyFile, toDial)
-	return &material{server, client, cas}, err
+	return &material{server: server, client: client, cas: cas}, err
 }
 
 func (c *TLSConfig) callLoad() (*material, error) {
@@ -76,7 +78,7 @@ func (c *TLSConfig) callLoad() (*material, error) {
 		return nil, fmt.Errorf("what TLSConfig.Load returned: %w", err)
 	}
 	if !split {
-		return &material{server, server, cas}, nil
+		return &material{server: server, client: server, cas: cas}, nil
 	}
 	certificate, err = c.LoadClient()
 	if err != nil {
@@ -86,7 +88,7 @@ func (c *TLSConfig) callLoad() (*material, error) {
 	if err != nil {
 		return nil, fmt.Errorf("what TLSConfig.LoadClient returned: %w", err)
 	}
-	return &material{server, client, cas}, nil
+	return &material{server: server, client: client, cas: cas}, nil
 }
 
 // readCAs reads the certificates in a file. Unlike AppendCertsFromPEM it takes
@@ -264,10 +266,10 @@ func (m *material) names() string {
 	return names
 }
 
-// expires returns when the first of the certificates does.
-func (m *material) expires() time.Time {
+// first returns the certificate that expires first.
+func (m *material) first() *x509.Certificate {
 	if m.client.Leaf.NotAfter.Before(m.server.Leaf.NotAfter) {
-		return m.client.Leaf.NotAfter
+		return m.client.Leaf
 	}
-	return m.server.Leaf.NotAfter
+	return m.server.Leaf
 }
