@@ -195,7 +195,7 @@
 //	id              the ID of a server
 //	error           why
 //	before          what was before, where something has changed
-//	certificate     this node's own, in words
+//	certificate     this node's own, or its CA, in words
 //	expires         when that certificate does
 //	similar-before  how many lines like this one were left out since the last
 //

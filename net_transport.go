@@ -298,12 +298,7 @@ func (n *NetworkTransport) ClosePeer(address ServerAddress) {
 func (n *NetworkTransport) IsShutdown() bool { return tasks.IsClosed(n.shutdownCh) }
 
 // down returns what calls on a closed transport return.
-func (n *NetworkTransport) down() error {
-	if n.refusal != nil {
-		return n.refusal
-	}
-	return ErrTransportShutdown
-}
+func (n *NetworkTransport) down() error { return cmp.Or(n.refusal, ErrTransportShutdown) }
 
 // Close implements [WithClose]. It ends the listener and every connection, and waits
 // for the transport's goroutines. If a goroutine runs code of yours that does not
@@ -343,13 +338,17 @@ func (n *NetworkTransport) closeStream() {
 // waits for short locks only. Its cost grows with the number of open connections, so
 // call it every few seconds, not for every request.
 func (n *NetworkTransport) Stats() Stats {
-	return Stats{
+	s := Stats{
 		Peers:           n.pool.stats(),
 		Inbound:         hostStats(n.server.door.Hosts()),
 		InboundBytesIn:  n.server.inbound.In.Load(),
 		InboundBytesOut: n.server.inbound.Out.Load(),
 		Refusals:        n.Refusals(),
 	}
+	if layer, ok := n.stream.(interface{ Expires() (leaf, ca time.Time) }); ok {
+		s.CertificateExpires, s.CAExpires = layer.Expires()
+	}
+	return s
 }
 
 // Refusals returns what was refused since the transport was made. It does not

@@ -1,8 +1,6 @@
 package raftwire
 
-import (
-	"github.com/raftwire/raftwire/internal/door"
-)
+import "github.com/raftwire/raftwire/internal/door"
 
 // Refusals counts inbound connections that a transport, a layers.TLS or a layers.Mux
 // has refused or ended, because of a limit or because of the bytes that came on them.

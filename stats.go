@@ -20,6 +20,10 @@ type Stats struct {
 	InboundBytesIn, InboundBytesOut uint64
 	// Refusals counts what was refused.
 	Refusals Refusals
+	// CertificateExpires and CAExpires are when the own certificate and its CA
+	// expire: what Expires of the [StreamLayer] returns, or zero if it has no such
+	// method. Those of package layers have one.
+	CertificateExpires, CAExpires time.Time
 }
 
 // PeerStats is about the connections to an address that was dialled.

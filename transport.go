@@ -273,5 +273,12 @@ type StreamLayer interface {
 	// and by ClosePeer, when more than those 4 or 64 have outlived their calls, and
 	// after four Timeouts or 30 s, whichever is longer. ctx bounds the dial only: it
 	// is cancelled when DialContext has returned.
+	//
+	// A layer with a certificate may have a method
+	//
+	//	Expires() (certificate, ca time.Time)
+	//
+	// which returns when that and its CA expire, for Stats; zero if it does not know.
+	// It must not block.
 	Dial(address ServerAddress, timeout time.Duration) (net.Conn, error)
 }

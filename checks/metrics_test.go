@@ -70,7 +70,7 @@ func TestRules_AreWhatPrometheusReads(t *testing.T) {
 		alerts = append(alerts, rule.Alert)
 		require.NotEmpty(t, rule.Annotations["summary"])
 	}
-	require.Equal(t, []string{"RaftwirePeerUnreachable", "RaftwireConnectionsRefused", "RaftwireSnapshotStalled"}, alerts)
+	require.Equal(t, []string{"RaftwirePeerUnreachable", "RaftwireConnectionsRefused", "RaftwireSnapshotStalled", "RaftwireCertificateExpires", "RaftwireCAExpires"}, alerts)
 }
 
 func readRules(t *testing.T) []rulefmt.Rule {

@@ -35,9 +35,9 @@ func RaftStream(stream raftwire.StreamLayer) raft.StreamLayer {
 //
 //	DialContext(ctx context.Context, address raft.ServerAddress) (net.Conn, error)
 //
-// raftwire dials with that, so that Close ends a dial under way. WireStream
-// undoes [RaftStream]. nil stays nil. A nil pointer becomes nil: constructors return
-// one with an error.
+// raftwire dials with that, so that Close ends a dial under way. It also uses a method
+// Expires: see [raftwire.StreamLayer]. WireStream undoes [RaftStream]. nil stays nil. A
+// nil pointer becomes nil: constructors return one with an error.
 func WireStream(stream raft.StreamLayer) raftwire.StreamLayer {
 	if isNilPointer(stream) {
 		return nil
@@ -70,6 +70,19 @@ type wireStream struct{ raft.StreamLayer }
 
 func (s wireStream) Dial(address raftwire.ServerAddress, timeout time.Duration) (net.Conn, error) {
 	return s.StreamLayer.Dial(raft.ServerAddress(address), timeout)
+}
+
+// Expires returns what the layer does, if it has such a method: see
+// [raftwire.StreamLayer].
+func (s wireStream) Expires() (certificate, ca time.Time) {
+	if layer, ok := s.StreamLayer.(expiring); ok {
+		return layer.Expires()
+	}
+	return time.Time{}, time.Time{}
+}
+
+type expiring interface {
+	Expires() (certificate, ca time.Time)
 }
 
 type contextDialer interface {

@@ -105,6 +105,31 @@ func muxed(t *testing.T, inner raftwire.StreamLayer, key layers.Key) raftwire.St
 	return layer
 }
 
+// Stats tell when certificates expire, also those of an application's own layer.
+func TestStats_TellWhenCertificatesExpire(t *testing.T) {
+	ca := testca.New()
+	ours, err := NewTLSTransport("127.0.0.1:0", nil, security(t, ca), networkConfig())
+	require.NoError(t, err)
+	defer ours.Close()
+	require.Equal(t, ca.Certificate.NotAfter, ours.Stats().CAExpires)
+	require.WithinRange(t, ours.Stats().CertificateExpires, time.Now(), ca.Certificate.NotAfter)
+
+	stream := certifiedStream{contextStream{tcpStream: listen(t).(tcpStream)}}
+	theirs := NewNetworkTransport(stream, 1, time.Second, nil)
+	defer theirs.Close()
+	require.Equal(t, time.Unix(1, 0), theirs.Stats().CertificateExpires)
+	require.Equal(t, time.Unix(2, 0), theirs.Stats().CAExpires)
+
+	plain := NewNetworkTransport(listen(t), 1, time.Second, nil)
+	defer plain.Close()
+	require.Zero(t, plain.Stats().CertificateExpires)
+}
+
+// certifiedStream is a stream layer of an application's with TLS of its own.
+type certifiedStream struct{ contextStream }
+
+func (certifiedStream) Expires() (certificate, ca time.Time) { return time.Unix(1, 0), time.Unix(2, 0) }
+
 // Nodes of a cluster whose transports differ may have the layer under them in
 // common, whatever that is.
 func TestEitherTransportRunsOverEveryLayer(t *testing.T) {

@@ -82,6 +82,29 @@ func ExampleNewTLS() {
 	// Output: granted
 }
 
+// When the own certificate and its CA expire, for a program without metrics. With them, the
+// modules in the folder metrics export both times from the Stats of the transport.
+func ExampleTLS_Expires() {
+	dir := clusterFiles()
+	defer os.RemoveAll(dir)
+	tcp, err := raftwire.NewTCPStreamLayer(raftwire.TCPConfig{Bind: "localhost:0"})
+	if err != nil {
+		log.Fatal(err)
+	}
+	secured, err := layers.NewTLS(tcp, nodeFiles(dir))
+	if err != nil {
+		log.Fatal(err)
+	}
+	transport := raftwire.NewNetworkTransport(secured, 3, 10*time.Second, io.Discard)
+	defer transport.Close()
+	certificate, ca := secured.Expires()
+	fmt.Println("certificate expires before its CA:", certificate.Before(ca))
+	fmt.Println("the same in Stats:", transport.Stats().CertificateExpires.Equal(certificate))
+	// Output:
+	// certificate expires before its CA: true
+	// the same in Stats: true
+}
+
 // One port for several groups, all over TLS: each peer is verified once, by one
 // configuration, and then says which group it means, by ALPN here. Reload and
 // the rest of the layer are at hand.

@@ -30,6 +30,7 @@ type Handoff struct {
 	release func()               // called by Close, once; may be nil
 
 	verified bool // takes only connections whose peers the layer under it has verified
+	expiring any  // what Expires asks, or nil
 
 	conns chan *door.Visit
 	done  chan struct{} // closed by Close
@@ -224,6 +225,10 @@ func (l *Handoff) Dial(address raftwire.ServerAddress, timeout time.Duration) (n
 func (l *Handoff) DialContext(ctx context.Context, address raftwire.ServerAddress) (net.Conn, error) {
 	return closeBesideError(l.dial(ctx, address))
 }
+
+// Expires returns what [TLS.Expires] does, for a layer of a [Mux] that has
+// MuxConfig.TLS or a [TLS] as its listener. Otherwise both times are zero.
+func (l *Handoff) Expires() (certificate, ca time.Time) { return expiresOf(l.expiring) }
 
 // CanCancelDials is for this module only: see dialing.CanCancel.
 func (l *Handoff) CanCancelDials() dialing.Cancels {

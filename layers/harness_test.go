@@ -171,6 +171,38 @@ func logTo(w io.Writer) hclog.Logger {
 	return hclog.New(&hclog.LoggerOptions{Output: w, Level: hclog.Debug})
 }
 
+// timedLog notes when lines with a text come.
+type timedLog struct {
+	bytes.Buffer
+	text  string
+	times []time.Time
+}
+
+func newTimedLog(text string) *timedLog { return &timedLog{text: text} }
+
+func (l *timedLog) Write(p []byte) (int, error) {
+	if strings.Contains(string(p), l.text) {
+		l.times = append(l.times, time.Now())
+	}
+	return l.Buffer.Write(p)
+}
+
+// before returns the times as those that are left to an end.
+func (l *timedLog) before(end time.Time) (left []time.Duration) {
+	for _, at := range l.times {
+		left = append(left, end.Sub(at))
+	}
+	return left
+}
+
+// after returns the times since a start.
+func (l *timedLog) after(start time.Time) (passed []time.Duration) {
+	for _, at := range l.times {
+		passed = append(passed, at.Sub(start))
+	}
+	return passed
+}
+
 // onFakeTLS is onFakeTime with a CA, a node b that serves, and its log.
 func onFakeTLS(t *testing.T, test func(t *testing.T, w *tlsWorld)) *tlsWorld {
 	t.Helper()

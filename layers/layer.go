@@ -87,6 +87,9 @@ func (l *listenerLayer) DialContext(ctx context.Context, address raftwire.Server
 	return closeBesideError(l.dial(ctx, address))
 }
 
+// Expires returns what the listener does if that is a layer.
+func (l *listenerLayer) Expires() (certificate, ca time.Time) { return expiresOf(l.Listener) }
+
 // closeBesideError closes a connection that somebody else's code returns beside an
 // error.
 func closeBesideError(conn net.Conn, err error) (net.Conn, error) {

@@ -33,6 +33,7 @@ type Mux struct {
 	plain    bool      // no connection that comes in can have TLS
 	identity *identity // of MuxConfig.TLS, or nil
 	verified bool      // every connection comes with its peer verified
+	expiring any       // knows when the certificate of the port expires, if it has one
 	inbound  inbound
 	first    chan struct{} // closed when there was a layer
 	done     chan struct{} // closed when the Mux or its listener is
@@ -78,6 +79,10 @@ func NewMux(config MuxConfig) (*Mux, error) {
 		},
 	}
 	m.inbound.init(config.Refused)
+	if identity != nil {
+		m.expiring = identity
+		m.inbound.tasks.Start(identity.run)
+	}
 	m.inbound.open()
 	return m, nil
 }
@@ -98,6 +103,7 @@ func (m *Mux) setUnder(config *MuxConfig) {
 	case *Handoff:
 		m.verified = l.verified
 	}
+	m.expiring = config.Listener
 }
 
 // Layer returns the layer of connections that show one of the keys. It dials
@@ -129,7 +135,7 @@ func (m *Mux) register(keys []Key) (*Handoff, error) {
 		}
 	}
 	layer := newHandoff(m.addr, m.dialer(keys[0]))
-	layer.under, layer.verified = m.under, m.verified
+	layer.under, layer.verified, layer.expiring = m.under, m.verified, m.expiring
 	layer.release = func() { m.unregister(keys) }
 	for _, key := range keys {
 		m.layers[key] = layer

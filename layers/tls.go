@@ -90,6 +90,7 @@ func NewTLS(inner raftwire.StreamLayer, config TLSConfig) (*TLS, error) {
 		},
 	}
 	l.inbound.init(config.Refused)
+	l.inbound.tasks.Start(identity.run)
 	return l, nil
 }
 
@@ -165,15 +166,22 @@ func (l *TLS) protocols() []string {
 // net.ErrClosed.
 func (l *TLS) Reload() error { return l.identity.Reload() }
 
+// Expires returns when the own certificate in use expires, and when its CA does. Of a
+// certificate for servers and another for clients, the one that expires first counts. So
+// does each intermediate certificate above. CAs that are trusted beside its own do not
+// count. The time of the CA is zero if the CAs that this node trusts have not signed its
+// certificate. Expires does not block. [raftwire.NetworkTransport.Stats] shows both times.
+func (l *TLS) Expires() (certificate, ca time.Time) { return l.identity.Expires() }
+
 // Refusals returns how many inbound connections were refused since the layer
 // was made. It does not block.
 func (l *TLS) Refusals() raftwire.Refusals {
 	return door.Counts[raftwire.Refusals](&l.inbound.refusals)
 }
 
-// Close closes the layer under this one, ends handshakes under way, and waits
-// for them, but not for files or a Load that are being read. It ends the looks at
-// them. Connections that were accepted or dialled stay open.
+// Close closes the layer under this one, ends handshakes under way and the looks at
+// files, and waits for the goroutines of both, but not for files or a Load that are being
+// read. Connections that were accepted or dialled stay open.
 func (l *TLS) Close() error {
 	l.identity.close()
 	l.inbound.closeLayer(l.done)

@@ -124,9 +124,11 @@ type TLSConfig struct {
 	// nobody else out. 0 means 1024; negative is an error.
 	MaxHandshakes int
 
-	// Logger takes a line for inbound connections that are refused and for
-	// certificates that change or cannot be read. It does not take one each time
-	// where anybody on the network could bring that about. nil means standard
+	// Logger takes a line for inbound connections that are refused, and for
+	// certificates that change, cannot be read or expire soon: from a week before, or
+	// from a quarter of the lifetime if that is less, the own one or its CA is in a
+	// warning each day. It does not take a line each time where anybody on the network
+	// could bring that about. nil means standard
 	// error, level info.
 	Logger hclog.Logger
 

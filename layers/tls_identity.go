@@ -33,10 +33,15 @@ type identity struct {
 	requests chan chan<- error         // by reload; each is told how a load ended
 	closing  sync.Once
 	done     chan struct{} // closed by close
-	told     time.Time     // when the log was told of a failure; zero after a success; owned by run
+
+	// Owned by run.
+	told      time.Time // when the log was told of a failure; zero after a success
+	ownExpiry expiryWarning
+	caExpiry  expiryWarning
 }
 
-// newIdentity blocks while the material is loaded for the first time.
+// newIdentity blocks while the material is loaded for the first time. The caller starts
+// run.
 func newIdentity(config TLSConfig, local net.Addr) (*identity, error) {
 	if err := config.check(); err != nil {
 		return nil, err
@@ -49,7 +54,6 @@ func newIdentity(config TLSConfig, local net.Addr) (*identity, error) {
 	}
 	i := &identity{config: &config, requests: make(chan chan<- error), done: make(chan struct{})}
 	i.use(first)
-	go i.run()
 	return i, nil
 }
 

@@ -43,19 +43,34 @@ func (i *identity) reload() error {
 	}
 }
 
-// run owns the loading. When it ends, a load under way goes on and is not used.
+// run owns the loading, and warns of certificates that expire. When it ends, a load under
+// way goes on and is not used.
 func (i *identity) run() {
+	look := i.nextLook()
 	for !tasks.IsClosed(i.done) {
-		look, stop := tasks.After(i.config.ReloadInterval)
+		wake, stop := tasks.Until(earlier(look, i.warnOfExpiry()))
 		select {
-		case <-look:
-			i.load(nil)
+		case <-wake:
+			if !look.IsZero() && !time.Now().Before(look) {
+				i.load(nil)
+				look = i.nextLook()
+			}
 		case request := <-i.requests:
 			i.load(i.withOthers(request))
+			look = i.nextLook()
 		case <-i.done:
 		}
 		stop()
 	}
+}
+
+// nextLook returns when the files are looked at if nobody calls Reload before; zero is
+// never.
+func (i *identity) nextLook() time.Time {
+	if i.config.ReloadInterval < 0 {
+		return time.Time{}
+	}
+	return time.Now().Add(i.config.ReloadInterval)
 }
 
 // withOthers returns a request and those that wait as well.
@@ -89,6 +104,7 @@ func (i *identity) load(requests []chan<- error) {
 			return
 		case <-alarm.C:
 			i.config.Logger.Warn("cannot look for new TLS certificates, going on with those in use", logs.KeyError, i.errSlow())
+			i.warnOfExpiry()
 			alarm.Reset(tellAgain)
 		case <-i.done:
 			return
@@ -126,9 +142,12 @@ func (i *identity) tellFailure(err error) {
 }
 
 func (i *identity) use(material *material) {
+	material.ca = material.findCA()
 	if i.material.Swap(material) != nil {
-		i.config.Logger.Info("TLS certificates reloaded", logs.KeyCert, material.names(), logs.KeyExpires, material.expires())
+		i.config.Logger.Info("TLS certificates reloaded", logs.KeyCert, material.names(), logs.KeyExpires, material.first().NotAfter)
 	}
+	i.ownExpiry.watch(material.first())
+	i.caExpiry.watch(material.ca)
 	name := i.config.ServerName
 	for _, certificate := range material.certificates() {
 		if leaf := certificate.Leaf; name != "" && !hasName(leaf, name) {

@@ -176,27 +176,52 @@ func TestTLSLoad_EndsWithClose(t *testing.T) {
 	})
 }
 
-// A file that is broken is in the log when it changes, and not only when somebody
-// connects: so is the next one.
+// A file that is broken is an error in the log within ReloadInterval, and not only when
+// somebody connects: so is the next one. Handshakes go on with what was there before.
 func TestTLSFiles_AreReportedWhenTheyBreak(t *testing.T) {
-	var log bytes.Buffer
+	for name, c := range brokenFiles {
+		t.Run(name, func(t *testing.T) {
+			log := newTimedLog(cannotReload)
+			onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
+				ca, start := testca.New(), time.Now()
+				own := ca.Issue(serial(1))
+				f := newFiles(t, own, ca)
+				security := f.secure()
+				security.ReloadInterval, security.Logger = time.Minute, logTo(log)
+				listenTLS(t, net, "b", security)
+				for range 3 {
+					c.spoil(t, f, ca)
+					pause(time.Minute)
+					synctest.Wait()
+					require.EqualValues(t, 1, serialOf(t, net, ca, "b"))
+					mend(t, f, own, ca)
+					pause(time.Minute)
+					synctest.Wait()
+				}
+				require.Equal(t, []time.Duration{time.Minute, 3 * time.Minute, 5 * time.Minute}, log.after(start))
+			})
+			require.Equal(t, 3, strings.Count(log.String(), c.text), log.String())
+			require.NotContains(t, log.String(), "reloaded", "they are what they were")
+		})
+	}
+}
+
+const cannotReload = "[ERROR] cannot reload TLS certificates, going on with those in use: local=b error="
+
+// A certificate that expires in its file is an error, too.
+func TestTLSFiles_AreReportedWhenTheyExpire(t *testing.T) {
+	log := newTimedLog(cannotReload)
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
-		ca := testca.New()
-		f := newFiles(t, ca.Issue(), ca)
+		ca, start := testca.New(), time.Now()
+		f := newFiles(t, ca.Issue(expiringIn(time.Hour)), ca)
 		security := f.secure()
-		security.Logger = logTo(&log)
+		security.Logger = logTo(log)
 		listenTLS(t, net, "b", security)
-		for i := range 3 {
-			spoil(t, f.CA(), nil)
-			pause(time.Second)
-			synctest.Wait()
-			require.Equal(t, i+1, strings.Count(log.String(), "[ERROR]"), log.String())
-			f.Trust(ca)
-			pause(time.Second)
-			synctest.Wait()
-		}
+		pause(time.Hour + time.Minute)
+		synctest.Wait()
+		require.Equal(t, []time.Duration{time.Hour + time.Second}, log.after(start))
 	})
-	require.NotContains(t, log.String(), "reloaded", "they are what they were")
+	require.Contains(t, log.String(), "expired at 2000-01-01 01:00:00 +0000 UTC: renew it")
 }
 
 // A failure that lasts does not fill the log, whatever its text.

@@ -20,6 +20,8 @@ type material struct {
 	server *tls.Certificate // is shown to peers that dial; has its Leaf
 	client *tls.Certificate // is shown to peers that are dialled; may be the same
 	cas    *x509.CertPool
+
+	ca *x509.Certificate // what findCA returns; set when the material is used
 }
 
 // source returns what of the configuration a load needs.
@@ -56,10 +58,10 @@ func (c *TLSConfig) loadFiles() (*material, error) {
 	split := c.ClientCertFile != ""
 	server, err := readCertificate("", c.CertFile, c.KeyFile, usesOf(split))
 	if err != nil || !split {
-		return &material{server, server, cas}, err
+		return &material{server: server, client: server, cas: cas}, err
 	}
 	client, err := readCertificate("Client", c.ClientCertFile, c.ClientKeyFile, toDial)
-	return &material{server, client, cas}, err
+	return &material{server: server, client: client, cas: cas}, err
 }
 
 func (c *TLSConfig) callLoad() (*material, error) {
@@ -76,7 +78,7 @@ func (c *TLSConfig) callLoad() (*material, error) {
 		return nil, fmt.Errorf("what TLSConfig.Load returned: %w", err)
 	}
 	if !split {
-		return &material{server, server, cas}, nil
+		return &material{server: server, client: server, cas: cas}, nil
 	}
 	certificate, err = c.LoadClient()
 	if err != nil {
@@ -86,7 +88,7 @@ func (c *TLSConfig) callLoad() (*material, error) {
 	if err != nil {
 		return nil, fmt.Errorf("what TLSConfig.LoadClient returned: %w", err)
 	}
-	return &material{server, client, cas}, nil
+	return &material{server: server, client: client, cas: cas}, nil
 }
 
 // readCAs reads the certificates in a file. Unlike AppendCertsFromPEM it takes
@@ -113,7 +115,7 @@ func readCAs(file string) (*x509.CertPool, error) {
 		found++
 	}
 	switch {
-	case bytes.Contains(rest, []byte("-----BEGIN")):
+	case isCutOff(rest):
 		return nil, fmt.Errorf("%q is damaged or cut off after %d certificates", file, found)
 	case found == 0:
 		return nil, fmt.Errorf("%q holds no certificate: it must be PEM, beginning with -----BEGIN CERTIFICATE-----", file)
@@ -123,7 +125,7 @@ func readCAs(file string) (*x509.CertPool, error) {
 
 // readCertificate reads the two files of TLSConfig whose names begin with prefix.
 func readCertificate(prefix, certFile, keyFile string, uses certificateUses) (*tls.Certificate, error) {
-	pair, err := tls.LoadX509KeyPair(certFile, keyFile)
+	pair, err := loadPair(certFile, keyFile)
 	if err != nil {
 		return nil, fmt.Errorf("TLSConfig.%sCertFile %q with %sKeyFile %q: %w", prefix, certFile, prefix, keyFile, err)
 	}
@@ -132,6 +134,31 @@ func readCertificate(prefix, certFile, keyFile string, uses certificateUses) (*t
 		return nil, fmt.Errorf("TLSConfig.%sCertFile %q: %w", prefix, certFile, err)
 	}
 	return certificate, nil
+}
+
+// loadPair is tls.LoadX509KeyPair, but takes all of the certificates in a file or none:
+// without those above it, peers would refuse the first.
+func loadPair(certFile, keyFile string) (pair tls.Certificate, err error) {
+	certificates, err := os.ReadFile(certFile)
+	if err != nil {
+		return pair, err
+	}
+	key, err := os.ReadFile(keyFile)
+	if err != nil {
+		return pair, err
+	}
+	if pair, err = tls.X509KeyPair(certificates, key); err == nil && isCutOff(certificates) {
+		err = fmt.Errorf("the file of certificates is damaged or cut off after %d", len(pair.Certificate))
+	}
+	return pair, err
+}
+
+// isCutOff reports whether a block begins that does not end.
+func isCutOff(text []byte) bool {
+	for block, rest := pem.Decode(text); block != nil; block, rest = pem.Decode(text) {
+		text = rest
+	}
+	return bytes.Contains(text, []byte("-----BEGIN"))
 }
 
 // certificateUses is what a certificate is for, and why.
@@ -239,10 +266,10 @@ func (m *material) names() string {
 	return names
 }
 
-// expires returns when the first of the certificates does.
-func (m *material) expires() time.Time {
+// first returns the certificate that expires first.
+func (m *material) first() *x509.Certificate {
 	if m.client.Leaf.NotAfter.Before(m.server.Leaf.NotAfter) {
-		return m.client.Leaf.NotAfter
+		return m.client.Leaf
 	}
-	return m.server.Leaf.NotAfter
+	return m.server.Leaf
 }

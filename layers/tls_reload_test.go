@@ -76,30 +76,61 @@ func TestLoadIsAskedAgain(t *testing.T) {
 	})
 }
 
+// brokenFiles are ways to break files, and what the log says of them.
+var brokenFiles = map[string]struct {
+	spoil func(t *testing.T, f files, ca *testca.Authority)
+	text  string
+}{
+	"a key of another certificate": {func(t *testing.T, f files, ca *testca.Authority) {
+		spoil(t, f.Cert(), testca.PEM("CERTIFICATE", ca.Issue().Certificate...))
+	}, "private key does not match public key"},
+	"a certificate that has expired": {func(t *testing.T, f files, ca *testca.Authority) {
+		f.Certify(ca.Issue(expiringIn(-time.Minute)))
+	}, "expired at"},
+	"a part of a certificate": {func(t *testing.T, f files, _ *testca.Authority) {
+		cutOff(t, f.Cert())
+	}, "failed to find any PEM data in certificate input"},
+	"a part of a key": {func(t *testing.T, f files, _ *testca.Authority) {
+		cutOff(t, f.Key())
+	}, "failed to find any PEM data in key input"},
+	"a part of a chain": {func(t *testing.T, f files, ca *testca.Authority) {
+		f.Certify(ca.Intermediate().Issue())
+		cutOff(t, f.Cert())
+	}, "the file of certificates is damaged or cut off after 1"},
+	"a part of a list of CAs": {func(t *testing.T, f files, ca *testca.Authority) {
+		f.Trust(ca, testca.New())
+		cutOff(t, f.CA())
+	}, "damaged or cut off after 1 certificates"},
+	"no CA":   {func(t *testing.T, f files, _ *testca.Authority) { spoil(t, f.CA(), nil) }, "holds no certificate"},
+	"no file": {func(t *testing.T, f files, _ *testca.Authority) { require.NoError(t, os.Remove(f.Cert())) }, "no such file"},
+	"a file that cannot be read": {func(t *testing.T, f files, _ *testca.Authority) {
+		require.NoError(t, os.Remove(f.Key()))
+		require.NoError(t, os.Mkdir(f.Key(), 0o700)) // root may read what others may not
+	}, "is a directory"},
+}
+
+// cutOff leaves a file as who writes it without a rename leaves it for a moment.
+func cutOff(t *testing.T, path string) {
+	t.Helper()
+	all, err := os.ReadFile(path)
+	require.NoError(t, err)
+	spoil(t, path, all[:len(all)-100])
+}
+
+// mend replaces whatever stands in place of the files.
+func mend(t *testing.T, f files, certificate *tls.Certificate, ca *testca.Authority) {
+	t.Helper()
+	for _, path := range []string{f.Cert(), f.Key(), f.CA()} {
+		require.NoError(t, os.RemoveAll(path))
+	}
+	f.Certify(certificate)
+	f.Trust(ca)
+}
+
 // What cannot be used leaves what is in use alone, and is in the log once. When
 // it is mended it is used.
 func TestBrokenFilesChangeNothing(t *testing.T) {
-	for name, c := range map[string]struct {
-		spoil func(t *testing.T, f files, ca *testca.Authority)
-		text  string
-	}{
-		"a key of another certificate": {func(t *testing.T, f files, ca *testca.Authority) {
-			spoil(t, f.Cert(), testca.PEM("CERTIFICATE", ca.Issue().Certificate...))
-		}, "private key does not match public key"},
-		"a certificate that has expired": {func(t *testing.T, f files, ca *testca.Authority) {
-			f.Certify(ca.Issue(expiringIn(-time.Minute)))
-		}, "expired at"},
-		"half a list of CAs": {func(t *testing.T, f files, ca *testca.Authority) {
-			all := testca.PEM("CERTIFICATE", ca.Certificate.Raw, testca.New().Certificate.Raw)
-			spoil(t, f.CA(), all[:len(all)-100])
-		}, "damaged or cut off after 1 certificates"},
-		"no CA": {func(t *testing.T, f files, ca *testca.Authority) {
-			spoil(t, f.CA(), nil)
-		}, "holds no certificate"},
-		"no file": {func(t *testing.T, f files, ca *testca.Authority) {
-			require.NoError(t, os.Remove(f.Cert()))
-		}, "no such file"},
-	} {
+	for name, c := range brokenFiles {
 		t.Run(name, func(t *testing.T) {
 			var log bytes.Buffer
 			onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
@@ -116,8 +147,7 @@ func TestBrokenFilesChangeNothing(t *testing.T) {
 				}
 				require.ErrorContains(t, layer.Reload(), c.text)
 				require.EqualValues(t, 1, serialOf(t, net, ca, "b"))
-				f.Certify(ca.Issue(serial(2)))
-				f.Trust(ca)
+				mend(t, f, ca.Issue(serial(2)), ca)
 				pause(time.Second)
 				synctest.Wait()
 				require.EqualValues(t, 2, serialOf(t, net, ca, "b"))

@@ -36,7 +36,7 @@ const (
 	KeyID      = "id"             // a ServerID
 	KeyError   = "error"          // why
 	KeyBefore  = "before"         // what was, where something has changed
-	KeyCert    = "certificate"    // this node's own, in words
+	KeyCert    = "certificate"    // this node's own, or its CA, in words
 	KeyExpires = "expires"        // when it does
 	KeySimilar = "similar-before" // how many similar lines were left out since the last one
 )

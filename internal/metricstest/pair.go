@@ -5,6 +5,7 @@ package metricstest
 import (
 	"errors"
 	"io"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -25,6 +26,12 @@ const (
 	// Foreign is what a stranger sends.
 	Foreign = "GET / HTTP/1.1\r\n\r\n"
 
+	// CertificateExpiry is when the certificate of both nodes expires, in Unix time. Its CA
+	// expires a Day later. In the story both are renewed, for a Day more.
+	CertificateExpiry = 2_000_000_000
+	// Day is a day in seconds.
+	Day = 24 * 60 * 60
+
 	// heldTerm marks an AppendEntries that the core never answers.
 	heldTerm = 99
 )
@@ -34,6 +41,22 @@ const (
 type Pair struct {
 	Network          *faultnet.Network
 	Leader, Follower *raftwire.NetworkTransport
+
+	renewed atomic.Bool // the certificates
+}
+
+// certified is a layer that says that it has a certificate.
+type certified struct {
+	*faultnet.Layer
+	pair *Pair
+}
+
+func (c certified) Expires() (certificate, ca time.Time) {
+	expiry := int64(CertificateExpiry)
+	if c.pair.renewed.Load() {
+		expiry += Day
+	}
+	return time.Unix(expiry, 0), time.Unix(expiry+Day, 0)
 }
 
 // NewPair makes a pair whose nodes have the hooks that hooks gives them.
@@ -48,7 +71,7 @@ func NewPair(t *testing.T, hooks func(node string) raftwire.Hooks) *Pair {
 
 func (p *Pair) node(t *testing.T, name string, hooks func(node string) raftwire.Hooks) *raftwire.NetworkTransport {
 	transport := raftwire.NewNetworkTransportWithConfig(&raftwire.NetworkTransportConfig{
-		Stream: p.Listen(t, name), MaxPool: 3, MaxRPCsInFlight: 16, Timeout: time.Minute, Logger: hclog.NewNullLogger(), Hooks: hooks(name),
+		Stream: certified{p.Listen(t, name), p}, MaxPool: 3, MaxRPCsInFlight: 16, Timeout: time.Minute, Logger: hclog.NewNullLogger(), Hooks: hooks(name),
 	})
 	t.Cleanup(func() { require.NoError(t, transport.Close()) })
 	return transport
@@ -95,13 +118,14 @@ func answer(rpc raftwire.RPC) {
 // Story calls look before anything has happened, in the middle, and after. The
 // leader sends one request of each kind, of which the vote is refused, and two
 // on a pipeline, of which the first is answered and not consumed, the other
-// never answered. In the middle half of a snapshot is on its way. Then a
-// stranger talks to the follower, and the leader dials a host that is not
+// never answered. Certificates are renewed. In the middle half of a snapshot is on its
+// way. Then a stranger talks to the follower, and the leader dials a host that is not
 // there.
 func (p *Pair) Story(t *testing.T, look func()) {
 	look()
 	p.callOnceEach(t)
 	p.pipelineTwo(t)
+	p.renewed.Store(true)
 	time.Sleep(time.Second)
 	finish := p.halfASnapshot(t)
 	look()

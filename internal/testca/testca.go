@@ -24,22 +24,44 @@ const Name = "server.dc1.consul"
 type Authority struct {
 	Certificate *x509.Certificate
 	key         *ecdsa.PrivateKey
+	shown       [][]byte // after each certificate that it issues: its own, if it is no root
 }
 
-// New returns a CA that nobody trusts yet.
-func New() *Authority {
-	key := NewKey()
+// New returns a CA that nobody trusts yet, or what changes make of it.
+func New(changes ...func(*x509.Certificate)) *Authority { return newRoot(NewKey(), changes) }
+
+// Renew returns the same CA with another certificate.
+func (a *Authority) Renew(changes ...func(*x509.Certificate)) *Authority {
+	return newRoot(a.key, changes)
+}
+
+// Intermediate returns a CA that this one has signed, whose certificate nodes show
+// beside their own.
+func (a *Authority) Intermediate(changes ...func(*x509.Certificate)) *Authority {
+	key, template := NewKey(), newCA("test intermediate CA", changes)
+	der := sign(template, a.Certificate, key, a.key)
+	return &Authority{must(x509.ParseCertificate(der)), key, append([][]byte{der}, a.shown...)}
+}
+
+func newRoot(key *ecdsa.PrivateKey, changes []func(*x509.Certificate)) *Authority {
+	template := newCA("test CA", changes)
+	return &Authority{must(x509.ParseCertificate(sign(template, template, key, key))), key, nil}
+}
+
+func newCA(name string, changes []func(*x509.Certificate)) *x509.Certificate {
 	template := &x509.Certificate{
 		SerialNumber:          newSerial(),
-		Subject:               pkix.Name{CommonName: "test CA"},
+		Subject:               pkix.Name{CommonName: name},
 		NotBefore:             time.Now().Add(-time.Hour),
 		NotAfter:              time.Now().AddDate(10, 0, 0),
 		IsCA:                  true,
 		BasicConstraintsValid: true,
 		KeyUsage:              x509.KeyUsageCertSign,
 	}
-	certificate := must(x509.ParseCertificate(sign(template, template, key, key)))
-	return &Authority{certificate, key}
+	for _, change := range changes {
+		change(template)
+	}
+	return template
 }
 
 // Issue signs the certificate of a node, or of what changes make of one.
@@ -56,7 +78,8 @@ func (a *Authority) Issue(changes ...func(*x509.Certificate)) *tls.Certificate {
 		change(template)
 	}
 	key := NewKey()
-	return &tls.Certificate{Certificate: [][]byte{sign(template, a.Certificate, key, a.key)}, PrivateKey: key}
+	own := sign(template, a.Certificate, key, a.key)
+	return &tls.Certificate{Certificate: append([][]byte{own}, a.shown...), PrivateKey: key}
 }
 
 func sign(template, parent *x509.Certificate, key, signer *ecdsa.PrivateKey) []byte {

@@ -12,6 +12,28 @@ import (
 	"github.com/raftwire/raftwire/metrics/gometrics"
 )
 
+func ExampleEmitExpiry() {
+	sink := metrics.NewInmemSink(time.Hour, time.Hour) // or statsd's, Prometheus's, ...
+	config := metrics.DefaultConfig("")
+	config.EnableHostname, config.EnableRuntimeMetrics = false, false
+	registry, err := metrics.New(config, sink)
+	if err != nil {
+		log.Fatal(err)
+	}
+	stats := raftwire.Stats{ // of a transport over TLS: transport.Stats()
+		CertificateExpires: time.Now().AddDate(0, 3, 0),
+		CAExpires:          time.Now().AddDate(5, 0, 0),
+	}
+	gometrics.EmitExpiry(registry, stats) // again every few seconds, by a time.Ticker
+	const week = 7 * 24 * 3600
+	for name, gauge := range sink.Data()[0].Gauges {
+		fmt.Println(name, "within a week:", gauge.Value < week)
+	}
+	// Unordered output:
+	// raft.net.tls.cert.expiry within a week: false
+	// raft.net.tls.ca.expiry within a week: false
+}
+
 func ExampleNew() {
 	sink := metrics.NewInmemSink(time.Hour, time.Hour) // or statsd's, Prometheus's, ...
 	config := metrics.DefaultConfig("")

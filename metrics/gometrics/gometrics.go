@@ -21,6 +21,12 @@
 // has ended, the timers that it reached are measured. No label depends on a peer,
 // so the number of series is fixed.
 //
+// [EmitExpiry] sets two gauges. They are in seconds, negative once the time is over, as
+// Consul's agent.tls.cert.expiry is:
+//
+//	raft.net.tls.cert.expiry           until this node's own TLS certificate expires
+//	raft.net.tls.ca.expiry             until the CA that has signed it expires
+//
 // # When to use it
 //
 // Use it in programs that have a Raft core of their own. In programs on
@@ -44,12 +50,9 @@ import (
 // may have the same hooks, and are measured together.
 func New(sink *metrics.Metrics) raftwire.Hooks {
 	return raftwire.Hooks{ServeDone: func(e *raftwire.ServeEvent) {
-		to := sink
+		to := readyOf(sink)
 		if to == nil {
-			to = metrics.Default()
-		}
-		if to.TimerGranularity == 0 {
-			return // nobody has set it up
+			return
 		}
 		labels.EachTimer(e, func(key []string, kind int, took time.Duration) {
 			to.MeasureSinceWithLabels(key, time.Now().Add(-took), timerLabels[kind])
@@ -57,4 +60,31 @@ func New(sink *metrics.Metrics) raftwire.Hooks {
 	}}
 }
 
+// readyOf returns a registry, that of the moment for nil, or nil if nobody has set it up.
+func readyOf(sink *metrics.Metrics) *metrics.Metrics {
+	if sink == nil {
+		sink = metrics.Default()
+	}
+	if sink.TimerGranularity == 0 {
+		return nil
+	}
+	return sink
+}
+
 var timerLabels = labels.TimerLabels(func(name, value string) metrics.Label { return metrics.Label{Name: name, Value: value} })
+
+// EmitExpiry sets the gauges for certificates in sink, from what a transport's Stats
+// returns; nil means metrics.Default. Without TLS it sets none. Call it every few seconds,
+// as go-metrics does for its own gauges: sinks forget those that nobody sets. Programs on
+// hashicorp/raft may call it, too.
+func EmitExpiry(sink *metrics.Metrics, stats raftwire.Stats) {
+	to := readyOf(sink)
+	if to == nil {
+		return
+	}
+	for name, at := range map[string]time.Time{"cert": stats.CertificateExpires, "ca": stats.CAExpires} {
+		if !at.IsZero() {
+			to.SetGauge([]string{"raft", "net", "tls", name, "expiry"}, float32(time.Until(at).Seconds()))
+		}
+	}
+}

@@ -123,6 +123,44 @@ func TestNilIsTheDefaultOfTheMoment(t *testing.T) {
 	require.Contains(t, samplesOf(t, sink), "raft.net.rpcDecode;rpcType=TimeoutNow")
 }
 
+// The gauges tell how many seconds are left.
+func TestExpiry_IsInSecondsFromNow(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for _, c := range []struct {
+			stats raftwire.Stats
+			want  map[string]float32
+		}{
+			{raftwire.Stats{}, map[string]float32{}},
+			{raftwire.Stats{CertificateExpires: time.Now().Add(time.Hour)}, map[string]float32{"raft.net.tls.cert.expiry": 3600}},
+			{raftwire.Stats{CertificateExpires: time.Now().Add(time.Hour), CAExpires: time.Now().Add(-time.Minute)},
+				map[string]float32{"raft.net.tls.cert.expiry": 3600, "raft.net.tls.ca.expiry": -60}},
+		} {
+			sink := metrics.NewInmemSink(time.Hour, time.Hour)
+			to := sinkTo(t, sink)
+			to.SetGauge([]string{"other"}, 1) // so that there is an interval
+			EmitExpiry(to, c.stats)
+			got := make(map[string]float32)
+			for name, gauge := range sink.Data()[0].Gauges {
+				got[name] = gauge.Value
+			}
+			c.want["other"] = 1
+			require.Equal(t, c.want, got)
+		}
+	})
+}
+
+// What a transport's Stats tell is in the gauges.
+func TestExpiry_ComesFromStats(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		pair := metricstest.NewPair(t, func(string) raftwire.Hooks { return raftwire.Hooks{} })
+		sink := metrics.NewInmemSink(time.Hour, time.Hour)
+		EmitExpiry(sinkTo(t, sink), pair.Leader.Stats())
+		left := time.Until(time.Unix(metricstest.CertificateExpiry, 0)).Seconds()
+		require.InEpsilon(t, left, sink.Data()[0].Gauges["raft.net.tls.cert.expiry"].Value, 1e-6)
+		require.InEpsilon(t, left+metricstest.Day, sink.Data()[0].Gauges["raft.net.tls.ca.expiry"].Value, 1e-6)
+	})
+}
+
 func BenchmarkServeDone(b *testing.B) {
 	config := metrics.DefaultConfig("")
 	config.EnableRuntimeMetrics = false

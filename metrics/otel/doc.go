@@ -51,6 +51,8 @@
 //	raftwire.inbound.hosts               gauge      {host}
 //	raftwire.inbound.received            counter    By
 //	raftwire.inbound.sent                counter    By
+//	raftwire.tls.certificate.expiry.timestamp gauge s             this node's own, only with TLS
+//	raftwire.tls.ca.expiry.timestamp     gauge      s             of the CA that has signed it
 //
 // The attributes have the values that the doc of the module metrics/prometheus
 // explains. Through an exporter to Prometheus the metrics get the names and

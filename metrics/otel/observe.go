@@ -38,6 +38,8 @@ func Observe(provider metric.MeterProvider, source StatsSource, options Options)
 			v.peer(&peers[i])
 		}
 		v.inbound(&s)
+		v.expiry(o.certificateExpiry, s.CertificateExpires)
+		v.expiry(o.caExpiry, s.CAExpires)
 		return nil
 	}, o.all...)
 }
@@ -52,6 +54,8 @@ type observed struct {
 
 	inboundConns, inboundHosts   metric.Int64ObservableGauge
 	inboundReceived, inboundSent metric.Int64ObservableCounter
+
+	certificateExpiry, caExpiry metric.Float64ObservableGauge
 }
 
 func newObserved(meter metric.Meter) (*observed, error) {
@@ -84,6 +88,8 @@ func newObserved(meter metric.Meter) (*observed, error) {
 	o.inboundHosts = gauge("raftwire.inbound.hosts", "{host}", "Hosts that have inbound connections open.")
 	o.inboundReceived = bytes("raftwire.inbound.received", "Bytes received on inbound connections.")
 	o.inboundSent = bytes("raftwire.inbound.sent", "Bytes sent on inbound connections.")
+	o.certificateExpiry = seconds("raftwire.tls.certificate.expiry.timestamp", "When this node's own TLS certificate expires, in Unix time.")
+	o.caExpiry = seconds("raftwire.tls.ca.expiry.timestamp", "When the CA of this node's own TLS certificate expires, in Unix time.")
 	return o, errors.Join(errs...)
 }
 
@@ -117,4 +123,11 @@ func (v view) inbound(s *raftwire.Stats) {
 	v.to.ObserveInt64(v.inboundHosts, int64(len(s.Inbound)), with)
 	v.to.ObserveInt64(v.inboundReceived, int64(s.InboundBytesIn), with)
 	v.to.ObserveInt64(v.inboundSent, int64(s.InboundBytesOut), with)
+}
+
+// expiry shows nothing without TLS.
+func (v view) expiry(gauge metric.Float64Observable, at time.Time) {
+	if !at.IsZero() {
+		v.to.ObserveFloat64(gauge, float64(at.Unix()), v.options.with())
+	}
 }

@@ -118,8 +118,30 @@ func TestFiguresAreRight(t *testing.T) {
 		require.Empty(t, after["raftwire.snapshot.done"].Data, "what is over is not shown")
 		inFlight := during["raftwire.peer.requests.in_flight"].Data.(metricdata.Gauge[int64]).DataPoints
 		require.EqualValues(t, 2, point(t, inFlight, numberSet, "peer=follower").Value, "the snapshot, and one on the pipeline")
+
+		for i, renewed := range []float64{0, metricstest.Day, metricstest.Day} {
+			for name, expiry := range map[string]float64{"certificate": metricstest.CertificateExpiry, "ca": metricstest.CertificateExpiry + metricstest.Day} {
+				shown := looks[i]["raftwire.tls."+name+".expiry.timestamp"].Data.(metricdata.Gauge[float64]).DataPoints
+				require.Equal(t, expiry+renewed, point(t, shown, timeSet, "node=leader").Value, name)
+			}
+		}
 	})
 }
+
+func TestExpiry_IsShownOnlyWithTLS(t *testing.T) {
+	reader := sdk.NewManualReader()
+	registration, err := Observe(sdk.NewMeterProvider(sdk.WithReader(reader)), statsFunc(func() raftwire.Stats { return raftwire.Stats{} }), Options{})
+	require.NoError(t, err)
+	seen := collect(t, reader)
+	require.Contains(t, seen, "raftwire.inbound.connections")
+	require.Empty(t, seen["raftwire.tls.certificate.expiry.timestamp"].Data)
+	require.Empty(t, seen["raftwire.tls.ca.expiry.timestamp"].Data)
+	require.NoError(t, registration.Unregister())
+}
+
+type statsFunc func() raftwire.Stats
+
+func (f statsFunc) Stats() raftwire.Stats { return f() }
 
 func TestAProviderIsRequired(t *testing.T) {
 	_, err := New(nil, Options{})
@@ -222,6 +244,7 @@ func kindOf(t *testing.T, m metricdata.Metrics) string {
 
 func histogramSet(p metricdata.HistogramDataPoint[float64]) attribute.Set { return p.Attributes }
 func numberSet(p metricdata.DataPoint[int64]) attribute.Set               { return p.Attributes }
+func timeSet(p metricdata.DataPoint[float64]) attribute.Set               { return p.Attributes }
 
 // point returns the only point that has the attributes, given as name=value.
 func point[P any](t *testing.T, points []P, set func(P) attribute.Set, attributes ...string) P {

@@ -1,6 +1,8 @@
 package prometheus
 
 import (
+	"time"
+
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/raftwire/raftwire"
 	"github.com/raftwire/raftwire/metrics/labels"
@@ -39,6 +41,9 @@ var (
 	inboundHosts    = describe("inbound_hosts", "Hosts that have inbound connections open.")
 	inboundReceived = describe("inbound_received_bytes_total", "Bytes received on inbound connections.")
 	inboundSent     = describe("inbound_sent_bytes_total", "Bytes sent on inbound connections.")
+
+	certificateExpiry = describe("tls_certificate_expiry_timestamp_seconds", "When this node's own TLS certificate expires.")
+	caExpiry          = describe("tls_ca_expiry_timestamp_seconds", "When the CA of this node's own TLS certificate expires.")
 )
 
 func describe(name, help string, labels ...string) *prometheus.Desc {
@@ -50,6 +55,7 @@ func (c *collector) Describe(descriptions chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		peerConns, peerInFlight, peerPipelines, peerUnconsumed, peerOldest, peerSuccess, peerReceived, peerSent,
 		inboundConns, inboundHosts, inboundReceived, inboundSent,
+		certificateExpiry, caExpiry,
 	} {
 		descriptions <- d
 	}
@@ -63,6 +69,8 @@ func (c *collector) Collect(metrics chan<- prometheus.Metric) {
 		out.peer(&peers[i])
 	}
 	out.inbound(&s)
+	out.expiry(certificateExpiry, s.CertificateExpires)
+	out.expiry(caExpiry, s.CAExpires)
 }
 
 // output takes the figures of a scrape.
@@ -88,6 +96,13 @@ func (out output) inbound(s *raftwire.Stats) {
 	out.gauge(inboundHosts, float64(len(s.Inbound)))
 	out.counter(inboundReceived, s.InboundBytesIn)
 	out.counter(inboundSent, s.InboundBytesOut)
+}
+
+// expiry shows nothing without TLS.
+func (out output) expiry(d *prometheus.Desc, at time.Time) {
+	if !at.IsZero() {
+		out.gauge(d, float64(at.Unix()))
+	}
 }
 
 func (out output) gauge(d *prometheus.Desc, v float64, labels ...string) {

@@ -10,7 +10,7 @@
 // (raftwireprom is this package, imported under a name that differs from
 // client_golang's.) dashboard.json, beside this file, shows the metrics in
 // Grafana. rules.yml has alert rules for Prometheus: a peer that is unreachable,
-// connections that are refused, a snapshot that is stalled. Copy it and set its
+// connections that are refused, a snapshot that is stalled, a certificate that expires. Copy it and set its
 // thresholds. Both select by the labels cluster, job and instance; a program without
 // cluster needs no change.
 //
@@ -54,6 +54,8 @@
 //	raftwire_inbound_hosts                      gauge
 //	raftwire_inbound_received_bytes_total       counter
 //	raftwire_inbound_sent_bytes_total           counter
+//	raftwire_tls_certificate_expiry_timestamp_seconds gauge  this node's own, only with TLS
+//	raftwire_tls_ca_expiry_timestamp_seconds    gauge  of the CA that has signed it
 //
 // # Labels
 //

@@ -78,6 +78,13 @@ func TestFiguresAreRight(t *testing.T) {
 		sent := one(t, after["raftwire_peer_sent_bytes_total"], "peer", "follower").GetCounter().GetValue()
 		received := one(t, after["raftwire_inbound_received_bytes_total"], "node", "follower").GetCounter().GetValue()
 		require.InDelta(t, sent, received, float64(len(metricstest.Foreign)), "but for what the stranger sent")
+
+		for i, renewed := range []float64{0, metricstest.Day, metricstest.Day} {
+			for _, node := range []string{"leader", "follower"} {
+				require.Equal(t, metricstest.CertificateExpiry+renewed, one(t, scrapes[i]["raftwire_tls_certificate_expiry_timestamp_seconds"], "node", node).GetGauge().GetValue())
+				require.Equal(t, metricstest.CertificateExpiry+metricstest.Day+renewed, one(t, scrapes[i]["raftwire_tls_ca_expiry_timestamp_seconds"], "node", node).GetGauge().GetValue())
+			}
+		}
 	})
 }
 
@@ -140,6 +147,28 @@ func TestPeers_CanBeOmitted(t *testing.T) {
 		if omit {
 			require.EqualValues(t, 3, one(t, seen["raftwire_peer_connections"], "state", "idle").GetGauge().GetValue())
 		}
+	}
+}
+
+// Each time of expiry is shown if it is known, also one that means never (RFC 5280).
+func TestExpiry_IsShownOnlyWhereItIsKnown(t *testing.T) {
+	never := time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC)
+	for want, stats := range map[string]raftwire.Stats{
+		"": {},
+		"raftwire_tls_certificate_expiry_timestamp_seconds 253402300799": {CertificateExpires: never},
+		"raftwire_tls_ca_expiry_timestamp_seconds 253402300799":          {CAExpires: never},
+	} {
+		reg := prometheus.NewRegistry()
+		require.NoError(t, reg.Register(NewCollector(statsFunc(func() raftwire.Stats { return stats }), Options{})))
+		families, err := reg.Gather()
+		require.NoError(t, err)
+		got := ""
+		for _, f := range families {
+			if strings.HasPrefix(f.GetName(), "raftwire_tls_") {
+				got += fmt.Sprintf("%s %.0f", f.GetName(), f.GetMetric()[0].GetGauge().GetValue())
+			}
+		}
+		require.Equal(t, want, got)
 	}
 }
 
