@@ -124,12 +124,11 @@ type TLSConfig struct {
 	// nobody else out. 0 means 1024; negative is an error.
 	MaxHandshakes int
 
-	// Logger takes a line for inbound connections that are refused, and for
-	// certificates that change, cannot be read or expire soon: from a week before, or
-	// from a quarter of the lifetime if that is less, the own one or its CA is in a
-	// warning each day. It does not take a line each time where anybody on the network
-	// could bring that about. nil means standard
-	// error, level info.
+	// Logger takes a line for inbound connections that are refused, and for certificates
+	// that change, cannot be read or expire soon. Lines that a stranger can trigger are
+	// rate-limited. The warning that the own certificate or its CA expires comes each
+	// day in the last week, or in the last quarter of its lifetime if that is shorter.
+	// nil means standard error, level info.
 	Logger hclog.Logger
 
 	// Refused is called for each inbound connection that is refused, as
