@@ -4,11 +4,13 @@ import (
 	"bytes"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -211,10 +213,16 @@ func TestIdentity_RequiredRefusesTheSilent(t *testing.T) {
 // The request has reached a silent peer's core. Its answer is not taken.
 func TestIdentity_RequiredTakesNoAnswerOfTheSilent(t *testing.T) {
 	onBothAs(t, "eu/n1!", "", func(t *testing.T, a, b caller) {
-		serve(t, b, accept)
+		var arrived atomic.Int32
+		serve(t, b, func(rpc raftwire.RPC) { arrived.Add(1); accept(rpc) })
 		for name, call := range meaning {
 			require.ErrorIs(t, call(a, "n2"), raftwire.ErrNoIdentity, name)
 		}
+		want := len(meaning)
+		if _, ok := b.(*raftwire.InmemTransport); ok {
+			want-- // in memory, opening the pipeline fails
+		}
+		require.Equal(t, want, int(arrived.Load()))
 		resp := raftwire.AppendEntriesResponse{Success: true}
 		require.Error(t, a.AppendEntries("n2", "b", &raftwire.AppendEntriesRequest{}, &resp))
 		require.Zero(t, resp)
@@ -392,6 +400,25 @@ func TestIdentity_RefusalReachesASenderThatReadsLast(t *testing.T) {
 	})
 }
 
+// An Identity is no proof. Whoever connects can claim to be anyone, and a copy of a
+// cluster, with its name and IDs, is the cluster.
+func TestIdentity_BelievesWhatAPeerSays(t *testing.T) {
+	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
+		b := listen(t, net, "b", as("eu/n2!"))
+		arrived := make(chan any, 1)
+		serve(t, b, func(rpc raftwire.RPC) { arrived <- rpc.Command; accept(rpc) })
+		claim := introduction(map[string]any{"Cluster": "eu", "Node": "n2"}) // b itself
+		say(t, dialRaw(t, net, "a"), "\x03"+string(appendMsgpack(nil, claim)))
+		require.IsType(t, new(raftwire.TimeoutNowRequest), <-arrived)
+	})
+	onBothAs(t, "eu/n1!", "eu/n2!", func(t *testing.T, a, copyOfB caller) {
+		serve(t, copyOfB, accept)
+		for name, call := range meaning {
+			require.NoError(t, call(a, "n2"), name)
+		}
+	})
+}
+
 // A sender that does not hang up has Timeout.
 func TestIdentity_EndsTheConnectionOfOneThatStays(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
@@ -420,19 +447,24 @@ func TestIdentity_TextsAreNoPreVote(t *testing.T) {
 	})
 }
 
-// Each host has its line, with both identities, and no more.
+// Each host has its line, with both identities, and no more: up to eight hosts.
 func TestIdentity_LogsRefusals(t *testing.T) {
 	var log bytes.Buffer
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
-		a, b := listen(t, net, "a", as("us/n1")), listen(t, net, "b", as("eu/n2"), withLog(&log))
-		for range 5 {
-			require.Error(t, meaning["RequestVote"](a, "n2"))
+		b := listen(t, net, "b", as("eu/n2"), withLog(&log))
+		for i := range 10 {
+			a := listen(t, net, fmt.Sprint("a", i), as("us/n1"))
+			for range 5 {
+				require.Error(t, meaning["RequestVote"](a, "n2"))
+			}
+			require.NoError(t, a.Close())
+			synctest.Wait()
 		}
 		require.NoError(t, b.Close())
 	})
 	lines := linesWith(log.String(), "[WARN]")
-	require.Len(t, lines, 1, log.String())
-	require.Contains(t, lines[0], `connection refused: local=b peer=a:40001 error="wrong cluster: the peer is node \"n1\" of cluster \"us\", and means node \"n2\"; this is node \"n2\" of cluster \"eu\""`)
+	require.Len(t, lines, 8, log.String())
+	require.Contains(t, lines[0], `connection refused: local=b peer=a0:40001 error="wrong cluster: the peer is node \"n1\" of cluster \"us\", and means node \"n2\"; this is node \"n2\" of cluster \"eu\""`)
 }
 
 func TestIdentity_ThatMakesNoSenseIsAnError(t *testing.T) {

@@ -48,25 +48,30 @@ func requireNothingLeft(t testing.TB, network *faultnet.Network) {
 func TestTLSTransportConforms(t *testing.T) {
 	for name, slice := range map[string]int{"as it comes": 0, "in small pieces": 1000} {
 		t.Run(name, func(t *testing.T) {
-			transporttest.Run(t, transporttest.Maker{
-				New: func(t testing.TB, n int, o transporttest.Options) []raftwire.Transport {
-					network := faultnet.New(1)
-					network.Slice(slice)
-					t.Cleanup(func() { requireNothingLeft(t, network) })
-					return newTLSTransports(t, network, n, o)
-				},
-				NewSlow:  slowTLSTransports,
-				FakeTime: true,
-			})
+			newAs := func(t testing.TB, o transporttest.Options, identities ...raftwire.Identity) []raftwire.Transport {
+				network := faultnet.New(1)
+				network.Slice(slice)
+				t.Cleanup(func() { requireNothingLeft(t, network) })
+				return newTLSTransports(t, network, o, identities)
+			}
+			transporttest.Run(t, transporttest.Maker{New: withoutIdentity(newAs), NewAs: newAs, NewSlow: slowTLSTransports, FakeTime: true})
 		})
 	}
 }
 
-func newTLSTransports(t testing.TB, network *faultnet.Network, n int, o transporttest.Options) []raftwire.Transport {
+// withoutIdentity returns a Maker's New for its NewAs.
+func withoutIdentity(newAs func(testing.TB, transporttest.Options, ...raftwire.Identity) []raftwire.Transport) func(testing.TB, int, transporttest.Options) []raftwire.Transport {
+	return func(t testing.TB, n int, o transporttest.Options) []raftwire.Transport {
+		return newAs(t, o, make([]raftwire.Identity, n)...)
+	}
+}
+
+func newTLSTransports(t testing.TB, network *faultnet.Network, o transporttest.Options, identities []raftwire.Identity) []raftwire.Transport {
 	ca := testca.New()
 	var all []raftwire.Transport
-	for i := range n {
+	for i, identity := range identities {
 		config := newConfig(o)
+		config.Identity = identity
 		config.Stream = secureLayer(t, network, fmt.Sprintf("host-%d", i), secure(ca.Issue(), ca))
 		all = append(all, raftwire.NewNetworkTransportWithConfig(config))
 	}
@@ -84,18 +89,19 @@ func slowTLSTransports(t testing.TB, n int, o transporttest.Options, connecting 
 
 func TestTLSOverTCPConforms(t *testing.T) {
 	t.Parallel() // waits for real time
-	transporttest.Run(t, transporttest.Maker{
-		New: func(t testing.TB, n int, o transporttest.Options) []raftwire.Transport {
-			ca := testca.New()
-			var all []raftwire.Transport
-			for range n {
-				transport, err := layers.NewTLSTransport("127.0.0.1:0", nil, secure(ca.Issue(), ca), newConfig(o))
-				require.NoError(t, err)
-				all = append(all, transport)
-			}
-			return all
-		},
-	})
+	newAs := func(t testing.TB, o transporttest.Options, identities ...raftwire.Identity) []raftwire.Transport {
+		ca := testca.New()
+		var all []raftwire.Transport
+		for _, identity := range identities {
+			config := newConfig(o)
+			config.Identity = identity
+			transport, err := layers.NewTLSTransport("127.0.0.1:0", nil, secure(ca.Issue(), ca), config)
+			require.NoError(t, err)
+			all = append(all, transport)
+		}
+		return all
+	}
+	transporttest.Run(t, transporttest.Maker{New: withoutIdentity(newAs), NewAs: newAs})
 }
 
 func newConfig(o transporttest.Options) *raftwire.NetworkTransportConfig {
@@ -110,25 +116,24 @@ func newConfig(o transporttest.Options) *raftwire.NetworkTransportConfig {
 // A transport over a mux is as good as one with a port of its own, also with
 // TLS in between, by the mux on some hosts and under it on others.
 func TestMuxedTransportConforms(t *testing.T) {
-	transporttest.Run(t, transporttest.Maker{
-		New: func(t testing.TB, n int, o transporttest.Options) []raftwire.Transport {
-			network := faultnet.New(1)
-			network.Slice(1000)
-			t.Cleanup(func() { requireNothingLeft(t, network) })
-			ca := testca.New()
-			var all []raftwire.Transport
-			for i := range n {
-				host := string(rune('a' + i))
-				config := newConfig(o)
-				if i%2 == 0 {
-					config.Stream = layerOf(t, share(t, network, host, withTLS(secure(ca.Issue(), ca))), layers.ALPN("raft"))
-				} else {
-					config.Stream = layerOf(t, secureMux(t, network, host, secure(ca.Issue(), ca)), layers.ALPN("raft"))
-				}
-				all = append(all, raftwire.NewNetworkTransportWithConfig(config))
+	newAs := func(t testing.TB, o transporttest.Options, identities ...raftwire.Identity) []raftwire.Transport {
+		network := faultnet.New(1)
+		network.Slice(1000)
+		t.Cleanup(func() { requireNothingLeft(t, network) })
+		ca := testca.New()
+		var all []raftwire.Transport
+		for i, identity := range identities {
+			host := string(rune('a' + i))
+			config := newConfig(o)
+			config.Identity = identity
+			if i%2 == 0 {
+				config.Stream = layerOf(t, share(t, network, host, withTLS(secure(ca.Issue(), ca))), layers.ALPN("raft"))
+			} else {
+				config.Stream = layerOf(t, secureMux(t, network, host, secure(ca.Issue(), ca)), layers.ALPN("raft"))
 			}
-			return all
-		},
-		FakeTime: true,
-	})
+			all = append(all, raftwire.NewNetworkTransportWithConfig(config))
+		}
+		return all
+	}
+	transporttest.Run(t, transporttest.Maker{New: withoutIdentity(newAs), NewAs: newAs, FakeTime: true})
 }

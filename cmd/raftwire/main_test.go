@@ -12,6 +12,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/hashicorp/go-hclog"
 	"github.com/raftwire/raftwire"
 	"github.com/raftwire/raftwire/cmd/raftwire/internal/probe"
 	"github.com/raftwire/raftwire/internal/testca"
@@ -133,6 +134,16 @@ func TestProbe_EndsWithTheCodeOfItsResult(t *testing.T) {
 
 	<-ended
 	require.NoError(t, node.Close())
+	node, err = raftwire.NewTCPTransportWithConfig("127.0.0.1:0", nil, &raftwire.NetworkTransportConfig{
+		Identity: raftwire.Identity{Cluster: "eu", Node: "n1", Require: true}, Logger: hclog.NewNullLogger(),
+	})
+	require.NoError(t, err)
+	out, code, err = ran("probe", "-json", "-via", "none", "-timeout", "1m", string(node.LocalAddr()))
+	require.NoError(t, err)
+	require.Equal(t, 12, code)
+	require.Contains(t, out, `"cluster": "eu"`)
+	require.NoError(t, node.Close())
+
 	out, code, err = ran("probe", freePort(t))
 	require.NoError(t, err)
 	require.Equal(t, 3, code)

@@ -19,24 +19,25 @@ import (
 const aboutProbe = `Usage: raftwire probe [flags] HOST:PORT
 
 Says what answers there: TCP, TLS with whose certificate, the key of a Mux, Raft, and
-of a Raft node its ID, address, term and round-trip time. It asks with one pre-vote in
-term 0. That changes no term, vote or log, but the node's observers run, and it may log
-a WARN. Without -via, TLS is tried first: a node without TLS logs that as a refused
-connection.
+of a Raft node its ID, address, term and round-trip time. A raftwire node with an
+Identity also says its cluster. The probe asks with one pre-vote in term 0. That changes
+no term, vote or log, but the node's observers run, and it may log a WARN. Without -via,
+TLS is tried first: a node without TLS logs that as a refused connection.
 
 Ends with:
-   0  raft           the Raft core answers
-   1                 a file cannot be read
-   2                 the command line is wrong
-   3  unreachable    nothing accepts connections
-   4  silent         connections are accepted, and nothing is answered
-   5  tls-refused    TLS is spoken, and this client is refused
-   6  tls-untrusted  the core answers, but the certificate does not pass the check of -ca
-   7  foreign        something else answers, for example HTTP
-   8  closed         connections are closed without an answer
-   9  before-1.7     hashicorp/raft before 1.7, which has no pre-vote
-  10  core-silent    the port speaks Raft, and its core does not answer
-  11  core-error     the core answers with an error
+   0  raft               the Raft core answers
+   1                     a file cannot be read
+   2                     the command line is wrong
+   3  unreachable        nothing accepts connections
+   4  silent             connections are accepted, and nothing is answered
+   5  tls-refused        TLS is spoken, and this client is refused
+   6  tls-untrusted      the core answers, but the certificate does not pass the check of -ca
+   7  foreign            something else answers, for example HTTP
+   8  closed             connections are closed without an answer
+   9  before-1.7         hashicorp/raft before 1.7, which has no pre-vote
+  10  core-silent        the port speaks Raft, and its core does not answer
+  11  core-error         the core answers with an error
+  12  identity-required  the node requires an Identity of its peers, and does not ask its core
 
 Flags:
 `

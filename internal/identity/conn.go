@@ -88,15 +88,11 @@ func (d *Dialled) checkIntroduction() error {
 	if err == nil {
 		return nil
 	}
-	meant := ""
-	if d.meant != "" {
-		meant = ", and means node " + quote(d.meant)
-	}
 	verb := "is"
 	if h.refused != Allowed {
 		verb = "refuses this node, and is"
 	}
-	return fmt.Errorf("%w: the peer %s %v; this is %v%s", err, verb, &h, d.self, meant)
+	return fmt.Errorf("%w: the peer %s %v; this is %v%s", err, verb, &h, d.self, andMeans(d.meant))
 }
 
 // Accepted is what a node says and hears on a connection that it has accepted. A nil one
@@ -160,11 +156,7 @@ func (a *Accepted) explain(code Code, h *hello) error {
 	if code == NoIdentity {
 		return fmt.Errorf("%w: this is %v, and it requires that peers say who they are: set Identity at the peer, or end Require here", ErrNoIdentity, a.self)
 	}
-	meant := ""
-	if h.meant != "" {
-		meant = ", and means node " + quote(h.meant)
-	}
-	return fmt.Errorf("%w: the peer is %v%s; this is %v", code.err(), h, meant, a.self)
+	return fmt.Errorf("%w: the peer is %v%s; this is %v", code.err(), h, andMeans(h.meant), a.self)
 }
 
 // AddTo adds the field to an answer, the map or nil that begins at dst[at].

@@ -119,6 +119,14 @@ func describe(node, cluster string) string {
 	return "node " + quote(node) + " of cluster " + quote(cluster)
 }
 
+// andMeans goes on after the description of a node that means another, or anybody.
+func andMeans(node string) string {
+	if node == "" {
+		return ""
+	}
+	return ", and means node " + quote(node)
+}
+
 // quote returns a name for texts. hashicorp/raft takes an error whose text contains
 // "unexpected command" for a granted pre-vote: no name may bring that about.
 func quote(name string) string {

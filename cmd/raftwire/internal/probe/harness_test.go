@@ -2,7 +2,6 @@ package probe
 
 import (
 	"bufio"
-	"io"
 	"net"
 	"strconv"
 	"testing"
@@ -60,10 +59,17 @@ func serve(t *testing.T, listener net.Listener, handle func(net.Conn)) {
 }
 
 // transport returns one over a layer, whose core answers pre-votes with an error or
-// term 7; silent, it answers nothing.
+// term 7.
 func transport(t *testing.T, layer raftwire.StreamLayer, answer error) *raftwire.NetworkTransport {
 	t.Helper()
-	node := raftwire.NewNetworkTransport(layer, 3, patience, io.Discard)
+	return configured(t, layer, raftwire.NetworkTransportConfig{}, answer)
+}
+
+// configured is transport with what config has besides.
+func configured(t *testing.T, layer raftwire.StreamLayer, config raftwire.NetworkTransportConfig, answer error) *raftwire.NetworkTransport {
+	t.Helper()
+	config.Stream, config.MaxPool, config.Timeout, config.Logger = layer, 3, patience, hclog.NewNullLogger()
+	node := raftwire.NewNetworkTransportWithConfig(&config)
 	done := make(chan struct{})
 	ended := make(chan struct{})
 	go func() {

@@ -75,9 +75,15 @@ func (p *prober) askPreVote(via []Step) *failure {
 	}
 	answer, text, err := readAnswer(in)
 	took := time.Since(began)
-	switch {
-	case err != nil:
+	if err != nil {
 		return &failure{result: Foreign, passed: via, err: fmt.Errorf("something whose answer is no Raft: %w", err)}
+	}
+	p.report.Identity = answer.Hello.identity()
+	switch {
+	case answer.Hello.Refused == refusedNoIdentity:
+		p.conclude(IdentityRequired, "the node refuses peers that do not say who they are (Identity.Require): its core was not asked")
+		p.note("The node has counted a refused connection (NoIdentity), and may have logged it.")
+		return nil
 	case text != "":
 		p.conclude(CoreError, "the core answers with an error: %s", text)
 	default:
@@ -97,7 +103,11 @@ func (p *prober) concludeAnswered() {
 		p.conclude(Untrusted, "the Raft core answers, but the certificate does not pass: %s", p.report.TLS.Certificate.Problem)
 		return
 	}
-	p.conclude(Raft, "the Raft core answers: hashicorp/raft 1.7 or newer, or raftwire (their bytes are the same)")
+	who := "hashicorp/raft 1.7 or newer, or raftwire (their bytes are the same)"
+	if p.report.Identity != nil {
+		who = "raftwire, with an Identity"
+	}
+	p.conclude(Raft, "the Raft core answers: %s", who)
 	if p.report.Node.Granted {
 		p.note("It would vote for anybody: it has no term and no configuration, so it was not bootstrapped and belongs to no cluster yet.")
 	}

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/hashicorp/go-hclog"
+	"github.com/hashicorp/go-msgpack/v2/codec"
 	"github.com/hashicorp/raft"
 	"github.com/raftwire/raftwire"
 	"github.com/raftwire/raftwire/internal/testca"
@@ -71,6 +72,103 @@ func TestProbe_TellsAnErrorOfTheCore(t *testing.T) {
 	report := check(t, CoreError, Config{Address: address})
 	require.Contains(t, report.Detail, "disk is full")
 	require.Nil(t, report.Node)
+}
+
+// carriers make a layer for a node, and say how it is probed.
+var carriers = map[string]func(t *testing.T, ca *testca.Authority) (raftwire.StreamLayer, Config){
+	"TCP": func(t *testing.T, _ *testca.Authority) (raftwire.StreamLayer, Config) {
+		return layers.FromListener(listen(t), nil), Config{Via: []Step{}}
+	},
+	"TLS": func(t *testing.T, ca *testca.Authority) (raftwire.StreamLayer, Config) {
+		layer, err := layers.NewTLS(layers.FromListener(listen(t), nil), security(t, ca))
+		require.NoError(t, err)
+		return layer, Config{Certificate: ca.Issue(), Roots: testca.Pool(ca), ServerName: testca.Name}
+	},
+	"Mux": func(t *testing.T, _ *testca.Authority) (raftwire.StreamLayer, Config) {
+		layer, err := mux(t, layers.MuxConfig{Listener: listen(t)}).Layer(layers.FirstByte(11))
+		require.NoError(t, err)
+		return layer, Config{Via: []Step{{Key: 11}}}
+	},
+	"Mux with TLS": func(t *testing.T, ca *testca.Authority) (raftwire.StreamLayer, Config) {
+		secure := security(t, ca)
+		layer, err := mux(t, layers.MuxConfig{Listener: listen(t), TLS: &secure}).Layer(layers.ALPN("raft"))
+		require.NoError(t, err)
+		return layer, Config{Certificate: ca.Issue(), Protocols: []string{"raft"}}
+	},
+}
+
+// onCarriers probes a node over each carrier, which has an Identity and whose core
+// answers with an error or term 7. refused tells what the node has refused.
+func onCarriers(t *testing.T, identity raftwire.Identity, answer error, want Result, test func(t *testing.T, report *Report, refused <-chan string)) {
+	for name, carrier := range carriers {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			layer, config := carrier(t, testca.New())
+			refused := make(chan string, 1)
+			node := configured(t, layer, raftwire.NetworkTransportConfig{
+				Identity: identity,
+				Hooks:    raftwire.Hooks{Refused: func(e raftwire.RefusalEvent) { refused <- e.Reason }},
+			}, answer)
+			config.Address = string(node.LocalAddr())
+			test(t, check(t, want, config), refused)
+		})
+	}
+}
+
+// eu is an Identity, and what a probe makes of it.
+var (
+	eu        = raftwire.Identity{Cluster: "eu", Node: "n1"}
+	itselfEU  = &Identity{Cluster: "eu", Node: "n1"}
+	shownAsEU = `  identity     node "n1" of cluster "eu"` + "\n"
+)
+
+func TestProbe_TellsClusterAndNodeOfAnIdentity(t *testing.T) {
+	t.Parallel()
+	onCarriers(t, eu, nil, Raft, func(t *testing.T, report *Report, refused <-chan string) {
+		require.Equal(t, itselfEU, report.Identity)
+		require.Equal(t, uint64(7), report.Node.Term)
+		require.Contains(t, text(report), shownAsEU)
+		require.Contains(t, report.Detail, "raftwire, with an Identity")
+		require.Empty(t, refused)
+	})
+}
+
+func TestProbe_TellsNoIdentityOfANodeWithoutOne(t *testing.T) {
+	t.Parallel()
+	onCarriers(t, raftwire.Identity{}, nil, Raft, func(t *testing.T, report *Report, refused <-chan string) {
+		require.Nil(t, report.Identity)
+		require.NotContains(t, text(report), "identity")
+		require.Contains(t, report.Detail, "hashicorp/raft 1.7 or newer, or raftwire")
+		require.Empty(t, refused)
+	})
+}
+
+// The node names itself in the refusal. A core that was asked would answer with an error.
+func TestProbe_TellsANodeThatRequiresAnIdentity(t *testing.T) {
+	t.Parallel()
+	required := eu
+	required.Require = true
+	onCarriers(t, required, errors.New("the core was asked"), IdentityRequired, func(t *testing.T, report *Report, refused <-chan string) {
+		require.Equal(t, itselfEU, report.Identity)
+		require.Nil(t, report.Node)
+		require.Contains(t, text(report), shownAsEU)
+		require.NotContains(t, text(report), "The core has handled", "it has not")
+		require.Equal(t, "NoIdentity", <-refused)
+	})
+}
+
+func TestProbe_TellsTheIdentityBesideAnErrorOfTheCore(t *testing.T) {
+	t.Parallel()
+	onCarriers(t, eu, errors.New("disk is full"), CoreError, func(t *testing.T, report *Report, _ <-chan string) {
+		require.Contains(t, report.Detail, "disk is full")
+		require.Equal(t, itselfEU, report.Identity)
+	})
+}
+
+// Names come from the peer.
+func TestReport_QuotesTheNamesOfAnIdentity(t *testing.T) {
+	report := &Report{Result: Raft, Identity: &Identity{Cluster: "eu\n  result", Node: "\x1b[2J"}}
+	require.Contains(t, text(report), `node "\x1b[2J" of cluster "eu\n  result"`)
 }
 
 func TestProbe_TellsWhoseCertificateThereIs(t *testing.T) {
@@ -187,6 +285,7 @@ func TestProbe_LeavesTheStateOfARaftNodeAsItIs(t *testing.T) {
 	require.Equal(t, "node1", report.Node.ID)
 	require.Equal(t, string(n.address), report.Node.Address)
 	require.False(t, report.Node.Granted)
+	require.Nil(t, report.Identity, "hashicorp/raft skips the field")
 	require.Equal(t, before, n.state(t))
 }
 
@@ -260,12 +359,17 @@ func TestProbe_TellsASilentCoreFromASilentPort(t *testing.T) {
 	ours, err := raftwire.NewTCPTransport("127.0.0.1:0", nil, 3, patience, io.Discard)
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = ours.Close() })
+	identified, err := raftwire.NewTCPTransportWithConfig("127.0.0.1:0", nil, &raftwire.NetworkTransportConfig{
+		MaxPool: 3, Timeout: patience, Identity: eu, Logger: hclog.NewNullLogger(),
+	})
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = identified.Close() })
 	theirs, err := raft.NewTCPTransportWithLogger("127.0.0.1:0", nil, 3, patience, hclog.NewNullLogger())
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = theirs.Close() })
 
 	for _, via := range [][]Step{nil, {}} {
-		for _, address := range []string{string(ours.LocalAddr()), string(theirs.LocalAddr())} {
+		for _, address := range []string{string(ours.LocalAddr()), string(identified.LocalAddr()), string(theirs.LocalAddr())} {
 			t.Run("", func(t *testing.T) {
 				t.Parallel()
 				check(t, CoreSilent, Config{Address: address, Timeout: brief, Via: via})
@@ -292,6 +396,21 @@ func TestProbe_TellsAPortThatClosesEverything(t *testing.T) {
 	require.Contains(t, report.Detail, "does not let this host in")
 }
 
+// hashicorp/raft decodes the request as if the one field more were not there.
+func TestRequest_IsAPreVoteInTermZero(t *testing.T) {
+	sent := preVote()
+	require.Equal(t, byte(kindRequestPreVote), sent[0])
+	var request raftwire.RequestPreVoteRequest
+	require.NoError(t, codec.NewDecoderBytes(sent[1:], new(codec.MsgpackHandle)).Decode(&request))
+	header := raftwire.RPCHeader{ProtocolVersion: 3, ID: []byte(Name), Addr: []byte(Name)}
+	require.Equal(t, raftwire.RequestPreVoteRequest{RPCHeader: header}, request)
+
+	var plain []byte
+	require.NoError(t, codec.NewEncoderBytes(&plain, new(codec.MsgpackHandle)).Encode(&request))
+	plain[0]++ // the header of the map
+	require.Equal(t, string(plain)+"\xa8raftwire\x81\xa8Revision\x01", string(sent[1:]))
+}
+
 func TestProbe_ClosesItsConnections(t *testing.T) {
 	listener := listen(t)
 	closed := make(chan struct{}, 2) // by the probe: that with the pre-vote, and that with HTTP
@@ -306,9 +425,9 @@ func TestProbe_ClosesItsConnections(t *testing.T) {
 
 func TestReport_HasResultAndTimesInJSON(t *testing.T) {
 	var out bytes.Buffer
-	report := &Report{Address: "a:1", Result: Raft, Connect: Millis(1500 * time.Microsecond), Via: []string{}, Node: &Node{Term: 7, RoundTrip: Millis(time.Millisecond)}}
+	report := &Report{Address: "a:1", Result: Raft, Connect: Millis(1500 * time.Microsecond), Via: []string{}, Identity: itselfEU, Node: &Node{Term: 7, RoundTrip: Millis(time.Millisecond)}}
 	require.NoError(t, json.NewEncoder(&out).Encode(report))
-	require.JSONEq(t, `{"address":"a:1","result":"raft","detail":"","connect_ms":1.5,"via":[],"node":{"protocol_version":0,"term":7,"granted":false,"round_trip_ms":1}}`, out.String())
+	require.JSONEq(t, `{"address":"a:1","result":"raft","detail":"","connect_ms":1.5,"via":[],"identity":{"cluster":"eu","node":"n1"},"node":{"protocol_version":0,"term":7,"granted":false,"round_trip_ms":1}}`, out.String())
 }
 
 func TestParseVia_RefusesWhatIsNoStep(t *testing.T) {

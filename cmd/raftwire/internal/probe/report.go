@@ -32,6 +32,8 @@ const (
 	CoreSilent Result = "core-silent"
 	// CoreError: the core answered with an error.
 	CoreError Result = "core-error"
+	// IdentityRequired: the node refuses peers that do not say who they are.
+	IdentityRequired Result = "identity-required"
 )
 
 // Report is what a probe has found.
@@ -46,6 +48,8 @@ type Report struct {
 	TLS *TLS `json:"tls,omitempty"`
 	// Via is what lies between TCP and Raft, outermost first: "tls" and first bytes.
 	Via []string `json:"via"`
+	// Identity is nil unless the node says who it is.
+	Identity *Identity `json:"identity,omitempty"`
 	// Node is nil unless the core answered without an error.
 	Node *Node `json:"node,omitempty"`
 	// Notes are what the reader should know besides.
@@ -73,6 +77,12 @@ type Certificate struct {
 	Checked bool `json:"checked"`
 	// Problem is why it did not pass, or "".
 	Problem string `json:"problem,omitempty"`
+}
+
+// Identity is what a transport with a raftwire.Identity says of itself.
+type Identity struct {
+	Cluster string `json:"cluster"`
+	Node    string `json:"node"`
 }
 
 // Node is what the core says of itself.

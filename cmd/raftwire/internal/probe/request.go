@@ -15,14 +15,46 @@ const kindRequestPreVote = 4
 // Name is the ID and the address that the node sees, and may log.
 const Name = "raftwire-probe"
 
+// hello is the value of one field more, in a request and in its answer. A node with an
+// Identity says in it who it is, if the request has the field. The format is that of the
+// library's package internal/identity; hashicorp/raft skips the field.
+type hello struct {
+	Revision int
+	Cluster  string `codec:",omitempty"`
+	Node     string `codec:",omitempty"`
+	Refused  int    `codec:",omitempty"`
+}
+
+// refusedNoIdentity is hello.Refused of a node that takes no request from peers that do
+// not say who they are. A probe says no name.
+const refusedNoIdentity = 3
+
+func (h hello) identity() *Identity {
+	if h.Cluster == "" && h.Node == "" {
+		return nil
+	}
+	return &Identity{Cluster: h.Cluster, Node: h.Node}
+}
+
+type request struct {
+	raftwire.RequestPreVoteRequest
+	Hello hello `codec:"raftwire"`
+}
+
+type response struct {
+	raftwire.RequestPreVoteResponse
+	Hello hello `codec:"raftwire"`
+}
+
 // preVote asks for a pre-vote in term 0. In hashicorp/raft 1.7 and 1.8 a pre-vote
 // writes nothing: no term, vote, log or last contact changes, whatever the answer.
 func preVote() []byte {
+	var asked request
+	asked.RPCHeader = raftwire.RPCHeader{ProtocolVersion: raftwire.ProtocolVersionMax, ID: []byte(Name), Addr: []byte(Name)}
+	asked.Hello.Revision = 1
 	var b bytes.Buffer
 	b.WriteByte(kindRequestPreVote)
-	header := raftwire.RPCHeader{ProtocolVersion: raftwire.ProtocolVersionMax, ID: []byte(Name), Addr: []byte(Name)}
-	err := codec.NewEncoder(&b, &codec.MsgpackHandle{}).Encode(&raftwire.RequestPreVoteRequest{RPCHeader: header})
-	if err != nil {
+	if err := codec.NewEncoder(&b, &codec.MsgpackHandle{}).Encode(&asked); err != nil {
 		panic(err) // it is always the same message
 	}
 	return b.Bytes()
@@ -46,14 +78,15 @@ func isString(first byte) bool {
 	return first >= 0xa0 && first <= 0xbf || first >= 0xd9 && first <= 0xdb
 }
 
-// readAnswer reads the answer to preVote. text is the core's error.
-func readAnswer(r io.Reader) (response raftwire.RequestPreVoteResponse, text string, err error) {
+// readAnswer reads the answer to preVote. text is the error of the core, or why it was
+// not asked.
+func readAnswer(r io.Reader) (answer response, text string, err error) {
 	decoder := codec.NewDecoder(io.LimitReader(r, maxAnswer), &codec.MsgpackHandle{})
 	if err := decoder.Decode(&text); err != nil {
-		return response, "", fmt.Errorf("error text of the answer: %w", err)
+		return answer, "", fmt.Errorf("error text of the answer: %w", err)
 	}
-	if err := decoder.Decode(&response); err != nil {
-		return response, "", fmt.Errorf("answer: %w", err)
+	if err := decoder.Decode(&answer); err != nil {
+		return answer, "", fmt.Errorf("answer: %w", err)
 	}
-	return response, text, nil
+	return answer, text, nil
 }

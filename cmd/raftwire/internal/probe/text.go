@@ -11,16 +11,17 @@ import (
 // ExitCodes are what a probe ends with. 1 and 2 are left to errors of the program and
 // of its command line.
 var ExitCodes = map[Result]int{
-	Raft:        0,
-	Unreachable: 3,
-	Silent:      4,
-	Refused:     5,
-	Untrusted:   6,
-	Foreign:     7,
-	Closed:      8,
-	Before17:    9,
-	CoreSilent:  10,
-	CoreError:   11,
+	Raft:             0,
+	Unreachable:      3,
+	Silent:           4,
+	Refused:          5,
+	Untrusted:        6,
+	Foreign:          7,
+	Closed:           8,
+	Before17:         9,
+	CoreSilent:       10,
+	CoreError:        11,
+	IdentityRequired: 12,
 }
 
 // WriteText writes a report for a reader, who reads it at now.
@@ -30,6 +31,9 @@ func (r *Report) WriteText(out io.Writer, now time.Time) {
 		line(out, "TCP", "connects in %v", r.Connect)
 		r.writeTLS(out, now)
 		line(out, "key", "%s", r.keys())
+	}
+	if i := r.Identity; i != nil {
+		line(out, "identity", "node %q of cluster %q", i.Node, i.Cluster)
 	}
 	if n := r.Node; n != nil {
 		line(out, "node", "ID %q, address %q, protocol version %d", n.ID, n.Address, n.Protocol)
