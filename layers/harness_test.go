@@ -308,7 +308,6 @@ func (w *revocation) secure(t *testing.T) layers.TLSConfig {
 // What the tests of the root and of layers share.
 type (
 	option     = testnode.Option
-	caller     = testnode.Caller
 	dialer     = testnode.Dialer
 	plainLayer = testnode.PlainLayer
 )
