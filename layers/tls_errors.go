@@ -106,8 +106,9 @@ func isAlert(err error) bool {
 // explainDialled tells what the end of a handshake means that we began.
 func explainDialled(err error) error {
 	var (
-		header tls.RecordHeaderError
-		host   x509.HostnameError
+		header     tls.RecordHeaderError
+		host       x509.HostnameError
+		unverified *tls.CertificateVerificationError
 	)
 	switch {
 	case errors.As(err, &header):
@@ -116,6 +117,8 @@ func explainDialled(err error) error {
 		return fmt.Errorf("the peer closed the connection (does it accept TLS there?): %w", err)
 	case errors.As(err, &host) && len(host.Certificate.URIs) > 0:
 		return fmt.Errorf("%w (the certificate is %s: if peers are known by URIs, set TLSConfig.ServerName or AuthorizeNames)", err, describe(host.Certificate))
+	case errors.As(err, &unverified) && len(unverified.UnverifiedCertificates[0].URIs) > 0:
+		return fmt.Errorf("%w (the certificate is %s)", err, describe(unverified.UnverifiedCertificates[0]))
 	}
 	return err
 }

@@ -72,7 +72,7 @@ func TestURINames_LetNobodyElseIn(t *testing.T) {
 			"another URI":         {onlyURI("spiffe://cluster/web"), false, "must have the name " + raftURI, "must have the name " + raftURI},
 			"the host only":       {named("wrong", role), false, "must have the name " + raftURI, "must have the name " + raftURI},
 			"a host like the URI": {named("cluster"), false, "must have the name " + raftURI, "must have the name " + raftURI},
-			"another CA":          {onlyURI(raftURI), true, "unknown authority", "unknown authority"},
+			"another CA":          {onlyURI(raftURI), true, `(the certificate is "spiffe://cluster/raft")`, "unknown authority"},
 			"a wrong usage": {func(c *x509.Certificate) {
 				onlyURI(raftURI)(c)
 				c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageCodeSigning}

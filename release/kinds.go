@@ -28,4 +28,5 @@ var kinds = map[string]kind{
 	"checks":                        unpublished,
 	"raftbench":                     program,
 	"release":                       unpublished,
+	"spiffe":                        library,
 }
