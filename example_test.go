@@ -12,7 +12,7 @@ import (
 )
 
 func Example() {
-	follower, err := raftwire.NewTCPTransport("127.0.0.1:0", nil, 3, time.Second, io.Discard)
+	follower, err := raftwire.NewTCPTransport("127.0.0.1:0", nil, 3, 10*time.Second, io.Discard)
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -23,7 +23,7 @@ func Example() {
 		rpc.Respond(&raftwire.AppendEntriesResponse{Term: command.Term, Success: true}, nil)
 	}()
 
-	leader, err := raftwire.NewTCPTransport("127.0.0.1:0", nil, 3, time.Second, io.Discard)
+	leader, err := raftwire.NewTCPTransport("127.0.0.1:0", nil, 3, 10*time.Second, io.Discard)
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -38,7 +38,7 @@ func Example() {
 // Three requests are on their way before the first answer is looked at. The
 // futures come in the order of the requests.
 func ExampleNetworkTransport_AppendEntriesPipeline() {
-	config := &raftwire.NetworkTransportConfig{MaxRPCsInFlight: 16, Timeout: time.Second, Logger: hclog.NewNullLogger()}
+	config := &raftwire.NetworkTransportConfig{MaxRPCsInFlight: 16, Timeout: 10 * time.Second, Logger: hclog.NewNullLogger()}
 	follower, err := raftwire.NewTCPTransportWithConfig("127.0.0.1:0", nil, config)
 	if err != nil {
 		log.Fatal(err)
@@ -143,7 +143,7 @@ func ExampleNewNetworkTransport_faults() {
 		if err != nil {
 			log.Fatal(err)
 		}
-		return raftwire.NewNetworkTransport(stream, 3, time.Second, io.Discard)
+		return raftwire.NewNetworkTransport(stream, 3, 10*time.Second, io.Discard)
 	}
 	candidate, voter := node("candidate"), node("voter")
 	defer candidate.Close()

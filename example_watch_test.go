@@ -17,7 +17,7 @@ import (
 func ExampleHooks() {
 	served := make(chan raftwire.ServeEvent, 1)
 	follower, err := raftwire.NewTCPTransportWithConfig("127.0.0.1:0", nil, &raftwire.NetworkTransportConfig{
-		Timeout: time.Second,
+		Timeout: 10 * time.Second,
 		Logger:  hclog.NewNullLogger(),
 		Hooks: raftwire.Hooks{
 			ServeDone: func(e *raftwire.ServeEvent) { served <- *e }, // a copy: the event is lent
@@ -34,7 +34,7 @@ func ExampleHooks() {
 
 	candidate, err := raftwire.NewTCPTransportWithConfig("127.0.0.1:0", nil, &raftwire.NetworkTransportConfig{
 		MaxPool: 3,
-		Timeout: time.Second,
+		Timeout: 10 * time.Second,
 		Logger:  hclog.NewNullLogger(),
 		Hooks: raftwire.Hooks{
 			Dialed:     func(e raftwire.DialEvent) { fmt.Println("dialled", e.ID, e.Err) },
@@ -58,7 +58,7 @@ func ExampleHooks() {
 
 // What a transport has open and under way, for an operator's page or for metrics.
 func ExampleStats() {
-	follower, err := raftwire.NewTCPTransport("127.0.0.1:0", nil, 3, time.Second, io.Discard)
+	follower, err := raftwire.NewTCPTransport("127.0.0.1:0", nil, 3, 10*time.Second, io.Discard)
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -67,7 +67,7 @@ func ExampleStats() {
 		rpc := <-follower.Consumer()
 		rpc.Respond(&raftwire.RequestVoteResponse{Granted: true}, nil)
 	}()
-	candidate, err := raftwire.NewTCPTransport("127.0.0.1:0", nil, 3, time.Second, io.Discard)
+	candidate, err := raftwire.NewTCPTransport("127.0.0.1:0", nil, 3, 10*time.Second, io.Discard)
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -90,7 +90,7 @@ func ExampleStats() {
 func ExampleRefusals() {
 	refused := make(chan raftwire.RefusalEvent, 1)
 	transport, err := raftwire.NewTCPTransportWithConfig("127.0.0.1:0", nil, &raftwire.NetworkTransportConfig{
-		Timeout: time.Second,
+		Timeout: 10 * time.Second,
 		Logger:  hclog.NewNullLogger(),
 		Hooks:   raftwire.Hooks{Refused: func(e raftwire.RefusalEvent) { refused <- e }},
 	})
@@ -116,7 +116,7 @@ func ExampleRefusals() {
 // The follower reads the body before it answers. The leader's hook says how far
 // the snapshot has come.
 func ExampleNetworkTransport_InstallSnapshot() {
-	follower, err := raftwire.NewTCPTransport("127.0.0.1:0", nil, 3, time.Second, io.Discard)
+	follower, err := raftwire.NewTCPTransport("127.0.0.1:0", nil, 3, 10*time.Second, io.Discard)
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -129,7 +129,7 @@ func ExampleNetworkTransport_InstallSnapshot() {
 	}()
 
 	leader, err := raftwire.NewTCPTransportWithConfig("127.0.0.1:0", nil, &raftwire.NetworkTransportConfig{
-		Timeout: time.Second,
+		Timeout: 10 * time.Second,
 		Logger:  hclog.NewNullLogger(),
 		Hooks: raftwire.Hooks{SnapshotProgress: func(e raftwire.SnapshotEvent) {
 			if e.Over {

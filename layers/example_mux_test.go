@@ -39,7 +39,7 @@ func ExampleMux() {
 		log.Fatal(err)
 	}
 
-	transport := raftwire.NewNetworkTransport(raft, 3, time.Second, io.Discard)
+	transport := raftwire.NewNetworkTransport(raft, 3, 10*time.Second, io.Discard)
 	defer transport.Close()
 	go grantVotes(transport, 1)
 	fmt.Println("raft:", askForVote(transport, transport.LocalAddr()))
@@ -51,7 +51,7 @@ func ExampleMux() {
 			_ = conn.Close()
 		}
 	}()
-	conn, err := cluster.Dial(transport.LocalAddr(), time.Second)
+	conn, err := cluster.Dial(transport.LocalAddr(), 10*time.Second)
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -85,7 +85,7 @@ func ExampleALPN() {
 		if err != nil {
 			log.Fatal(err)
 		}
-		transport := raftwire.NewNetworkTransport(layer, 3, time.Second, io.Discard)
+		transport := raftwire.NewNetworkTransport(layer, 3, 10*time.Second, io.Discard)
 		go grantVotes(transport, 1)
 		fmt.Println(name+":", askForVote(transport, transport.LocalAddr()))
 		transport.Close() // closes this group, and leaves the port
@@ -136,7 +136,7 @@ func ExampleMux_grpcBesideHTTP() {
 	go server.Serve(web)
 	defer server.Close()
 
-	transport := raftwire.NewNetworkTransport(raft, 3, time.Second, io.Discard)
+	transport := raftwire.NewNetworkTransport(raft, 3, 10*time.Second, io.Discard)
 	defer transport.Close()
 	go grantVotes(transport, 1)
 	fmt.Println("raft:", askForVote(transport, transport.LocalAddr()))
@@ -186,7 +186,7 @@ func ExampleHandoff() {
 		}
 		return conn, err
 	})
-	transport := raftwire.NewNetworkTransport(layer, 3, time.Second, io.Discard)
+	transport := raftwire.NewNetworkTransport(layer, 3, 10*time.Second, io.Discard)
 	defer transport.Close()
 
 	handle := func(conn net.Conn) {
@@ -223,7 +223,7 @@ func ExampleFromListener() {
 	dial := func(ctx context.Context, address raftwire.ServerAddress) (net.Conn, error) {
 		return new(net.Dialer).DialContext(ctx, "tcp", string(address))
 	}
-	transport := raftwire.NewNetworkTransport(layers.FromListener(listener, dial), 3, time.Second, io.Discard)
+	transport := raftwire.NewNetworkTransport(layers.FromListener(listener, dial), 3, 10*time.Second, io.Discard)
 	defer transport.Close() // closes the listener, too
 	go func() {
 		rpc := <-transport.Consumer()
@@ -240,7 +240,7 @@ func ExampleFromListener() {
 // restarted twice: first with both keys, dialling as before; once all have
 // them, the other way round.
 func ExampleUnprefixed() {
-	old, err := raftwire.NewTCPTransport("127.0.0.1:0", nil, 3, time.Second, io.Discard) // knows of no keys
+	old, err := raftwire.NewTCPTransport("127.0.0.1:0", nil, 3, 10*time.Second, io.Discard) // knows of no keys
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -261,7 +261,7 @@ func ExampleUnprefixed() {
 		if err != nil {
 			log.Fatal(err)
 		}
-		transport := raftwire.NewNetworkTransport(layer, 3, time.Second, io.Discard)
+		transport := raftwire.NewNetworkTransport(layer, 3, 10*time.Second, io.Discard)
 		go grantVotes(transport, 2)
 		fmt.Printf("dials with %v: itself %v, an old node %v\n", keys[0],
 			askForVote(transport, transport.LocalAddr()), askForVote(old, transport.LocalAddr()))
