@@ -173,7 +173,16 @@ func (p *pair) requireServes() {
 		}
 		rpc.Respond(nil, errors.New("the caller has given up"))
 	})
-	require.NoError(p, p.ownAnswer(1))
+	err := p.ownAnswer(1)
+	for start := time.Now(); p.isLate(err) && time.Since(start) < patience; {
+		err = p.ownAnswer(1)
+	}
+	require.NoError(p, err)
+}
+
+// isLate reports whether a call may have failed only because the machine is busy.
+func (t *tester) isLate(err error) bool {
+	return !t.maker.FakeTime && errors.Is(err, os.ErrDeadlineExceeded)
 }
 
 // settle lets everything happen that can happen by itself.
