@@ -279,7 +279,7 @@ func (e *entryRoom) log(r *msgpack.Reader, payload, about int) *Log {
 			r.Charge(logSize)
 			return new(Log)
 		}
-		count := min(about, groupSize, msgpack.ChunkSize/size)
+		count := r.Likely(min(about, groupSize, msgpack.ChunkSize/size), logSize)
 		r.Charge(count * logSize)
 		*e = entryRoom{logs: make([]Log, count), left: msgpack.ChunkSize}
 	}

@@ -128,7 +128,7 @@ func (r *Reader) Keep(a *Arena, b []byte, about int) []byte {
 		return r.clone(b)
 	}
 	if len(a.free) < n {
-		r.refill(a, n*min(about, 1+r.Buffered()/n, ChunkSize/n))
+		r.refill(a, n*r.Likely(min(about, 1+r.Buffered()/n, ChunkSize/n), n))
 	}
 	return a.hold(b)
 }
