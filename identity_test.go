@@ -348,6 +348,21 @@ func TestIdentity_TakesACoreThatGoesByItsAddress(t *testing.T) {
 	})
 }
 
+// hashicorp/raft gives the address that its provider has for the node, and takes the
+// transport's for its ID.
+func TestIdentity_TakesACoreThatGoesByTheTransportsAddress(t *testing.T) {
+	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
+		provider := providerFunc(func(id raftwire.ServerID) (raftwire.ServerAddress, error) {
+			return "provided-" + raftwire.ServerAddress(id), nil
+		})
+		a, b := listen(t, net, "a", as("eu/n1"), withProvider(provider)), listen(t, net, "provided-b", as("eu/n2"))
+		serve(t, b, accept)
+		header := raftwire.RPCHeader{ID: []byte(a.LocalAddr()), Addr: a.EncodePeer("a", a.LocalAddr())}
+		require.NotEqual(t, header.ID, header.Addr)
+		require.NoError(t, a.RequestVote("b", "b", &raftwire.RequestVoteRequest{RPCHeader: header}, new(raftwire.RequestVoteResponse)))
+	})
+}
+
 // The address of the call and the one that a provider gives both claim nothing.
 func TestIdentity_TakesAnyAddressForAnID(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
