@@ -618,6 +618,7 @@ func keptHeap(t *testing.T, m *AppendEntriesRequest, unshared bool, f func(l *Lo
 
 // A kept entry, or a kept part of one, holds a few KiB of others at most.
 func TestCodec_KeptEntryHoldsLittleElse(t *testing.T) {
+	const noise = 1 << 10 // of what else the process does meanwhile
 	for _, entries := range []int{1, 4, 64} {
 		for _, size := range []int{128, 1000, 1 << 10, 2000, 2 << 10, 8 << 10, 16 << 10} {
 			for _, unshared := range []bool{false, true} {
@@ -634,7 +635,7 @@ func TestCodec_KeptEntryHoldsLittleElse(t *testing.T) {
 					"the Log":  func(l *Log) any { return l },
 				} {
 					got := keptHeap(t, benchRequest(entries, size), unshared, part)
-					require.LessOrEqual(t, got, rounded+shared, "%s of %dx%d, unshared: %v", name, entries, size, unshared)
+					require.LessOrEqual(t, got, rounded+shared+noise, "%s of %dx%d, unshared: %v", name, entries, size, unshared)
 				}
 			}
 		}
@@ -662,7 +663,7 @@ func TestCodec_KeptEntryHoldsLittleElseBesideOtherSizes(t *testing.T) {
 			}
 			m.Entries = append(m.Entries, &Log{Data: make([]byte, next.data), Extensions: make([]byte, next.extensions)})
 		}
-		const rest = 1 << 10 // what the allocator rounds up, and what holds the entry
+		const rest = 2 << 10 // what the allocator rounds up, what holds the entry, and noise
 		got := keptHeap(t, m, false, func(l *Log) any { return l })
 		require.LessOrEqual(t, got, c.kept.data+c.kept.extensions+c.shared+rest, "%+v beside %+v", c.kept, c.other)
 	}
