@@ -422,6 +422,28 @@ func TestIdentity_EndsTheConnectionOfOneThatStays(t *testing.T) {
 	})
 }
 
+// Whoever closes the connection meanwhile, the refusal is told of.
+func TestIdentity_CountsTheRefusalOfOneThatStays(t *testing.T) {
+	for name, end := range map[string]func(b *raftwire.NetworkTransport){
+		"CloseStreams": (*raftwire.NetworkTransport).CloseStreams,
+		"Close":        func(b *raftwire.NetworkTransport) { _ = b.Close() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
+				var seen events
+				b := listen(t, net, "b", as("eu/n2!"), withHooks(seen.hooks()))
+				refuseAll(t, b)
+				say(t, dialRaw(t, net, "a"), "\x03\x80")
+				synctest.Wait()
+				end(b)
+				synctest.Wait()
+				require.Equal(t, raftwire.Refusals{NoIdentity: 1}, b.Refusals())
+				require.Len(t, seen.refused, 1)
+			})
+		})
+	}
+}
+
 // Nobody takes a text for a granted pre-vote, whatever names it has.
 func TestIdentity_TextsAreNoPreVote(t *testing.T) {
 	onBothAs(t, "unexpected command/n1", "eu/unexpected command", func(t *testing.T, a, b caller) {
