@@ -464,6 +464,7 @@ func TestIdentity_LogsRefusals(t *testing.T) {
 		a, b := listen(t, net, "a", as("us/n1")), listen(t, net, "b", as("eu/n2"), withLog(&log))
 		for range 5 {
 			require.Error(t, meaning["RequestVote"](a, "n2"))
+			synctest.Wait() // for b to tell of it
 		}
 		require.NoError(t, b.Close())
 	})
