@@ -652,7 +652,7 @@ func TestIdentity_TruncatedIsNoAnswer(t *testing.T) {
 	for n := range len(answer) + 1 {
 		onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 			layer := hostLayer(t, net, "b")
-			defer func() { _ = layer.Close() }()
+			defer func() { _ = layer.Close(); synctest.Wait() }() // for the peer below to close its end
 			go func() {
 				conn, err := layer.Accept()
 				if err != nil {
