@@ -511,15 +511,15 @@ func wireOf(t *testing.T, nameA, nameB string, answer error) (sent, answered str
 		for range 2 {
 			args := &raftwire.TimeoutNowRequest{RPCHeader: raftwire.RPCHeader{ID: []byte("n1")}}
 			_ = a.TimeoutNow("n2", "b", args, new(raftwire.TimeoutNowResponse))
+			synctest.Wait() // a refused connection has ended before the next one
 		}
-		synctest.Wait()
 		require.NoError(t, b.Close())
 		sent, answered = hex.EncodeToString(tap.in.Bytes()), hex.EncodeToString(tap.out.Bytes())
 	})
 	return sent, answered
 }
 
-// tappedLayer keeps what comes in and goes out on what it accepts, one connection.
+// tappedLayer keeps what comes in and goes out on what it accepts, one connection after another.
 type tappedLayer struct {
 	raftwire.StreamLayer
 	in, out bytes.Buffer
