@@ -262,31 +262,32 @@ const groupSize = 18
 
 // entryRoom is memory for the entries of a request. Small ones share it in
 // groups: whoever keeps a Log keeps all Logs of its group, and what these hold.
-// So a group has at most msgpack.ChunkSize bytes, payloads included. It has no
-// more than groupSize Logs, which would be wasted if larger entries follow.
+// So a group has at most msgpack.ChunkSize bytes, payloads included, and large entries
+// belong to none. It has no more than groupSize Logs, which would be wasted if larger
+// entries follow.
 type entryRoom struct {
 	logs     []Log         // of the present group, unused
 	left     int           // bytes of the group
 	payloads msgpack.Arena // of the group
 }
 
-// log returns a Log for an entry with payloads of the given size; about so many
-// like it follow, with this one.
-func (e *entryRoom) log(r *msgpack.Reader, payload, about int) *Log {
+// log returns a Log for an entry with payloads of the given size; about so many like it
+// follow, with this one. likely is how many of them get into its group, 0 without one.
+func (e *entryRoom) log(r *msgpack.Reader, payload, about int) (l *Log, likely int) {
 	size := logSize + payload
+	if !r.Shares(payload) && e.left <= msgpack.ChunkSize { // more is the room of a lone entry
+		r.Charge(logSize)
+		return new(Log), 0
+	}
 	if len(e.logs) == 0 || e.left < size {
-		if !r.Shares(payload) {
-			r.Charge(logSize)
-			return new(Log)
-		}
-		count := min(about, groupSize, msgpack.ChunkSize/size)
+		count := r.Likely(min(about, groupSize, msgpack.ChunkSize/size), logSize)
 		r.Charge(count * logSize)
 		*e = entryRoom{logs: make([]Log, count), left: msgpack.ChunkSize}
 	}
-	l := &e.logs[0]
+	l = &e.logs[0]
 	e.logs = e.logs[1:]
 	e.left -= size
-	return l
+	return l, min(about, 1+len(e.logs))
 }
 
 // readLog decodes an entry, which is followed by others like it: about so many
@@ -300,7 +301,7 @@ func readLog(r *msgpack.Reader, room *entryRoom, about int) *Log {
 		return nil
 	}
 	// Its size is not known yet, so it belongs to no group.
-	l := room.log(r, msgpack.ChunkSize, 1)
+	l, _ := room.log(r, msgpack.ChunkSize, 1)
 	for s := r.Struct(logFields); s.Next(); {
 		switch s.Name {
 		case "Index":
@@ -310,9 +311,9 @@ func readLog(r *msgpack.Reader, room *entryRoom, about int) *Log {
 		case "Type":
 			l.Type = LogType(r.Uint8())
 		case "Data":
-			l.Data = r.BytesIn(&room.payloads, about)
+			l.Data = r.BytesIn(nil, 0)
 		case "Extensions":
-			l.Extensions = r.BytesIn(&room.payloads, about)
+			l.Extensions = r.BytesIn(nil, 0)
 		case "AppendedAt":
 			l.AppendedAt = r.Time()
 		}
@@ -340,11 +341,10 @@ func readLogInOrder(r *msgpack.Reader, room *entryRoom, about int) *Log {
 	if logType > math.MaxUint8 || !r.Consume(b) {
 		return nil
 	}
-	l := room.log(r, len(data)+len(extensions), about)
-	about = min(about, 1+len(room.logs))
+	l, likely := room.log(r, len(data)+len(extensions), about)
 	l.Index, l.Term, l.Type, l.AppendedAt = index, term, LogType(logType), appendedAt
-	l.Data = r.Keep(&room.payloads, data, about)
-	l.Extensions = r.Keep(&room.payloads, extensions, about)
+	l.Data = r.Keep(&room.payloads, data, likely)
+	l.Extensions = r.Keep(&room.payloads, extensions, likely)
 	return l
 }
 

@@ -35,16 +35,16 @@ type Identity struct {
 	Require bool
 }
 
-// self returns nil for the zero value.
-func (i Identity) self() *identity.Self {
+// self returns nil for the zero value. address is the transport's.
+func (i Identity) self(address ServerAddress) *identity.Self {
 	if i == (Identity{}) {
 		return nil
 	}
-	return &identity.Self{Cluster: i.Cluster, Node: string(i.Node), Require: i.Require}
+	return &identity.Self{Cluster: i.Cluster, Node: string(i.Node), Address: string(address), Require: i.Require}
 }
 
 func (i Identity) check() error {
-	if self := i.self(); self != nil {
+	if self := i.self(""); self != nil {
 		if err := self.Check(); err != nil {
 			return fmt.Errorf("Identity is %+v: %w", i, err)
 		}

@@ -356,6 +356,21 @@ func TestIdentity_TakesACoreThatGoesByItsAddress(t *testing.T) {
 	})
 }
 
+// hashicorp/raft gives the address that its provider has for the node, and takes the
+// transport's for its ID.
+func TestIdentity_TakesACoreThatGoesByTheTransportsAddress(t *testing.T) {
+	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
+		provider := providerFunc(func(id raftwire.ServerID) (raftwire.ServerAddress, error) {
+			return "provided-" + raftwire.ServerAddress(id), nil
+		})
+		a, b := listen(t, net, "a", as("eu/n1"), withProvider(provider)), listen(t, net, "provided-b", as("eu/n2"))
+		serve(t, b, accept)
+		header := raftwire.RPCHeader{ID: []byte(a.LocalAddr()), Addr: a.EncodePeer("a", a.LocalAddr())}
+		require.NotEqual(t, header.ID, header.Addr)
+		require.NoError(t, a.RequestVote("b", "b", &raftwire.RequestVoteRequest{RPCHeader: header}, new(raftwire.RequestVoteResponse)))
+	})
+}
+
 // The address of the call and the one that a provider gives both claim nothing.
 func TestIdentity_TakesAnyAddressForAnID(t *testing.T) {
 	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
@@ -434,6 +449,28 @@ func TestIdentity_EndsTheConnectionOfOneThatStays(t *testing.T) {
 	})
 }
 
+// Whoever closes the connection meanwhile, the refusal is told of.
+func TestIdentity_CountsTheRefusalOfOneThatStays(t *testing.T) {
+	for name, end := range map[string]func(b *raftwire.NetworkTransport){
+		"CloseStreams": (*raftwire.NetworkTransport).CloseStreams,
+		"Close":        func(b *raftwire.NetworkTransport) { _ = b.Close() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
+				var seen events
+				b := listen(t, net, "b", as("eu/n2!"), withHooks(seen.hooks()))
+				refuseAll(t, b)
+				say(t, dialRaw(t, net, "a"), "\x03\x80")
+				synctest.Wait()
+				end(b)
+				synctest.Wait()
+				require.Equal(t, raftwire.Refusals{NoIdentity: 1}, b.Refusals())
+				require.Len(t, seen.refused, 1)
+			})
+		})
+	}
+}
+
 // Nobody takes a text for a granted pre-vote, whatever names it has.
 func TestIdentity_TextsAreNoPreVote(t *testing.T) {
 	onBothAs(t, "unexpected command/n1", "eu/unexpected command", func(t *testing.T, a, b caller) {
@@ -456,6 +493,7 @@ func TestIdentity_LogsRefusals(t *testing.T) {
 			a := listen(t, net, fmt.Sprint("a", i), as("us/n1"))
 			for range 5 {
 				require.Error(t, meaning["RequestVote"](a, "n2"))
+				synctest.Wait() // for b to tell of it
 			}
 			require.NoError(t, a.Close())
 			synctest.Wait()
@@ -505,15 +543,15 @@ func wireOf(t *testing.T, nameA, nameB string, answer error) (sent, answered str
 		for range 2 {
 			args := &raftwire.TimeoutNowRequest{RPCHeader: raftwire.RPCHeader{ID: []byte("n1")}}
 			_ = a.TimeoutNow("n2", "b", args, new(raftwire.TimeoutNowResponse))
+			synctest.Wait() // a refused connection has ended before the next one
 		}
-		synctest.Wait()
 		require.NoError(t, b.Close())
 		sent, answered = hex.EncodeToString(tap.in.Bytes()), hex.EncodeToString(tap.out.Bytes())
 	})
 	return sent, answered
 }
 
-// tappedLayer keeps what comes in and goes out on what it accepts, one connection.
+// tappedLayer keeps what comes in and goes out on what it accepts, one connection after another.
 type tappedLayer struct {
 	raftwire.StreamLayer
 	in, out bytes.Buffer
@@ -646,7 +684,7 @@ func TestIdentity_TruncatedIsNoAnswer(t *testing.T) {
 	for n := range len(answer) + 1 {
 		onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
 			layer := hostLayer(t, net, "b")
-			defer func() { _ = layer.Close() }()
+			defer func() { _ = layer.Close(); synctest.Wait() }() // for the peer below to close its end
 			go func() {
 				conn, err := layer.Accept()
 				if err != nil {

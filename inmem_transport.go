@@ -123,7 +123,7 @@ func (i *InmemTransport) SetIdentity(identity Identity) {
 	}
 	i.Lock()
 	defer i.Unlock()
-	i.self = identity.self()
+	i.self = identity.self(i.localAddr)
 }
 
 func (i *InmemTransport) identity() *identity.Self {

@@ -131,7 +131,7 @@ func newNetworkTransport(config *NetworkTransportConfig) *NetworkTransport {
 	n.life, n.end = context.WithCancel(context.Background())
 	n.dialer = dialer{
 		stream:    n.stream,
-		self:      config.Identity.self(),
+		self:      config.Identity.self(n.LocalAddr()),
 		canCancel: dialing.CanCancel(n.stream),
 		timeout:   n.timeout,
 		life:      n.life,

@@ -62,7 +62,9 @@ func (s *session) run() {
 	s.conn.In.SetBefore(s.beforeRead)
 	s.openDispatcher()
 	err := s.serve()
-	err = s.conn.Close(err)
+	if first := s.conn.Close(err); !errors.As(err, new(*identity.Refusal)) { // which counts, whoever ends its wait
+		err = first
+	}
 	s.visit.Leave() // first: a hook that blocks must not keep the place
 	s.conn.reportEnd(err)
 	s.replies.abandon(err)

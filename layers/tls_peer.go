@@ -3,6 +3,7 @@ package layers
 import (
 	"crypto/x509"
 	"fmt"
+	"net"
 	"net/url"
 	"slices"
 	"strings"
@@ -41,8 +42,10 @@ func hasName(certificate *x509.Certificate, name string) bool {
 	return slices.ContainsFunc(certificate.URIs, func(uri *url.URL) bool { return uri.String() == name })
 }
 
-// isURI reports whether a name is none of a host.
-func isURI(name string) bool { return strings.Contains(name, "://") }
+// isURI reports whether a name is none of a host, but a URI: "urn:raft:a" is one, too.
+func isURI(name string) bool {
+	return strings.Contains(name, ":") && net.ParseIP(strings.Trim(name, "[]")) == nil
+}
 
 // AllowNames returns a function for TLSConfig.Authorize that lets in peers
 // with any of the names; see [TLSPeer.HasName].

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/tls"
 	"crypto/x509"
+	"net"
 	"net/url"
 	"testing"
 	"testing/synctest"
@@ -56,6 +57,43 @@ func TestURINames_LetPeersInOnBothSides(t *testing.T) {
 				})
 			})
 		}
+	}
+}
+
+// A URI needs no "//", and the addresses of IPv6 are none.
+func TestURINames_MayBeURNs(t *testing.T) {
+	for rule, c := range map[string]struct {
+		certificate func(*x509.Certificate)
+		set         func(*layers.TLSConfig)
+	}{
+		"ServerName": {onlyURI("urn:raft:server"), func(c *layers.TLSConfig) { c.ServerName = "urn:raft:server" }},
+		"Authorize": {onlyURI("urn:raft:server"), func(c *layers.TLSConfig) {
+			c.ServerName, c.AuthorizeNames, c.Authorize = "", true, layers.AllowNames("urn:raft:server")
+		}},
+		"IPv6":             {onlyIP("fd00::7"), func(c *layers.TLSConfig) { c.ServerName = "fd00::7" }},
+		"IPv6 in brackets": {onlyIP("fd00::7"), func(c *layers.TLSConfig) { c.ServerName = "[fd00::7]" }},
+		"host of address":  {onlyIP("fd00::7"), func(c *layers.TLSConfig) { c.ServerName = "" }},
+	} {
+		t.Run(rule, func(t *testing.T) {
+			onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
+				ca := testca.New()
+				node := func(host string) *raftwire.NetworkTransport {
+					security := secure(ca.Issue(c.certificate), ca)
+					c.set(&security)
+					trans, _ := listenTLS(t, net, host, security)
+					serve(t, trans, accept)
+					return trans
+				}
+				a, _ := node("a"), node("[fd00::7]:8300")
+				require.NoError(t, appendOnce(a, "[fd00::7]:8300"))
+			})
+		})
+	}
+}
+
+func onlyIP(address string) func(*x509.Certificate) {
+	return func(c *x509.Certificate) {
+		c.DNSNames, c.IPAddresses, c.URIs = nil, []net.IP{net.ParseIP(address)}, nil
 	}
 }
 

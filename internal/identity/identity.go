@@ -68,7 +68,8 @@ func (c Code) err() error {
 // Self is a node, as it is configured.
 type Self struct {
 	Cluster, Node string
-	Require       bool // refuse peers that do not say who they are
+	Address       string // that peers dial, or ""
+	Require       bool   // refuse peers that do not say who they are
 }
 
 // Check returns what is wrong with the configuration.
@@ -86,7 +87,7 @@ func (s *Self) Check() error {
 // node: then one of the two is configured wrong. An ID that is empty, or an address of
 // this node, claims nothing.
 func (s *Self) CheckSender(id []byte, addresses ...string) error {
-	if len(id) == 0 || string(id) == s.Node {
+	if len(id) == 0 || string(id) == s.Node || string(id) == s.Address {
 		return nil
 	}
 	for _, address := range addresses {

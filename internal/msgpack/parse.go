@@ -121,14 +121,14 @@ func (r *Reader) KeepShort(b []byte) []byte {
 
 // Keep returns a copy of b, which lies in the buffer: in the arena, or in memory
 // of its own if it does not share any. about is how many of the same length are
-// expected, with this one.
+// expected, with this one; with 0 it shares none.
 func (r *Reader) Keep(a *Arena, b []byte, about int) []byte {
 	n := len(b)
-	if n == 0 || !r.Shares(n) {
+	if n == 0 || about == 0 || !r.Shares(n) {
 		return r.clone(b)
 	}
 	if len(a.free) < n {
-		r.refill(a, n*min(about, 1+r.Buffered()/n, ChunkSize/n))
+		r.refill(a, n*r.Likely(min(about, 1+r.Buffered()/n, ChunkSize/n), n))
 	}
 	return a.hold(b)
 }

@@ -366,6 +366,16 @@ func (r *Reader) Reserve(n int64, size int) int {
 	return likely
 }
 
+// Likely returns how many of n elements of the given size to allocate at once where it is
+// likely that so many come: one if the message has used up much of what it may, since
+// others that come instead need the rest.
+func (r *Reader) Likely(n, size int) int {
+	if r.allocated+int64(n*size) > 2*r.Consumed()+slack/2 {
+		return min(n, 1)
+	}
+	return n
+}
+
 // Byte reads one byte, whatever it means.
 func (r *Reader) Byte() byte {
 	if !r.need(1) {

@@ -5,7 +5,11 @@ import (
 	"cmp"
 	"crypto/tls"
 	"crypto/x509"
+	"fmt"
 	"net"
+	"net/url"
+	"slices"
+	"strings"
 	"time"
 )
 
@@ -18,7 +22,7 @@ type Config struct {
 	// Protocols are offered by ALPN.
 	Protocols []string
 	// ServerName replaces the host of Address, in the handshake and when the certificate
-	// is checked.
+	// is checked. A URI does so only when that is checked.
 	ServerName string
 	// Roots are the CAs that the certificate is checked with; nil checks nothing.
 	Roots *x509.CertPool
@@ -72,7 +76,7 @@ func (c *connection) take(step Step) error {
 func (c *connection) secure() error {
 	c.tls = &TLS{ClientCertificate: "not asked for"}
 	secured := tls.Client(c.Conn, &tls.Config{
-		ServerName:            c.serverName(),
+		ServerName:            c.host(),
 		NextProtos:            c.Protocols,
 		InsecureSkipVerify:    true, //nolint:gosec // see VerifyPeerCertificate
 		GetClientCertificate:  c.clientCertificate,
@@ -87,13 +91,33 @@ func (c *connection) secure() error {
 	return err
 }
 
-// serverName returns the name that the peer should have.
-func (c *Config) serverName() string {
+// host returns the name that the handshake gives.
+func (c *Config) host() string {
 	host, _, err := net.SplitHostPort(c.Address)
 	if err != nil {
 		host = c.Address
 	}
+	if isURI(c.ServerName) {
+		return host
+	}
 	return cmp.Or(c.ServerName, host)
+}
+
+// isURI reports whether a name is none of a host.
+func isURI(name string) bool {
+	return strings.Contains(name, ":") && net.ParseIP(strings.Trim(name, "[]")) == nil
+}
+
+// checkName returns an error if a certificate does not have the name that the peer should
+// have.
+func (c *Config) checkName(certificate *x509.Certificate) error {
+	if !isURI(c.ServerName) {
+		return certificate.VerifyHostname(c.host())
+	}
+	if slices.ContainsFunc(certificate.URIs, func(uri *url.URL) bool { return uri.String() == c.ServerName }) {
+		return nil
+	}
+	return fmt.Errorf("the certificate does not have the name %s", c.ServerName)
 }
 
 // clientCertificate is called if the peer asks for a certificate.
@@ -117,13 +141,16 @@ func (c *connection) examine(raw [][]byte, _ [][]*x509.Certificate) error {
 		return nil
 	}
 	c.tls.Certificate.Checked = true
-	options := x509.VerifyOptions{Roots: c.Roots, Intermediates: x509.NewCertPool(), DNSName: c.serverName()}
+	options := x509.VerifyOptions{Roots: c.Roots, Intermediates: x509.NewCertPool()}
 	for _, der := range raw[1:] {
 		if intermediate, err := x509.ParseCertificate(der); err == nil {
 			options.Intermediates.AddCert(intermediate)
 		}
 	}
-	if _, err := certificate.Verify(options); err != nil {
+	if _, err = certificate.Verify(options); err == nil {
+		err = c.checkName(certificate)
+	}
+	if err != nil {
 		c.tls.Certificate.Problem = err.Error()
 	}
 	return nil

@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"strconv"
 	"strings"
 	"testing"
@@ -220,6 +221,29 @@ func TestProbe_TellsWhoseCertificateThereIs(t *testing.T) {
 		report := check(t, Closed, Config{Address: address, Via: []Step{}})
 		require.Contains(t, report.Detail, "-via tls")
 	})
+}
+
+func TestProbe_ChecksANameThatIsAURI(t *testing.T) {
+	t.Parallel()
+	const name = "spiffe://cluster/raft"
+	ca := testca.New()
+	certificate := ca.Issue(func(c *x509.Certificate) {
+		uri, err := url.Parse(name)
+		require.NoError(t, err)
+		c.DNSNames, c.IPAddresses, c.URIs = nil, nil, []*url.URL{uri}
+	})
+	tcp, err := raftwire.NewTCPStreamLayer(raftwire.TCPConfig{Bind: "127.0.0.1:0"})
+	require.NoError(t, err)
+	layer, err := layers.NewTLS(tcp, layers.TLSConfig{
+		Load:       func() (*tls.Certificate, *x509.CertPool, error) { return certificate, testca.Pool(ca), nil },
+		ServerName: name, ReloadInterval: -1, Logger: hclog.NewNullLogger(),
+	})
+	require.NoError(t, err)
+	config := Config{Address: string(transport(t, layer, nil).LocalAddr()), Certificate: certificate, Roots: testca.Pool(ca)}
+	for given, want := range map[string]Result{name: Raft, name + "/other": Untrusted, "": Untrusted} {
+		config.ServerName = given
+		check(t, want, config)
+	}
 }
 
 func TestProbe_TellsAnExpiredCertificate(t *testing.T) {
