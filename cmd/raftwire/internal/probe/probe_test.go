@@ -171,6 +171,21 @@ func TestReport_QuotesTheNamesOfAnIdentity(t *testing.T) {
 	require.Contains(t, text(report), `node "\x1b[2J" of cluster "eu\n  result"`)
 }
 
+// So do the text of an error and what a certificate says, which are no Go strings.
+func TestReport_EscapesWhatATerminalWouldObey(t *testing.T) {
+	report := &Report{
+		Result: CoreError,
+		Detail: "the core answers with an error: \x1b[2J\n  result       fine, \u202e but for größe \"x\" \\",
+		TLS: &TLS{Certificate: &Certificate{
+			Names: []string{"\x1b]0;b\x07"}, Issuer: "CN=\u009b31m", Problem: "valid for \x1b[1mc",
+		}},
+	}
+	require.NotRegexp(t, `[^[:print:]ß-ö\n]`, text(report))
+	require.Contains(t, text(report), `an error: \x1b[2J\n  result       fine, \u202e but for größe "x" \`+"\n")
+	require.Contains(t, text(report), `of \x1b]0;b\a, issued by CN=\u009b31m`)
+	require.Contains(t, text(report), `does not pass: valid for \x1b[1mc`)
+}
+
 func TestProbe_TellsWhoseCertificateThereIs(t *testing.T) {
 	t.Parallel()
 	ca := testca.New()
