@@ -6,11 +6,13 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"net"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/gopacket/gopacket"
 	"github.com/gopacket/gopacket/layers"
 	"github.com/raftwire/raftwire"
 	"github.com/stretchr/testify/require"
@@ -287,6 +289,21 @@ func TestDump_TellsConnectionsOfTheSamePortsApart(t *testing.T) {
 		w.seq[0] += 1 << 31 // as another connection would
 	}
 	require.Contains(t, dumped(t, w.pcap(), Options{}), "3 connections (3 Raft), 3 requests, 3 answers\n")
+}
+
+// The hosts are those that talk Raft, not those at the ends of a tunnel between them.
+func TestDump_PrintsTheHostsInATunnel(t *testing.T) {
+	w := newWire(t)
+	w.open()
+	w.play(recordTalk(t, sendAll)...)
+	for i, packet := range w.packets { // IP in IP
+		inner := packet[14:]
+		outer := &layers.IPv4{Version: 4, TTL: 64, Protocol: layers.IPProtocolIPv4, SrcIP: net.IP{192, 168, 0, inner[15]}, DstIP: net.IP{192, 168, 0, inner[19]}}
+		tunneled := gopacket.NewSerializeBuffer()
+		require.NoError(t, gopacket.SerializeLayers(tunneled, gopacket.SerializeOptions{FixLengths: true}, outer, gopacket.Payload(inner)))
+		w.packets[i] = append(packet[:14:14], tunneled.Bytes()...)
+	}
+	require.Equal(t, allDumped, dumped(t, w.pcap(), Options{}))
 }
 
 func TestDump_SaysThatPacketsWereCutShort(t *testing.T) {
