@@ -73,8 +73,9 @@ func lastCA(certificate *tls.Certificate, cas *x509.CertPool) *x509.Certificate 
 			all = append(all, intermediate)
 		}
 	}
-	chains, err := verify(all, cas, x509.ExtKeyUsageAny)
-	if err != nil {
+	chains, err := verify(all, cas, x509.ExtKeyUsageAny, time.Now())
+	later, _ := verify(all, cas, x509.ExtKeyUsageAny, certificate.Leaf.NotAfter) // a renewed CA may begin by then
+	if chains = append(chains, later...); len(chains) == 0 {
 		var invalid x509.CertificateInvalidError
 		if errors.As(err, &invalid) && invalid.Reason == x509.Expired {
 			return invalid.Cert

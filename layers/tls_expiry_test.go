@@ -109,6 +109,11 @@ func TestTLSExpires_IsWhenTrustEnds(t *testing.T) {
 			ca := testca.New(expiringIn(day))
 			return secure(ca.Issue(expiringIn(30*day)), ca, ca.Renew(expiringIn(300*day)))
 		}, 30 * day, 300 * day},
+		"a CA that was renewed with the same key, to begin tomorrow": {func() layers.TLSConfig {
+			ca := testca.New(expiringIn(2 * day))
+			tomorrow := func(x *x509.Certificate) { x.NotBefore = time.Now().Add(day) }
+			return secure(ca.Issue(expiringIn(30*day)), ca, ca.Renew(tomorrow, expiringIn(300*day)))
+		}, 30 * day, 300 * day},
 		"an intermediate CA that expires first": {func() layers.TLSConfig {
 			ca := testca.New(expiringIn(300 * day))
 			return secure(ca.Intermediate(expiringIn(20*day)).Issue(expiringIn(30*day)), ca)
