@@ -89,6 +89,8 @@ func TestCommandLine_SaysWhatIsWrong(t *testing.T) {
 		{"probe example.com", "not HOST:PORT", exitUsage},
 		{"probe a:1 -timeout 0s", "-timeout 0s", exitUsage},
 		{"probe a:1 -via ssl", "-via: ", exitUsage},
+		{"probe a:1 -alpn raft,", "-alpn: a protocol has 1 to 255 bytes, not 0", exitUsage},
+		{"probe a:1 -alpn " + strings.Repeat("x", 256), "-alpn: a protocol has 1 to 255 bytes, not 256", exitUsage},
 		{"probe :1 -ca " + none, "\":1\" has no host to check the certificate for: give -server-name", exitUsage},
 		{"probe a:1 -key " + none, "-key is given without -cert", exitUsage},
 		{"probe a:1 -ca " + none, "none.pem", exitFailed},

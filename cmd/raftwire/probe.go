@@ -102,6 +102,11 @@ func (f *probeFlags) config(address string) (*probe.Config, error) {
 	}
 	if f.alpn != "" {
 		config.Protocols = strings.Split(f.alpn, ",")
+		for _, protocol := range config.Protocols {
+			if n := len(protocol); n == 0 || n > 255 {
+				return nil, fmt.Errorf("-alpn: a protocol has 1 to 255 bytes, not %d", n)
+			}
+		}
 	}
 	if f.via != "" {
 		via, err := probe.ParseVia(f.via)
