@@ -42,6 +42,8 @@ func TestBadTLSConfigurationSaysWhatToDo(t *testing.T) {
 		"holds no certificate: it must be PEM":                                 with(func(c *layers.TLSConfig) { c.CAFile = os.DevNull }),
 		"Load is set, and so are files: use one or the other":                  with(func(c *layers.TLSConfig) { c.Load = loading(nil, nil, nil).Load }),
 		"MinVersion is TLS 1.1: use 0 for TLS 1.3, or tls.VersionTLS12":        with(func(c *layers.TLSConfig) { c.MinVersion = tls.VersionTLS11 }),
+		"NextProtos has \"\": the name of a protocol has 1 to 255 bytes":       with(func(c *layers.TLSConfig) { c.NextProtos = []string{"raft", ""} }),
+		"xx\": the name of a protocol has 1 to 255 bytes":                      with(func(c *layers.TLSConfig) { c.NextProtos = []string{strings.Repeat("x", 256)} }),
 		"HandshakeTimeout is -1s: use 0 for the default":                       with(func(c *layers.TLSConfig) { c.HandshakeTimeout = -time.Second }),
 		"AuthorizeNames is set, and Authorize is not: set it to":               with(func(c *layers.TLSConfig) { c.AuthorizeNames, c.ServerName = true, "" }),
 		"AuthorizeNames is set, and so is ServerName or ServerNameFor":         with(func(c *layers.TLSConfig) { c.AuthorizeNames, c.Authorize = true, layers.AllowNames("x") }),
