@@ -350,6 +350,27 @@ func TestFlow_PassesOverASegmentHalfTheNumbersAway(t *testing.T) {
 	require.Equal(t, "near", string(got))
 }
 
+// A receiver acknowledges a snapshot in a hundred thousand segments without a byte, all
+// with the same number. They must not pile up behind a gap.
+func TestFlow_HoldsOneOfManySegmentsWithoutBytes(t *testing.T) {
+	var got []byte
+	var lost int
+	f := flow{deliver: func(_ time.Time, n int, b []byte) { got, lost = append(got, b...), lost+n }}
+	f.start(0)
+	for range 100 {
+		f.add(segment{seq: 10})
+	}
+	require.Len(t, f.held, 1)
+	f.add(segment{seq: 10, bytes: []byte("data")})
+	f.add(segment{seq: 14, fin: true})
+	f.add(segment{seq: 14})
+	require.Len(t, f.held, 3)
+	f.finish()
+	require.Equal(t, "data", string(got))
+	require.Equal(t, 10, lost)
+	require.True(t, f.ended)
+}
+
 func TestFlow_TakesWhatIsNewInASegment(t *testing.T) {
 	var got []byte
 	f := flow{deliver: func(_ time.Time, _ int, b []byte) { got = append(got, b...) }}
