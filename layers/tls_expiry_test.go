@@ -138,6 +138,12 @@ func TestTLSExpires_IsWhenTrustEnds(t *testing.T) {
 		"a certificate of a CA that is not trusted": {func() layers.TLSConfig {
 			return secure(testca.New().Issue(expiringIn(30*day)), testca.New())
 		}, 30 * day, 0},
+		"a CA that has expired, signed as well by one that is not trusted": {func() layers.TLSConfig {
+			ca := testca.New(expiringIn(-time.Minute))
+			own := ca.Issue(expiringIn(30 * day))
+			own.Certificate = append(own.Certificate, testca.New().Cross(ca))
+			return secure(own, ca)
+		}, 30 * day, -time.Minute},
 		"a CA that has expired": {func() layers.TLSConfig {
 			ca := testca.New(expiringIn(-time.Minute))
 			return secure(ca.Issue(expiringIn(30*day)), ca)
