@@ -1,6 +1,7 @@
 package probe
 
 import (
+	"bufio"
 	"bytes"
 	"cmp"
 	"crypto/tls"
@@ -390,6 +391,28 @@ func TestProbe_TellsASilentCoreFromASilentPort(t *testing.T) {
 				check(t, CoreSilent, Config{Address: address, Timeout: brief, Via: via})
 			})
 		}
+	}
+}
+
+// An answer that begins and does not end is no answer. What never answers otherwise is no
+// Raft.
+func TestProbe_TellsAnAnswerThatDoesNotEnd(t *testing.T) {
+	for want, other := range map[Result]string{CoreSilent: "", Foreign: "\xa5"} {
+		t.Run(string(want), func(t *testing.T) {
+			t.Parallel()
+			listener := listen(t)
+			serve(t, listener, func(conn net.Conn) {
+				in := bufio.NewReader(conn)
+				kind, _ := in.ReadByte()
+				if kind != kindRequestPreVote {
+					_, _ = io.WriteString(conn, other)
+					return
+				}
+				_, _ = io.WriteString(conn, "\xa0\x81")
+				_, _ = io.Copy(io.Discard, in)
+			})
+			check(t, want, Config{Address: listener.Addr().String(), Timeout: brief, Via: []Step{}})
+		})
 	}
 }
 
