@@ -179,6 +179,7 @@ func (c *TLSConfig) setDefaults() {
 	c.MinVersion = cmp.Or(c.MinVersion, tls.VersionTLS13)
 	c.HandshakeTimeout = cmp.Or(c.HandshakeTimeout, defaultHandshakeTimeout)
 	c.MaxHandshakes = cmp.Or(c.MaxHandshakes, defaultMaxHandshakes)
+	c.NextProtos = slices.Clone(c.NextProtos) // the caller may use its slice again
 	if c.Logger == nil {
 		c.Logger = logs.Default()
 	}

@@ -125,3 +125,20 @@ func TestUnusualFilesThatAreFine(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, trans.Close())
 }
+
+// The caller may use its slice again.
+func TestTLSConfig_KeepsItsProtocols(t *testing.T) {
+	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
+		ca, protocols := testca.New(), []string{"raft"}
+		security := secure(ca.Issue(), ca)
+		security.NextProtos = protocols
+		listenTLS(t, net, "b", security)
+		protocols[0] = "another"
+		raw, err := net.Host("peer").Dial(t.Context(), "b")
+		require.NoError(t, err)
+		conn := tls.Client(raw, &tls.Config{RootCAs: testca.Pool(ca), ServerName: role, Certificates: []tls.Certificate{*ca.Issue()}, NextProtos: []string{"raft"}})
+		require.NoError(t, conn.Handshake())
+		require.Equal(t, "raft", conn.ConnectionState().NegotiatedProtocol)
+		require.NoError(t, conn.Close())
+	})
+}
