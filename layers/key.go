@@ -56,11 +56,14 @@ func (k Key) check() error {
 	switch {
 	case k == Key{}:
 		return errors.New("a key is empty: make it with FirstByte, ALPN or Unprefixed")
-	case k == ALPN("") || len(k.protocol) > maxProtocol:
+	case k.kind == keyALPN && isNoProtocol(k.protocol):
 		return fmt.Errorf("%v is no protocol: a name has 1 to %d bytes", k, maxProtocol)
 	}
 	return nil
 }
+
+// isNoProtocol reports whether no protocol can have a name: crypto/tls would fail each dial.
+func isNoProtocol(name string) bool { return name == "" || len(name) > maxProtocol }
 
 // clash returns what speaks against a key beside others.
 func (k Key) clash(taken func(Key) bool) error {

@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
@@ -111,7 +112,8 @@ type TLSConfig struct {
 	MinVersion uint16
 
 	// NextProtos are the ALPN protocols that are offered to a peer, or accepted
-	// from one. nil means none: then whatever a peer offers is ignored.
+	// from one, of 1 to 255 bytes each. nil means none: then whatever a peer offers is
+	// ignored.
 	NextProtos []string
 
 	// HandshakeTimeout bounds a handshake, on either side; on the dialling side
@@ -155,6 +157,8 @@ func (c *TLSConfig) check() error {
 		return errors.New("raftwire: TLSConfig.LoadClient is set, and Load is not: set Load as well, or ClientCertFile and ClientKeyFile in place of LoadClient")
 	case c.MinVersion != 0 && c.MinVersion != tls.VersionTLS12 && c.MinVersion != tls.VersionTLS13:
 		return fmt.Errorf("raftwire: TLSConfig.MinVersion is %s: use 0 for TLS 1.3, or tls.VersionTLS12", tls.VersionName(c.MinVersion))
+	case slices.ContainsFunc(c.NextProtos, isNoProtocol):
+		return fmt.Errorf("raftwire: TLSConfig.NextProtos has %q: the name of a protocol has 1 to %d bytes", c.NextProtos[slices.IndexFunc(c.NextProtos, isNoProtocol)], maxProtocol)
 	case c.AuthorizeNames && c.Authorize == nil:
 		return errors.New("raftwire: TLSConfig.AuthorizeNames is set, and Authorize is not: set it to a function that checks names, such as AllowNames")
 	case c.AuthorizeNames && (c.ServerName != "" || c.ServerNameFor != nil):
@@ -175,6 +179,7 @@ func (c *TLSConfig) setDefaults() {
 	c.MinVersion = cmp.Or(c.MinVersion, tls.VersionTLS13)
 	c.HandshakeTimeout = cmp.Or(c.HandshakeTimeout, defaultHandshakeTimeout)
 	c.MaxHandshakes = cmp.Or(c.MaxHandshakes, defaultMaxHandshakes)
+	c.NextProtos = slices.Clone(c.NextProtos) // the caller may use its slice again
 	if c.Logger == nil {
 		c.Logger = logs.Default()
 	}

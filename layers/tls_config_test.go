@@ -42,6 +42,8 @@ func TestBadTLSConfigurationSaysWhatToDo(t *testing.T) {
 		"holds no certificate: it must be PEM":                                 with(func(c *layers.TLSConfig) { c.CAFile = os.DevNull }),
 		"Load is set, and so are files: use one or the other":                  with(func(c *layers.TLSConfig) { c.Load = loading(nil, nil, nil).Load }),
 		"MinVersion is TLS 1.1: use 0 for TLS 1.3, or tls.VersionTLS12":        with(func(c *layers.TLSConfig) { c.MinVersion = tls.VersionTLS11 }),
+		"NextProtos has \"\": the name of a protocol has 1 to 255 bytes":       with(func(c *layers.TLSConfig) { c.NextProtos = []string{"raft", ""} }),
+		"xx\": the name of a protocol has 1 to 255 bytes":                      with(func(c *layers.TLSConfig) { c.NextProtos = []string{strings.Repeat("x", 256)} }),
 		"HandshakeTimeout is -1s: use 0 for the default":                       with(func(c *layers.TLSConfig) { c.HandshakeTimeout = -time.Second }),
 		"AuthorizeNames is set, and Authorize is not: set it to":               with(func(c *layers.TLSConfig) { c.AuthorizeNames, c.ServerName = true, "" }),
 		"AuthorizeNames is set, and so is ServerName or ServerNameFor":         with(func(c *layers.TLSConfig) { c.AuthorizeNames, c.Authorize = true, layers.AllowNames("x") }),
@@ -122,4 +124,21 @@ func TestUnusualFilesThatAreFine(t *testing.T) {
 	trans, err := layers.NewTLSTransport("127.0.0.1:0", nil, c, config())
 	require.NoError(t, err)
 	require.NoError(t, trans.Close())
+}
+
+// The caller may use its slice again.
+func TestTLSConfig_KeepsItsProtocols(t *testing.T) {
+	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
+		ca, protocols := testca.New(), []string{"raft"}
+		security := secure(ca.Issue(), ca)
+		security.NextProtos = protocols
+		listenTLS(t, net, "b", security)
+		protocols[0] = "another"
+		raw, err := net.Host("peer").Dial(t.Context(), "b")
+		require.NoError(t, err)
+		conn := tls.Client(raw, &tls.Config{RootCAs: testca.Pool(ca), ServerName: role, Certificates: []tls.Certificate{*ca.Issue()}, NextProtos: []string{"raft"}})
+		require.NoError(t, conn.Handshake())
+		require.Equal(t, "raft", conn.ConnectionState().NegotiatedProtocol)
+		require.NoError(t, conn.Close())
+	})
 }

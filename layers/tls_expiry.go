@@ -73,8 +73,17 @@ func lastCA(certificate *tls.Certificate, cas *x509.CertPool) *x509.Certificate 
 			all = append(all, intermediate)
 		}
 	}
-	chains, err := verify(all, cas, x509.ExtKeyUsageAny)
-	if err != nil {
+	var (
+		chains [][]*x509.Certificate
+		err    error
+	)
+	// A CA in the chain may have expired since the beginning, or begin before the end.
+	for _, at := range []time.Time{certificate.Leaf.NotBefore, certificate.Leaf.NotAfter, time.Now()} {
+		var found [][]*x509.Certificate
+		found, err = verify(all, cas, x509.ExtKeyUsageAny, at)
+		chains = append(chains, found...)
+	}
+	if len(chains) == 0 {
 		var invalid x509.CertificateInvalidError
 		if errors.As(err, &invalid) && invalid.Reason == x509.Expired {
 			return invalid.Cert

@@ -109,6 +109,11 @@ func TestTLSExpires_IsWhenTrustEnds(t *testing.T) {
 			ca := testca.New(expiringIn(day))
 			return secure(ca.Issue(expiringIn(30*day)), ca, ca.Renew(expiringIn(300*day)))
 		}, 30 * day, 300 * day},
+		"a CA that was renewed with the same key, to begin tomorrow": {func() layers.TLSConfig {
+			ca := testca.New(expiringIn(2 * day))
+			tomorrow := func(x *x509.Certificate) { x.NotBefore = time.Now().Add(day) }
+			return secure(ca.Issue(expiringIn(30*day)), ca, ca.Renew(tomorrow, expiringIn(300*day)))
+		}, 30 * day, 300 * day},
 		"an intermediate CA that expires first": {func() layers.TLSConfig {
 			ca := testca.New(expiringIn(300 * day))
 			return secure(ca.Intermediate(expiringIn(20*day)).Issue(expiringIn(30*day)), ca)
@@ -133,6 +138,12 @@ func TestTLSExpires_IsWhenTrustEnds(t *testing.T) {
 		"a certificate of a CA that is not trusted": {func() layers.TLSConfig {
 			return secure(testca.New().Issue(expiringIn(30*day)), testca.New())
 		}, 30 * day, 0},
+		"a CA that has expired, signed as well by one that is not trusted": {func() layers.TLSConfig {
+			ca := testca.New(expiringIn(-time.Minute))
+			own := ca.Issue(expiringIn(30 * day))
+			own.Certificate = append(own.Certificate, testca.New().Cross(ca))
+			return secure(own, ca)
+		}, 30 * day, -time.Minute},
 		"a CA that has expired": {func() layers.TLSConfig {
 			ca := testca.New(expiringIn(-time.Minute))
 			return secure(ca.Issue(expiringIn(30*day)), ca)

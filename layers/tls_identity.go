@@ -126,7 +126,7 @@ func (i *identity) clientConfig(address raftwire.ServerAddress, protocols []stri
 	config.ServerName = hostOf(address) // for who forwards connections by it
 	config.InsecureSkipVerify = true
 	config.VerifyConnection = func(state tls.ConnectionState) error {
-		chains, err := verify(state.PeerCertificates, material.cas, x509.ExtKeyUsageServerAuth)
+		chains, err := verify(state.PeerCertificates, material.cas, x509.ExtKeyUsageServerAuth, time.Now())
 		if err != nil {
 			return err
 		}
@@ -245,7 +245,7 @@ func (i *identity) verifyAgain(conn *tls.Conn, peer string, by *material) error 
 	if by == material {
 		return nil
 	}
-	chains, err := verify(conn.ConnectionState().PeerCertificates, material.cas, x509.ExtKeyUsageClientAuth)
+	chains, err := verify(conn.ConnectionState().PeerCertificates, material.cas, x509.ExtKeyUsageClientAuth, time.Now())
 	if err != nil {
 		return err
 	}
@@ -256,12 +256,13 @@ func (i *identity) authorizeInbound(peer string, chains [][]*x509.Certificate) e
 	return i.authorize(&TLSPeer{Address: raftwire.ServerAddress(peer), Inbound: true, Chains: chains}, i.config.ServerName)
 }
 
-// verify returns the chains from a peer's certificate, the first, to the CAs.
-func verify(certificates []*x509.Certificate, cas *x509.CertPool, usage x509.ExtKeyUsage) ([][]*x509.Certificate, error) {
+// verify returns the chains from a certificate, the first, to the CAs, which hold at a time.
+func verify(certificates []*x509.Certificate, cas *x509.CertPool, usage x509.ExtKeyUsage, at time.Time) ([][]*x509.Certificate, error) {
 	options := x509.VerifyOptions{
 		Roots:         cas,
 		Intermediates: x509.NewCertPool(),
 		KeyUsages:     []x509.ExtKeyUsage{usage},
+		CurrentTime:   at,
 	}
 	for _, intermediate := range certificates[1:] {
 		options.Intermediates.AddCert(intermediate)

@@ -123,8 +123,11 @@ func (i *identity) end(got loaded, requests []chan<- error) {
 		i.tellFailure(got.err)
 	default:
 		i.told = time.Time{}
-		if requests != nil || !got.material.equal(i.material.Load()) {
+		if old := i.material.Load(); requests != nil || !got.material.equal(old) {
 			i.use(got.material)
+		} else if i.config.Load != nil { // with another handle of the same key, or an OCSP staple
+			got.material.ca = old.ca
+			i.material.Store(got.material)
 		}
 	}
 	i.begun.Store(nil)

@@ -2,6 +2,7 @@ package layers_test
 
 import (
 	"bytes"
+	"crypto"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -257,6 +258,48 @@ func TestTLSLoad_PanicsInTheConstructor(t *testing.T) {
 	inner, err := faultnet.New(1).Host("b").Listen()
 	require.NoError(t, err)
 	require.PanicsWithValue(t, "no vault", func() { _, _ = layers.NewTLS(inner, security) })
+}
+
+// A key in an HSM is a handle, which ends with its session. Load brings another one for
+// the same certificate, which is used without a line in the log.
+func TestTLSLoad_MayBringAnotherHandleOfTheKey(t *testing.T) {
+	var log bytes.Buffer
+	onFakeTime(t, func(t *testing.T, net *faultnet.Network) {
+		ca := testca.New()
+		own := ca.Issue(serial(1))
+		var ended atomic.Int64 // the last session that has
+		var sessions int64
+		security := secure(nil)
+		security.Logger = logTo(&log)
+		security.Load = func() (*tls.Certificate, *x509.CertPool, error) {
+			sessions++
+			fresh := *own
+			fresh.PrivateKey = sessionKey{own.PrivateKey.(crypto.Signer), sessions, &ended}
+			return &fresh, testca.Pool(ca), nil
+		}
+		listenTLS(t, net, "b", security)
+		for last := range int64(3) {
+			ended.Store(last)
+			require.EqualValues(t, 1, serialOf(t, net, ca, "b"))
+			pause(time.Second)
+			synctest.Wait()
+		}
+	})
+	require.NotContains(t, log.String(), "reloaded")
+}
+
+// sessionKey is a key for as long as its session lasts.
+type sessionKey struct {
+	crypto.Signer
+	session int64
+	ended   *atomic.Int64
+}
+
+func (k sessionKey) Sign(random io.Reader, digest []byte, options crypto.SignerOpts) ([]byte, error) {
+	if k.session <= k.ended.Load() {
+		return nil, errors.New("the session has ended")
+	}
+	return k.Signer.Sign(random, digest, options)
 }
 
 // Many CAs issue a certificate for servers and another one for clients. A node

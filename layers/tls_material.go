@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"regexp"
 	"slices"
 	"time"
 
@@ -98,6 +99,9 @@ func readCAs(file string) (*x509.CertPool, error) {
 	if err != nil {
 		return nil, err
 	}
+	if whole, damaged := findDamage(rest); damaged {
+		return nil, fmt.Errorf("%q is damaged or cut off after %d certificates", file, whole)
+	}
 	cas, found := x509.NewCertPool(), 0
 	for {
 		var block *pem.Block
@@ -114,10 +118,7 @@ func readCAs(file string) (*x509.CertPool, error) {
 		cas.AddCert(ca)
 		found++
 	}
-	switch {
-	case isCutOff(rest):
-		return nil, fmt.Errorf("%q is damaged or cut off after %d certificates", file, found)
-	case found == 0:
+	if found == 0 {
 		return nil, fmt.Errorf("%q holds no certificate: it must be PEM, beginning with -----BEGIN CERTIFICATE-----", file)
 	}
 	return cas, nil
@@ -147,18 +148,29 @@ func loadPair(certFile, keyFile string) (pair tls.Certificate, err error) {
 	if err != nil {
 		return pair, err
 	}
-	if pair, err = tls.X509KeyPair(certificates, key); err == nil && isCutOff(certificates) {
-		err = fmt.Errorf("the file of certificates is damaged or cut off after %d", len(pair.Certificate))
+	if pair, err = tls.X509KeyPair(certificates, key); err != nil {
+		return pair, err
 	}
-	return pair, err
+	if whole, damaged := findDamage(certificates); damaged {
+		return pair, fmt.Errorf("the file of certificates is damaged or cut off after %d", whole)
+	}
+	return pair, nil
 }
 
-// isCutOff reports whether a block begins that does not end.
-func isCutOff(text []byte) bool {
+// blockBegins matches where a block of PEM begins, also one that pem.Decode passes over: it
+// is indented, or its line begins with a mark of UTF-8 or with the end of another.
+var blockBegins = regexp.MustCompile(`(?m)^[ \t\x{feff}]*-----BEGIN|-----END.*-----BEGIN`)
+
+// findDamage reports whether pem.Decode passes over a block that is damaged or cut off, and
+// how many are whole before it.
+func findDamage(text []byte) (whole int, damaged bool) {
 	for block, rest := pem.Decode(text); block != nil; block, rest = pem.Decode(text) {
-		text = rest
+		if len(blockBegins.FindAll(text[:len(text)-len(rest)], 2)) > 1 {
+			return whole, true
+		}
+		whole, text = whole+1, rest
 	}
-	return bytes.Contains(text, []byte("-----BEGIN"))
+	return whole, blockBegins.Match(text)
 }
 
 // certificateUses is what a certificate is for, and why.

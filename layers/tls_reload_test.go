@@ -16,6 +16,7 @@ import (
 	"github.com/raftwire/raftwire"
 	"github.com/raftwire/raftwire/faultnet"
 	"github.com/raftwire/raftwire/internal/testca"
+	"github.com/raftwire/raftwire/layers"
 	"github.com/stretchr/testify/require"
 )
 
@@ -101,6 +102,26 @@ var brokenFiles = map[string]struct {
 		f.Trust(ca, testca.New())
 		cutOff(t, f.CA())
 	}, "damaged or cut off after 1 certificates"},
+	"damage between whole certificates": {func(t *testing.T, f files, ca *testca.Authority) {
+		f.Certify(ca.Intermediate().Intermediate().Issue())
+		change(t, f.Cert(), func(blocks []string) { blocks[1] = blocks[1][:100] + "\n" })
+	}, "the file of certificates is damaged or cut off after 1"},
+	"damage between whole CAs": {func(t *testing.T, f files, ca *testca.Authority) {
+		f.Trust(testca.New(), testca.New(), ca)
+		change(t, f.CA(), func(blocks []string) { blocks[1] = strings.Replace(blocks[1], "MII", "%II", 1) })
+	}, "damaged or cut off after 1 certificates"},
+	"CAs of files without a newline at the end": {func(t *testing.T, f files, ca *testca.Authority) {
+		f.Trust(testca.New(), testca.New(), ca)
+		change(t, f.CA(), func(blocks []string) { blocks[0] = strings.TrimSpace(blocks[0]) })
+	}, "damaged or cut off after 0 certificates"},
+	"a CA that is indented": {func(t *testing.T, f files, ca *testca.Authority) {
+		f.Trust(ca, testca.New())
+		change(t, f.CA(), func(blocks []string) { blocks[1] = "  " + strings.ReplaceAll(blocks[1], "\n", "\n  ") })
+	}, "damaged or cut off after 1 certificates"},
+	"a CA after a mark of UTF-8": {func(t *testing.T, f files, ca *testca.Authority) {
+		f.Trust(testca.New(), ca)
+		change(t, f.CA(), func(blocks []string) { blocks[0] = "\ufeff" + blocks[0] })
+	}, "damaged or cut off after 0 certificates"},
 	"no CA":   {func(t *testing.T, f files, _ *testca.Authority) { spoil(t, f.CA(), nil) }, "holds no certificate"},
 	"no file": {func(t *testing.T, f files, _ *testca.Authority) { require.NoError(t, os.Remove(f.Cert())) }, "no such file"},
 	"a file that cannot be read": {func(t *testing.T, f files, _ *testca.Authority) {
@@ -115,6 +136,71 @@ func cutOff(t *testing.T, path string) {
 	all, err := os.ReadFile(path)
 	require.NoError(t, err)
 	spoil(t, path, all[:len(all)-100])
+}
+
+// change changes the blocks of a PEM file.
+func change(t *testing.T, path string, blocks func([]string)) {
+	t.Helper()
+	const end = "-----END CERTIFICATE-----\n"
+	all, err := os.ReadFile(path)
+	require.NoError(t, err)
+	list := strings.SplitAfter(string(all), end)
+	blocks(list)
+	spoil(t, path, []byte(strings.Join(list, "")))
+}
+
+// Whatever stands beside whole certificates does not matter.
+func TestTLSFiles_MayHaveMoreThanCertificates(t *testing.T) {
+	ca := testca.New()
+	for name, c := range map[string]func(blocks []string){
+		"comments":                          func(blocks []string) { blocks[0] = "# begin\n" + blocks[0] + "# -----END\n" },
+		"text without a newline at the end": func(blocks []string) { blocks[2] = "end" },
+		"what openssl prints": func(blocks []string) {
+			blocks[0] = " 0 s:CN = a:b\n   i:CN = c\n" + blocks[0] + "---\n"
+		},
+		"line ends of Windows": func(blocks []string) {
+			for i := range blocks {
+				blocks[i] = strings.ReplaceAll(blocks[i], "\n", "\r\n")
+			}
+		},
+		"no newline at the end":   func(blocks []string) { blocks[1] = strings.TrimSpace(blocks[1]) },
+		"spaces at ends of lines": func(blocks []string) { blocks[0] = strings.ReplaceAll(blocks[0], "\n", " \t\n") },
+		"a certificate in a comment": func(blocks []string) {
+			old := testca.PEM("CERTIFICATE", ca.Certificate.Raw)
+			blocks[1] += "#" + strings.ReplaceAll(string(old), "\n", "\n#")
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := newFiles(t, ca.Intermediate().Issue(), testca.New(), ca)
+			for _, path := range []string{f.Cert(), f.CA()} {
+				change(t, path, c)
+			}
+			pair, err := tls.LoadX509KeyPair(f.Cert(), f.Key())
+			require.NoError(t, err)
+			require.Len(t, pair.Certificate, 2)
+			node, err := layers.NewTLSTransport("127.0.0.1:0", nil, f.secure(), config())
+			require.NoError(t, err)
+			require.NoError(t, node.Close())
+		})
+	}
+}
+
+// A certificate's file may hold its key and parameters.
+func TestTLSFiles_MayBeOne(t *testing.T) {
+	ca := testca.New()
+	f := newFiles(t, ca.Intermediate().Issue(), ca)
+	all := testca.PEM("DH PARAMETERS", []byte("parameters"))
+	for _, path := range []string{f.Key(), f.Cert()} {
+		part, err := os.ReadFile(path)
+		require.NoError(t, err)
+		all = append(all, part...)
+	}
+	spoil(t, f.Cert(), append(all, testca.PEM("DH PARAMETERS", []byte("parameters"))...))
+	security := f.secure()
+	security.KeyFile = f.Cert()
+	node, err := layers.NewTLSTransport("127.0.0.1:0", nil, security, config())
+	require.NoError(t, err)
+	require.NoError(t, node.Close())
 }
 
 // mend replaces whatever stands in place of the files.

@@ -87,8 +87,12 @@ func runProbe(args []string, out io.Writer) (int, error) {
 // config returns what was asked for, without the files.
 func (f *probeFlags) config(address string) (*probe.Config, error) {
 	config := &probe.Config{Address: address, ServerName: f.serverName, Timeout: f.timeout}
-	if _, _, err := net.SplitHostPort(address); err != nil {
+	host, _, err := net.SplitHostPort(address)
+	if err != nil {
 		return nil, fmt.Errorf("%q is not HOST:PORT: %w", address, err)
+	}
+	if host == "" && f.ca != "" && f.serverName == "" {
+		return nil, fmt.Errorf("%q has no host to check the certificate for: give -server-name", address)
 	}
 	if f.timeout <= 0 {
 		return nil, fmt.Errorf("-timeout %v: give a positive duration", f.timeout)
@@ -98,6 +102,11 @@ func (f *probeFlags) config(address string) (*probe.Config, error) {
 	}
 	if f.alpn != "" {
 		config.Protocols = strings.Split(f.alpn, ",")
+		for _, protocol := range config.Protocols {
+			if n := len(protocol); n == 0 || n > 255 {
+				return nil, fmt.Errorf("-alpn: a protocol has 1 to 255 bytes, not %d", n)
+			}
+		}
 	}
 	if f.via != "" {
 		via, err := probe.ParseVia(f.via)

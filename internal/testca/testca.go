@@ -35,6 +35,11 @@ func (a *Authority) Renew(changes ...func(*x509.Certificate)) *Authority {
 	return newRoot(a.key, changes)
 }
 
+// Cross returns another CA's certificate of this one, for nodes to show beside their own.
+func (a *Authority) Cross(other *Authority) []byte {
+	return sign(newCA(other.Certificate.Subject.CommonName, nil), a.Certificate, other.key, a.key)
+}
+
 // Intermediate returns a CA that this one has signed, whose certificate nodes show
 // beside their own.
 func (a *Authority) Intermediate(changes ...func(*x509.Certificate)) *Authority {

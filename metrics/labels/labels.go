@@ -7,7 +7,6 @@ import (
 	"errors"
 	"io"
 	"net"
-	"strings"
 
 	"github.com/raftwire/raftwire"
 	"github.com/raftwire/raftwire/internal/errno"
@@ -30,7 +29,7 @@ func SnapshotPeer(e raftwire.SnapshotEvent) string {
 	} else if host, _, err := net.SplitHostPort(peer); e.Inbound && err == nil {
 		peer = host
 	}
-	return strings.ToValidUTF8(peer, "\uFFFD")
+	return validLabel(peer)
 }
 
 // Outcomes are the labels for how a request or a dial ended, in the order of their

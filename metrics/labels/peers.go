@@ -80,7 +80,7 @@ func (p *Peers[V]) Opened(id raftwire.ServerID, addr raftwire.ServerAddress) {
 
 // Closed notes that a connection to a peer was closed.
 func (p *Peers[V]) Closed(id raftwire.ServerID, addr raftwire.ServerAddress) {
-	one := p.find(p.key(id, addr))
+	one := p.find(validLabel(p.key(id, addr)))
 	if one == nil {
 		one = p.find(Other)
 	}
@@ -120,7 +120,7 @@ func (p *Peers[V]) find(key string) *Peer[V] {
 func (p *Peers[V]) add(key string) *Peer[V] {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	key = strings.ToValidUTF8(key, "\uFFFD") // as every metrics library wants it
+	key = validLabel(key)
 	if p.find(key) == nil && !p.hasRoom() {
 		key = Other
 	}
@@ -132,6 +132,9 @@ func (p *Peers[V]) add(key string) *Peer[V] {
 	p.known++
 	return one
 }
+
+// validLabel returns a label as every metrics library wants it.
+func validLabel(key string) string { return strings.ToValidUTF8(key, "\uFFFD") }
 
 // hasRoom is called with mu held.
 func (p *Peers[V]) hasRoom() bool {

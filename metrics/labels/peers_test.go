@@ -38,9 +38,11 @@ func TestPeers_AreDroppedWhenGone(t *testing.T) {
 		p.Opened("connected", "")
 		p.Opened("closed", "")
 		p.Closed("closed", "")
+		p.Opened("n\xff", "")
+		p.Closed("n\xff", "")
 		for range 59 {
 			p.Get("busy", "")
-			require.Equal(t, []string{"busy", "closed", "connected", "gone"}, known(p))
+			require.Equal(t, []string{"busy", "closed", "connected", "gone", "n\uFFFD"}, known(p))
 			pass(time.Minute)
 		}
 		p.Get("busy", "")

@@ -3,6 +3,7 @@ package otel
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 
 	"github.com/raftwire/raftwire"
@@ -35,6 +36,7 @@ func New(provider metric.MeterProvider, options Options) (raftwire.Hooks, error)
 	if provider == nil {
 		return raftwire.Hooks{}, errNoProvider
 	}
+	options.Attributes = slices.Clone(options.Attributes) // the caller may use its slice again
 	m, err := newMeasures(provider.Meter(scope), options)
 	if err != nil {
 		return raftwire.Hooks{}, err

@@ -3,6 +3,7 @@ package otel
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/raftwire/raftwire"
@@ -30,6 +31,7 @@ func Observe(provider metric.MeterProvider, source StatsSource, options Options)
 	if err != nil {
 		return nil, err
 	}
+	options.Attributes = slices.Clone(options.Attributes)
 	tally := labels.NewTally(options.OmitPeers, options.MaxPeers)
 	return meter.RegisterCallback(func(_ context.Context, to metric.Observer) error {
 		s, peers := tally.Look(source.Stats)

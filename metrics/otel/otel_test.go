@@ -128,6 +128,23 @@ func TestFiguresAreRight(t *testing.T) {
 	})
 }
 
+// The caller may use its slice again, for another transport.
+func TestAttributes_AreCopied(t *testing.T) {
+	reader := sdk.NewManualReader()
+	provider := sdk.NewMeterProvider(sdk.WithReader(reader))
+	attributes := []attribute.KeyValue{attribute.String("node", "a")}
+	registration, err := Observe(provider, statsFunc(func() raftwire.Stats { return raftwire.Stats{} }), Options{Attributes: attributes})
+	require.NoError(t, err)
+	hooks, err := New(provider, Options{Attributes: attributes})
+	require.NoError(t, err)
+	attributes[0] = attribute.String("node", "another")
+	hooks.Dialed(raftwire.DialEvent{})
+	seen := collect(t, reader)
+	point(t, seen["raftwire.inbound.connections"].Data.(metricdata.Gauge[int64]).DataPoints, numberSet, "node=a")
+	point(t, seen["raftwire.dial.duration"].Data.(metricdata.Histogram[float64]).DataPoints, histogramSet, "node=a")
+	require.NoError(t, registration.Unregister())
+}
+
 func TestExpiry_IsShownOnlyWithTLS(t *testing.T) {
 	reader := sdk.NewManualReader()
 	registration, err := Observe(sdk.NewMeterProvider(sdk.WithReader(reader)), statsFunc(func() raftwire.Stats { return raftwire.Stats{} }), Options{})

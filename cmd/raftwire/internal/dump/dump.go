@@ -70,11 +70,26 @@ func (d *dump) readAll(packets capture) error {
 			return fmt.Errorf("the capture ends in packet %d: %w", count, err)
 		}
 		packet := gopacket.NewPacket(data, packets.linkOf(info), gopacket.DecodeOptions{Lazy: true, NoCopy: true})
-		tcp, ok := packet.Layer(layers.LayerTypeTCP).(*layers.TCP)
-		if ok && packet.NetworkLayer() != nil && d.wants(tcp) {
-			d.take(key{packet.NetworkLayer().NetworkFlow(), tcp.TransportFlow()}, tcp, info)
+		if hosts, tcp := segmentIn(packet); tcp != nil && d.wants(tcp) {
+			d.take(key{hosts.NetworkFlow(), tcp.TransportFlow()}, tcp, info)
 		}
 	}
+}
+
+// segmentIn returns a packet's TCP and the layer right under it, which is not that of a
+// tunnel; or nil.
+func segmentIn(packet gopacket.Packet) (hosts gopacket.NetworkLayer, tcp *layers.TCP) {
+	for _, layer := range packet.Layers() {
+		switch l := layer.(type) {
+		case gopacket.NetworkLayer:
+			hosts = l
+		case *layers.TCP:
+			if hosts != nil {
+				return hosts, l
+			}
+		}
+	}
+	return nil, nil
 }
 
 func (d *dump) wants(tcp *layers.TCP) bool {

@@ -6,11 +6,13 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"net"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/gopacket/gopacket"
 	"github.com/gopacket/gopacket/layers"
 	"github.com/raftwire/raftwire"
 	"github.com/stretchr/testify/require"
@@ -289,6 +291,21 @@ func TestDump_TellsConnectionsOfTheSamePortsApart(t *testing.T) {
 	require.Contains(t, dumped(t, w.pcap(), Options{}), "3 connections (3 Raft), 3 requests, 3 answers\n")
 }
 
+// The hosts are those that talk Raft, not those at the ends of a tunnel between them.
+func TestDump_PrintsTheHostsInATunnel(t *testing.T) {
+	w := newWire(t)
+	w.open()
+	w.play(recordTalk(t, sendAll)...)
+	for i, packet := range w.packets { // IP in IP
+		inner := packet[14:]
+		outer := &layers.IPv4{Version: 4, TTL: 64, Protocol: layers.IPProtocolIPv4, SrcIP: net.IP{192, 168, 0, inner[15]}, DstIP: net.IP{192, 168, 0, inner[19]}}
+		tunneled := gopacket.NewSerializeBuffer()
+		require.NoError(t, gopacket.SerializeLayers(tunneled, gopacket.SerializeOptions{FixLengths: true}, outer, gopacket.Payload(inner)))
+		w.packets[i] = append(packet[:14:14], tunneled.Bytes()...)
+	}
+	require.Equal(t, allDumped, dumped(t, w.pcap(), Options{}))
+}
+
 func TestDump_SaysThatPacketsWereCutShort(t *testing.T) {
 	w := newWire(t)
 	w.open()
@@ -331,6 +348,27 @@ func TestFlow_PassesOverASegmentHalfTheNumbersAway(t *testing.T) {
 	f.add(segment{seq: 5, bytes: []byte("near")})
 	f.finish()
 	require.Equal(t, "near", string(got))
+}
+
+// A receiver acknowledges a snapshot in a hundred thousand segments without a byte, all
+// with the same number. They must not pile up behind a gap.
+func TestFlow_HoldsOneOfManySegmentsWithoutBytes(t *testing.T) {
+	var got []byte
+	var lost int
+	f := flow{deliver: func(_ time.Time, n int, b []byte) { got, lost = append(got, b...), lost+n }}
+	f.start(0)
+	for range 100 {
+		f.add(segment{seq: 10})
+	}
+	require.Len(t, f.held, 1)
+	f.add(segment{seq: 10, bytes: []byte("data")})
+	f.add(segment{seq: 14, fin: true})
+	f.add(segment{seq: 14})
+	require.Len(t, f.held, 3)
+	f.finish()
+	require.Equal(t, "data", string(got))
+	require.Equal(t, 10, lost)
+	require.True(t, f.ended)
 }
 
 func TestFlow_TakesWhatIsNewInASegment(t *testing.T) {

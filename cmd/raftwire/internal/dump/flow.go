@@ -46,9 +46,11 @@ func (f *flow) add(s segment) {
 		f.takeHeld()
 		return
 	}
-	i, _ := slices.BinarySearchFunc(f.held, s, func(a, b segment) int { return after(a.seq, b.seq) })
-	f.held = slices.Insert(f.held, i, s)
-	f.size += len(s.bytes)
+	i, found := slices.BinarySearchFunc(f.held, s, func(a, b segment) int { return after(a.seq, b.seq) })
+	if !found || len(s.bytes) > 0 || s.fin {
+		f.held = slices.Insert(f.held, i, s)
+		f.size += len(s.bytes)
+	}
 	if f.size > maxHeld || s.seen.Sub(f.held[0].seen) > awaitSegment {
 		f.skip(s.seen, f.held[0].seq)
 	}

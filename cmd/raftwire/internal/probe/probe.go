@@ -75,6 +75,9 @@ func (p *prober) askPreVote(via []Step) *failure {
 	}
 	answer, text, err := readAnswer(in)
 	took := time.Since(began)
+	if err != nil && took >= p.config.Timeout { // half an answer is none
+		return &failure{result: Silent, passed: via, err: err}
+	}
 	if err != nil {
 		return &failure{result: Foreign, passed: via, err: fmt.Errorf("something whose answer is no Raft: %w", err)}
 	}

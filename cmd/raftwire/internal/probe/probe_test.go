@@ -1,6 +1,7 @@
 package probe
 
 import (
+	"bufio"
 	"bytes"
 	"cmp"
 	"crypto/tls"
@@ -170,6 +171,21 @@ func TestProbe_TellsTheIdentityBesideAnErrorOfTheCore(t *testing.T) {
 func TestReport_QuotesTheNamesOfAnIdentity(t *testing.T) {
 	report := &Report{Result: Raft, Identity: &Identity{Cluster: "eu\n  result", Node: "\x1b[2J"}}
 	require.Contains(t, text(report), `node "\x1b[2J" of cluster "eu\n  result"`)
+}
+
+// So do the text of an error and what a certificate says, which are no Go strings.
+func TestReport_EscapesWhatATerminalWouldObey(t *testing.T) {
+	report := &Report{
+		Result: CoreError,
+		Detail: "the core answers with an error: \x1b[2J\n  result       fine, \u202e but for größe \"x\" \\",
+		TLS: &TLS{Certificate: &Certificate{
+			Names: []string{"\x1b]0;b\x07"}, Issuer: "CN=\u009b31m", Problem: "valid for \x1b[1mc",
+		}},
+	}
+	require.NotRegexp(t, `[^[:print:]ß-ö\n]`, text(report))
+	require.Contains(t, text(report), `an error: \x1b[2J\n  result       fine, \u202e but for größe "x" \`+"\n")
+	require.Contains(t, text(report), `of \x1b]0;b\a, issued by CN=\u009b31m`)
+	require.Contains(t, text(report), `does not pass: valid for \x1b[1mc`)
 }
 
 func TestProbe_TellsWhoseCertificateThereIs(t *testing.T) {
@@ -399,6 +415,28 @@ func TestProbe_TellsASilentCoreFromASilentPort(t *testing.T) {
 				check(t, CoreSilent, Config{Address: address, Timeout: brief, Via: via})
 			})
 		}
+	}
+}
+
+// An answer that begins and does not end is no answer. What never answers otherwise is no
+// Raft.
+func TestProbe_TellsAnAnswerThatDoesNotEnd(t *testing.T) {
+	for want, other := range map[Result]string{CoreSilent: "", Foreign: "\xa5"} {
+		t.Run(string(want), func(t *testing.T) {
+			t.Parallel()
+			listener := listen(t)
+			serve(t, listener, func(conn net.Conn) {
+				in := bufio.NewReader(conn)
+				kind, _ := in.ReadByte()
+				if kind != kindRequestPreVote {
+					_, _ = io.WriteString(conn, other)
+					return
+				}
+				_, _ = io.WriteString(conn, "\xa0\x81")
+				_, _ = io.Copy(io.Discard, in)
+			})
+			check(t, want, Config{Address: listener.Addr().String(), Timeout: brief, Via: []Step{}})
+		})
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"io"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -47,7 +48,21 @@ func (r *Report) WriteText(out io.Writer, now time.Time) {
 }
 
 func line(out io.Writer, name, format string, args ...any) {
-	fmt.Fprintf(out, "  %-12s %s\n", name, fmt.Sprintf(format, args...))
+	fmt.Fprintf(out, "  %-12s %s\n", name, printable(fmt.Sprintf(format, args...)))
+}
+
+// printable escapes what no terminal should get from a peer, as %q does: it could clear
+// the screen, or forge a line.
+func printable(text string) string {
+	var b strings.Builder
+	for _, r := range text {
+		if strconv.IsPrint(r) {
+			b.WriteRune(r)
+			continue
+		}
+		b.WriteString(strings.Trim(strconv.QuoteRune(r), "'"))
+	}
+	return b.String()
 }
 
 func (r *Report) writeTLS(out io.Writer, now time.Time) {
