@@ -287,7 +287,7 @@ func (e *entryRoom) log(r *msgpack.Reader, payload, about int) (l *Log, likely i
 	l = &e.logs[0]
 	e.logs = e.logs[1:]
 	e.left -= size
-	return l, min(about, 1+len(e.logs))
+	return l, min(about, 1+len(e.logs), 1+e.left/size)
 }
 
 // readLog decodes an entry, which is followed by others like it: about so many
