@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -78,6 +79,10 @@ func TestCommandLine_SaysWhatIsWrong(t *testing.T) {
 	none := filepath.Join(dir, "none.pem")
 	noPEM := filepath.Join(dir, "no.pem")
 	require.NoError(t, os.WriteFile(noPEM, []byte("no PEM"), 0o600))
+	damaged := filepath.Join(dir, "damaged.pem")
+	whole, err := os.ReadFile(testca.WriteFiles(dir, testca.New().Issue(), testca.New()).CA())
+	require.NoError(t, err)
+	require.NoError(t, os.WriteFile(damaged, slices.Concat([]byte("# -----BEGIN CERTIFICATE-----\n"), whole, whole[:len(whole)/2]), 0o600))
 	for _, test := range []struct {
 		args, says string
 		code       int
@@ -95,6 +100,7 @@ func TestCommandLine_SaysWhatIsWrong(t *testing.T) {
 		{"probe a:1 -key " + none, "-key is given without -cert", exitUsage},
 		{"probe a:1 -ca " + none, "none.pem", exitFailed},
 		{"probe a:1 -ca " + noPEM, "holds no certificate", exitFailed},
+		{"probe a:1 -ca " + damaged, "has 2 certificates, and 1 of them are damaged or cut off", exitFailed},
 		{"probe a:1 -cert " + none, "none.pem", exitFailed},
 		{"dump a.pcap -port 65536", "-port 65536", exitUsage},
 		{"dump " + none, "none.pem", exitFailed},

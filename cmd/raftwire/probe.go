@@ -1,9 +1,11 @@
 package main
 
 import (
+	"bytes"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
+	"encoding/pem"
 	"errors"
 	"flag"
 	"fmt"
@@ -121,14 +123,11 @@ func (f *probeFlags) config(address string) (*probe.Config, error) {
 // load reads the files.
 func (f *probeFlags) load(config *probe.Config) error {
 	if f.ca != "" {
-		pem, err := os.ReadFile(f.ca)
+		roots, err := readRoots(f.ca)
 		if err != nil {
-			return err
+			return fmt.Errorf("-ca: %w", err)
 		}
-		config.Roots = x509.NewCertPool()
-		if !config.Roots.AppendCertsFromPEM(pem) {
-			return fmt.Errorf("-ca: %s holds no certificate in PEM", f.ca)
-		}
+		config.Roots = roots
 	}
 	if f.cert == "" {
 		return nil
@@ -143,4 +142,33 @@ func (f *probeFlags) load(config *probe.Config) error {
 	}
 	config.Certificate = &certificate
 	return nil
+}
+
+// readRoots reads a file of CAs. Each that begins a line must be whole: without one of the
+// CAs, a good node would be called untrusted.
+func readRoots(file string) (*x509.CertPool, error) {
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return nil, err
+	}
+	roots := x509.NewCertPool()
+	begun := bytes.Count(append([]byte("\n"), text...), []byte("\n-----BEGIN CERTIFICATE-----"))
+	if begun == 0 {
+		return nil, fmt.Errorf("%s holds no certificate in PEM", file)
+	}
+	for whole := range begun {
+		var block *pem.Block
+		for block, text = pem.Decode(text); block != nil && block.Type != "CERTIFICATE"; {
+			block, text = pem.Decode(text)
+		}
+		if block == nil {
+			return nil, fmt.Errorf("%s has %d certificates, and %d of them are damaged or cut off", file, begun, begun-whole)
+		}
+		ca, err := x509.ParseCertificate(block.Bytes)
+		if err != nil {
+			return nil, fmt.Errorf("certificate %d in %s: %w", whole+1, file, err)
+		}
+		roots.AddCert(ca)
+	}
+	return roots, nil
 }
