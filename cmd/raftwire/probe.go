@@ -151,24 +151,24 @@ func readRoots(file string) (*x509.CertPool, error) {
 	if err != nil {
 		return nil, err
 	}
-	roots := x509.NewCertPool()
-	begun := bytes.Count(append([]byte("\n"), text...), []byte("\n-----BEGIN CERTIFICATE-----"))
-	if begun == 0 {
-		return nil, fmt.Errorf("%s holds no certificate in PEM", file)
-	}
-	for whole := range begun {
-		var block *pem.Block
-		for block, text = pem.Decode(text); block != nil && block.Type != "CERTIFICATE"; {
-			block, text = pem.Decode(text)
+	roots, whole := x509.NewCertPool(), 0
+	for block, rest := pem.Decode(text); block != nil; block, rest = pem.Decode(rest) {
+		if block.Type != "CERTIFICATE" {
+			continue
 		}
-		if block == nil {
-			return nil, fmt.Errorf("%s has %d certificates, and %d of them are damaged or cut off", file, begun, begun-whole)
-		}
+		whole++
 		ca, err := x509.ParseCertificate(block.Bytes)
 		if err != nil {
-			return nil, fmt.Errorf("certificate %d in %s: %w", whole+1, file, err)
+			return nil, fmt.Errorf("certificate %d in %s: %w", whole, file, err)
 		}
 		roots.AddCert(ca)
+	}
+	begun := bytes.Count(append([]byte("\n"), text...), []byte("\n-----BEGIN CERTIFICATE-----"))
+	switch {
+	case whole < begun:
+		return nil, fmt.Errorf("%s has %d certificates, and %d of them are damaged or cut off", file, begun, begun-whole)
+	case whole == 0:
+		return nil, fmt.Errorf("%s holds no certificate in PEM", file)
 	}
 	return roots, nil
 }
