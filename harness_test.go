@@ -1,8 +1,6 @@
 package raftwire_test
 
 import (
-	"crypto/tls"
-	"crypto/x509"
 	"fmt"
 	"io"
 	"net"
@@ -37,6 +35,7 @@ var (
 	transport       = testnode.Transport
 	listenTCP       = testnode.ListenTCP
 	newLayer        = testnode.NewLayer
+	tlsLayerConfig  = testnode.Secure
 	layerOf         = testnode.LayerOf
 	withStream      = testnode.WithStream
 	withTimeout     = testnode.WithTimeout
@@ -128,16 +127,6 @@ func observed(t *testing.T, net *faultnet.Network, options ...option) (a, b *raf
 	a = listen(t, net, "a", append(options, withHooks(atA.hooks()))...)
 	b = listen(t, net, "b", append(options, withHooks(atB.hooks()))...)
 	return a, b, atA, atB
-}
-
-// tlsLayerConfig returns the configuration of a node with this certificate that trusts the
-// authorities.
-func tlsLayerConfig(certificate *tls.Certificate, trusted ...*testca.Authority) layers.TLSConfig {
-	return layers.TLSConfig{
-		Load:       func() (*tls.Certificate, *x509.CertPool, error) { return certificate, testca.Pool(trusted...), nil },
-		ServerName: testca.Name,
-		Logger:     hclog.NewNullLogger(),
-	}
 }
 
 // overTLS returns a layer of a node with a new certificate of ca.

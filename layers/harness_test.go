@@ -140,16 +140,6 @@ func usedFor(usages ...x509.ExtKeyUsage) func(*x509.Certificate) {
 	return func(c *x509.Certificate) { c.ExtKeyUsage = usages }
 }
 
-// secure returns the configuration of a node that shows certificate and trusts
-// the authorities.
-func secure(certificate *tls.Certificate, trusted ...*testca.Authority) layers.TLSConfig {
-	return layers.TLSConfig{
-		Load:       func() (*tls.Certificate, *x509.CertPool, error) { return certificate, testca.Pool(trusted...), nil },
-		ServerName: role,
-		Logger:     hclog.NewNullLogger(),
-	}
-}
-
 // secureLayer returns a layer on a host of net.
 func secureLayer(t testing.TB, net *faultnet.Network, host string, config layers.TLSConfig) *layers.TLS {
 	t.Helper()
@@ -318,6 +308,7 @@ var (
 	transport       = testnode.Transport
 	listenTCP       = testnode.ListenTCP
 	newLayer        = testnode.NewLayer
+	secure          = testnode.Secure
 	layerOf         = testnode.LayerOf
 	withStream      = testnode.WithStream
 	withTimeout     = testnode.WithTimeout

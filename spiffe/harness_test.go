@@ -12,13 +12,13 @@ import (
 	"net/url"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
 	"github.com/raftwire/raftwire"
 	"github.com/raftwire/raftwire/faultnet"
 	"github.com/raftwire/raftwire/internal/testca"
+	"github.com/raftwire/raftwire/internal/testnode"
 	"github.com/raftwire/raftwire/layers"
 	"github.com/raftwire/raftwire/spiffe"
 	"github.com/spiffe/go-spiffe/v2/bundle/x509bundle"
@@ -30,6 +30,11 @@ import (
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+var (
+	onFakeTime = testnode.OnFakeTime
+	pause      = testnode.Pause
+)
 
 var (
 	ours   = spiffeid.RequireTrustDomainFromString("ours.example")
@@ -141,17 +146,6 @@ func parse(raw []byte) *x509.Certificate {
 	return certificate
 }
 
-// onFakeTime runs test in a bubble with a network, and fails if a connection is left
-// open.
-func onFakeTime(t *testing.T, test func(t *testing.T, net *faultnet.Network)) {
-	t.Helper()
-	synctest.Test(t, func(t *testing.T) {
-		net := faultnet.New(1)
-		t.Cleanup(func() { require.Zero(t, net.OpenConns(), "connections left open") })
-		test(t, net)
-	})
-}
-
 // secure returns the configuration of a node that logs to log, or nowhere if it is nil.
 func secure(s *source, authorize tlsconfig.Authorizer, log io.Writer) layers.TLSConfig {
 	security := spiffe.TLSConfig(s, s, authorize)
@@ -178,19 +172,7 @@ func listen(t *testing.T, net *faultnet.Network, host string, security layers.TL
 // serve answers what arrives until the test ends.
 func serve(t *testing.T, transport *raftwire.NetworkTransport) {
 	t.Helper()
-	stop, stopped := make(chan struct{}), make(chan struct{})
-	go func() {
-		defer close(stopped)
-		for {
-			select {
-			case rpc := <-transport.Consumer():
-				answer(rpc)
-			case <-stop:
-				return
-			}
-		}
-	}()
-	t.Cleanup(func() { close(stop); <-stopped })
+	testnode.Serve(t, transport, answer)
 }
 
 func answer(rpc raftwire.RPC) {
@@ -265,10 +247,4 @@ func serialOf(t *testing.T, net *faultnet.Network, certificate *tls.Certificate,
 	require.NoError(t, conn.Handshake())
 	require.NoError(t, conn.Close())
 	return conn.ConnectionState().PeerCertificates[0].SerialNumber.Int64()
-}
-
-// pause lets fake time pass.
-func pause(d time.Duration) {
-	timer := time.NewTimer(d)
-	<-timer.C
 }

@@ -5,6 +5,8 @@ package testnode
 
 import (
 	"bytes"
+	"crypto/tls"
+	"crypto/x509"
 	"io"
 	"os"
 	"testing"
@@ -13,6 +15,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 	"github.com/raftwire/raftwire"
 	"github.com/raftwire/raftwire/faultnet"
+	"github.com/raftwire/raftwire/internal/testca"
 	"github.com/raftwire/raftwire/layers"
 	"github.com/stretchr/testify/require"
 )
@@ -76,6 +79,16 @@ func NewLayer(t *testing.T, config raftwire.TCPConfig) *raftwire.TCPStreamLayer 
 	layer, err := raftwire.NewTCPStreamLayer(config)
 	require.NoError(t, err)
 	return layer
+}
+
+// Secure returns the configuration of a node that shows certificate and trusts the
+// authorities.
+func Secure(certificate *tls.Certificate, trusted ...*testca.Authority) layers.TLSConfig {
+	return layers.TLSConfig{
+		Load:       func() (*tls.Certificate, *x509.CertPool, error) { return certificate, testca.Pool(trusted...), nil },
+		ServerName: testca.Name,
+		Logger:     hclog.NewNullLogger(),
+	}
 }
 
 // LayerOf returns a layer of a Mux.
